@@ -1,0 +1,88 @@
+"""Everything that can go wrong, one class and one exit code each.
+
+    CmxError                      1   (base; never raised itself)
+    ├── RequestError              2   a flag or value that cannot be meant
+    ├── ModelError                3   the model file is unusable or another network
+    ├── OutputError               4   the output folder cannot be written
+    ├── MissingSoftwareError      5   a library this request needs is not installed
+    ├── BuildError                6   the vendor library refused to build
+    ├── VerificationError         7   the prepared graph disagrees with the original model
+    ├── DataError                 8   calibration or benchmark data are unusable
+    ├── DeviceError               9   no device here can do what was asked
+    ├── UnsupportedError         10   a combination this release does not build
+    └── ResultInvalidError       11   a benchmark run that LoadGen's rules make INVALID
+
+Two codes have no class: 1 is an unforeseen error (a bug of ours), 130 an interruption (SIGINT or SIGTERM).
+Messages read: what failed and where; what was found and what was expected; what to do.
+"""
+
+from __future__ import annotations
+
+EXIT_UNFORESEEN = 1
+EXIT_INTERRUPTED = 130
+
+
+class CmxError(Exception):
+    """Base of all errors a user may see: one sentence and the exit code of the command line."""
+
+    exit_code = 1
+
+
+class RequestError(CmxError):
+    """A flag, a value or a combination of them that cannot be meant."""
+
+    exit_code = 2
+
+
+class ModelError(CmxError):
+    """The model file is missing, unreadable, not ONNX or not the network that was asked for."""
+
+    exit_code = 3
+
+
+class OutputError(CmxError):
+    """The output folder cannot hold the engine."""
+
+    exit_code = 4
+
+
+class MissingSoftwareError(CmxError):
+    """A library that this request needs is not installed; the message says what to install."""
+
+    exit_code = 5
+
+
+class BuildError(CmxError):
+    """The vendor library did not build an engine; the message carries its own reason."""
+
+    exit_code = 6
+
+
+class VerificationError(CmxError):
+    """The graph given to the builder does not compute what the original model computes."""
+
+    exit_code = 7
+
+
+class DataError(CmxError):
+    """Calibration or benchmark data are missing or unusable."""
+
+    exit_code = 8
+
+
+class DeviceError(CmxError):
+    """No device of this machine can do what was asked."""
+
+    exit_code = 9
+
+
+class UnsupportedError(CmxError):
+    """A combination that this release does not build."""
+
+    exit_code = 10
+
+
+class ResultInvalidError(CmxError):
+    """LoadGen finished and its own rules make the run INVALID; its logs and the summary are kept."""
+
+    exit_code = 11
