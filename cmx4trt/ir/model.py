@@ -1,0 +1,315 @@
+"""An ONNX graph in memory: plain objects, constants as views of the bytes they were read from.
+
+The objects follow onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) one to one; names of
+element types and their codes are those of ``TensorProto.DataType``. Constants keep the ONNX raw layout (row-major,
+little-endian), so a constant that no pass touches is never copied (docs/decisions/001-own-onnx-reader.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from math import prod
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Buffer = bytes | bytearray | memoryview
+
+
+class DType(IntEnum):
+    """Element types, with the codes of ``TensorProto.DataType``."""
+
+    FLOAT = 1
+    UINT8 = 2
+    INT8 = 3
+    UINT16 = 4
+    INT16 = 5
+    INT32 = 6
+    INT64 = 7
+    STRING = 8
+    BOOL = 9
+    FLOAT16 = 10
+    DOUBLE = 11
+    UINT32 = 12
+    UINT64 = 13
+    BFLOAT16 = 16
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return _ITEM_SIZES[self]
+
+    @property
+    def numpy_name(self) -> str:
+        """The numpy dtype that holds the raw bytes; bfloat16, which numpy lacks, is held as its uint16 bits."""
+        return _NUMPY_NAMES[self]
+
+
+_ITEM_SIZES = {
+    DType.FLOAT: 4,
+    DType.UINT8: 1,
+    DType.INT8: 1,
+    DType.UINT16: 2,
+    DType.INT16: 2,
+    DType.INT32: 4,
+    DType.INT64: 8,
+    DType.BOOL: 1,
+    DType.FLOAT16: 2,
+    DType.DOUBLE: 8,
+    DType.UINT32: 4,
+    DType.UINT64: 8,
+    DType.BFLOAT16: 2,
+}
+_NUMPY_NAMES = {
+    DType.FLOAT: "float32",
+    DType.UINT8: "uint8",
+    DType.INT8: "int8",
+    DType.UINT16: "uint16",
+    DType.INT16: "int16",
+    DType.INT32: "int32",
+    DType.INT64: "int64",
+    DType.BOOL: "bool",
+    DType.FLOAT16: "float16",
+    DType.DOUBLE: "float64",
+    DType.UINT32: "uint32",
+    DType.UINT64: "uint64",
+    DType.BFLOAT16: "uint16",
+}
+_DTYPES_BY_NUMPY = {name: dtype for dtype, name in _NUMPY_NAMES.items() if dtype is not DType.BFLOAT16}
+
+
+@dataclass(slots=True, eq=False)
+class Tensor:
+    """A constant: ``dims`` and its elements as raw bytes (row-major, little-endian)."""
+
+    name: str
+    dtype: DType
+    dims: tuple[int, ...]
+    data: Buffer
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.dims)
+
+    def numpy(self) -> NDArray[Any]:
+        """A read-only view as an array of shape ``dims`` (bfloat16 as its uint16 bits)."""
+        import numpy as np
+
+        array = np.frombuffer(self.data, dtype=self.dtype.numpy_name).reshape(self.dims)
+        array.flags.writeable = False
+        return array
+
+    @classmethod
+    def from_numpy(cls, name: str, array: np.ndarray[Any, Any], dtype: DType | None = None) -> Tensor:
+        """A constant over the array's own memory (copied only if it is not contiguous)."""
+        import numpy as np
+
+        # np.ascontiguousarray would turn a scalar into a vector of one element.
+        flat = np.require(array, requirements="C").reshape(-1).view(np.uint8)
+        return cls(name, dtype or _DTYPES_BY_NUMPY[array.dtype.name], tuple(array.shape), flat.data)
+
+
+@dataclass(slots=True, eq=False)
+class ValueInfo:
+    """A graph input or output. ``dims`` is None when the rank is unknown; one dimension is a size, a symbol or None."""
+
+    name: str
+    dtype: DType
+    dims: tuple[int | str | None, ...] | None
+
+
+Attribute = Union[int, float, str, Tensor, "Graph", list[int], list[float], list[str], list[Tensor], list["Graph"]]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One operator. An empty string in ``inputs`` or ``outputs`` stands for an absent optional value."""
+
+    op_type: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Attribute] = field(default_factory=dict)
+    name: str = ""
+    domain: str = ""
+
+    def label(self) -> str:
+        """The node in an error message: its operator and its name, or its first output where it has none."""
+        return f"{self.op_type} '{self.name or (self.outputs[0] if self.outputs else '')}'"
+
+    def ints(self, name: str, default: Sequence[int]) -> list[int]:
+        """The integer list attribute ``name``, or ``default`` where the node does not carry it."""
+        value = self.attributes.get(name)
+        return [int(v) for v in value] if isinstance(value, list) else list(default)  # type: ignore[arg-type]
+
+    def subgraphs(self) -> Iterator[Graph]:
+        """The graphs among the attributes (bodies of If, Loop, Scan)."""
+        for value in self.attributes.values():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, Graph):
+                    yield item
+
+
+@dataclass(slots=True, eq=False)
+class Graph:
+    """Nodes in topological order, constants by name, inputs (without the constants) and outputs."""
+
+    name: str
+    nodes: list[Node]
+    initializers: dict[str, Tensor]
+    inputs: list[ValueInfo]
+    outputs: list[ValueInfo]
+
+    def producers(self) -> dict[str, Node]:
+        """The node that computes each value."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each value, once per reading node; readers inside subgraphs count as their node."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node_reads(node)):
+                readers.setdefault(name, []).append(node)
+        return readers
+
+    def names(self) -> set[str]:
+        """All value names in use, subgraphs included."""
+        used = set(self.initializers) | {info.name for info in self.inputs + self.outputs}
+        for node in self.nodes:
+            used.update(node.inputs, node.outputs)
+            for body in node.subgraphs():
+                used |= body.names()
+        return used
+
+    def rename_reads(self, old: str, new: str) -> None:
+        """Let every node and graph output that reads value ``old`` read ``new``; an output keeps no alias of ``old``."""
+        for node in self.nodes:
+            node.inputs = [new if name == old else name for name in node.inputs]
+            for body in node.subgraphs():
+                body.rename_reads(old, new)
+        for info in self.outputs:
+            if info.name == old:
+                info.name = new
+
+    def rename_value(self, old: str, new: str) -> None:
+        """Give value ``old`` the unused name ``new`` wherever it is defined or read."""
+        for node in self.nodes:
+            node.outputs = [new if name == old else name for name in node.outputs]
+        for info in self.inputs:
+            if info.name == old:
+                info.name = new
+        if old in self.initializers:
+            tensor = self.initializers.pop(old)
+            self.initializers[new] = Tensor(new, tensor.dtype, tensor.dims, tensor.data)
+        self.rename_reads(old, new)
+
+    def make_room(self, name: str) -> None:
+        """Rename the value called ``name``, if there is one, so that the name is free."""
+        used = self.names()
+        if name in used:
+            self.rename_value(name, fresh_name(f"{name}_of_file", used))
+
+    def claim_name(self, value: str, name: str) -> None:
+        """Give ``value`` the name ``name``; another value that bears it is renamed."""
+        if value != name:
+            self.make_room(name)
+            self.rename_value(value, name)
+
+    def prune(self) -> None:
+        """Drop the nodes that no output depends on, the constants that nothing reads; keep the inputs."""
+        needed = {info.name for info in self.outputs}
+        kept: list[Node] = []
+        for node in reversed(self.nodes):
+            if any(name in needed for name in node.outputs if name):
+                kept.append(node)
+                needed.update(node_reads(node))
+        self.nodes = kept[::-1]
+        self.initializers = {name: t for name, t in self.initializers.items() if name in needed}
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """A graph with the operator sets it is written in (domain -> version; '' is ai.onnx)."""
+
+    graph: Graph
+    opsets: dict[str, int]
+    ir_version: int
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operator set."""
+        return self.opsets.get("", 1)
+
+    def copy(self) -> Model:
+        """A model whose graph can be edited without touching this one; the constants' bytes are shared."""
+        return Model(copy_graph(self.graph), dict(self.opsets), self.ir_version)
+
+
+def node_reads(node: Node) -> Iterator[str]:
+    """The outer values a node reads: its inputs and what the subgraphs capture."""
+    yield from (name for name in node.inputs if name)
+    for body in node.subgraphs():
+        yield from captured_names(body)
+
+
+def captured_names(body: Graph) -> set[str]:
+    """The values that a subgraph takes from outside."""
+    own = set(body.initializers) | {info.name for info in body.inputs}
+    reads = {info.name for info in body.outputs}
+    for node in body.nodes:
+        own.update(node.outputs)
+        reads.update(node_reads(node))
+    return reads - own
+
+
+def copy_graph(graph: Graph) -> Graph:
+    """A copy with its own nodes, dictionaries and value infos over the same constants."""
+    nodes = [
+        Node(
+            n.op_type,
+            list(n.inputs),
+            list(n.outputs),
+            {key: _copy_attribute(value) for key, value in n.attributes.items()},
+            n.name,
+            n.domain,
+        )
+        for n in graph.nodes
+    ]
+    infos = [[ValueInfo(i.name, i.dtype, i.dims) for i in group] for group in (graph.inputs, graph.outputs)]
+    return Graph(graph.name, nodes, dict(graph.initializers), *infos)
+
+
+def _copy_attribute(value: Attribute) -> Attribute:
+    if isinstance(value, Graph):
+        return copy_graph(value)
+    return list(value) if isinstance(value, list) else value  # type: ignore[return-value]
+
+
+def fresh_name(wanted: str, used: set[str]) -> str:
+    """``wanted``, or ``wanted_2``, ``wanted_3``, … if it is taken; the result is added to ``used``."""
+    name, count = wanted, 1
+    while name in used:
+        count += 1
+        name = f"{wanted}_{count}"
+    used.add(name)
+    return name
+
+
+def sort_topologically(nodes: Iterable[Node]) -> list[Node]:
+    """The nodes in an order where every value is computed before it is read.
+
+    Raises graphlib.CycleError where the nodes form a cycle.
+    """
+    from graphlib import TopologicalSorter
+
+    pending = list(nodes)
+    made_by = {name: index for index, node in enumerate(pending) for name in node.outputs if name}
+    needs = {
+        index: sorted({made_by[name] for name in node_reads(node) if name in made_by})
+        for index, node in enumerate(pending)
+    }
+    return [pending[index] for index in TopologicalSorter(needs).static_order()]
