@@ -1,0 +1,45 @@
+"""Passes on ONNX graphs, and the way from a model file to the graph a builder is given.
+
+Model --network_from_model--> Network (float32) --[quantize]--> Network --prepared_from_network--> PreparedGraph
+"""
+
+from __future__ import annotations
+
+from cmx4trt.graph.network import Network, PreparedGraph
+from cmx4trt.ir.model import DType, Model
+from cmx4trt.models.spec import ModelSpec, Task
+from cmx4trt.request import BuildRequest
+
+
+def network_from_model(model: Model, spec: ModelSpec, request: BuildRequest) -> Network:
+    """The canonical float32 network of a file's ``model``, which is consumed. Raises ModelError on another network."""
+    if spec.task is Task.DETECTION:
+        from cmx4trt.graph.detector import network_from_detector
+
+        return network_from_detector(model, spec, request)
+    from cmx4trt.graph.classifier import network_from_classifier
+
+    return network_from_classifier(model, spec)
+
+
+def prepared_from_network(network: Network, request: BuildRequest) -> PreparedGraph:
+    """The graph to build: ``network`` (consumed) in the precision and with the inputs and outputs that are asked for."""
+    from cmx4trt.graph.precision import DTYPES, cast_floats
+
+    graph, float_types = network.model.graph, {"fp32": DType.FLOAT, "fp16": DType.FLOAT16}
+    if network.spec.task is Task.CLASSIFICATION:
+        for info in graph.inputs:
+            info.dtype = float_types.get(request.input_dtype, info.dtype)  # An int8 input is quantization's work.
+        for info in graph.outputs:
+            info.dtype = float_types[request.output_dtype]
+    casts = cast_floats(network.model, DTYPES[request.precision])
+    if network.spec.task is Task.DETECTION:
+        from cmx4trt.graph.detector import attach_outputs
+
+        attach_outputs(network, request)
+    else:
+        from cmx4trt.graph.classifier import attach_class
+
+        attach_class(network)
+    notes = {**network.notes, "opset": str(network.model.opset), "casts": str(casts)}
+    return PreparedGraph.from_network(network, notes)

@@ -1,0 +1,89 @@
+"""Constants of a graph: equal ones shared, computed ones evaluated by ONNX Runtime instead of a second implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name, node_reads
+from cmx4trt.ir.onnx_file import encode_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PREFIX_BYTES = 64
+"""Bytes that tell most different constants apart without reading all of them."""
+
+
+def share_equal_constants(graph: Graph) -> int:
+    """Let all readers of equal constants read the first of them; returns the number of constants that are gone.
+
+    Some exporters write a shared weight once for every use; an engine would hold every copy.
+    """
+    alike: dict[tuple[DType, tuple[int, ...], bytes], list[Tensor]] = {}
+    for tensor in graph.initializers.values():
+        start = bytes(memoryview(tensor.data)[:_PREFIX_BYTES])
+        alike.setdefault((tensor.dtype, tensor.dims, start), []).append(tensor)
+    replacement: dict[str, str] = {}
+    for tensors in alike.values():
+        first_by_data: dict[bytes, str] = {}
+        for tensor in tensors if len(tensors) > 1 else []:
+            first = first_by_data.setdefault(bytes(tensor.data), tensor.name)
+            if first != tensor.name:
+                replacement[tensor.name] = first
+    _rename_reads(graph, replacement)
+    for name in replacement:
+        del graph.initializers[name]
+    return len(replacement)
+
+
+def _rename_reads(graph: Graph, replacement: Mapping[str, str]) -> None:
+    for node in graph.nodes:
+        node.inputs = [replacement.get(name, name) for name in node.inputs]
+        for body in node.subgraphs():
+            _rename_reads(body, replacement)
+    for info in graph.outputs:
+        info.name = replacement.get(info.name, info.name)
+
+
+def nodes_before(graph: Graph, names: Iterable[str], known: Collection[str] = ()) -> list[Node]:
+    """The nodes that ``names`` depend on, in order; values in ``known`` count as given."""
+    needed = {name for name in names if name not in known}
+    found: list[Node] = []
+    for node in reversed(graph.nodes):
+        if any(name in needed for name in node.outputs):
+            found.append(node)
+            needed.update(name for name in node_reads(node) if name not in known)
+    return found[::-1]
+
+
+def submodel(model: Model, inputs: list[ValueInfo], outputs: list[ValueInfo]) -> Model:
+    """The part of ``model`` between ``inputs`` (any values) and ``outputs``, sharing nodes and constants with it."""
+    given = {info.name for info in inputs}
+    nodes = nodes_before(model.graph, [info.name for info in outputs], given)
+    graph = Graph(model.graph.name, nodes, model.graph.initializers, inputs, outputs)
+    graph.prune()
+    return Model(graph, model.opsets, model.ir_version)
+
+
+def evaluate_values(
+    model: Model, names: Collection[str], dtype: DType, known: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """The values called ``names``, as ``dtype``, computed by ONNX Runtime.
+
+    Requires: they depend on constants and on ``known`` values only. Raises ModelError where they cannot be computed.
+    """
+    from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
+
+    graph = model.graph
+    used = graph.names()
+    # Graph outputs need a type, which is not known here: a Cast settles it.
+    results = {fresh_name(f"{name}_evaluated", used): name for name in names}
+    casts = [Node("Cast", [name], [result], {"to": int(dtype)}) for result, name in results.items()]
+    constants = {**graph.initializers, **{name: Tensor.from_numpy(name, value) for name, value in known.items()}}
+    outputs = [ValueInfo(result, dtype, None) for result in results]
+    part = Graph("constants", [*nodes_before(graph, names, known), *casts], constants, [], outputs)
+    part.prune()
+    session = OnnxRuntimeSession.from_graph(encode_model(Model(part, model.opsets, model.ir_version)))
+    computed = session.run({})
+    return {name: computed[result] for result, name in results.items()}

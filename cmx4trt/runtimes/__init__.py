@@ -1,0 +1,1 @@
+"""Sessions that execute graphs and engines, one module per runtime."""

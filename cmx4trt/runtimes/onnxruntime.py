@@ -1,0 +1,104 @@
+"""Runs graphs in ONNX Runtime; the only module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.errors import MissingSoftwareError, ModelError
+from cmx4trt.ir.onnx_file import EncodedGraph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CPU = ("CPUExecutionProvider",)
+_NUMPY_NAMES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
+
+
+def fastest_providers() -> tuple[str, ...]:
+    """The CUDA provider where this ONNX Runtime has one, with the CPU behind it."""
+    available = _import_onnxruntime().get_available_providers()
+    return tuple(name for name in ("CUDAExecutionProvider", *CPU) if name in available)
+
+
+class OnnxRuntimeSession:
+    """A graph ready to run: ``inputs`` and ``outputs`` are the names, ``run`` maps arrays by name to arrays by name."""
+
+    def __init__(self, session: Any, keep_alive: object = None) -> None:
+        self._session = session
+        self._keep_alive = keep_alive
+        self.inputs: tuple[str, ...] = tuple(i.name for i in session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(o.name for o in session.get_outputs())
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+
+    def input_shape(self, name: str) -> tuple[int | str | None, ...]:
+        """The declared shape of input ``name``; free dimensions are symbols or None."""
+        return next(tuple(i.shape) for i in self._session.get_inputs() if i.name == name)
+
+    def input_dtype(self, name: str) -> str:
+        """The numpy name of the element type of input ``name``."""
+        declared = next(i.type for i in self._session.get_inputs() if i.name == name)
+        return _NUMPY_NAMES[declared]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs for ``feeds``."""
+        return dict(zip(self.outputs, self._session.run(None, dict(feeds)), strict=True))
+
+    @classmethod
+    def from_file(cls, path: str, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
+        """A session on an ONNX file. Raises ModelError where ONNX Runtime cannot load it."""
+        ort = _import_onnxruntime()
+        return cls(_open(ort, path, _options(ort, threads), providers, f"model file {path}"))
+
+    @classmethod
+    def from_bytes(
+        cls, model: bytes, folder: str | None = None, providers: tuple[str, ...] = CPU, threads: int = 0
+    ) -> OnnxRuntimeSession:
+        """A session on a serialized ModelProto whose external data, if any, lie in ``folder``."""
+        ort = _import_onnxruntime()
+        options = _options(ort, threads)
+        if folder is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        return cls(_open(ort, model, options, providers, "the model"))
+
+    @classmethod
+    def from_graph(cls, graph: EncodedGraph, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
+        """A session on an encoded graph; its constants are used where they lie, not copied."""
+        ort = _import_onnxruntime()
+        options = _options(ort, threads)
+        values = [_ortvalue(ort, tensor.numpy(), int(tensor.dtype)) for tensor in graph.constants.values()]
+        if values:
+            options.add_external_initializers(list(graph.constants), values)
+        return cls(_open(ort, graph.message, options, providers, "the prepared graph"), keep_alive=(graph, values))
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingSoftwareError(f"ONNX Runtime cannot be imported ({error}); pip install onnxruntime") from error
+    return onnxruntime
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return options
+
+
+def _ortvalue(ort: Any, array: NDArray[Any], dtype: int) -> Any:
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, dtype)
+
+
+def _open(ort: Any, model: str | bytes, options: Any, providers: tuple[str, ...], what: str) -> Any:
+    try:
+        return ort.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
+        raise ModelError(f"ONNX Runtime cannot load {what}: {str(error).strip().splitlines()[0]}") from error

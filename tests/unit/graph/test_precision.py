@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cmx4trt.errors import ModelError
+from cmx4trt.graph.precision import bfloat16_bits, cast_floats, cast_tensor, emulate_bfloat16, floats_from_tensor
+from cmx4trt.ir.model import DType, Tensor
+from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
+
+TEXT = """<ir_version: 9, opset_import: ["" : 19]>
+g (float[N, 2] x) => (float[N, 2] y, float[N, 2] z)
+<float[2, 2] w = {1.0, 2.0, 3.0, 4.0}, float[2] b = {0.5, 0.25}> {
+    a = MatMul(x, w)
+    y = Add(a, b)
+    z = Relu(y)
+}"""
+
+
+def check(model) -> onnx.ModelProto:
+    proto = onnx.load_model_from_string(encode_model(model, None).message)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+@pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16])
+def test_everything_inside_is_cast_and_the_border_keeps_its_types(model_from_text, dtype: DType) -> None:
+    model = model_from_text(TEXT)
+    assert cast_floats(model, dtype) == 3
+    check(model)
+    assert [info.dtype for info in model.graph.inputs + model.graph.outputs] == [DType.FLOAT] * 3
+    assert {t.dtype for t in model.graph.initializers.values()} == {dtype}
+    assert model.opset == (22 if dtype is DType.BFLOAT16 else 19)
+
+
+def test_float32_stays_as_it_is(model_from_text) -> None:
+    model = model_from_text(TEXT)
+    assert cast_floats(model, DType.FLOAT) == 0
+    assert len(model.graph.nodes) == 3
+
+
+def test_kept_nodes_compute_in_float32(model_from_text) -> None:
+    model = model_from_text(TEXT)
+    next(n for n in model.graph.nodes if n.op_type == "Add").name = "sum"
+    cast_floats(model, DType.FLOAT16, keep={"sum"})
+    check(model)
+    inputs = next(n for n in model.graph.nodes if n.op_type == "Add").inputs
+    assert model.graph.initializers[inputs[1]].dtype is DType.FLOAT
+
+
+def test_float16_input_and_output(model_from_text) -> None:
+    model = model_from_text(TEXT)
+    model.graph.inputs[0].dtype = model.graph.outputs[1].dtype = DType.FLOAT16
+    assert cast_floats(model, DType.FLOAT16) == 1
+    check(model)
+
+
+def test_a_float16_file_becomes_float32(model_from_text) -> None:
+    model = model_from_text(TEXT)
+    cast_floats(model, DType.FLOAT16)
+    model.graph.nodes = [n for n in model.graph.nodes if n.op_type != "Cast"]
+    model = model_from_text(TEXT)
+    for name, tensor in list(model.graph.initializers.items()):
+        model.graph.initializers[name] = cast_tensor(tensor, DType.FLOAT16, name)
+    cast_floats(model, DType.FLOAT)
+    check(model)
+    assert {t.dtype for t in model.graph.initializers.values()} == {DType.FLOAT}
+
+
+def test_resize_scales_and_integers_stay(model_from_text) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 19]>
+    g (float[1, 1, 2, 2] x) => (float[1, 1, 4, 4] y, int64[1, 1, 2] i)
+    <float[4] scales = {1.0, 1.0, 2.0, 2.0}, int64[1] axes = {3}> {
+        y = Resize<mode = "nearest">(x, , scales)
+        a = ReduceMax<keepdims = 0>(x, axes)
+        i = ArgMax<axis = 3, keepdims = 0>(x)
+    }"""
+    model = model_from_text(text)
+    cast_floats(model, DType.FLOAT16)
+    check(model)
+    assert model.graph.initializers["scales"].dtype is DType.FLOAT
+
+
+def test_weights_beyond_float16_are_refused(model_from_text) -> None:
+    model = model_from_text(TEXT.replace("4.0}", "1e6}"))
+    with pytest.raises(ModelError, match=r"weight 'w' cannot be float16: its largest magnitude is 1e\+06"):
+        cast_floats(model, DType.FLOAT16)
+    cast_floats(model_from_text(TEXT.replace("4.0}", "1e6}")), DType.BFLOAT16)
+
+
+@given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(width=32)))
+def test_bfloat16_rounds_as_the_reference_does(values: np.ndarray) -> None:
+    import ml_dtypes
+
+    with np.errstate(all="ignore"):
+        expected = values.astype(ml_dtypes.bfloat16)
+    ours = bfloat16_bits(values)
+    nan = np.isnan(values)
+    assert np.array_equal(ours[~nan], expected.view(np.uint16)[~nan])
+    back = floats_from_tensor(Tensor.from_numpy("t", ours, DType.BFLOAT16))
+    assert np.isnan(back[nan]).all()
+
+
+def test_emulated_bfloat16_rounds_after_every_node(model_from_text) -> None:
+    import ml_dtypes
+
+    model = model_from_text(TEXT)
+    cast_floats(model, DType.BFLOAT16)
+    session = OnnxRuntimeSession.from_graph(encode_model(emulate_bfloat16(model)))
+    x = np.random.default_rng(0).standard_normal((5, 2), dtype=np.float32)
+
+    def rounded(array: np.ndarray) -> np.ndarray:
+        return array.astype(ml_dtypes.bfloat16).astype(np.float32)
+
+    product = rounded(rounded(x) @ np.array([[1, 2], [3, 4]], np.float32))
+    expected = rounded(product + np.array([0.5, 0.25], np.float32))
+    assert np.array_equal(session.run({"x": x})["y"], expected)
