@@ -1,0 +1,38 @@
+"""The builders by name; a builder's module is imported when it is chosen."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from cmx4trt.builders.base import GraphBuilder, ModelBuilder
+
+if TYPE_CHECKING:
+    from cmx4trt.runtimes.cuda import Gpu
+
+_CLASSES = {
+    "tensorrt-rtx": ("cmx4trt.builders.tensorrt_rtx", "TensorRTRTXBuilder"),
+    "tensorrt": ("cmx4trt.builders.tensorrt", "TensorRTBuilder"),
+    "common-code": ("cmx4trt.builders.nvidia_common_code", "CommonCodeBuilder"),
+}
+
+
+def builder_for(name: str) -> GraphBuilder | ModelBuilder:
+    """The builder called ``name`` (one of ``request.BUILDERS``)."""
+    module, class_name = _CLASSES[name]
+    return cast("GraphBuilder | ModelBuilder", getattr(import_module(module), class_name)())
+
+
+def execution_library(name: str, gpu: Gpu) -> Any:
+    """The module that runs engines of the builder ``name`` on ``gpu``.
+
+    Raises MissingSoftwareError where it is not installed, DeviceError where it does not support the GPU.
+    """
+    if name == "tensorrt-rtx":
+        from cmx4trt.builders import tensorrt_rtx
+
+        tensorrt_rtx.check_gpu(gpu)
+        return tensorrt_rtx.import_tensorrt_rtx()
+    from cmx4trt.builders.tensorrt import import_tensorrt
+
+    return import_tensorrt()

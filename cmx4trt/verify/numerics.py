@@ -1,0 +1,140 @@
+"""Compares a classifier's prepared graph with the original model, both in ONNX Runtime, on seeded images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cmx4trt.manifest import FAILED, PASSED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+SEED = 20241123
+IMAGES = 2
+"""Two images: the smallest batch that shows a frozen batch dimension; each further one only adds time."""
+
+RELATIVE_L2_LIMITS = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 5e-2}
+"""Largest accepted |prepared - original| / |original| of the logits (L2 norms).
+
+float32: both sides differ only in the order of sums, about sqrt(2048) x 6e-8 = 3e-6. float16 and bfloat16 round every tensor
+to 11 and 8 significant bits; measured on random weights: 4.5e-4 and 4.5e-3. The limits leave a factor of ten for trained
+weights, and lie far below what a wrong graph gives (about 1)."""
+
+TIE_FACTOR = 2.0
+"""Classes may differ where the original's two logits lie within this multiple of the largest error: rounding decides there."""
+
+
+class Session(Protocol):
+    """What runs a graph: see runtimes.onnxruntime."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def input_dtype(self, name: str) -> str:
+        """The numpy name of an input's element type."""
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What was measured; relative and absolute errors of the logits over all images."""
+
+    images: int
+    relative_l2: float
+    max_abs_error: float
+    largest_logit: float
+    classes_agree: int
+    ties: int
+    limit: float
+    original_output: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the errors are within the limit (a NaN is not) and no class differs without a tie."""
+        return self.relative_l2 <= self.limit and self.classes_agree + self.ties == self.images
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measurement for the manifest."""
+        return {
+            "verdict": PASSED if self.passed else FAILED,
+            "method": "ONNX Runtime: the graph given to the builder against the original model, seeded normal images",
+            "seed": SEED,
+            "images": self.images,
+            "compared_output": self.original_output,
+            "relative_l2": self.relative_l2,
+            "relative_l2_limit": self.limit,
+            "max_abs_error": self.max_abs_error,
+            "largest_value": self.largest_logit,
+            "classes_agree": self.classes_agree,
+            "ties": self.ties,
+        }
+
+    def sentence(self) -> str:
+        """The measurement in words."""
+        return (
+            f"relative L2 error {self.relative_l2:.2e} (limit {self.limit:g}), largest error {self.max_abs_error:.2e}, "
+            f"class equal for {self.classes_agree} of {self.images} images"
+        )
+
+
+def seeded_images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32]:
+    """Standard normal images [N, C, H, W] float32, about the range of normalised photographs."""
+    import numpy as np
+
+    return np.random.default_rng(SEED).standard_normal((count, *shape), dtype=np.float32)
+
+
+def compare_classifiers(
+    original: Session, prepared: Session, reference_output: str, shape: tuple[int, int, int], limit: float
+) -> Comparison:
+    """Run both on the same images [N, C, H, W]: ``prepared`` in one batch, ``original`` image by image.
+
+    ``reference_output`` names the original's logits [N, K]; the prepared graph's are ``logits`` and ``class``.
+    """
+    import numpy as np
+
+    images = seeded_images(shape, IMAGES)
+    expected = _run_one_by_one(original, images, reference_output).astype(np.float64)
+    feeds = {prepared.inputs[0]: images.astype(prepared.input_dtype(prepared.inputs[0]))}
+    result = prepared.run(feeds)
+    error = np.abs(result["logits"].astype(np.float64) - expected)
+    largest_error = float(error.max())
+    agree, ties = _compare_classes(expected, result["class"], largest_error)
+    return Comparison(
+        images=len(images),
+        relative_l2=float(np.linalg.norm(error) / (np.linalg.norm(expected) or 1.0)),
+        max_abs_error=largest_error,
+        largest_logit=float(np.abs(expected).max()),
+        classes_agree=agree,
+        ties=ties,
+        limit=limit,
+        original_output=reference_output,
+    )
+
+
+def _run_one_by_one(session: Session, images: NDArray[Any], output: str) -> NDArray[Any]:
+    """The output [N, K] for images [N, C, H, W]; MLPerf's and others' files are often fixed to a batch of one."""
+    import numpy as np
+
+    name = session.inputs[0]
+    typed = images.astype(session.input_dtype(name))
+    rows = [session.run({name: typed[i : i + 1]})[output] for i in range(len(typed))]
+    return np.concatenate([row.reshape(1, -1) for row in rows])
+
+
+def _compare_classes(expected: NDArray[Any], classes: NDArray[Any], largest_error: float) -> tuple[int, int]:
+    """How many classes [N] equal the argmax of the expected logits [N, K]; how many differ within rounding."""
+    best = expected.argmax(axis=1)
+    agree = ties = 0
+    for row, wanted, got in zip(expected, best, classes, strict=True):
+        if wanted == got:
+            agree += 1
+        elif row[wanted] - row[int(got)] <= TIE_FACTOR * largest_error:
+            ties += 1
+    return agree, ties
