@@ -1,0 +1,40 @@
+"""The one list of everything an engine depends on, and the key made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cmx4trt.request import BuildRequest
+
+RECIPE = 1
+"""Raised whenever the same file and request would give another engine than before: older engines then miss."""
+
+SOURCE = "source"
+"""The part that is dearest to know (a digest of the model file), compared last."""
+
+_NOT_IN_ENGINE = {"model", "random_weights", "common_code", "inference_source", "timing_cache", "verify", "output_dir"}
+"""Options that do not shape the engine, or that the source part or the builder's identity stands for."""
+
+
+def engine_parts(request: BuildRequest, builder: Mapping[str, str]) -> dict[str, Any]:
+    """Everything but the source: the request's options that shape the engine, the builder's identity, our recipe."""
+    options = {name: getattr(request, name) for name in request.__slots__ if name not in _NOT_IN_ENGINE}
+    return {"recipe": RECIPE, "builder": dict(builder), **{f"request.{k}": v for k, v in options.items()}}
+
+
+def source_of_seed(seed: int) -> str:
+    """The source part of a network with random weights."""
+    return f"random-weights:{seed}"
+
+
+def source_of_digest(sha256: str) -> str:
+    """The source part of a model file."""
+    return f"sha256:{sha256}"
+
+
+def fingerprint_of(parts: Mapping[str, Any]) -> str:
+    """The key of a complete list of parts: SHA-256 over its canonical JSON."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

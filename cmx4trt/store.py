@@ -1,0 +1,134 @@
+"""The output folder as a store of engines: find one that fits, publish a new one. Any doubt is a miss."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cmx4trt.background import Background
+from cmx4trt.files import Stamp, digest_if_changed, lock_folder, make_folder, remove_abandoned, write_atomic
+from cmx4trt.fingerprint import SOURCE, fingerprint_of
+from cmx4trt.manifest import Manifest
+from cmx4trt.request import BuildRequest
+
+NOT_REUSABLE_TARGETS = ("current",)
+"""An engine for 'the GPU of this machine' is not looked up: the folder does not say which GPU that was."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePaths:
+    """Where an engine and its manifest lie; NVIDIA's naming, below the output folder."""
+
+    engine: str
+    manifest: str
+
+    @classmethod
+    def for_request(cls, request: BuildRequest) -> EnginePaths:
+        """``<output_dir>/<target>/<model>/<Scenario>/<model>-<Scenario>-gpu-b<batch>-<precision>.<builder>.plan``, ``….json``."""
+        folder = os.path.join(request.output_dir, request.target, request.network, request.scenario)
+        stem = f"{request.network}-{request.scenario}-gpu-b{request.batch_size}-{request.precision}.{request.builder}"
+        return cls(os.path.join(folder, f"{stem}.plan"), os.path.join(folder, f"{stem}.json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A hit (``manifest``), or why there is none; ``doubt`` is set where something lay there that cannot be trusted."""
+
+    manifest: Manifest | None = None
+    doubt: str = ""
+
+
+def read_manifest(path: str) -> Manifest:
+    """The manifest at ``path``. Raises OSError, ValueError."""
+    with open(path, encoding="utf-8") as stream:
+        return Manifest.from_json(stream.read())
+
+
+def manifest_path_of(path: str) -> str:
+    """The manifest that belongs to an engine path; a manifest's path is its own."""
+    return path if path.endswith(".json") else f"{os.path.splitext(path)[0]}.json"
+
+
+def describe_engine(manifest_path: str, manifest: Manifest) -> str:
+    """Whether the engine beside a manifest is still the one that was published, in words."""
+    path = os.path.join(os.path.dirname(manifest_path), str(manifest.engine.get("file")))
+    lookup = _check_engine(path, manifest)
+    return lookup.doubt or "unchanged since it was published"
+
+
+def find(
+    request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: Callable[[Mapping[str, Any]], str]
+) -> Lookup:
+    """The published engine that fits ``parts``.
+
+    ``source`` gives the source part, and is asked only when everything else fits; it is shown the source record of the
+    manifest found, whose digest saves reading an unchanged model file.
+    """
+    if request.target in NOT_REUSABLE_TARGETS or not os.path.lexists(paths.engine):
+        return Lookup()
+    try:
+        manifest = read_manifest(paths.manifest)
+    except (OSError, ValueError) as error:
+        return Lookup(doubt=f"{paths.engine} has no readable manifest ({_reason(error)})")
+    if any(manifest.parts.get(name) != value for name, value in parts.items()):
+        return Lookup()
+    if request.verify and not manifest.verified:
+        return Lookup()
+    whole = {**parts, SOURCE: source(manifest.source)}
+    if manifest.parts != whole or manifest.fingerprint != fingerprint_of(whole):
+        return Lookup()
+    return _check_engine(paths.engine, manifest)
+
+
+def _check_engine(path: str, manifest: Manifest) -> Lookup:
+    """Whether the engine's bytes are those that were published."""
+    try:
+        size, digest = os.stat(path).st_size, digest_if_changed(path, manifest.engine)
+    except OSError as error:
+        return Lookup(doubt=f"{path} cannot be read ({_reason(error)})")
+    if size != manifest.engine.get("bytes") or digest != manifest.engine.get("sha256"):
+        return Lookup(doubt=f"{path} is not the file that was published (truncated or edited)")
+    return Lookup(manifest)
+
+
+def publish(paths: EnginePaths, data: Any, sha256: Background[str], manifest: Manifest) -> Manifest:
+    """Write the engine, then the manifest, both atomically and under the folder's lock; returns the final manifest.
+
+    ``sha256`` is the engine's digest, computed while the engine is written.
+    Where another process has published the same engine meanwhile, that one stays and its manifest is returned.
+    A crash leaves either the previous pair, or an engine whose manifest does not fit, which ``find`` treats as a miss.
+    Raises OutputError.
+    """
+    folder = os.path.dirname(paths.engine)
+    make_folder(folder)
+    with lock_folder(folder):
+        remove_abandoned(folder)
+        if (other := _published_meanwhile(paths, manifest)) is not None:
+            return other
+        write_atomic(paths.engine, data)
+        engine = {
+            "file": os.path.basename(paths.engine),
+            "bytes": memoryview(data).nbytes,
+            "sha256": sha256.result(),
+            "stamp": Stamp.of(paths.engine).to_dict(),
+        }
+        final = replace(manifest, engine=engine)
+        write_atomic(paths.manifest, final.to_json().encode())
+    return final
+
+
+def _published_meanwhile(paths: EnginePaths, manifest: Manifest) -> Manifest | None:
+    """What another process published for the very same request while we were building: its engine stays."""
+    try:
+        there = read_manifest(paths.manifest)
+    except (OSError, ValueError):
+        return None
+    if there.fingerprint != manifest.fingerprint or (manifest.verified and not there.verified):
+        return None
+    return _check_engine(paths.engine, there).manifest
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

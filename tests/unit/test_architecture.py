@@ -1,0 +1,133 @@
+"""The layers of the package, and what may be imported where."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "cmx4trt"
+
+LAYERS = [
+    {"__main__"},
+    {"cli", "cli_bench", "cli_quantize", "cm", "cm_input", "cm_setup", "terminal"},
+    {"pipeline", "report"},
+    {"quantize", "verify", "bench"},
+    {"graph", "builders", "runtimes", "store", "fingerprint", "source"},
+    {"request", "manifest", "models"},
+    {"ir"},
+    {"errors", "files", "progress", "background", "__init__"},
+]
+"""Top to bottom; a module imports from its own layer or below, members of SEPARATE not from each other."""
+
+SEPARATE = {"quantize", "verify", "bench"}
+
+VENDORS = {
+    "tensorrt_rtx": {"builders/tensorrt_rtx.py"},
+    "tensorrt": {"builders/tensorrt.py"},
+    "onnxruntime": {"runtimes/onnxruntime.py"},
+    "pycuda": {"runtimes/cuda.py"},
+    "mlperf_loadgen": {"bench/loadgen.py"},
+}
+HEAVY = {*VENDORS, "numpy", "onnx"}
+
+
+def modules() -> list[Path]:
+    return [p for p in sorted(PACKAGE.rglob("*.py")) if "script" not in p.relative_to(PACKAGE).parts]
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def layer_of(part: str) -> int:
+    return next(index for index, layer in enumerate(LAYERS) if part in layer)
+
+
+def imported(path: Path) -> list[tuple[str, bool, bool]]:
+    """(module, at module level, only for type checking) of every import statement."""
+    tree = ast.parse(path.read_text())
+    found: list[tuple[str, bool, bool]] = []
+
+    def visit(node: ast.AST, top: bool, typing: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, top, typing) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                found.append((child.module or "", top, typing))
+                if child.module == "cmx4trt":
+                    found.extend((f"cmx4trt.{alias.name}", top, typing) for alias in child.names)
+            inside = top and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            is_typing = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            visit(child, inside, typing or is_typing)
+
+    visit(tree, True, False)
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    own = part_of(path)
+    if own == "__init__":
+        return  # offers the public names, lazily
+    for module, _, _ in imported(path):
+        names = module.split(".")
+        if names[0] != "cmx4trt" or len(names) < 2 or names[1] == "__version__":
+            continue
+        other = names[1]
+        if other not in set().union(*LAYERS):
+            continue  # a name, not a module: from cmx4trt import __version__
+        assert layer_of(other) >= layer_of(own), f"{own} imports {other}, which lies above it"
+        assert own == other or not {own, other} <= SEPARATE, f"{own} and {other} must not know each other"
+
+
+def test_every_module_belongs_to_a_layer() -> None:
+    assert {part_of(path) for path in modules()} <= set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_vendor_modules_are_imported_in_one_file_and_inside_functions(path: Path) -> None:
+    relative = str(path.relative_to(PACKAGE))
+    for module, top, typing in imported(path):
+        vendor = module.split(".")[0]
+        if typing:
+            continue
+        if vendor in VENDORS:
+            assert relative in VENDORS[vendor], f"{relative} imports {vendor}"
+        assert not (top and vendor in HEAVY), f"{relative} imports {vendor} at module level"
+
+
+LIGHT = [
+    "import cmx4trt",
+    "import cmx4trt.cli",
+    "import cmx4trt.pipeline, cmx4trt.builders.tensorrt_rtx",
+    "import cmx4trt.graph, cmx4trt.graph.classifier, cmx4trt.ir.onnx_file",
+    "from cmx4trt import BuildRequest, build",
+]
+
+
+@pytest.mark.parametrize("statement", LIGHT)
+def test_imports_are_light(statement: str) -> None:
+    code = f"import sys; {statement}; print(sorted({HEAVY!r} & sys.modules.keys()))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_cm_edge_needs_only_the_standard_library() -> None:
+    """CM's hooks run in CM's own Python, which may have nothing else: -I -S hides site-packages."""
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import cmx4trt.cm, cmx4trt.request"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, cwd="/")
+
+
+def test_only_the_command_edge_prints_or_exits() -> None:
+    allowed = {"cli.py", "cm.py", "__main__.py"}
+    for path in modules():
+        if str(path.relative_to(PACKAGE)) in allowed:
+            continue
+        calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)}
+        assert not calls & {"print", "sys.exit", "exit", "os._exit"}, path
