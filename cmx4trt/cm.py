@@ -23,8 +23,17 @@ from typing import Any
 
 import cmx4trt
 from cmx4trt.cm_input import check_exports, check_flags, check_value, option_values
-from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_UNFORESEEN, CmxError, ModelError, RequestError, UnsupportedError
-from cmx4trt.request import BuildRequest, parse_bool
+from cmx4trt.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_UNFORESEEN,
+    CmxError,
+    DeviceError,
+    ModelError,
+    RequestError,
+    UnsupportedError,
+)
+from cmx4trt.request import BuildRequest
+from cmx4trt.values import parse_bool
 
 Answer = dict[str, Any]
 """What a hook returns to CM: at least 'return', and 'error' when that is not 0."""
@@ -88,7 +97,7 @@ def predeps(i: Answer) -> Answer:
     request = BuildRequest.from_values(option_values(merged, given, mapping, variations))
     dry_run = parse_bool("dry_run", merged.get(mapping["dry_run"], False)) or bool(given.get("h"))
     python = env.setdefault("CM_PYTHON_BIN_WITH_PATH", sys.executable)
-    if not given.get("h"):
+    if not dry_run:
         _check_early(request, python == sys.executable)
     for key, value in _keys_for_dependencies(request, dry_run, python == sys.executable, mapping).items():
         env[key] = value
@@ -104,12 +113,26 @@ def _check_early(request: BuildRequest, own_python: bool) -> None:
     from cmx4trt.pipeline import check_request
     from cmx4trt.source import source_of_request
 
-    builder = builder_for(request.builder)
     check_request(request)
     if request.model is not None:
         source_of_request(request)
-    if own_python and request.builder == "tensorrt-rtx":  # no dependency installs this one
-        builder.version()
+    if request.device == "cuda":
+        _check_driver()
+    elif own_python:  # no dependency installs this builder
+        builder_for(request.builder).version()
+
+
+def _check_driver() -> None:
+    """Before CM installs CUDA and system packages for a GPU that is not there. Raises DeviceError."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise DeviceError(
+            "device cuda needs an NVIDIA GPU and its driver on this machine (libcuda.so.1 cannot be loaded); "
+            "use _cpu, which needs no GPU"
+        ) from error
 
 
 def _keys_for_dependencies(
@@ -125,11 +148,17 @@ def _keys_for_dependencies(
         mapping["output_dir"]: request.output_dir,
         mapping["dry_run"]: "yes" if dry_run else "no",
     }
-    if request.model is not None or request.random_weights is not None:
-        keys["CMX4TRT_HAVE_MODEL"] = "yes"
+    random = request.random_weights is not None
+    have = {
+        "MODEL": request.model is not None or random,
+        # Images of the data set say nothing about random weights.
+        "CALIBRATION": request.calibration_data is not None or request.calibration_cache is not None or random,
+        "COMMON_CODE": request.common_code is not None,
+        "INFERENCE_SOURCE": request.inference_source is not None,
+    }
     if own_python:  # another one is asked by the dependency itself
-        keys.update({f"CMX4TRT_HAVE_{name.upper()}": "yes" for name in _LIBRARIES if find_spec(name)})
-    return keys
+        have.update({name.upper(): find_spec(name) is not None for name in _LIBRARIES})
+    return {**keys, **{f"CMX4TRT_HAVE_{name}": "yes" for name, there in have.items() if there}}
 
 
 @_guarded
@@ -140,9 +169,7 @@ def preprocess(i: Answer) -> Answer:
     if i["input"].get("h"):
         _leave(run)
         return {"return": 0, "skip": True}
-    request = run.request
-    if not run.dry_run and request.model is None and request.random_weights is None:
-        request = replace(request, model=_model_of_dependency(env, request.network))
+    request = run.request if run.dry_run else _with_dependencies(run.request, env)
     request_file = os.path.join(run.scratch, "request.json")
     with open(request_file, "w", encoding="utf-8") as file:
         file.write(request.to_json())
@@ -156,14 +183,22 @@ def preprocess(i: Answer) -> Answer:
     return {"return": 0}
 
 
-def _model_of_dependency(env: Answer, network: str) -> str:
-    path = env.get("CM_ML_MODEL_FILE_WITH_PATH")
-    if not path:
-        raise ModelError(
-            f"the dependency get,ml-model,{network} named no file (CM_ML_MODEL_FILE_WITH_PATH); "
-            "give your own with --model=PATH"
-        )
-    return os.path.abspath(str(path))
+def _with_dependencies(request: BuildRequest, env: Answer) -> BuildRequest:
+    """The request with what the dependencies fetched for it. Raises ModelError."""
+    paths: dict[str, Any] = {}
+    if request.model is None and request.random_weights is None:
+        paths["model"] = env.get("CM_ML_MODEL_FILE_WITH_PATH")
+        if not paths["model"]:
+            raise ModelError(
+                f"the dependency get,ml-model,{request.network} named no file (CM_ML_MODEL_FILE_WITH_PATH); "
+                "give your own with --model=PATH"
+            )
+    if request.builder == "common-code":
+        paths["common_code"] = request.common_code or env.get("CM_MLPERF_INFERENCE_NVIDIA_CODE_PATH")
+        paths["inference_source"] = request.inference_source or env.get("CM_MLPERF_INFERENCE_SOURCE")
+    elif request.precision == "int8" and request.calibration_data is None and request.calibration_cache is None:
+        paths["calibration_data"] = env.get("CM_DATASET_PREPROCESSED_PATH")
+    return replace(request, **{name: os.path.abspath(path) for name, path in paths.items() if path})
 
 
 def _root_of_clone() -> str:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from cmx4trt.errors import RequestError
-from cmx4trt.request import OPTIONS, OPTIONS_BY_NAME
+from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
 
 _CM_FLAGS = """
     action artifact artifacts automation cm_debug cmd common ignore_inheritance out parsed_artifact parsed_artifacts
@@ -47,7 +47,8 @@ INTERNAL_KEYS = frozenset(
     "CMX4TRT_" + name
     for name in (
         *("EXIT_STATUS", "PYTHONPATH", "REQUEST_FILE", "RESULT_FILE", "RUN_LOADGEN", "WORKER_FLAGS"),
-        *("HAVE_MODEL", "HAVE_NUMPY", "HAVE_PYCUDA", "HAVE_TENSORRT"),
+        *("HAVE_MODEL", "HAVE_CALIBRATION", "HAVE_COMMON_CODE", "HAVE_INFERENCE_SOURCE"),
+        *("HAVE_NUMPY", "HAVE_PYCUDA", "HAVE_TENSORRT"),
     )
 )
 """Environment keys of ours that no input maps to."""
@@ -174,7 +175,7 @@ def option_values(
     to BuildRequest, which has the same ones, so that they follow ``--device`` and ``--builder`` too. ``variations`` are
     the explicit ones, without underscore.
     """
-    values: dict[str, object] = {option.name: env.get(mapping[option.name]) for option in OPTIONS}
+    values: dict[str, object] = {option.name: env.get(mapping.get(option.name, "")) for option in OPTIONS}
     if values["batch_size"] is None:
         values["batch_size"] = env.get("CM_BATCH_SIZE")
     if values["device"] == "gpu":  # the seed's word

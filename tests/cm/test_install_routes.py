@@ -1,0 +1,193 @@
+"""Every way to install, with a CM index made before and after: whose script do the plain tags run?
+
+Each route gets an environment of its own that sees the libraries of this one (symbolic links, nothing is downloaded) but no
+other cmx4trt. Standard input is closed, or open and silent, so that a question of CM would end or hang the run.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TAGS = "generate engine mlperf inference nvidia"
+RUN_CMR = "import sys; from cmind.cli import run_script; sys.exit(run_script())"
+UPSTREAM = "can't load Python module code"
+"""How the draft of the same name in cmx4mlops ends."""
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed"),
+    pytest.mark.skipif(importlib.util.find_spec("build") is None, reason="build is not installed"),
+    pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT-RTX is not installed"),
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
+]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Python environment, a CM home and a folder to type in."""
+
+    python: Path
+    environment: dict[str, str]
+    folder: Path
+
+    def run(self, *words: str, code: int | None = 0, cwd: Path | None = None) -> str:
+        """Standard output and error of a Python command."""
+        done = subprocess.run(
+            [self.python, *words],
+            cwd=cwd or self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert code is None or done.returncode == code, done.stdout
+        return done.stdout
+
+    def pip(self, *words: str) -> None:
+        self.run("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", *words)
+
+    def who_answers(self, tags: str = TAGS, stdin: str = "closed") -> str:
+        """'ours' or 'upstream', else all that was printed."""
+        process = subprocess.Popen(
+            [self.python, "-c", RUN_CMR, tags, "--dry_run"],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL if stdin == "closed" else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout is not None
+        text = process.stdout.read()  # standard input stays open and silent meanwhile
+        process.communicate(timeout=120)
+        if process.returncode == 0 and "would build" in text:
+            return "ours"
+        return "upstream" if UPSTREAM in text and "cmx4mlops" in text else text
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This working tree as a git repository of one commit: a clone as a user gets it."""
+    clone = tmp_path_factory.mktemp("source") / "clone"
+    clone.mkdir()
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().rstrip("\0").split("\0"):
+        origin, copy = ROOT / name, clone / name
+        if origin.is_symlink() or origin.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(origin, copy, follow_symlinks=False)
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "all")):
+        subprocess.run(["git", *words], cwd=clone, check=True)
+    return clone
+
+
+@pytest.fixture(scope="session")
+def archives(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with sdist and wheel; the wheel is made from the sdist."""
+    folder = tmp_path_factory.mktemp("archives")
+    words = ["-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+    subprocess.run([sys.executable, *words], check=True, capture_output=True, timeout=300)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """An environment without cmx4trt, whose CM already has an index."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True, timeout=120)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = tmp_path / "venv" / "lib" / version / "site-packages"
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if "cmx4trt" not in entry.name and entry.suffix != ".pth":
+            (packages / entry.name).symlink_to(entry)
+    folder = tmp_path / "typed here"
+    folder.mkdir()
+    environment = {"PATH": f"{tmp_path / 'venv' / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    made = Place(tmp_path / "venv" / "bin" / "python", {**environment, "CM_REPOS": str(tmp_path / "cm")}, folder)
+    made.run("-m", "cmind", "find", "script", "detect-os")
+    return made
+
+
+def fresh(place: Place) -> Place:
+    """The same environment with a CM home that nobody used yet."""
+    return Place(
+        place.python, {**place.environment, "CM_REPOS": place.environment["CM_REPOS"] + "-fresh"}, place.folder
+    )
+
+
+PIP_ROUTES: dict[str, Callable[[Path, Path], tuple[str, ...]]] = {
+    "folder": lambda source, archives: (str(source),),
+    "editable": lambda source, archives: ("-e", str(source)),
+    "git": lambda source, archives: (f"git+file://{source}",),
+    "wheel": lambda source, archives: (str(next(archives.glob("*.whl"))),),
+    "sdist": lambda source, archives: (str(next(archives.glob("*.tar.gz"))),),
+}
+
+
+@pytest.mark.parametrize("route", PIP_ROUTES)
+def test_installed_by_pip(place: Place, source: Path, archives: Path, route: str) -> None:
+    place.pip(*PIP_ROUTES[route](source, archives))
+    new = fresh(place)
+    assert [new.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["ours", "ours"]
+    # CM's index from before the installation still names the draft.
+    assert [place.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["upstream", "upstream"]
+    assert "index rebuilt" in place.run("-m", "cmx4trt", "cm-setup")
+    assert place.who_answers() == "ours"
+    assert list(place.folder.iterdir()) == []
+
+
+def test_clone_registered_with_cm(place: Place, source: Path) -> None:
+    """Without pip: CM looks into packages first, so the clone needs cm-setup, or its own tag."""
+    place.run("-m", "cmind", "add", "repo", f"--path={source}")
+    assert place.who_answers() == "upstream"
+    assert place.who_answers(f"{TAGS} cmx4trt") == "ours"
+    assert "linked" in place.run("-m", "cmx4trt", "cm-setup", cwd=source)
+    assert [place.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["ours", "ours"]
+    assert list(place.folder.iterdir()) == []
+
+
+def test_own_tag_with_an_old_index(place: Place, archives: Path) -> None:
+    """CM searches its repositories anew for a tag it does not know."""
+    place.pip(str(next(archives.glob("*.whl"))))
+    assert place.who_answers(f"{TAGS} cmx4trt") == "ours"
+
+
+def test_setup_without_anything_to_do(place: Place, archives: Path) -> None:
+    place.pip(str(next(archives.glob("*.whl"))))
+    new = fresh(place)
+    assert new.who_answers() == "ours"
+    rows = new.run("-m", "cmx4trt", "cm-setup").splitlines()
+    assert rows[0] == "cm-setup"
+    assert len(rows) == 2
+
+
+def test_setup_says_when_it_failed(place: Place, archives: Path) -> None:
+    """Here CM's local repository cannot be written: a file lies where its folder of scripts would be."""
+    place.pip(str(next(archives.glob("*.whl"))))
+    packages = place.python.parents[1] / "lib"
+    module = next(packages.glob("python*/site-packages/cmx4trt/script/generate-nvidia-engine/_cm.yaml"))
+    module.write_text(module.read_text().replace("- engine\n", ""))
+    obstacle = Path(place.environment["CM_REPOS"]) / "repos" / "local" / "script"
+    shutil.rmtree(obstacle, ignore_errors=True)
+    obstacle.write_text("")
+    text = place.run("-m", "cmx4trt", "cm-setup", code=4)
+    assert "could not link" in text
+    assert "Traceback" not in text

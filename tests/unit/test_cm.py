@@ -1,0 +1,265 @@
+"""The three hooks, called as CM calls them, without CM and without the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmx4trt import cm
+from cmx4trt.options import OPTIONS
+
+MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in OPTIONS} | {"dry_run": "CMX4TRT_DRY_RUN"}
+
+
+class FakeBuilder:
+    def version(self) -> str:
+        return "1.0"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder; whatever a test does, the process returns to where it was."""
+    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: FakeBuilder())
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def call(env: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
+    """What CM hands to a hook; ``given`` are the flags."""
+    return {
+        "env": {"CM_TMP_CURRENT_PATH": os.getcwd(), **(env or {})},
+        "input": given,
+        "meta": {"input_mapping": MAPPING, "variations": {"cpu": {}, "random-weights.#": {}}},
+        "os_info": {"platform": "linux"},
+        "variation_tags": [],
+        "run_script_input": {
+            "const": {MAPPING[flag]: value for flag, value in given.items() if flag in MAPPING},
+            "customize_common_input": {"input": given},
+        },
+    }
+
+
+def finish(i: dict[str, Any], status: int | str, result: dict[str, Any] | None) -> dict[str, Any]:
+    """What run.sh leaves, then postprocess."""
+    if result is not None:
+        Path(i["env"]["CMX4TRT_RESULT_FILE"]).write_text(json.dumps(result))
+    i["env"]["CMX4TRT_EXIT_STATUS"] = str(status)
+    return cm.postprocess(i)
+
+
+def start(**given: Any) -> dict[str, Any]:
+    i = call(**given)
+    assert cm.predeps(i) == {"return": 0}
+    assert cm.preprocess(i) == {"return": 0}
+    return i
+
+
+def test_whole_run(home: Path) -> None:
+    i = start(random_weights="7", batch_size="4", output_dir="engines é")
+    scratch = Path.cwd()
+    assert scratch != home
+    request = json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())
+    assert (request["random_weights"], request["batch_size"]) == (7, 4)
+    assert request["output_dir"] == str(home / "engines é")
+    assert i["env"]["CM_PYTHON_BIN_WITH_PATH"] == sys.executable
+    answer = finish(i, 0, {"engine": "e", "manifest": "m", "exports": {"BATCH_SIZE": 4, "SHA256": "ab"}})
+    assert answer == {"return": 0}
+    assert (i["env"]["CM_MLPERF_ENGINE_BATCH_SIZE"], i["env"]["CM_MLPERF_ENGINE_SHA256"]) == ("4", "ab")
+    assert Path.cwd() == home
+    assert not scratch.exists()
+    assert i["input"]["dirty"] is True
+
+
+def test_values_are_canonical_for_the_dependencies(home: Path) -> None:
+    i = call(env={MAPPING["scenario"]: "server"}, network="RESNET50", random_weights="1", output_dir="~/x")
+    assert cm.predeps(i)["return"] == 0
+    env, const = i["env"], i["run_script_input"]["const"]
+    assert env[MAPPING["network"]] == const[MAPPING["network"]] == "resnet50"
+    assert env[MAPPING["scenario"]] == "Server"
+    assert MAPPING["scenario"] not in const
+    assert const[MAPPING["output_dir"]] == os.path.expanduser("~/x")
+    assert env["CMX4TRT_HAVE_MODEL"] == "yes"
+    assert env["CMX4TRT_HAVE_NUMPY"] == "yes"
+    finish_early(i)
+
+
+def finish_early(i: dict[str, Any]) -> None:
+    assert cm.preprocess(i)["return"] == 0
+    finish(i, 1, None)
+
+
+def test_another_python_is_asked_by_the_dependencies() -> None:
+    i = call(env={"CM_PYTHON_BIN_WITH_PATH": "/opt/python"}, random_weights="1")
+    assert cm.predeps(i)["return"] == 0
+    assert i["env"]["CM_PYTHON_BIN_WITH_PATH"] == "/opt/python"
+    assert "CMX4TRT_HAVE_NUMPY" not in i["env"]
+    finish_early(i)
+
+
+def test_model_of_the_dependency(home: Path, tmp_path: Path) -> None:
+    i = call()
+    assert cm.predeps(i)["return"] == 0
+    assert "CMX4TRT_HAVE_MODEL" not in i["env"]
+    i["env"]["CM_ML_MODEL_FILE_WITH_PATH"] = str(tmp_path / "model.onnx")
+    assert cm.preprocess(i)["return"] == 0
+    assert json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())["model"] == str(tmp_path / "model.onnx")
+    finish(i, 0, {"exports": {}})
+
+
+def test_dependency_without_a_model(home: Path) -> None:
+    i = call()
+    assert cm.predeps(i)["return"] == 0
+    answer = cm.preprocess(i)
+    assert answer["return"] == 3
+    assert "get,ml-model,resnet50 named no file" in answer["error"]
+    assert Path.cwd() == home
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "text"),
+    [
+        ({"batch_size": "0"}, 2, "batch_size is 0"),
+        ({"batch_sise": "1"}, 2, "did you mean --batch_size"),
+        ({"model": "none.onnx"}, 3, "none.onnx does not exist"),
+        ({"output_dir": "taken"}, 4, "is not a folder"),
+    ],
+)
+def test_refusals(home: Path, given: dict[str, str], code: int, text: str) -> None:
+    (home / "taken").touch()
+    answer = cm.predeps(call(**given))
+    assert answer["return"] == code
+    assert text in answer["error"]
+    assert answer["error"][-1] not in ".!?"
+    assert "\n" not in answer["error"]
+    assert Path.cwd() == home
+
+
+def test_cuda_without_a_driver(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    answer = cm.predeps(call(device="cuda", builder="tensorrt", random_weights="1"))
+    assert answer["return"] == 9
+    assert "needs an NVIDIA GPU" in answer["error"]
+    i = call(device="cuda", builder="tensorrt", random_weights="1", dry_run=True)
+    assert cm.predeps(i)["return"] == 0
+    assert (i["env"][MAPPING["device"]], i["env"][MAPPING["builder"]]) == ("gpu", "tensorrt")
+    finish_early(i)
+
+
+def test_data_of_the_dependencies(home: Path) -> None:
+    """What the user named is not fetched; what was fetched reaches the request."""
+    i = call(random_weights="1", device="cuda", builder="common-code", common_code="mine", dry_run=True)
+    assert cm.predeps(i)["return"] == 0
+    assert i["env"]["CMX4TRT_HAVE_COMMON_CODE"] == "yes"
+    assert "CMX4TRT_HAVE_INFERENCE_SOURCE" not in i["env"]
+    i["run_script_input"]["cmx4trt_run"].dry_run = False
+    i["env"]["CM_MLPERF_INFERENCE_SOURCE"] = "/fetched"
+    assert cm.preprocess(i)["return"] == 0
+    request = json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())
+    assert (request["common_code"], request["inference_source"]) == (str(home / "mine"), "/fetched")
+    finish(i, 1, None)
+
+
+def test_images_of_the_dependency(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_text("x")
+    i = call(model=str(tmp_path / "model.onnx"), precision="int8")
+    assert cm.predeps(i)["return"] == 0
+    assert "CMX4TRT_HAVE_CALIBRATION" not in i["env"]
+    i["env"]["CM_DATASET_PREPROCESSED_PATH"] = "/images"
+    assert cm.preprocess(i)["return"] == 0
+    assert json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())["calibration_data"] == "/images"
+    finish(i, 1, None)
+
+
+@pytest.mark.parametrize("given", [{"random_weights": "1"}, {"model": "m.onnx", "calibration_cache": "c"}])
+def test_images_that_are_not_needed(home: Path, given: dict[str, str]) -> None:
+    (home / "m.onnx").write_text("x")
+    i = call(precision="int8", **given)
+    assert cm.predeps(i)["return"] == 0
+    assert i["env"]["CMX4TRT_HAVE_CALIBRATION"] == "yes"
+    finish_early(i)
+
+
+def test_windows() -> None:
+    i = call()
+    i["os_info"]["platform"] = "windows"
+    assert cm.predeps(i)["return"] == 10
+
+
+def test_unforeseen_errors_are_one_sentence_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr(cm, "check_flags", broken)
+    assert cm.predeps(call()) == {"return": 1, "error": "unforeseen ZeroDivisionError in predeps: two lines"}
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "code", "text"),
+    [
+        (3, {"error": "model x is empty; do y.", "exit_code": 3}, 3, "model x is empty; do y"),
+        (3, {"exports": {}}, 3, "exit status 3"),
+        (1, None, 1, "ended with exit status 1 and without a result"),
+        (127, None, 127, "ended with exit status 127"),
+        (130, None, 130, "interrupted"),
+        (
+            137,
+            None,
+            137,
+            r"ended by signal 9 (SIGKILL), as the system does when memory runs out; nothing was published",
+        ),
+        (139, None, 139, "ended by signal 11 (SIGSEGV); nothing was published"),
+        (255, None, 255, "ended by signal 127 (unknown)"),
+        ("", None, 1, "without a result"),
+    ],
+)
+def test_failed_workers(home: Path, status: int | str, result: dict[str, Any] | None, code: int, text: str) -> None:
+    i = start(random_weights="1")
+    answer = finish(i, status, result)
+    assert answer["return"] == code
+    assert text in answer["error"]
+    assert answer["error"][-1] not in ".!"
+    assert Path.cwd() == home
+
+
+def test_truncated_result(home: Path) -> None:
+    i = start(random_weights="1")
+    Path(i["env"]["CMX4TRT_RESULT_FILE"]).write_text('{"exports"')
+    assert "without a result" in finish(i, 0, None)["error"]
+
+
+def test_short_help_skips_the_run(home: Path) -> None:
+    i = call(h=True)
+    assert cm.predeps(i) == {"return": 0}
+    assert i["env"]["CMX4TRT_DRY_RUN"] == "yes", "the dependencies are skipped"
+    assert cm.preprocess(i) == {"return": 0, "skip": True}
+    assert Path.cwd() == home
+
+
+def test_dry_run_reaches_the_worker(home: Path) -> None:
+    i = start(dry_run=True)
+    assert i["env"]["CMX4TRT_WORKER_FLAGS"] == "--dry_run"
+    assert json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())["model"] is None
+    finish(i, 0, {"exports": {}})
+
+
+def test_clone_is_importable_by_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "root" / "cmx4trt"
+    package.mkdir(parents=True)
+    monkeypatch.setattr("cmx4trt.__file__", str(package / "__init__.py"))
+    i = start(random_weights="1")
+    assert i["env"]["CMX4TRT_PYTHONPATH"] == "", "an installed package is importable already"
+    finish(i, 1, None)
+    (tmp_path / "root" / "_cm.yaml").touch()
+    i = start(random_weights="1")
+    assert i["env"]["CMX4TRT_PYTHONPATH"] == str(tmp_path / "root")
+    finish(i, 1, None)
