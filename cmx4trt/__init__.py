@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmx4trt.pipeline import BuildResult as BuildResult
     from cmx4trt.pipeline import build as build
     from cmx4trt.request import BuildRequest as BuildRequest
+    from cmx4trt.results import BuildResult as BuildResult
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"BuildRequest": "cmx4trt.request", "BuildResult": "cmx4trt.pipeline", "build": "cmx4trt.pipeline"}
+_PUBLIC = {"BuildRequest": "cmx4trt.request", "BuildResult": "cmx4trt.results", "build": "cmx4trt.pipeline"}
 __all__ = ["BuildRequest", "BuildResult", "__version__", "build"]
 
 

@@ -12,12 +12,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from cmx4trt import __version__
-from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_UNFORESEEN, CmxError, ModelError, RequestError
-from cmx4trt.request import OPTIONS, BuildRequest, Option
+from cmx4trt.cli_bench import add_bench_arguments, add_verify_arguments
+from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_UNFORESEEN, CmxError, ModelError, OutputError, RequestError
+from cmx4trt.options import OPTIONS, Option
+from cmx4trt.request import BuildRequest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CmxError as error:
         return _fail(arguments, str(error), error.exit_code)
     except KeyboardInterrupt:
-        code = _fail(arguments, "interrupted; no engine was published", EXIT_INTERRUPTED)
+        code = _fail(
+            arguments, getattr(arguments, "interrupted", "interrupted; no engine was published"), EXIT_INTERRUPTED
+        )
         if threading.active_count() > 1:
             # A library that does not stop would crash the interpreter on its way out.
             sys.stdout.flush()
@@ -57,10 +62,12 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 def _fail(arguments: argparse.Namespace | None, sentence: str, code: int) -> int:
     sentence = " ".join(sentence.split())
-    print(f"cmx4trt: error: {sentence}", file=sys.stderr, flush=True)
     result = getattr(arguments, "result", None)
-    if result:
-        _write_result(result, {"error": sentence, "exit_code": code})
+    if result:  # whoever asked for the file tells the user
+        with suppress(OutputError):
+            _write_result(result, {"error": sentence, "exit_code": code})
+            return code
+    print(f"cmx4trt: error: {sentence}", file=sys.stderr, flush=True)
     return code
 
 
@@ -89,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.", allow_abbrev=False
         )
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run, flags=list(sub._option_string_actions))
+        sub.set_defaults(command=name, run=command.run, flags=list(sub._option_string_actions))
     return parser
 
 
@@ -99,7 +106,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*names, dest=option.name, metavar=_metavar(option), help=_help(option))
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be built, build nothing")
     parser.add_argument("--request", metavar="FILE", help="take the options from a JSON file (flags override it)")
-    parser.add_argument("--result", metavar="FILE", help="write the outcome, error or success, to a JSON file")
+    parser.add_argument("--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed")
 
 
 def _metavar(option: Option) -> str:
@@ -194,6 +201,20 @@ def _run_cm_setup(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_proof(arguments: argparse.Namespace) -> int:
+    from cmx4trt import cli_bench
+    from cmx4trt.terminal import TerminalProgress
+
+    prove = cli_bench.run_verify if arguments.command == "verify" else cli_bench.run_bench
+    proof = prove(arguments, TerminalProgress(sys.stderr))
+    _print_table(f"cmx4trt {arguments.command}", proof.rows)
+    if proof.error is not None:
+        raise proof.error
+    if arguments.result:
+        _write_result(arguments.result, {"exports": dict(proof.exports)})
+    return 0
+
+
 class _Command(NamedTuple):
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
@@ -203,5 +224,7 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "build": _Command("build an engine, or find the one already built", _add_build, _run_build),
     "inspect": _Command("show what an engine was made from, and how it was verified", _add_inspect, _run_inspect),
+    "verify": _Command("check an engine against its original model and its accuracy", add_verify_arguments, _run_proof),
+    "bench": _Command("run MLPerf LoadGen over an engine, or over its graph", add_bench_arguments, _run_proof),
     "cm-setup": _Command("make CM run this package's script, and check that it does", lambda _: None, _run_cm_setup),
 }

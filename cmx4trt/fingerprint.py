@@ -15,8 +15,14 @@ RECIPE = 1
 SOURCE = "source"
 """The part that is dearest to know (a digest of the model file), compared last."""
 
-_NOT_IN_ENGINE = {"model", "random_weights", "common_code", "inference_source", "timing_cache", "verify", "output_dir"}
-"""Options that do not shape the engine, or that the source part or the builder's identity stands for."""
+_NOT_IN_ENGINE = {
+    *("model", "random_weights"),
+    *("calibration_data", "calibration_list", "calibration_count", "calibration_cache"),
+    *("common_code", "inference_source", "timing_cache"),
+    *("verify", "output_dir"),
+}
+"""Options that do not shape the engine, or that another part stands for: the source, the calibration data's digest, the
+builder's identity."""
 
 
 def engine_parts(request: BuildRequest, builder: Mapping[str, str]) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__, store
 from cmx4trt.background import Background
-from cmx4trt.errors import RequestError, UnsupportedError, VerificationError
+from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.files import check_writable
 from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_digest, source_of_seed
 from cmx4trt.manifest import SKIPPED, Manifest
 from cmx4trt.models import spec_of
+from cmx4trt.prepare import Prepared, calibration_parts, prepare, verify
 from cmx4trt.progress import Progress, Silent
 from cmx4trt.request import BuildRequest
+from cmx4trt.results import BuildResult, Plan
 from cmx4trt.source import Source, source_of_request
 from cmx4trt.store import EnginePaths
 
@@ -27,62 +29,6 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 10.0
 """How long an interrupted build may take to notice; then the process ends under it."""
-
-
-@dataclass(frozen=True, slots=True)
-class BuildResult:
-    """Where the engine and its manifest lie, and whether they were there before (``reused``)."""
-
-    engine: str
-    manifest_path: str
-    manifest: Manifest
-    reused: bool
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The outcome for people: what lies where, and how far it is proven."""
-        engine, verification = self.manifest.engine, self.manifest.verification
-        return [
-            ("engine", self.engine),
-            ("manifest", self.manifest_path),
-            ("size", f"{engine['bytes'] / 1e6:.1f} MB"),
-            ("sha256", str(engine["sha256"])),
-            ("graph verified", str(verification.get("verdict"))),
-            ("engine run on a device", str(self.manifest.execution.get("engine_executed_on_a_device"))),
-        ]
-
-    def exports(self) -> dict[str, str]:
-        """The outcome for the next script: CM exports each as CM_MLPERF_ENGINE_<key>."""
-        request = self.manifest.request
-        return {
-            "FILE_WITH_PATH": self.engine,
-            "MANIFEST_WITH_PATH": self.manifest_path,
-            "SHA256": str(self.manifest.engine["sha256"]),
-            "BYTES": str(self.manifest.engine["bytes"]),
-            "MODEL": str(request["network"]),
-            "PRECISION": str(request["precision"]),
-            "BATCH_SIZE": str(request["batch_size"]),
-            "COPY_STREAMS": str(request["copy_streams"]),
-            "SCENARIO": str(request["scenario"]),
-            "BUILDER": str(request["builder"]),
-            "BUILDER_VERSION": str(self.manifest.builder["version"]),
-            "TARGET": str(request["target"]),
-            "VERIFIED": "yes" if self.manifest.verified else "no",
-            "REUSED": "yes" if self.reused else "no",
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a request would do: ``reused`` means that its engine is there already."""
-
-    engine: str
-    builder: str
-    source: str
-    reused: bool
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The plan for people."""
-        return [("engine", self.engine), ("builder", self.builder), ("source", self.source)]
 
 
 def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
@@ -120,14 +66,12 @@ def _look_up(request: BuildRequest) -> _LookedUp:
     builder = builder_for(request.builder)
     request = builder.resolve(request)
     source, paths = source_of_request(request), EnginePaths.for_request(request)
-    parts = engine_parts(request, builder.identity(request))
+    parts = {**engine_parts(request, builder.identity(request)), **calibration_parts(request)}
     return _LookedUp(request, builder, source, paths, parts, store.find(request, paths, parts, source.part))
 
 
 def check_request(request: BuildRequest) -> None:
     """Refuse early what cannot be built, before anything expensive. Raises CmxError."""
-    if request.precision == "int8" and request.builder != "common-code":
-        raise UnsupportedError("precision int8 is not part of this release of cmx4trt; use fp16, bf16 or fp32")
     spec = spec_of(request.network)
     if request.batch_size > spec.max_batch_size:
         raise RequestError(
@@ -180,20 +124,24 @@ class _Build:
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
         with self._stage("prepare"):
-            graph = self._prepare()
+            prepared = prepare(self._request, self._source, self._progress)
+        graph = prepared.graph
         # The library works without Python's lock: verification uses the other core meanwhile.
         building = Background(lambda: self._build(builder, graph))
         try:
-            verification = self._verify(graph)
+            verification = self._verify(prepared)
             engine = building.result()
         except BaseException:
             self._stop = True
             building.wait(STOP_SECONDS)
             raise
         if self._request.device == "cuda" and self._request.verify:
-            self._execute(graph, engine)
+            from cmx4trt.verify.engine import execute_engine
+
+            with self._stage("execute"):
+                self._execution = execute_engine(engine, graph, self._source.message, self._request)
         with self._stage("publish"):
-            return self._publish(graph, engine, verification)
+            return self._publish(prepared, engine, verification)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -202,62 +150,32 @@ class _Build:
             yield
         self._seconds[name] = round(time.perf_counter() - start, 4)
 
-    def _prepare(self) -> PreparedGraph:
-        self._source.start_reading()
-        from cmx4trt.graph import network_from_model, prepared_from_network
-
-        network = network_from_model(self._source.model(), spec_of(self._request.network), self._request)
-        return prepared_from_network(network, self._request)
-
     def _build(self, builder: GraphBuilder, graph: PreparedGraph) -> BuiltEngine:
         with self._stage("build"):
             return builder.build(graph, self._request, self._progress, lambda: self._stop)
 
-    def _verify(self, graph: PreparedGraph) -> dict[str, Any]:
+    def _verify(self, prepared: Prepared) -> dict[str, Any]:
         if not self._request.verify:
             return {"verdict": SKIPPED, "reason": "verification was switched off"}
-        from cmx4trt.verify import verify_graph
-
         with self._stage("verify"):
-            verification = verify_graph(graph, self._source.message, self._request)
-        if not verification.passed:
+            passed, sentence, record = verify(prepared, self._source.message, self._request)
+        if not passed:
             raise VerificationError(
-                f"the prepared graph of {graph.spec.title} disagrees with the original model: {verification.sentence()}; "
+                f"the prepared graph of {prepared.graph.spec.title} disagrees with the original model: {sentence}; "
                 "no engine was published (another precision may serve, or --verify=no)"
             )
-        return verification.to_dict()
+        return record
 
-    def _execute(self, graph: PreparedGraph, engine: BuiltEngine) -> None:
-        """Run the engine itself on the GPU and hold it to the same limits as its graph."""
-        from cmx4trt.builders import execution_library
-        from cmx4trt.runtimes.cuda import open_device
-        from cmx4trt.runtimes.tensorrt import TensorRTSession
-        from cmx4trt.verify import verify_graph
-
-        with self._stage("execute"):
-            device = open_device()
-            session = TensorRTSession(execution_library(self._builder.name, device.gpu), engine.data, device)
-            try:
-                verification = verify_graph(graph, self._source.message, self._request, session)
-            finally:
-                session.close()
-        if not verification.passed:
-            raise VerificationError(
-                f"the engine of {graph.spec.title}, run by {session.device}, disagrees with the original model: "
-                f"{verification.sentence()}; no engine was published"
-            )
-        measured = {**verification.to_dict(), "method": "the engine on the device against the original in ONNX Runtime"}
-        self._execution = {"engine_executed_on_a_device": "yes", "device": session.device, **measured}
-
-    def _publish(self, graph: PreparedGraph | None, engine: BuiltEngine, verification: Mapping[str, Any]) -> Manifest:
+    def _publish(self, prepared: Prepared | None, engine: BuiltEngine, verification: Mapping[str, Any]) -> Manifest:
         digest = Background(lambda: hashlib.sha256(engine.data).hexdigest())
-        manifest = self._manifest(graph, engine, verification)
+        manifest = self._manifest(prepared, engine, verification)
         return store.publish(self._paths, engine.data, digest, manifest)
 
-    def _manifest(self, graph: PreparedGraph | None, engine: BuiltEngine, verification: Mapping[str, Any]) -> Manifest:
+    def _manifest(self, prepared: Prepared | None, engine: BuiltEngine, verification: Mapping[str, Any]) -> Manifest:
         import datetime
         import platform
 
+        graph = prepared.graph if prepared else None
         source = self._source.record()
         part = source_of_digest(source["sha256"]) if "sha256" in source else source_of_seed(source["seed"])
         parts = {**self._parts, SOURCE: part}
@@ -269,7 +187,7 @@ class _Build:
             source=source,
             network=_network_record(graph, self._request),
             builder={**self._builder.identity(self._request), **engine.facts, "warnings": list(engine.log)},
-            graph=_graph_record(graph),
+            graph=_graph_record(prepared),
             verification=verification,
             execution=self._execution,
             stages=dict(self._seconds),
@@ -278,10 +196,14 @@ class _Build:
         )
 
 
-def _graph_record(graph: PreparedGraph | None) -> dict[str, Any]:
-    if graph is None:
+def _graph_record(prepared: Prepared | None) -> dict[str, Any]:
+    if prepared is None:
         return {}
-    return {"message_sha256": hashlib.sha256(graph.encoded.message).hexdigest(), **graph.notes}
+    graph = prepared.graph
+    record = {"message_sha256": hashlib.sha256(graph.encoded.message).hexdigest(), **graph.notes}
+    if prepared.quantization is not None:
+        return {**record, "quantization": prepared.quantization.to_dict()}
+    return record
 
 
 def _network_record(graph: PreparedGraph | None, request: BuildRequest) -> dict[str, Any]:

@@ -13,9 +13,6 @@ from cmx4trt.fingerprint import SOURCE, fingerprint_of
 from cmx4trt.manifest import Manifest
 from cmx4trt.request import BuildRequest
 
-NOT_REUSABLE_TARGETS = ("current",)
-"""An engine for 'the GPU of this machine' is not looked up: the folder does not say which GPU that was."""
-
 
 @dataclass(frozen=True, slots=True)
 class EnginePaths:
@@ -51,11 +48,19 @@ def manifest_path_of(path: str) -> str:
     return path if path.endswith(".json") else f"{os.path.splitext(path)[0]}.json"
 
 
+def engine_path_of(manifest_path: str, manifest: Manifest) -> str:
+    """The engine that lies beside a manifest."""
+    return os.path.join(os.path.dirname(manifest_path), str(manifest.engine.get("file")))
+
+
+def doubt_of_engine(manifest_path: str, manifest: Manifest) -> str:
+    """Why the engine beside a manifest is not the one that was published; empty if it is."""
+    return _check_engine(engine_path_of(manifest_path, manifest), manifest).doubt
+
+
 def describe_engine(manifest_path: str, manifest: Manifest) -> str:
     """Whether the engine beside a manifest is still the one that was published, in words."""
-    path = os.path.join(os.path.dirname(manifest_path), str(manifest.engine.get("file")))
-    lookup = _check_engine(path, manifest)
-    return lookup.doubt or "unchanged since it was published"
+    return doubt_of_engine(manifest_path, manifest) or "unchanged since it was published"
 
 
 def find(
@@ -66,7 +71,7 @@ def find(
     ``source`` gives the source part, and is asked only when everything else fits; it is shown the source record of the
     manifest found, whose digest saves reading an unchanged model file.
     """
-    if request.target in NOT_REUSABLE_TARGETS or not os.path.lexists(paths.engine):
+    if not os.path.lexists(paths.engine):
         return Lookup()
     try:
         manifest = read_manifest(paths.manifest)

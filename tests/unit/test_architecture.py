@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "cmx4trt"
 LAYERS = [
     {"__main__"},
     {"cli", "cli_bench", "cli_quantize", "cm", "cm_input", "cm_setup", "terminal"},
-    {"pipeline", "report"},
+    {"pipeline", "prepare", "results", "report", "executable", "proof"},
     {"quantize", "verify", "bench"},
     {"graph", "builders", "runtimes", "store", "fingerprint", "source"},
-    {"request", "manifest", "models"},
+    {"request", "options", "values", "manifest", "models"},
     {"ir"},
     {"errors", "files", "progress", "background", "__init__"},
 ]
@@ -31,6 +31,7 @@ VENDORS = {
     "onnxruntime": {"runtimes/onnxruntime.py"},
     "pycuda": {"runtimes/cuda.py"},
     "mlperf_loadgen": {"bench/loadgen.py"},
+    "pycocotools": {"verify/accuracy.py"},
 }
 HEAVY = {*VENDORS, "numpy", "onnx"}
 

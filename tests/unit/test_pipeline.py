@@ -52,6 +52,9 @@ class FakeBuilder:
     def version(self) -> str:
         return self.version_text
 
+    def resolve(self, request: BuildRequest) -> BuildRequest:
+        return request
+
     def identity(self, request: BuildRequest) -> Mapping[str, str]:
         return {"name": self.name, "version": self.version()}
 

@@ -166,12 +166,6 @@ def test_the_first_of_two_equal_publications_stays(tmp_path: Path) -> None:
     assert Path(store.EnginePaths.for_request(request).engine).read_bytes() == ENGINE
 
 
-def test_current_is_never_reused(tmp_path: Path) -> None:
-    request = request_in(tmp_path, target="current")
-    publish(request)
-    assert find(request) == store.Lookup()
-
-
 def test_a_killed_publication_leaves_a_miss(tmp_path: Path) -> None:
     """Engine in place, manifest not: as after SIGKILL between the two renames."""
     request = request_in(tmp_path)

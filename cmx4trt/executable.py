@@ -1,0 +1,166 @@
+"""From a published engine to something that runs: the engine itself on a GPU, or its graph in ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt import __version__, store
+from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, UnsupportedError
+from cmx4trt.fingerprint import SOURCE
+from cmx4trt.manifest import Manifest
+from cmx4trt.models import spec_of
+from cmx4trt.models.spec import ModelSpec
+from cmx4trt.prepare import Prepared, prepare
+from cmx4trt.progress import Progress
+from cmx4trt.request import BuildRequest
+from cmx4trt.source import Source, source_of_request
+
+if TYPE_CHECKING:
+    from cmx4trt.runtimes.base import Session
+
+AUTO, ENGINE, GRAPH = "auto", "engine", "graph"
+EXECUTE = (AUTO, ENGINE, GRAPH)
+"""What runs: the engine if it can, else the graph; only the engine; only the graph."""
+OWN_BUILDERS = ("tensorrt-rtx", "tensorrt")
+"""Builders that are given our graph; NVIDIA's common code makes its own, which nothing but the engine holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedEngine:
+    """An engine of the store with its manifest and the request it was built for."""
+
+    path: str
+    manifest_path: str
+    manifest: Manifest
+    request: BuildRequest
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Its network."""
+        return spec_of(self.request.network)
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """A session, the sentence that says what it executes, and whether that is the engine itself."""
+
+    session: Session
+    sentence: str
+    is_engine: bool
+
+
+def read_published(path: str, network: str | None = None, model: str | None = None) -> PublishedEngine:
+    """The engine at ``path``, or whose manifest that is. ``network``: what it must be; ``model``: where its source file is now.
+
+    Raises ModelError where there is no manifest, the engine is not the published one, or is of another network.
+    """
+    manifest_path = store.manifest_path_of(path)
+    try:
+        manifest = store.read_manifest(manifest_path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"{path} has no readable manifest ({manifest_path}: {reason}); give an engine that cmx4trt built"
+        ) from error
+    doubt = store.doubt_of_engine(manifest_path, manifest)
+    if doubt:
+        raise ModelError(f"{doubt}; build it again")
+    request = BuildRequest.from_values(BuildRequest.values_from_json(json.dumps(manifest.request)))
+    if network is not None and network != request.network:
+        raise ModelError(f"{path} is an engine of {request.network}, expected one of {network}; give the right engine")
+    if model is not None:
+        request = replace(request, model=model)
+    return PublishedEngine(store.engine_path_of(manifest_path, manifest), manifest_path, manifest, request)
+
+
+class EngineGraph:
+    """The graph an engine was built from, prepared again when it is first asked for, and proven to be the same."""
+
+    def __init__(self, engine: PublishedEngine, progress: Progress) -> None:
+        self._engine = engine
+        self._progress = progress
+        self._source: Source | None = None
+        self._prepared: Prepared | None = None
+
+    @property
+    def source(self) -> Source:
+        """The engine's source, unchanged. Raises ModelError where it is another now, UnsupportedError where we have no graph."""
+        if self._source is None:
+            engine = self._engine
+            if engine.request.builder not in OWN_BUILDERS:
+                raise UnsupportedError(
+                    f"an engine of NVIDIA's {engine.request.builder} has no graph of ours; run it on the GPU it was built for"
+                )
+            source = source_of_request(engine.request)
+            wanted, found = engine.manifest.parts.get(SOURCE), source.part(engine.manifest.source)
+            if wanted != found:
+                raise ModelError(
+                    f"the model of {engine.path} has changed: it was {wanted} and is {found} now; build the engine again, "
+                    "or say with --model where the file is"
+                )
+            self._source = source
+        return self._source
+
+    @property
+    def prepared(self) -> Prepared:
+        """The graph. Raises ModelError where it is not, byte for byte, what the engine was built from."""
+        if self._prepared is None:
+            source = self.source
+            with self._progress.stage("prepare"):
+                prepared = prepare(self._engine.request, source, self._progress)
+            found = hashlib.sha256(prepared.graph.encoded.message).hexdigest()
+            if found != self._engine.manifest.graph.get("message_sha256"):
+                raise ModelError(
+                    f"cmx4trt {__version__} prepares another graph than {self._engine.manifest.tool.get('cmx4trt')} did for "
+                    f"{self._engine.path}; build it again"
+                )
+            self._prepared = prepared
+        return self._prepared
+
+
+@contextmanager
+def open_executable(
+    engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress
+) -> Iterator[Executable]:
+    """What ``execute`` (one of EXECUTE) asks for, closed afterwards.
+
+    Raises DeviceError or MissingSoftwareError where only the engine would do and nothing here runs it, ModelError.
+    """
+    executable = _open(engine, graph, execute, progress)
+    try:
+        yield executable
+    finally:
+        executable.session.close()
+
+
+def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress) -> Executable:
+    why = ""
+    if execute != GRAPH:
+        try:
+            return _open_engine(engine)
+        except (DeviceError, MissingSoftwareError) as error:
+            hint = "; --execute=graph runs its graph in ONNX Runtime" if engine.request.builder in OWN_BUILDERS else ""
+            if execute == ENGINE or not hint:
+                raise type(error)(f"nothing here can run {engine.path}: {error}{hint}") from error
+            why = str(error)
+            progress.note(f"the engine cannot run here ({why}); running its graph in ONNX Runtime")
+    from cmx4trt.runtimes.onnxruntime import fastest_providers
+    from cmx4trt.verify.classification import open_prepared
+
+    session = open_prepared(graph.prepared.graph, fastest_providers())
+    reason = f" ({why})" if why else ""
+    return Executable(
+        session, f"{session.device} over the engine's graph; the engine itself was not run{reason}", False
+    )
+
+
+def _open_engine(engine: PublishedEngine) -> Executable:
+    from cmx4trt.runtimes.tensorrt import open_engine
+
+    session: Any = open_engine(engine.path, engine.manifest)
+    return Executable(session, f"the engine itself, by {session.device}", True)

@@ -1,0 +1,173 @@
+"""The one list of inputs: names, defaults, meanings, choices.
+
+The command line is made from ``OPTIONS``; ``_cm.yaml`` and the README are tested against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cmx4trt.values import (
+    COMPUTE_CAPABILITIES,
+    NATIVE_TARGETS,
+    TARGETS,
+    parse_bool,
+    parse_choice,
+    parse_data,
+    parse_int,
+    parse_path,
+    parse_size,
+    parse_target,
+    parse_text,
+)
+
+MODELS = ("resnet50", "retinanet")
+DEVICES = ("cpu", "cuda")
+BUILDERS = ("tensorrt-rtx", "tensorrt", "common-code")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream")
+FLOAT_TYPES = ("fp32", "fp16")
+INPUT_TYPES = (*FLOAT_TYPES, "int8")
+CALIBRATION_METHODS = ("minmax", "percentile", "entropy")
+INPUT_RANGES = ("normalized", "0-1")
+POSTPROCESS = ("tensors", "mlperf-nvidia", "none")
+
+TILING_LEVELS = ("none", "fast", "moderate", "full")
+"""TensorRT's enumeration ``TilingOptimizationLevel``."""
+
+MAX_BATCH_SIZE = 65536
+MAX_COPY_STREAMS = 16
+MAX_AUX_STREAMS = 64
+"""Far above what TensorRT uses of its own accord; each stream costs a CUDA stream and scratch memory."""
+MAX_SEED = 2**32 - 1
+
+Parser = Callable[[str, object], Any]
+
+
+def _choice(choices: tuple[str, ...]) -> Parser:
+    return lambda name, value: parse_choice(name, value, choices)
+
+
+def _whole(low: int, high: int) -> Parser:
+    return lambda name, value: parse_int(name, value, low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One input: its name (field of BuildRequest), default, meaning, parser, and the choices where they are few."""
+
+    name: str
+    default: Any
+    help: str
+    parse: Parser
+    choices: tuple[str, ...] = ()
+
+
+def _choice_option(name: str, default: str | None, help: str, choices: tuple[str, ...]) -> Option:
+    return Option(name, default, help, _choice(choices), choices)
+
+
+OPTIONS: tuple[Option, ...] = (
+    _choice_option("network", "resnet50", "MLPerf model to build", MODELS),
+    _choice_option("device", "cpu", "where the build runs: cpu needs no GPU, cuda uses the local one", DEVICES),
+    _choice_option(
+        "builder", None, "what makes the engine (default: tensorrt-rtx on cpu, common-code on cuda)", BUILDERS
+    ),
+    _choice_option("precision", None, "arithmetic of the engine (default: fp16; common-code: int8)", PRECISIONS),
+    _choice_option("scenario", "Offline", "MLPerf scenario the engine is named for", SCENARIOS),
+    Option("batch_size", 1, "largest batch, in samples; the engine takes 1 up to this many", _whole(1, MAX_BATCH_SIZE)),
+    Option("copy_streams", 1, "number of optimisation profiles, one per copy stream", _whole(1, MAX_COPY_STREAMS)),
+    Option("model", None, "path of your own ONNX file instead of the MLPerf one", parse_path),
+    Option("random_weights", None, "seed: build the exact topology with random weights, no file", _whole(0, MAX_SEED)),
+    Option(
+        "target",
+        None,
+        "GPUs the engine is for; tensorrt-rtx: comma-separated generations, "
+        + ", ".join((*TARGETS, *COMPUTE_CAPABILITIES))
+        + " (default: portable, the library's own set); tensorrt: "
+        + ", ".join(NATIVE_TARGETS)
+        + " (default: current, the local GPU)",
+        parse_target,
+    ),
+    Option("workspace_size", "4GiB", "builder scratch limit: KiB, or with a suffix such as 4GiB", parse_size),
+    _choice_option(
+        "input_dtype",
+        "fp32",
+        "element type of the engine's input (int8: already quantized, for int8 engines)",
+        INPUT_TYPES,
+    ),
+    _choice_option("output_dtype", "fp32", "element type of the engine's floating-point outputs", FLOAT_TYPES),
+    _choice_option(
+        "input_range",
+        "normalized",
+        "retinanet: images the engine takes; 0-1 keeps the file's own normalisation inside",
+        INPUT_RANGES,
+    ),
+    _choice_option(
+        "postprocess",
+        "tensors",
+        "retinanet: outputs; boxes, scores and labels, or the 7001-float record of NVIDIA's harness, or none (raw heads)",
+        POSTPROCESS,
+    ),
+    Option(
+        "nms_offset",
+        True,
+        "retinanet: move classes apart before comparing boxes, as ONNX files do (no: PyTorch's way for many boxes)",
+        parse_bool,
+    ),
+    Option(
+        "calibration_data",
+        None,
+        "int8: folder of preprocessed float32 images (.npy or raw), or one tensor file; 'random' with random weights",
+        parse_data,
+    ),
+    Option(
+        "calibration_list", None, "int8: text file of image names, the ones to calibrate with, in order", parse_path
+    ),
+    Option(
+        "calibration_count",
+        None,
+        "int8: number of images to calibrate with (default: all, at most 500)",
+        _whole(1, 10**6),
+    ),
+    _choice_option(
+        "calibration_method", None, "int8: how ranges are taken from images (default: entropy)", CALIBRATION_METHODS
+    ),
+    Option("calibration_cache", None, "int8: TensorRT calibration cache or our JSON, in place of images", parse_path),
+    Option(
+        "keep_fp16",
+        None,
+        "int8: layers to leave in float16; names, comma-separated, or a number of the worst, or auto",
+        parse_text,
+    ),
+    Option(
+        "common_code", None, "common-code: NVIDIA's folder closed/NVIDIA of MLPerf results r2.1 to r6.0", parse_path
+    ),
+    Option("inference_source", None, "common-code: clone of mlcommons/inference that NVIDIA's code needs", parse_path),
+    Option(
+        "builder_optimization_level",
+        None,
+        "tensorrt: 0 (build fast) to 5 (run fast); default: the library's",
+        _whole(0, 5),
+    ),
+    _choice_option(
+        "tiling_optimization_level",
+        None,
+        "tensorrt: how far to search for tilings; default: the library's",
+        TILING_LEVELS,
+    ),
+    Option(
+        "max_aux_streams",
+        None,
+        "tensorrt: most streams the engine may use beside its own; default: the library's choice",
+        _whole(0, MAX_AUX_STREAMS),
+    ),
+    Option(
+        "timing_cache", None, "tensorrt: file of kernel timings to reuse; default: one in the output folder", parse_path
+    ),
+    Option("verify", True, "compare the engine's graph with the original model before publishing", parse_bool),
+    Option("output_dir", "engines", "folder that engines are published in", parse_path),
+)
+OPTIONS_BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}

@@ -1,0 +1,83 @@
+"""From a source to the graph a builder is given, quantized where the request says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.models import spec_of
+from cmx4trt.progress import Progress
+from cmx4trt.request import BuildRequest
+from cmx4trt.source import Source
+
+if TYPE_CHECKING:
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.quantize import QuantizationReport
+
+CALIBRATION = "calibration"
+"""The part of a fingerprint that stands for the images or the cache an int8 engine was calibrated with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The graph to build; of an int8 graph also the same network in float32, and what was quantized on what grounds."""
+
+    graph: PreparedGraph
+    float32: PreparedGraph | None = None
+    quantization: QuantizationReport | None = None
+
+
+def quantizes(request: BuildRequest) -> bool:
+    """Whether this package quantizes the network (NVIDIA's common code calibrates on its own)."""
+    return request.precision == "int8" and request.builder != "common-code"
+
+
+def calibration_parts(request: BuildRequest) -> dict[str, str]:
+    """What the fingerprint says of the calibration data: a digest. Raises DataError, RequestError."""
+    if not quantizes(request):
+        return {}
+    from cmx4trt.quantize import check_request, data_part
+
+    check_request(request)
+    return {CALIBRATION: data_part(request, spec_of(request.network).input_shape)}
+
+
+def prepare(request: BuildRequest, source: Source, progress: Progress) -> Prepared:
+    """The prepared graph of ``source``'s network. Raises ModelError on another network, DataError on unusable images."""
+    source.start_reading()
+    from cmx4trt.graph import network_from_model, prepared_from_network
+
+    network = network_from_model(source.model(), spec_of(request.network), request)
+    if not quantizes(request):
+        return Prepared(prepared_from_network(network, request))
+    from cmx4trt.quantize import quantize_network
+
+    twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
+    report = quantize_network(network, request, progress)
+    exact = replace(request, precision="fp32", input_dtype="fp32")
+    return Prepared(prepared_from_network(network, request), prepared_from_network(twin, exact), report)
+
+
+def verify(
+    prepared: Prepared, original: Callable[[str], tuple[bytes, str | None]], request: BuildRequest
+) -> tuple[bool, str, dict[str, Any]]:
+    """Whether the graph agrees with the original model, in words, and for the manifest.
+
+    An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
+    quantization changes.
+    """
+    from cmx4trt.verify import verify_graph
+
+    if prepared.float32 is None or prepared.quantization is None:
+        found = verify_graph(prepared.graph, original, request)
+        return found.passed, found.sentence(), found.to_dict()
+    from cmx4trt.verify.quantization import Evidence, verify_quantized
+
+    report = prepared.quantization
+    exact = verify_graph(prepared.float32, original, replace(request, precision="fp32", input_dtype="fp32"))
+    if not exact.passed:
+        return False, exact.sentence(), exact.to_dict()
+    evidence = Evidence(report.images, report.held_out, report.synthetic)
+    rounded = verify_quantized(prepared.float32, prepared.graph, evidence, request, report.input_scale)
+    return rounded.passed, rounded.sentence(), {**rounded.to_dict(), "float32_graph": exact.to_dict()}

@@ -1,0 +1,128 @@
+"""From what a user typed to a value: each parser raises RequestError with one sentence that names the option."""
+
+from __future__ import annotations
+
+import os
+
+from cmx4trt.errors import RequestError
+
+RANDOM_DATA = "random"
+"""``calibration_data`` for networks with random weights: seeded normal images."""
+TARGETS = {
+    "portable": (),
+    "turing": ("sm75",),
+    "ampere": ("sm80", "sm86"),
+    "ada": ("sm89",),
+    "blackwell": ("sm120", "sm121"),
+    "current": ("current",),
+}
+"""Names of GPU generations -> compute capabilities; 'portable' leaves the choice to the library."""
+COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""What TensorRT-RTX 1.7 can compile for (its enumeration ``ComputeCapability``)."""
+NATIVE_TARGETS = ("current", "same_compute_capability", "ampere_plus")
+"""What a TensorRT engine can be for: the GPU it is built on, those with its compute capability, Ampere and all later ones
+(TensorRT's enumeration ``HardwareCompatibilityLevel``)."""
+KIB = 1024
+_SIZE_UNITS = {"": KIB, "b": 1, "kib": KIB, "mib": KIB**2, "gib": KIB**3, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+MIN_WORKSPACE = 16 * KIB**2
+"""Below this TensorRT-RTX cannot place even one convolution of ResNet-50 (docs/reference: workspace)."""
+
+
+def nearest(value: str, choices: tuple[str, ...]) -> str:
+    """The end of an error sentence: the choice nearest to ``value``, or nothing."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(value.lower(), [c.lower() for c in choices], n=1)
+    if not close:
+        return ""
+    return f"; did you mean '{next(c for c in choices if c.lower() == close[0])}'?"
+
+
+def parse_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    """The member of ``choices`` that ``value`` names, in its spelling; case does not matter."""
+    text = parse_text(name, value)
+    for choice in choices:
+        if text.lower() == choice.lower():
+            return choice
+    raise RequestError(f"{name} is '{text}', expected one of {', '.join(choices)}{nearest(text, choices)}")
+
+
+def parse_int(name: str, value: object, low: int, high: int) -> int:
+    """A whole number in ``low..high``."""
+    text = str(value).strip()
+    digits = text[1:] if text[:1] in "+-" else text
+    if isinstance(value, (bool, float)) or not (digits.isascii() and digits.isdigit()):
+        raise RequestError(f"{name} is '{text}', expected a whole number from {low} to {high}")
+    number = int(text)
+    if not low <= number <= high:
+        raise RequestError(f"{name} is {number}, expected a whole number from {low} to {high}")
+    return number
+
+
+def parse_size(name: str, value: object) -> int:
+    """Bytes from text: a bare number is KiB (as in CM_TENSORRT_WORKSPACE_SIZE), a suffix such as MiB or GB sets the unit."""
+    text = parse_text(name, value).replace(" ", "")
+    digits = text.rstrip("BKMGbkmgi")
+    unit = _SIZE_UNITS.get(text[len(digits) :].lower())
+    if unit is None or not (digits.isascii() and digits.isdigit()):
+        raise RequestError(f"{name} is '{text}', expected a size such as 4194304 (KiB), 512MiB or 4GiB")
+    size = int(digits) * unit
+    if not MIN_WORKSPACE <= size < 2**48:
+        raise RequestError(
+            f"{name} is {size} bytes, expected at least {MIN_WORKSPACE >> 20} MiB (and less than 256 TiB)"
+        )
+    return size
+
+
+def parse_target(name: str, value: object) -> str:
+    """A comma-separated list of generations or compute capabilities in canonical form: 'portable', 'current', 'sm86+sm89'."""
+    parts = [part.strip().lower() for part in parse_text(name, value).replace("+", ",").split(",") if part.strip()]
+    choices = (*TARGETS, *COMPUTE_CAPABILITIES, *NATIVE_TARGETS[1:])
+    wanted: set[str] = set()
+    for part in (part.replace("-", "_") for part in parts):
+        if part not in choices:
+            raise RequestError(
+                f"{name} is '{part}', expected one or more of {', '.join(choices)}{nearest(part, choices)}"
+            )
+        wanted.update(TARGETS.get(part, (part,)) or (part,))
+    if not wanted:
+        raise RequestError(f"{name} is empty, expected one or more of {', '.join(choices)}")
+    alone = wanted & {"portable", *NATIVE_TARGETS}
+    if alone and len(wanted) > 1:
+        raise RequestError(f"{name} joins '{sorted(alone)[0]}' with other targets; give it alone or leave it out")
+    return "+".join(sorted(wanted, key=lambda t: int(t[2:]) if t.startswith("sm") else 0))
+
+
+def parse_bool(name: str, value: object) -> bool:
+    """yes/no, true/false, on/off, 1/0 or a Python bool."""
+    if isinstance(value, bool):
+        return value
+    text = parse_text(name, value).lower()
+    if text in ("yes", "true", "on", "1"):
+        return True
+    if text in ("no", "false", "off", "0"):
+        return False
+    raise RequestError(f"{name} is '{text}', expected yes or no")
+
+
+def parse_path(name: str, value: object) -> str:
+    """An absolute path; '~' is the home folder."""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else parse_text(name, value)
+    if "\0" in text:
+        raise RequestError(f"{name} holds a NUL character, which no path can")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def parse_data(name: str, value: object) -> str:
+    """An absolute path, or the word 'random'."""
+    return RANDOM_DATA if str(value).strip().lower() == RANDOM_DATA else parse_path(name, value)
+
+
+def parse_text(name: str, value: object) -> str:
+    """Text that says something, without the blanks around it."""
+    if isinstance(value, bool):
+        raise RequestError(f"{name} was given without a value; write --{name}=VALUE, with the equals sign")
+    text = str(value).strip()
+    if not text:
+        raise RequestError(f"{name} is empty; write --{name}=VALUE")
+    return text
