@@ -150,15 +150,21 @@ def _keys_for_dependencies(
     }
     random = request.random_weights is not None
     have = {
-        "MODEL": request.model is not None or random,
+        "MODEL": not _fetches_model(request),
         # Images of the data set say nothing about random weights.
         "CALIBRATION": request.calibration_data is not None or request.calibration_cache is not None or random,
         "COMMON_CODE": request.common_code is not None,
         "INFERENCE_SOURCE": request.inference_source is not None,
     }
     if own_python:  # another one is asked by the dependency itself
-        have.update({name.upper(): find_spec(name) is not None for name in _LIBRARIES})
+        have.update({name.upper(): _is_installed(name) for name in _LIBRARIES})
     return {**keys, **{f"CMX4TRT_HAVE_{name}": "yes" for name, there in have.items() if there}}
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported; a folder that only holds type stubs cannot."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 @_guarded
@@ -186,7 +192,7 @@ def preprocess(i: Answer) -> Answer:
 def _with_dependencies(request: BuildRequest, env: Answer) -> BuildRequest:
     """The request with what the dependencies fetched for it. Raises ModelError."""
     paths: dict[str, Any] = {}
-    if request.model is None and request.random_weights is None:
+    if _fetches_model(request):
         paths["model"] = env.get("CM_ML_MODEL_FILE_WITH_PATH")
         if not paths["model"]:
             raise ModelError(
@@ -199,6 +205,12 @@ def _with_dependencies(request: BuildRequest, env: Answer) -> BuildRequest:
     elif request.precision == "int8" and request.calibration_data is None and request.calibration_cache is None:
         paths["calibration_data"] = env.get("CM_DATASET_PREPROCESSED_PATH")
     return replace(request, **{name: os.path.abspath(path) for name, path in paths.items() if path})
+
+
+def _fetches_model(request: BuildRequest) -> bool:
+    """Whether CM's get,ml-model brings the model; NVIDIA's code builds RetinaNet only from the file it exports itself."""
+    own = request.model is not None or request.random_weights is not None
+    return not own and not (request.builder == "common-code" and request.network == "retinanet")
 
 
 def _root_of_clone() -> str:

@@ -30,7 +30,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream")
 FLOAT_TYPES = ("fp32", "fp16")
 INPUT_TYPES = (*FLOAT_TYPES, "int8")
-CALIBRATION_METHODS = ("minmax", "percentile", "entropy")
+CALIBRATION_METHODS = ("minmax", "percentile", "entropy", "mse")
 INPUT_RANGES = ("normalized", "0-1")
 POSTPROCESS = ("tensors", "mlperf-nvidia", "none")
 
@@ -133,7 +133,7 @@ OPTIONS: tuple[Option, ...] = (
         _whole(1, 10**6),
     ),
     _choice_option(
-        "calibration_method", None, "int8: how ranges are taken from images (default: entropy)", CALIBRATION_METHODS
+        "calibration_method", None, "int8: how ranges are taken from images (default: mse)", CALIBRATION_METHODS
     ),
     Option("calibration_cache", None, "int8: TensorRT calibration cache or our JSON, in place of images", parse_path),
     Option(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from cmx4trt.builders.base import GraphBuilder, ModelBuilder
 
 if TYPE_CHECKING:
+    from cmx4trt.builders.library import Library
     from cmx4trt.runtimes.cuda import Gpu
 
 _CLASSES = {
@@ -23,7 +24,7 @@ def builder_for(name: str) -> GraphBuilder | ModelBuilder:
     return cast("GraphBuilder | ModelBuilder", getattr(import_module(module), class_name)())
 
 
-def execution_library(name: str, gpu: Gpu) -> Any:
+def execution_library(name: str, gpu: Gpu) -> Library:
     """The module that runs engines of the builder ``name`` on ``gpu``.
 
     Raises MissingSoftwareError where it is not installed, DeviceError where it does not support the GPU.

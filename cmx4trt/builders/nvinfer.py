@@ -8,13 +8,19 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import BuildError
 from cmx4trt.graph.network import PreparedGraph
+from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.models.spec import ModelSpec
 from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
+
+if TYPE_CHECKING:
+    import tensorrt
+
+    from cmx4trt.builders.library import Library
 
 LOG_LINES_KEPT = 40
 """Of the library's log, what the manifest keeps at most (the last lines)."""
@@ -28,11 +34,11 @@ class BuildStoppedError(Exception):
 
 
 def serialize_engine(
-    trt: Any,
+    trt: Library,
     graph: PreparedGraph,
     request: BuildRequest,
     progress: Progress,
-    configure: Callable[[Any], None],
+    configure: Callable[[tensorrt.IBuilderConfig], None],
     stopped: Callable[[], bool],
 ) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
     """The serialized engine (a buffer), facts for the manifest, and the warnings the library logged.
@@ -62,20 +68,27 @@ def serialize_engine(
     return engine, facts, tuple(logger.warnings[-LOG_LINES_KEPT:])
 
 
-def _network_flags(trt: Any) -> int:
+def _network_flags(trt: Library) -> int:
     """Strongly typed: the only kind TensorRT 11 and TensorRT-RTX have, a flag in TensorRT 10."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
-def _parse(parser: Any, graph: PreparedGraph, logger: Any) -> None:
+def _parse(parser: tensorrt.OnnxParser, graph: PreparedGraph, logger: Any) -> None:
     """Give the parser the graph, and the large constants by address: no copy, no second serialization."""
     encoded = graph.encoded
-    loaded = parser.load_model_proto(encoded.message) and all(
-        parser.load_initializer(name, _address(tensor.data), len(tensor.data))
-        for name, tensor in encoded.constants.items()
-    )
-    if not loaded or not parser.parse_model_proto():
+    if hasattr(parser, "load_model_proto"):
+        parsed = (
+            parser.load_model_proto(encoded.message)
+            and all(
+                parser.load_initializer(name, _address(tensor.data), len(tensor.data))
+                for name, tensor in encoded.constants.items()
+            )
+            and parser.parse_model_proto()
+        )
+    else:  # TensorRT before 10.13 takes everything in one message
+        parsed = parser.parse(encode_model(graph.model, inline_bytes=None).message)
+    if not parsed:
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise BuildError(
             f"the library cannot read the graph of {graph.spec.title}: {_quote(errors) or logger.reason()}"
@@ -92,7 +105,13 @@ def _address(data: Any) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(view))
 
 
-def _add_profiles(builder: Any, config: Any, spec: ModelSpec, graph: PreparedGraph, request: BuildRequest) -> None:
+def _add_profiles(
+    builder: tensorrt.Builder,
+    config: tensorrt.IBuilderConfig,
+    spec: ModelSpec,
+    graph: PreparedGraph,
+    request: BuildRequest,
+) -> None:
     """One profile per copy stream; batch 1 up to the request's, tuned for the largest."""
     for _ in range(request.copy_streams):
         profile = builder.create_optimization_profile()
@@ -120,12 +139,14 @@ def _quote(lines: list[str]) -> str:
     return "; ".join(distinct[:REASON_LINES])
 
 
-def collecting_logger(trt: Any) -> Any:
+def collecting_logger(trt: Library) -> Any:
     """A logger that keeps what the library says: ``lines`` (information), ``warnings``, ``errors``; ``reason()`` quotes."""
 
-    class CollectingLogger(trt.ILogger):  # type: ignore[misc]
+    base: Any = trt.ILogger
+
+    class CollectingLogger(base):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            base.__init__(self)
             self.lines: list[str] = []
             self.warnings: list[str] = []
             self.errors: list[str] = []
@@ -144,12 +165,14 @@ def collecting_logger(trt: Any) -> Any:
     return CollectingLogger()
 
 
-def progress_monitor(trt: Any, progress: Progress, stopped: Callable[[], bool]) -> Any:
+def progress_monitor(trt: Library, progress: Progress, stopped: Callable[[], bool]) -> Any:
     """The library's build phases as steps of our progress; asks the library to stop where ``stopped`` says so."""
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    base: Any = trt.IProgressMonitor
+
+    class Monitor(base):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
+            base.__init__(self)
             self._totals: dict[str, int] = {}
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:

@@ -11,9 +11,11 @@ from cmx4trt.builders.nvinfer import serialize_engine
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.progress import Progress
-from cmx4trt.request import COMPUTE_CAPABILITIES, BuildRequest
+from cmx4trt.request import BuildRequest
+from cmx4trt.values import COMPUTE_CAPABILITIES
 
 if TYPE_CHECKING:
+    from cmx4trt.builders.library import Library
     from cmx4trt.runtimes.cuda import Gpu
 
 DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
@@ -62,17 +64,18 @@ class TensorRTRTXBuilder:
         return BuiltEngine(engine, {"tensorrt_version": trt.__version__, **facts}, log)
 
 
-def import_tensorrt_rtx() -> Any:
+def import_tensorrt_rtx() -> Library:
     """The module. Raises MissingSoftwareError."""
     try:
         import tensorrt_rtx
     except ImportError as error:
         raise MissingSoftwareError(f"{_MISSING}; importing it says: {error}") from error
-    return tensorrt_rtx
+    module: Library = tensorrt_rtx
+    return module
 
 
 def check_gpu(gpu: Gpu) -> None:
-    """Refuse a GPU that TensorRT-RTX does not support: it builds there, and fails when the engine is loaded. Raises DeviceError."""
+    """Refuse a GPU that TensorRT-RTX does not run on: building works there, loading the engine fails. Raises DeviceError."""
     if gpu.sm not in COMPUTE_CAPABILITIES:
         raise DeviceError(
             f"TensorRT-RTX does not run on compute capability {gpu.compute_capability} ({gpu.name}), only on "

@@ -1,0 +1,177 @@
+"""Runs NVIDIA's make target, and decides whether it made an engine: its exit status alone does not say."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from cmx4trt.background import Background
+from cmx4trt.errors import BuildError, CmxError, DeviceError, OutputError, UnsupportedError
+from cmx4trt.files import Stamp
+from cmx4trt.progress import Progress
+
+LINES_KEPT = 4000
+"""Of the log, what is looked at for the reason of a failure (the last lines)."""
+_POLL_SECONDS = 0.5
+GRACE_SECONDS = 5.0
+"""How long processes that outlive make may keep its output open, and how long ended ones may take to go."""
+_GENERIC = "Building engines failed!"
+_UNKNOWN_SYSTEM = "did not match any known systems"
+_NO_CONFIG = "No registered config for"
+FAILURE_LINES = (_UNKNOWN_SYSTEM, _NO_CONFIG, _GENERIC)
+"""Any of these in the log means that no engine, or not the one asked for, was built, whatever the exit status."""
+
+_REASONS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        rf"^(?:\w+\.)*\w*(?:Error|Exception)\b(?!: {re.escape(_GENERIC)}).*",
+        r"^[\w./-]+\.py: error: .*",
+        r"^.*\[E\].*",
+        r"^\[.* ERROR\] .*",
+        r"^.*\*\*\* (?!\[).*",
+        r"^make.*\*\*\*.*",
+    )
+)
+"""What a failure's reason looks like, the most telling first: Python exceptions, argparse, TensorRT, NVIDIA's logger, make."""
+_PREFIX = re.compile(r"^\[[^\]]*\] ")
+
+
+@dataclass(slots=True)
+class Log:
+    """The last lines of a log, and the failure lines seen anywhere in it."""
+
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_KEPT))
+    failures: set[str] = field(default_factory=set)
+
+    def add(self, line: str) -> None:
+        """Take up one line."""
+        self.lines.append(line)
+        self.failures.update(mark for mark in FAILURE_LINES if mark in line)
+
+    def reason(self) -> str:
+        """The line that tells most about a failure."""
+        for pattern in _REASONS:
+            for line in reversed(self.lines):
+                if pattern.match(line):
+                    return _PREFIX.sub("", line).strip()
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), "it said nothing")
+
+    def line_with(self, mark: str) -> str:
+        """The first line that holds ``mark``, without the logger's prefix."""
+        return next((_PREFIX.sub("", line).strip() for line in self.lines if mark in line), mark)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run of make ended."""
+
+    status: int
+    log: Log
+
+
+def run_make(
+    folder: str, flags: Sequence[str], environment: Mapping[str, str], log_path: str, progress: Progress
+) -> Outcome:
+    """``make generate_engines`` in ``folder``; every line goes to ``log_path`` and ``progress``.
+
+    Ends all it has started when interrupted. Raises BuildError where make cannot be started, OutputError where the log
+    cannot be written.
+    """
+    command = ["make", "generate_engines", f"RUN_ARGS={' '.join(flags)}"]
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # so that everything it starts can be ended together
+        )
+    except OSError as error:
+        raise BuildError(f"cannot start make in {folder}: {error.strerror}; install make") from error
+    log = Log()
+    reading = Background(lambda: _copy_lines(process, log, log_path, progress))
+    try:
+        while process.poll() is None and not reading.wait(_POLL_SECONDS):
+            pass
+        # A build that NVIDIA's code gave up waiting for still runs, and holds the output open.
+        if reading.wait(GRACE_SECONDS):
+            reading.result()
+        status = process.wait()
+    finally:
+        _end_group(process)
+    reading.result()
+    return Outcome(status, log)
+
+
+def _copy_lines(process: subprocess.Popen[str], log: Log, path: str, progress: Progress) -> None:
+    assert process.stdout is not None
+    try:
+        with open(path, "w", encoding="utf-8", buffering=1) as stream, process.stdout:
+            for line in process.stdout:
+                stream.write(line)
+                log.add(line.rstrip("\n"))
+                progress.note(line.rstrip("\n"))
+    except OSError as error:
+        raise OutputError(f"cannot write the log {path}: {error.strerror}; give another --output_dir") from error
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End the process and everything it started: first asking, then not."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def check_outcome(outcome: Outcome, engine: str, before: Stamp | None, what: str, log_path: str) -> None:
+    """Accept only exit status 0, no failure line, and an engine that is there, new and not empty. Raises CmxError."""
+    log = outcome.log
+    if _UNKNOWN_SYSTEM in log.failures:
+        raise unknown_system(what)
+    if _NO_CONFIG in log.failures:
+        raise UnsupportedError(
+            f"{what} has no configuration for this system and scenario ({log.line_with(_NO_CONFIG)}); "
+            "use another --scenario or the builder _tensorrt"
+        )
+    if outcome.status != 0 or _GENERIC in log.failures:
+        raise BuildError(f"{what} failed: {log.reason()} (exit status {outcome.status}); its log is {log_path}")
+    _check_engine(engine, before, what, log_path)
+
+
+def _check_engine(engine: str, before: Stamp | None, what: str, log_path: str) -> None:
+    now = stamp_of(engine)
+    if now is None:
+        raise BuildError(f"{what} ended without an error and without the engine {engine}; its log is {log_path}")
+    if now.size == 0:
+        raise BuildError(f"{what} left an empty engine {engine}; its log is {log_path}")
+    if now == before:
+        raise BuildError(f"{what} ended without an error and left the engine {engine} as it was; its log is {log_path}")
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """What the file system says of ``path``; None where nothing is there."""
+    try:
+        return Stamp.of(path)
+    except OSError:
+        return None
+
+
+def unknown_system(what: str) -> CmxError:
+    """The refusal of a machine that a release does not know."""
+    return DeviceError(
+        f"{what} does not know this system (its list names GPU, number of GPUs, CPU and memory); use the builder _tensorrt, "
+        'which needs no list, or describe the system to it (cmr "add custom system nvidia"; from r5.1 on set SYSTEM_NAME)'
+    )

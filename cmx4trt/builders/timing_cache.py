@@ -1,0 +1,60 @@
+"""TensorRT's timing cache as a file: kernel timings that later builds need not measure again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.files import lock_folder, make_folder, write_atomic
+
+if TYPE_CHECKING:
+    import tensorrt
+
+    from cmx4trt.progress import Progress
+
+
+class TimingCache:
+    """One file and the builder configuration it was attached to."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._config: tensorrt.IBuilderConfig | None = None
+        self._bytes_read = 0
+        self._bytes_written = 0
+
+    def attach(self, config: tensorrt.IBuilderConfig, progress: Progress) -> None:
+        """Give ``config`` the timings in the file, or none; a file of another version or GPU is left out and said so."""
+        data = self._read()
+        cache = config.create_timing_cache(data)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            if data:
+                progress.note(f"the timing cache {self._path} does not fit this library and GPU; starting a new one")
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+        else:
+            self._bytes_read = len(data)
+        self._config = config
+
+    def save(self) -> None:
+        """Write all timings, those included that another process saved meanwhile. Raises OutputError."""
+        assert self._config is not None
+        folder = os.path.dirname(self._path)
+        make_folder(folder)
+        cache = self._config.get_timing_cache()
+        with lock_folder(folder):
+            other = self._config.create_timing_cache(self._read())
+            if other is not None:
+                cache.combine(other, ignore_mismatch=False)
+            serialized: Any = cache.serialize()
+            write_atomic(self._path, serialized)
+        self._bytes_written = memoryview(serialized).nbytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest: where, and how many bytes were reused and written."""
+        return {"path": self._path, "bytes_reused": self._bytes_read, "bytes_written": self._bytes_written}
+
+    def _read(self) -> bytes:
+        try:
+            with open(self._path, "rb") as stream:
+                return stream.read()
+        except OSError:
+            return b""

@@ -1,0 +1,211 @@
+"""The GPU of this machine through pycuda: what it is, and memory, copies and streams on it. The only module importing pycuda.
+
+Everything runs in the device's primary context, the one that TensorRT uses too. No context stays current between calls,
+so that any thread may make them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.errors import DeviceError, MissingSoftwareError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that hides and orders GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
+_MODULE_VERSION = "/sys/module/nvidia/version"
+"""Where the Linux kernel shows the version of NVIDIA's driver; not in every container."""
+_MIG_MARK = " MIG "
+"""Part of the CUDA name of a MIG instance, as in 'NVIDIA A100-SXM4-40GB MIG 1g.5gb' (MIG User Guide)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A device as CUDA shows it; ``visible`` counts the devices this process may use, of which this is the first."""
+
+    name: str
+    compute_capability: str
+    multiprocessors: int
+    memory_bytes: int
+    mig: bool
+    visible: int
+    visible_devices: str | None
+    cuda: str
+    """Newest CUDA version that the driver supports."""
+    driver: str
+    """The driver's own version; empty where the system does not tell."""
+
+    @property
+    def sm(self) -> str:
+        """The compute capability as in targets: 'sm90'."""
+        return "sm" + self.compute_capability.replace(".", "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+    def identity(self) -> dict[str, str]:
+        """What an engine made for exactly this GPU depends on, for the fingerprint."""
+        return {
+            "gpu": self.name,
+            "compute_capability": self.compute_capability,
+            "multiprocessors": str(self.multiprocessors),
+            "driver": self.driver or self.cuda,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Device memory in bytes."""
+
+    free: int
+    total: int
+
+
+@lru_cache(maxsize=1)
+def local_gpu() -> Gpu:
+    """The first visible GPU. Raises MissingSoftwareError without pycuda, DeviceError without a driver or device."""
+    cuda = _initialised()
+    count = cuda.Device.count()
+    if count == 0:
+        raise DeviceError(_no_device("the driver shows none"))
+    device = cuda.Device(0)
+    name = device.name()
+    attribute = cuda.device_attribute
+    version = cuda.get_driver_version()
+    return Gpu(
+        name=name,
+        compute_capability="{}.{}".format(*device.compute_capability()),
+        multiprocessors=device.get_attribute(attribute.MULTIPROCESSOR_COUNT),
+        memory_bytes=device.total_memory(),
+        mig=_MIG_MARK in f"{name} ",
+        visible=count,
+        visible_devices=os.environ.get(VISIBLE_DEVICES),
+        cuda=f"{version // 1000}.{version % 1000 // 10}",
+        driver=_driver_version(),
+    )
+
+
+@lru_cache(maxsize=1)
+def open_device() -> Device:
+    """The first visible GPU, ready to work; its primary context stays until the process ends. Raises as ``local_gpu``."""
+    gpu, cuda = local_gpu(), _initialised()
+    with _translated(f"open {gpu.name}"):
+        return Device(gpu, cuda, cuda.Device(0).retain_primary_context())
+
+
+class Device:
+    """A GPU's memory, copies and streams; every call may come from any thread. All raise DeviceError."""
+
+    def __init__(self, gpu: Gpu, cuda: Any, context: Any) -> None:
+        self.gpu = gpu
+        self._cuda = cuda
+        self._context = context
+
+    @contextmanager
+    def active(self, doing: str) -> Iterator[None]:
+        """Make the device's context current meanwhile; CUDA's errors become one sentence about ``doing``."""
+        with _translated(f"{doing} on {self.gpu.name}"):
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._cuda.Context.pop()
+
+    def memory(self) -> Memory:
+        """Free and total memory now."""
+        with self.active("ask for free memory"):
+            return Memory(*self._cuda.mem_get_info())
+
+    def stream(self) -> Any:
+        """A new stream; ``.handle`` is its CUstream as a number. To be called while active."""
+        return self._cuda.Stream()
+
+    def event(self) -> Any:
+        """A new event without timing. To be called while active."""
+        return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
+
+    def allocate(self, size: int) -> Any:
+        """``size`` bytes of device memory, freed with the object; ``int()`` of it is the address. To be called while active."""
+        return self._cuda.mem_alloc(size)
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """Uninitialised page-locked host memory, which copies reach without a detour."""
+        with self.active("allocate page-locked memory"):
+            array: NDArray[Any] = self._cuda.pagelocked_empty(shape, dtype)
+        return array
+
+    def is_pinned(self, array: NDArray[Any]) -> bool:
+        """Whether ``array`` lies, contiguous, in memory from ``pinned``."""
+        owner: Any = array
+        while getattr(owner, "base", None) is not None:
+            owner = owner.base
+        return array.flags.c_contiguous and isinstance(owner, self._cuda.PagelockedHostAllocation)
+
+    def upload(self, address: int, array: NDArray[Any], stream: Any) -> None:
+        """Begin to copy page-locked ``array`` to the device. To be called while active."""
+        self._cuda.memcpy_htod_async(address, array, stream)
+
+    def download(self, array: NDArray[Any], address: int, stream: Any) -> None:
+        """Begin to fill page-locked ``array`` from the device. To be called while active."""
+        self._cuda.memcpy_dtoh_async(array, address, stream)
+
+
+def check_workspace(size: int, device: Device) -> None:
+    """Refuse a builder's scratch limit that this GPU cannot give. Raises DeviceError."""
+    memory = device.memory()
+    if size > memory.free:
+        raise DeviceError(
+            f"workspace_size is {size >> 20} MiB, expected at most {memory.free >> 20} MiB, which is what "
+            f"{device.gpu.name} has free of its {memory.total >> 20} MiB; give --workspace_size={memory.free >> 20}MiB or less"
+        )
+
+
+def _initialised() -> Any:
+    """``pycuda.driver`` after cuInit."""
+    try:
+        import pycuda.driver as cuda
+    except ImportError as error:
+        if "libcuda" in str(error) or "undefined symbol: cu" in str(error):
+            raise DeviceError(
+                f"there is no NVIDIA driver on this machine ({error}); _cpu builds without one"
+            ) from error
+        raise MissingSoftwareError(
+            f"pycuda cannot be imported ({error}); pip install 'cmx4trt[cuda]', or use _cpu, which needs no GPU"
+        ) from error
+    try:
+        cuda.init()
+    except cuda.Error as error:
+        raise DeviceError(_no_device(str(error))) from error
+    return cuda
+
+
+def _no_device(reason: str) -> str:
+    hidden = os.environ.get(VISIBLE_DEVICES)
+    hint = f" with {VISIBLE_DEVICES}='{hidden}'" if hidden is not None else ""
+    return f"there is no usable NVIDIA GPU{hint} ({reason}); _cpu builds without one"
+
+
+def _driver_version() -> str:
+    try:
+        with open(_MODULE_VERSION, encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    import pycuda.driver as cuda
+
+    try:
+        yield
+    except cuda.Error as error:
+        raise DeviceError(f"could not {doing}: {str(error).strip()}") from error

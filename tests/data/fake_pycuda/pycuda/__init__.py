@@ -1,0 +1,1 @@
+"""A stand-in for pycuda that needs no GPU: see driver.py."""

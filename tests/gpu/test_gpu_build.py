@@ -1,0 +1,46 @@
+"""Builds on the local GPU with the real libraries, where they are installed and support it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cmx4trt.pipeline import build
+from cmx4trt.request import BuildRequest
+from cmx4trt.runtimes.cuda import Device
+from cmx4trt.runtimes.tensorrt import open_engine
+from cmx4trt.values import COMPUTE_CAPABILITIES
+
+pytestmark = pytest.mark.gpu
+
+
+def request_for(builder: str, tmp_path: Path, **values: object) -> BuildRequest:
+    return BuildRequest.from_values(
+        {"device": "cuda", "builder": builder, "random_weights": 1, "output_dir": tmp_path, "batch_size": 8, **values}
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_tensorrt(device: Device, tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("tensorrt", reason="TensorRT is not installed")
+    request = request_for("tensorrt", tmp_path, precision=precision, copy_streams=2)
+    manifest = build(request).manifest
+    assert manifest.execution["engine_executed_on_a_device"] == "yes"
+    assert manifest.builder["engine_layers"] > 0
+    assert manifest.builder["layer_data_types"]
+    assert build(request).reused
+
+
+@pytest.mark.parametrize("target", ["portable", "current"])
+def test_tensorrt_rtx(device: Device, tmp_path: Path, target: str) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    if device.gpu.sm not in COMPUTE_CAPABILITIES:
+        pytest.skip(f"TensorRT-RTX does not run on compute capability {device.gpu.compute_capability}")
+    request = request_for("tensorrt-rtx", tmp_path, target=target, copy_streams=2)
+    result = build(request)
+    assert result.manifest.execution["engine_executed_on_a_device"] == "yes"
+    assert build(request).reused
+    session = open_engine(result.engine, result.manifest, cuda_graphs=True)
+    assert len(session.streams()) == 2
+    session.close()
