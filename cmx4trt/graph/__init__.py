@@ -27,9 +27,9 @@ def prepared_from_network(network: Network, request: BuildRequest) -> PreparedGr
     from cmx4trt.graph.precision import DTYPES, cast_floats
 
     graph, float_types = network.model.graph, {"fp32": DType.FLOAT, "fp16": DType.FLOAT16}
-    if network.spec.task is Task.CLASSIFICATION:
-        for info in graph.inputs:
-            info.dtype = float_types.get(request.input_dtype, info.dtype)  # An int8 input is quantization's work.
+    for info in graph.inputs:
+        info.dtype = float_types.get(request.input_dtype, info.dtype)  # An int8 input is quantization's work.
+    if network.spec.task is Task.CLASSIFICATION or request.postprocess == "none":
         for info in graph.outputs:
             info.dtype = float_types[request.output_dtype]
     casts = cast_floats(network.model, DTYPES[request.precision])

@@ -114,7 +114,7 @@ def test_external_data_is_read_from_beside_the_model(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     ours = decode_model(read_bytes(str(tmp_path / "m.onnx")), str(tmp_path))
     assert np.array_equal(ours.graph.initializers["w"].numpy(), array)
-    with pytest.raises(ModelError, match="cannot read model file .*weights.bin"):
+    with pytest.raises(ModelError, match=r"cannot read model file .*weights.bin"):
         decode_model(read_bytes(str(tmp_path / "m.onnx")), str(tmp_path / "elsewhere"))
 
 
@@ -145,7 +145,7 @@ def test_garbage_is_refused_and_never_crashes(content: bytes) -> None:
 
 def test_other_files_are_refused_in_one_sentence() -> None:
     for content in (b"PK\x03\x04 not a model", b"hello world\n" * 100, b"\x89PNG\r\n\x1a\n" + bytes(64)):
-        with pytest.raises(ModelError, match="not .*ONNX") as error:
+        with pytest.raises(ModelError, match=r"not .*ONNX") as error:
             decode_model(content, where="model file x.onnx")
         assert "\n" not in str(error.value)
 

@@ -1,0 +1,132 @@
+"""Finds the class and box heads and the first convolution of a RetinaNet by structure; names play no part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cmx4trt.graph.detector.details import detector_spec, wrong_model
+from cmx4trt.ir.model import DType, Graph, Node, node_reads
+from cmx4trt.models.spec import ModelSpec
+
+_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger"}
+_SHAPE_ONLY = {"Shape", "Size"}
+"""Operators whose result says nothing of their input's elements."""
+_COLOURS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Heads:
+    """The last convolutions before post-processing, in the file's order, and the value that the first convolution reads."""
+
+    classes: tuple[Node, ...]
+    boxes: tuple[Node, ...]
+    image: str
+
+
+def find_heads(graph: Graph, spec: ModelSpec) -> Heads:
+    """The heads of a RetinaNet. Raises ModelError, saying what was looked for and what was found.
+
+    Requires: constants are initializers, equal ones shared. The heads are the convolutions that no other convolution
+    follows; each head's convolutions share one weight, one on every level; a Sigmoid follows the class head only.
+    """
+    _check_float(graph, spec)
+    groups = _last_convolutions(graph)
+    levels = detector_spec(spec).levels
+    shared = [group for group in groups.values() if len(group) == levels]
+    if len(shared) != 2 or len(groups) != 2:
+        sizes = ", ".join(str(len(group)) for group in groups.values()) or "none"
+        raise wrong_model(
+            spec,
+            f"last convolutions in {len(groups)} groups of equal weights (sizes: {sizes})",
+            f"two heads of {levels} convolutions with shared weights",
+        )
+    with_sigmoid = _leads_to(graph, {"Sigmoid"})
+    scored = [group for group in shared if all(node.outputs[0] in with_sigmoid for node in group)]
+    if len(scored) != 1:
+        found = "no Sigmoid behind either head" if not scored else "a Sigmoid behind both heads"
+        raise wrong_model(spec, found, "one behind the class head")
+    boxes = next(group for group in shared if group is not scored[0])
+    _check_channels(graph, spec, scored[0][0], boxes[0])
+    return Heads(tuple(scored[0]), tuple(boxes), _image_value(graph, spec, [*scored[0], *boxes]))
+
+
+def _check_float(graph: Graph, spec: ModelSpec) -> None:
+    quantized = sorted({node.op_type for node in graph.nodes} & _QUANTIZED)
+    if quantized:
+        raise wrong_model(spec, f"the quantized operators {', '.join(quantized)}", "a float32 file")
+    convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
+    if not convolutions:
+        raise wrong_model(spec, "no convolution", "a convolutional network")
+    for node in convolutions:
+        for name in node.inputs[1:]:
+            tensor = graph.initializers.get(name)
+            if name and (tensor is None or tensor.dtype is not DType.FLOAT):
+                kind = "computed" if tensor is None else tensor.dtype.name.lower()
+                raise wrong_model(spec, f"{node.label()} with {kind} weights", "constant float32 weights")
+
+
+def _leads_to(graph: Graph, operators: set[str]) -> set[str]:
+    """The values whose elements reach a node of one of the operators."""
+    leading: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op_type in _SHAPE_ONLY:
+            continue
+        if node.op_type in operators or any(name in leading for name in node.outputs):
+            leading.update(node_reads(node))
+    return leading
+
+
+def _last_convolutions(graph: Graph) -> dict[tuple[str, ...], list[Node]]:
+    """The convolutions that no other follows, by their weight and bias."""
+    followed = _leads_to(graph, {"Conv"})
+    groups: dict[tuple[str, ...], list[Node]] = {}
+    for node in graph.nodes:
+        if node.op_type == "Conv" and node.outputs[0] not in followed:
+            groups.setdefault(tuple(node.inputs[1:]), []).append(node)
+    return groups
+
+
+def _check_channels(graph: Graph, spec: ModelSpec, class_head: Node, box_head: Node) -> None:
+    detector = detector_spec(spec)
+    classes, boxes = (graph.initializers[node.inputs[1]].dims[0] for node in (class_head, box_head))
+    anchors = detector.anchors_per_location
+    if boxes != 4 * anchors or classes != anchors * detector.classes:
+        per_anchor = f"{classes / (boxes / 4):g} classes" if boxes else "no boxes"
+        raise wrong_model(
+            spec,
+            f"{boxes / 4:g} anchors a location with {per_anchor}",
+            f"{anchors} with {detector.classes}",
+        )
+
+
+def _image_value(graph: Graph, spec: ModelSpec, heads: list[Node]) -> str:
+    """What the only convolution without a convolution before it reads: normalised images."""
+    behind: set[str] = set()
+    first: list[Node] = []
+    for node in graph.nodes:
+        is_behind = any(name in behind for name in node_reads(node))
+        if node.op_type == "Conv" and not is_behind:
+            first.append(node)
+        if (is_behind or node.op_type == "Conv") and node.op_type not in _SHAPE_ONLY:
+            behind.update(node.outputs)
+    if len(first) != 1 or graph.initializers[first[0].inputs[1]].dims[1] != _COLOURS:
+        channels = ", ".join(str(graph.initializers[node.inputs[1]].dims[1]) for node in first)
+        raise wrong_model(
+            spec, f"{len(first)} first convolutions (input channels: {channels})", f"one that reads {_COLOURS} channels"
+        )
+    return first[0].inputs[0]
+
+
+def image_input(graph: Graph, spec: ModelSpec) -> str:
+    """The name of the file's only input, [N or 1, 3, H, W] float32. Raises ModelError on any other."""
+    expected = "one input [1 or N, " + ", ".join(map(str, spec.input_shape)) + "] of float32"
+    if len(graph.inputs) != 1:
+        raise wrong_model(spec, f"{len(graph.inputs)} inputs", expected)
+    info = graph.inputs[0]
+    dims = info.dims if info.dims is not None else (None,) * 4
+    sizes = [size if isinstance(size, int) else None for size in dims]
+    fits = len(sizes) == 4 and all(size in (None, want) for size, want in zip(sizes[1:], spec.input_shape, strict=True))
+    if info.dtype is not DType.FLOAT or not fits:
+        shown = ", ".join("?" if size is None else str(size) for size in dims)
+        raise wrong_model(spec, f"input '{info.name}' [{shown}] of {info.dtype.name.lower()}", expected)
+    return info.name

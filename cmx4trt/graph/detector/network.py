@@ -1,0 +1,126 @@
+"""RetinaNet: from the files people have to the canonical network of ten head tensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from cmx4trt.graph.batchnorm import fold_batch_norm
+from cmx4trt.graph.constants import share_equal_constants, submodel
+from cmx4trt.graph.detector.anchors import find_anchors, probe_normalization
+from cmx4trt.graph.detector.body import Shape, fix_shapes, fold_weight_expressions
+from cmx4trt.graph.detector.details import Detector, Level, Normalization, detector_spec, head_names, wrong_model
+from cmx4trt.graph.detector.heads import Heads, find_heads, image_input
+from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, Network
+from cmx4trt.graph.passes import drop_identities, lift_constants
+from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo
+from cmx4trt.ir.writer import GraphWriter
+from cmx4trt.models.spec import ModelSpec
+from cmx4trt.request import BuildRequest
+
+INPUT = "input"
+"""Name of an engine's input, whatever the file called it."""
+
+
+def network_from_detector(model: Model, spec: ModelSpec, request: BuildRequest) -> Network:
+    """The canonical network of a RetinaNet file. Edits ``model``. Raises ModelError on any other network.
+
+    Ensures: input ``input`` [N, 3, H, W] float32, normalised unless the request keeps the file's normalisation; outputs
+    ``cls_<l>`` [N, A * K, H, W] and ``box_<l>`` [N, A * 4, H, W] of the levels l, finest first; ``details`` is a Detector.
+    """
+    graph = model.graph
+    source_opset = model.opset
+    source = image_input(graph, spec)
+    lift_constants(graph)
+    drop_identities(graph)
+    shared = share_equal_constants(graph)
+    heads = find_heads(graph, spec)
+    names = [node.outputs[0] for node in (*heads.classes, *heads.boxes)]
+    computed = fold_weight_expressions(model, heads.image, names)
+    shapes = fix_shapes(model, heads.image, names, spec)
+    pairs = _by_level(heads, shapes, spec)
+    grids = [(shapes[value][1], shapes[value][2]) for value, _ in pairs]
+    normalization = probe_normalization(model, source, heads.image, spec)
+    anchors = find_anchors(model, shapes, names, grids, spec)
+    levels = tuple(Level(*grid, table) for grid, table in zip(grids, anchors, strict=True))
+    file_heads = [name for pair in pairs for name in pair]
+    detector = Detector(
+        spec=detector_spec(spec),
+        image_height=spec.input_shape[1],
+        image_width=spec.input_shape[2],
+        levels=levels,
+        normalization=normalization,
+        file_heads=tuple(file_heads),
+        file_results=tuple(info.name for info in graph.outputs),
+    )
+    body = _cut(model, heads.image, pairs, shapes)
+    folded = fold_batch_norm(body)
+    notes = {
+        "source_opset": str(source_opset),
+        "batch_norm_folded": str(folded),
+        "constants_shared": str(shared),
+        "constants_evaluated": str(computed),
+        "normalization": json.dumps(asdict(normalization)),
+        "input_range": request.input_range,
+    }
+    _rename(body, heads.image, file_heads)
+    if request.input_range == "0-1":
+        _keep_normalization(body, normalization, spec)
+    return Network(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes)
+
+
+def _by_level(heads: Heads, shapes: dict[str, Shape], spec: ModelSpec) -> list[tuple[str, str]]:
+    """The (class, box) values of each level, finest grid first."""
+
+    def ordered(nodes: tuple[Node, ...]) -> list[str]:
+        values = [node.outputs[0] for node in nodes]
+        return sorted(values, key=lambda value: -shapes[value][1] * shapes[value][2])
+
+    pairs = list(zip(ordered(heads.classes), ordered(heads.boxes), strict=True))
+    for classes, boxes in pairs:
+        if shapes[classes][1:] != shapes[boxes][1:]:
+            found = f"a class head on {list(shapes[classes][1:])} and a box head on {list(shapes[boxes][1:])} positions"
+            raise wrong_model(spec, found, "both heads on the same grids")
+    return pairs
+
+
+def _cut(model: Model, image: str, pairs: list[tuple[str, str]], shapes: dict[str, Shape]) -> Graph:
+    """The graph between the normalised image and the heads."""
+    values = [value for column in zip(*pairs, strict=True) for value in column]
+    outputs = [ValueInfo(value, DType.FLOAT, (BATCH, *shapes[value])) for value in values]
+    return submodel(model, [ValueInfo(image, DType.FLOAT, (BATCH, *shapes[image]))], outputs).graph
+
+
+def _rename(graph: Graph, image: str, heads: list[str]) -> None:
+    """Canonical names for input and outputs; other values with such names get out of their way."""
+    classes, boxes = head_names(len(heads) // 2)
+    wanted = {image: INPUT} | dict(
+        zip(heads, [n for pair in zip(classes, boxes, strict=True) for n in pair], strict=True)
+    )
+    taken = set(wanted.values())
+    names = {name: f"{name}_of_file" for name in graph.names() if name in taken} | wanted
+    for node in graph.nodes:
+        node.inputs = [names.get(name, name) for name in node.inputs]
+        node.outputs = [names.get(name, name) for name in node.outputs]
+        node.name = f"{node.name}_of_file" if node.name in taken else node.name
+    graph.initializers = {names.get(name, name): tensor for name, tensor in graph.initializers.items()}
+    for name, tensor in graph.initializers.items():
+        tensor.name = name
+    for info in (*graph.inputs, *graph.outputs):
+        info.name = names.get(info.name, info.name)
+
+
+def _keep_normalization(graph: Graph, normalization: Normalization, spec: ModelSpec) -> None:
+    """Put (x - mean) / std in front, as the file had it."""
+    import numpy as np
+
+    if normalization.is_identity:
+        raise wrong_model(spec, "no normalisation in the file", "one to keep for --input_range=0-1")
+    nodes, graph.nodes = graph.nodes, []
+    write = GraphWriter(graph, "normalize_")
+    mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (normalization.mean, normalization.std))
+    centred = write.op("Sub", INPUT, write.constant(mean, "mean"))
+    normal = write.op("Div", centred, write.constant(std, "std"))
+    for node in nodes:
+        node.inputs = [normal if name == INPUT else name for name in node.inputs]
+    graph.nodes += nodes
