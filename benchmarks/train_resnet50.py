@@ -1,0 +1,189 @@
+"""Trains ResNet-50 for a few minutes on the procedural images of textures.py and writes it as ONNX.
+
+    python benchmarks/train_resnet50.py --out FOLDER [--seconds 300]
+
+Needs a GPU, torch, torchvision and onnx; no network. FOLDER gets ``resnet50.onnx.000`` … (the ONNX file, weights stored
+as float16, cut into parts that small transfer limits let through) and ``resnet50.json`` (top-1 on the held-out images
+with exactly the weights stored). ``int8_accuracy.py`` takes the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import textures
+import torch
+from torch.nn import functional
+
+SEED = 20
+HELD_OUT_SEED = 21
+HELD_OUT_IMAGES = 5000
+PART_BYTES = 15 * 1024**2
+PEAK_RATE = 1e-3
+"""AdamW's learning rate after the warm-up (its authors' default, arXiv:1711.05101): no tuning, for a run of minutes."""
+HOPELESS = 0.3
+"""After this part of the time a loss still at chance ends the run."""
+WARM_UP = 0.06
+"""Part of the time in which the rate rises linearly; afterwards it falls as a cosine."""
+
+
+def main() -> None:
+    options = read_options()
+    device = torch.device(options.device)
+    torch.manual_seed(SEED)
+    torch.backends.cudnn.benchmark = True
+    options.out.mkdir(parents=True, exist_ok=True)
+    model = new_model(options.small).to(device, memory_format=torch.channels_last)
+    steps = train(model, options, device)
+    model = model.float().eval()
+    round_to_half(model)
+    images = HELD_OUT_IMAGES if not options.small else 64
+    result = {
+        "top1": evaluate(model, device, images),
+        "images": images,
+        "held_out_seed": HELD_OUT_SEED,
+        "classes": textures.CLASSES,
+        "steps": steps,
+        "batch": options.batch,
+        "seconds": options.seconds,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+    }
+    write_parts(onnx_bytes(model.cpu().to(memory_format=torch.contiguous_format)), options.out)
+    (options.out / "resnet50.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result), flush=True)
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=300.0, help="training time")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true", help="resnet18 and few held-out images, to try the script")
+    return parser.parse_args()
+
+
+def new_model(small: bool) -> Any:
+    from torchvision import models
+
+    build = models.resnet18 if small else models.resnet50
+    return build(num_classes=textures.CLASSES)
+
+
+def train(model: Any, options: argparse.Namespace, device: torch.device) -> int:
+    """Train for ``options.seconds``; every image is drawn once and never seen again. Returns the number of steps."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.0)
+    rng = np.random.default_rng(SEED)
+    begun, step = time.monotonic(), 0
+    while (done := (time.monotonic() - begun) / options.seconds) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_RATE * rate(done)
+        images, labels = training_batch(rng, options.batch, device)
+        with torch.autocast(device.type, torch.bfloat16):
+            scores = model(images)
+            loss = functional.cross_entropy(scores, labels, label_smoothing=0.1)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        step += 1
+        if step % 100 == 0 or options.small:
+            top1 = (scores.argmax(1) == labels).float().mean().item()
+            if not np.isfinite(value := loss.item()):
+                sys.exit(f"training diverged at step {step}; lower PEAK_RATE")
+            if done > HOPELESS and value > 0.98 * np.log(textures.CLASSES):
+                sys.exit(f"no better than chance at step {step}")
+            print(f"step {step} {done:.0%} loss {value:.3f} batch top-1 {top1:.3f}", flush=True)
+    return step
+
+
+def rate(done: float) -> float:
+    """The learning rate's factor at part ``done`` of the time."""
+    if done < WARM_UP:
+        return done / WARM_UP
+    return 0.5 * (1 + float(np.cos(np.pi * (done - WARM_UP) / (1 - WARM_UP))))
+
+
+def training_batch(rng: np.random.Generator, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    scenes = textures.draw_scenes(rng, count).mapped(lambda a: torch.from_numpy(a).to(device))
+    noise = torch.randn(count, 3, textures.SIZE, textures.SIZE, device=device)
+    means = torch.tensor(textures.MLPERF_MEANS, device=device)[:, None, None]
+    images = torch.round(textures.render(torch, scenes, noise)) - means
+    return images.contiguous(memory_format=torch.channels_last), scenes.label
+
+
+def round_to_half(model: Any) -> None:
+    """Round the convolution and linear weights to what float16 holds: the files store them so."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.copy_(parameter.half().float())
+
+
+def evaluate(model: Any, device: torch.device, count: int) -> float:
+    """Top-1 in float32 on held-out images 0 .. count-1."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, count, 100):
+            images, labels = textures.held_out(HELD_OUT_SEED, start, min(100, count - start))
+            scores = model(torch.from_numpy(textures.preprocess(images)).to(device))
+            right += int((scores.argmax(1).cpu().numpy() == labels).sum())
+    return right / count
+
+
+def onnx_bytes(model: Any) -> bytes:
+    """The model as an ONNX file: input 'input' [N, 3, 224, 224], output 'logits'; weights as float16 behind a Cast.
+
+    Batch normalisation stays in the file (``training=PRESERVE`` with constants unfolded), because folding would give
+    weights that float16 no longer holds exactly.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    buffer = io.BytesIO()
+    sample = torch.zeros(1, 3, textures.SIZE, textures.SIZE)
+    torch.onnx.export(
+        model,
+        (sample,),
+        buffer,
+        dynamo=False,
+        opset_version=17,
+        input_names=["input"],
+        output_names=["logits"],
+        dynamic_axes={"input": {0: "N"}, "logits": {0: "N"}},
+        training=torch.onnx.TrainingMode.PRESERVE,
+        do_constant_folding=False,
+    )
+    proto = onnx.load_from_string(buffer.getvalue())
+    casts = []
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), name + ".half"))
+            casts.append(helper.make_node("Cast", [name + ".half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()
+
+
+def write_parts(content: bytes, folder: Path) -> None:
+    for number, start in enumerate(range(0, len(content), PART_BYTES)):
+        (folder / f"resnet50.onnx.{number:03}").write_bytes(content[start : start + PART_BYTES])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The arguments of ``cmx4trt calibrate``, and what it does: ranges for int8, written down for us and for TensorRT."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cmx4trt.errors import DataError, RequestError
+from cmx4trt.files import write_atomic
+from cmx4trt.models import spec_of
+from cmx4trt.options import OPTIONS_BY_NAME
+from cmx4trt.progress import Progress
+from cmx4trt.request import BuildRequest
+from cmx4trt.source import source_of_request
+from cmx4trt.values import parse_path
+
+if TYPE_CHECKING:
+    from cmx4trt.graph.network import Network
+    from cmx4trt.quantize.calibration import Calibration
+    from cmx4trt.quantize.ranges import Ranges
+
+_OPTIONS = (
+    "network",
+    "model",
+    "random_weights",
+    "input_range",
+    "calibration_data",
+    "calibration_list",
+    "calibration_count",
+    "calibration_method",
+    "calibration_cache",
+)
+NAMES = ("graph", "nvidia")
+WORST = 10
+"""Rows of the tables of layers."""
+TABLE_IMAGES = 2
+"""Images of the table of worst layers: errors of layers hardly differ between images."""
+
+Rows = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table to print."""
+
+    title: str
+    rows: Rows
+
+
+def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``cmx4trt calibrate``."""
+    for name in _OPTIONS:
+        option = OPTIONS_BY_NAME[name]
+        spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+        parser.add_argument(*spellings, dest=name, metavar=name.upper(), help=option.help.replace("%", "%%"))
+    parser.add_argument("--ranges", metavar="FILE", help="write the ranges as our JSON")
+    parser.add_argument(
+        "--tensorrt_cache", "--tensorrt-cache", metavar="FILE", help="write a TensorRT calibration cache"
+    )
+    parser.add_argument(
+        "--tensorrt_names",
+        "--tensorrt-names",
+        choices=NAMES,
+        default="graph",
+        help="tensor names in that cache: those of the ONNX file, or NVIDIA's for ResNet-50 (default: graph)",
+    )
+    parser.add_argument(
+        "--rank", action="store_true", help="show which layers suffer most, and what float16 there would gain"
+    )
+    parser.set_defaults(interrupted="interrupted; the next calibration of the same images continues here")
+
+
+def run_calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Section]:
+    """Calibrate, write what was asked for, and return what there is to print. Raises CmxError."""
+    from cmx4trt.graph import network_from_model
+    from cmx4trt.quantize import calibrate, check_request, place
+
+    values = {name: getattr(arguments, name) for name in _OPTIONS}
+    request = BuildRequest.from_values({**values, "precision": "int8"})
+    check_request(request)
+    if arguments.rank and request.calibration_data is None:
+        raise RequestError("rank runs images; add --calibration_data")
+    model = source_of_request(request).model()
+    file_input = model.graph.inputs[0].name if model.graph.inputs else ""
+    network = network_from_model(model, spec_of(request.network), request)
+    placement = place(network.model.graph)
+    calibration = calibrate(network, placement, request, progress)
+    sections = [Section("calibrated", _summary(calibration, len(placement.activations)))]
+    written = _write_files(arguments, network, calibration.ranges, file_input)
+    if written:
+        sections.append(Section("written", written))
+    return sections + (_rank(network, calibration, progress) if arguments.rank else [])
+
+
+def _summary(calibration: Calibration, activations: int) -> Rows:
+    ranges = calibration.ranges
+    return [
+        ("ranges from", calibration.origin + (" (kept from an earlier run)" if calibration.reused else "")),
+        ("method", ranges.method),
+        ("images", str(ranges.samples)),
+        ("tensors with a range", f"{len(ranges.scales)} of {activations}"),
+        ("network sha256", ranges.model_sha256),
+        ("data sha256", ranges.data_sha256),
+    ]
+
+
+def _write_files(arguments: argparse.Namespace, network: Network, ranges: Ranges, file_input: str) -> Rows:
+    from cmx4trt.quantize.tensorrt_cache import encode_cache
+
+    rows: Rows = []
+    if arguments.ranges:
+        path = parse_path("ranges", arguments.ranges)
+        write_atomic(path, ranges.to_json().encode())
+        rows.append(("ranges", path))
+    if arguments.tensorrt_cache:
+        path = parse_path("tensorrt_cache", arguments.tensorrt_cache)
+        names = _tensorrt_names(network, file_input, arguments.tensorrt_names)
+        scales = {names.get(tensor, tensor): scale for tensor, scale in ranges.scales.items()}
+        write_atomic(path, encode_cache(scales))
+        rows.append(("TensorRT cache", f"{path} ({len(scales)} tensors)"))
+    return rows
+
+
+def _tensorrt_names(network: Network, file_input: str, kind: str) -> dict[str, str]:
+    """Tensor of the network -> its name in a cache, where the two differ."""
+    from cmx4trt.quantize.resnet50_names import nvidia_names
+
+    graph = network.model.graph
+    if kind == "graph":
+        return {graph.inputs[0].name: file_input}
+    names = nvidia_names(graph)
+    if not names:
+        raise DataError(
+            f"NVIDIA's tensor names are known for ResNet-50 only, not for {network.spec.title}; use --tensorrt_names=graph"
+        )
+    return names
+
+
+def _rank(network: Network, calibration: Calibration, progress: Progress) -> list[Section]:
+    from cmx4trt.quantize.sensitivity import quantized_copy, rank_layers
+    from cmx4trt.verify.layers import layer_errors
+
+    model, ranges = network.model, calibration.ranges
+    assert calibration.samples is not None
+    with progress.stage("rank layers"):
+        ranking = rank_layers(model, ranges, calibration.samples, progress)
+    gains = [
+        (gain.layer, f"{gain.share:6.1%} of the error, float16 there gains {gain.gain_db:.2f} dB") for gain in ranking
+    ]
+    layers = _layer_outputs(network, [gain.layer for gain in ranking])
+    with progress.stage("compare layers"):
+        errors = layer_errors(model, quantized_copy(model, ranges, []), layers, calibration.images, TABLE_IMAGES)
+    worst = [(e.layer, "equal" if e.sqnr_db is None else f"SQNR {e.sqnr_db:.1f} dB") for e in errors]
+    return [Section("layers to leave in float16, best first", gains[:WORST]), Section("worst layers", worst[:WORST])]
+
+
+def _layer_outputs(network: Network, layers: Sequence[str]) -> list[str]:
+    from cmx4trt.quantize.placement import layer_name
+
+    return [node.outputs[0] for node in network.model.graph.nodes if layer_name(node) in set(layers)]

@@ -1,0 +1,202 @@
+"""Runs a float network over calibration images and collects what quantization needs: one pass, constant memory, resumable."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.files import make_folder, write_atomic
+from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
+from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.progress import Progress
+from cmx4trt.quantize.observers import (
+    PERCENTILE,
+    ExtremesObserver,
+    HistogramObserver,
+    MeansObserver,
+    Observer,
+    RangeObserver,
+    entropy_threshold,
+    half_name,
+    percentile_threshold,
+    squared_error_threshold,
+)
+from cmx4trt.quantize.samples import Samples
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+STAGE = "calibrate"
+SAVE_SECONDS = 20.0
+"""An interrupted run loses at most this much work; saving the largest state takes about half a second."""
+
+
+class Method(str, Enum):
+    """How a range is taken from what was observed."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    ENTROPY = "entropy"
+    MSE = "mse"
+
+    def description(self) -> str:
+        """The method with the constants that decide its result."""
+        return f"percentile {PERCENTILE}" if self is Method.PERCENTILE else self.value
+
+
+_THRESHOLDS: dict[Method, Callable[[NDArray[np.int64]], float]] = {
+    Method.PERCENTILE: partial(percentile_threshold, percentile=PERCENTILE),
+    Method.ENTROPY: entropy_threshold,
+    Method.MSE: squared_error_threshold,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to observe: ``tensors`` that need a range, and ``channels`` (tensor [N, C, H, W] -> C) that need means."""
+
+    tensors: tuple[str, ...]
+    channels: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observed:
+    """The magnitude at 127 by tensor, and channel means, float32 [C], by tensor."""
+
+    ranges: Mapping[str, float]
+    means: Mapping[str, NDArray[np.float32]]
+
+
+def observe(
+    model: Model, wanted: Wanted, samples: Samples, method: Method, progress: Progress, state_file: str | None = None
+) -> Observed:
+    """Run the float32 ``model`` over all ``samples``.
+
+    ``state_file`` is where an interrupted run leaves its statistics and the next one finds them; its name must stand for
+    model, images and method. Raises DataError where a value leaves its type's range.
+    """
+    extent, means = _range_observer(method, wanted.tensors), MeansObserver(wanted.channels)
+    observers: tuple[Observer, ...] = (extent, means) if wanted.channels else (extent,)
+    done = _resume(observers, state_file)
+    if done:
+        progress.note(f"calibration continues at image {done + 1} of {len(samples)}")
+    run = _open(observed_model(model, wanted, method))
+    name, saved, whole = model.graph.inputs[0].name, time.monotonic(), True
+    try:
+        for index in range(done, len(samples)):
+            observed = run({name: samples.read(index)})
+            whole = False
+            for observer in observers:
+                observer.add(observed)
+            done, whole = index + 1, True
+            progress.step(STAGE, done, len(samples))
+            if time.monotonic() - saved > SAVE_SECONDS:
+                _save(observers, done, state_file)
+                saved = time.monotonic()
+    except BaseException:
+        if whole:  # Statistics that hold a part of an image cannot be continued.
+            _save(observers, done, state_file)
+        raise
+    result = Observed(extent.ranges(), means.means() if wanted.channels else {})
+    if state_file is not None:
+        with suppress(OSError):
+            os.unlink(state_file)
+    return result
+
+
+def observed_model(model: Model, wanted: Wanted, method: Method) -> Model:
+    """A copy of ``model`` for single images whose outputs are what the observers take."""
+    copy = model.copy()
+    graph = copy.graph
+    graph.outputs = []
+    for info in graph.inputs:
+        # A fixed shape lets ONNX Runtime plan its memory once.
+        info.dims = (1, *(info.dims or ())[1:])
+    if method is Method.MINMAX:
+        # Only [2, T] numbers leave the graph: no activation has to be kept.
+        reductions = [(op_type, tensor) for op_type in ("ReduceMax", "ReduceMin") for tensor in wanted.tensors]
+        parts = [_reduced(graph, op_type, tensor, {"keepdims": 0}) for op_type, tensor in reductions]
+        _join(graph, parts, ExtremesObserver.OUTPUT)
+    else:
+        graph.nodes += [Node("Cast", [t], [half_name(t)], {"to": int(DType.FLOAT16)}) for t in wanted.tensors]
+        graph.outputs += [ValueInfo(half_name(t), DType.FLOAT16, None) for t in wanted.tensors]
+    if wanted.channels:
+        _join(graph, [_reduced(graph, "GlobalAveragePool", t, {}) for t in wanted.channels], MeansObserver.OUTPUT)
+    graph.prune()
+    return copy
+
+
+def _reduced(graph: Graph, op_type: str, tensor: str, attributes: dict[str, Any]) -> str:
+    """``tensor`` reduced by ``op_type`` and flattened; returns the result's name."""
+    import numpy as np
+
+    shape, result = "observed_flat", f"{tensor}_observed_{op_type}"
+    graph.initializers[shape] = Tensor.from_numpy(shape, np.array([-1], np.int64))
+    graph.nodes += [
+        Node(op_type, [tensor], [f"{result}_shaped"], dict(attributes)),
+        Node("Reshape", [f"{result}_shaped", shape], [result]),
+    ]
+    return result
+
+
+def _join(graph: Graph, parts: Sequence[str], output: str) -> None:
+    graph.nodes.append(Node("Concat", list(parts), [output], {"axis": 0}))
+    graph.outputs.append(ValueInfo(output, DType.FLOAT, None))
+
+
+def _range_observer(method: Method, tensors: Sequence[str]) -> RangeObserver:
+    if method is Method.MINMAX:
+        return ExtremesObserver(tensors)
+    return HistogramObserver(tensors, _THRESHOLDS[method])
+
+
+def _open(model: Model) -> Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]:
+    from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession, fastest_providers
+
+    return OnnxRuntimeSession.from_graph(encode_model(model), fastest_providers()).run
+
+
+def _save(observers: Sequence[Observer], done: int, state_file: str | None) -> None:
+    import io
+
+    import numpy as np
+
+    if state_file is None or done == 0:
+        return
+    values = {name: array for observer in observers for name, array in observer.state().items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, done=np.array(done), **values)
+    make_folder(os.path.dirname(state_file))
+    write_atomic(state_file, buffer.getvalue())
+
+
+def _resume(observers: Sequence[Observer], state_file: str | None) -> int:
+    """How many images the state in ``state_file`` stands for; a state that cannot be read counts as none."""
+    import io
+    import zipfile
+
+    import numpy as np
+
+    if state_file is None or not os.path.exists(state_file):
+        return 0
+    try:
+        with open(state_file, "rb") as stream:
+            content = io.BytesIO(stream.read())
+        with np.load(content) as state:
+            values = {name: state[name] for name in state.files}
+        fresh = {name: array for observer in observers for name, array in observer.state().items()}
+        if any(values[name].shape != fresh[name].shape for name in fresh):
+            return 0
+        done = int(values["done"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return 0
+    for observer in observers:
+        observer.restore(values)
+    return done
