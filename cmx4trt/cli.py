@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from cmx4trt import __version__
-from cmx4trt.cli_bench import add_bench_arguments, add_verify_arguments
 from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_UNFORESEEN, CmxError, ModelError, OutputError, RequestError
 from cmx4trt.options import OPTIONS, Option
 from cmx4trt.request import BuildRequest
@@ -29,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, _interrupt)  # under CM it is ignored at start, so that CM's shells live on to report
     arguments: argparse.Namespace | None = None
     try:
-        arguments, unknown = _parser().parse_known_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        arguments, unknown = _parser(words).parse_known_args(words)
         if unknown:
             raise RequestError(_unknown_sentence(unknown, arguments.flags))
         code: int = arguments.run(arguments)
@@ -87,7 +87,8 @@ def _unknown_sentence(unknown: Sequence[str], flags: Sequence[str]) -> str:
     return f"there is no argument '{flag}'{hint}"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """All commands; arguments only for those whose name is among the ``words``, to import no more than is asked for."""
     parser = _Parser(prog="cmx4trt", description="TensorRT engines of MLPerf Inference models, on any machine.")
     parser.add_argument("--version", action="version", version=f"cmx4trt {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -95,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(
             name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.", allow_abbrev=False
         )
-        command.add_arguments(sub)
+        if name in words:
+            command.add_arguments(sub)
         sub.set_defaults(command=name, run=command.run, flags=list(sub._option_string_actions))
     return parser
 
@@ -106,7 +108,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(*names, dest=option.name, metavar=_metavar(option), help=_help(option))
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be built, build nothing")
     parser.add_argument("--request", metavar="FILE", help="take the options from a JSON file (flags override it)")
-    parser.add_argument("--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed")
+    parser.add_argument(
+        "--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed"
+    )
 
 
 def _metavar(option: Option) -> str:
@@ -201,6 +205,18 @@ def _run_cm_setup(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    from cmx4trt.cli_bench import add_verify_arguments
+
+    add_verify_arguments(parser)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    from cmx4trt.cli_bench import add_bench_arguments
+
+    add_bench_arguments(parser)
+
+
 def _run_proof(arguments: argparse.Namespace) -> int:
     from cmx4trt import cli_bench
     from cmx4trt.terminal import TerminalProgress
@@ -215,6 +231,21 @@ def _run_proof(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    from cmx4trt.cli_quantize import add_calibrate_arguments
+
+    add_calibrate_arguments(parser)
+
+
+def _run_calibrate(arguments: argparse.Namespace) -> int:
+    from cmx4trt.cli_quantize import run_calibrate
+    from cmx4trt.terminal import TerminalProgress
+
+    for section in run_calibrate(arguments, TerminalProgress(sys.stderr)):
+        _print_table(section.title, section.rows)
+    return 0
+
+
 class _Command(NamedTuple):
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
@@ -224,7 +255,8 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "build": _Command("build an engine, or find the one already built", _add_build, _run_build),
     "inspect": _Command("show what an engine was made from, and how it was verified", _add_inspect, _run_inspect),
-    "verify": _Command("check an engine against its original model and its accuracy", add_verify_arguments, _run_proof),
-    "bench": _Command("run MLPerf LoadGen over an engine, or over its graph", add_bench_arguments, _run_proof),
+    "verify": _Command("check an engine against its original model and its accuracy", _add_verify, _run_proof),
+    "bench": _Command("run MLPerf LoadGen over an engine, or over its graph", _add_bench, _run_proof),
+    "calibrate": _Command("find the ranges of an int8 network, and write them down", _add_calibrate, _run_calibrate),
     "cm-setup": _Command("make CM run this package's script, and check that it does", lambda _: None, _run_cm_setup),
 }

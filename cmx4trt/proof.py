@@ -60,6 +60,7 @@ class Proof:
 def bench_engine(request: ProofRequest, progress: Progress) -> Proof:
     """Run LoadGen over the engine, or its graph. Raises CmxError; a run that is INVALID is an ``error`` of the proof."""
     engine = read_published(request.engine, request.network, request.model)
+    _check_values(engine, request)
     dataset = _open_dataset(engine, request)
     if request.mode == "accuracy":
         _check_truth(request, dataset)
@@ -77,6 +78,7 @@ def bench_engine(request: ProofRequest, progress: Progress) -> Proof:
 def verify_engine(request: ProofRequest, progress: Progress) -> Proof:
     """Compare the engine, or its graph, with the original model; with ``data`` also measure accuracy. Raises CmxError."""
     engine = read_published(request.engine, request.network, request.model)
+    _check_values(engine, request)
     dataset = None
     if request.data is not None:
         dataset = _open_dataset(engine, request)
@@ -136,8 +138,6 @@ def _run(
 
     settings = _settings(engine, request)
     batch = request.batch_size or engine.request.batch_size
-    if batch > engine.request.batch_size:
-        raise RequestError(f"batch_size is {batch}, expected at most the engine's {engine.request.batch_size}")
     responder = responder_for(engine.spec, executable.session.outputs, _classes(engine), engine.request.nms_offset)
     subject = {
         "engine": engine.path,
@@ -153,6 +153,19 @@ def _run(
     result = replace(result, accuracy=_measure_accuracy(engine, dataset, result.folder))
     result.save()
     return result
+
+
+def _check_values(engine: PublishedEngine, request: ProofRequest) -> None:
+    """Refuse what cannot be meant before anything is opened. Raises RequestError."""
+    from cmx4trt.bench.user_conf import read_user_conf
+
+    settings = _settings(engine, request)
+    if settings.user_conf is not None:
+        read_user_conf(settings.user_conf, engine.request.network, settings.scenario)
+    if request.batch_size is not None and request.batch_size > engine.request.batch_size:
+        raise RequestError(
+            f"batch_size is {request.batch_size}, expected at most the engine's {engine.request.batch_size}"
+        )
 
 
 def _settings(engine: PublishedEngine, request: ProofRequest) -> BenchSettings:
@@ -196,7 +209,7 @@ def _synthetic_count(request: ProofRequest, batch: int) -> int:
         from cmx4trt.bench.datasets import MLPERF_SAMPLES
 
         return max(MLPERF_SAMPLES, batch)
-    return max(SHORT_SAMPLES, batch)
+    return max(min(SHORT_SAMPLES, request.count or SHORT_SAMPLES), batch)
 
 
 def _input_form(engine: PublishedEngine) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.errors import MissingSoftwareError, ModelError
+from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
 from cmx4trt.ir.onnx_file import EncodedGraph
+from cmx4trt.runtimes.base import Stream, SynchronousStream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CPU = ("CPUExecutionProvider",)
+_PROVIDER_WORDS = {CPU[0]: "CPU", "CUDAExecutionProvider": "CUDA"}
 _NUMPY_NAMES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -28,7 +30,10 @@ def fastest_providers() -> tuple[str, ...]:
 
 
 class OnnxRuntimeSession:
-    """A graph ready to run: ``inputs`` and ``outputs`` are the names, ``run`` maps arrays by name to arrays by name."""
+    """A graph ready to run: see ``runtimes.base.Session``."""
+
+    min_batch = 1
+    max_batch: int | None = None
 
     def __init__(self, session: Any, keep_alive: object = None) -> None:
         self._session = session
@@ -36,6 +41,11 @@ class OnnxRuntimeSession:
         self.inputs: tuple[str, ...] = tuple(i.name for i in session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(o.name for o in session.get_outputs())
         self.providers: tuple[str, ...] = tuple(session.get_providers())
+        provider = _PROVIDER_WORDS.get(self.providers[0], self.providers[0])
+        self.device: str = f"ONNX Runtime {_import_onnxruntime().__version__} ({provider})"
+        self._streams: tuple[Stream, ...] = (SynchronousStream(self),)
+        # Off the CPU, a binding keeps outputs on the device until all are there, and copies them once.
+        self._binding: Any = session.io_binding() if self.providers[0] != CPU[0] else None
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
         """The declared shape of input ``name``; free dimensions are symbols or None."""
@@ -47,8 +57,36 @@ class OnnxRuntimeSession:
         return _NUMPY_NAMES[declared]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """All outputs for ``feeds``."""
-        return dict(zip(self.outputs, self._session.run(None, dict(feeds)), strict=True))
+        """All outputs for ``feeds``. Raises DeviceError with ONNX Runtime's reason."""
+        try:
+            arrays = self._session.run(None, dict(feeds)) if self._binding is None else self._run_bound(feeds)
+        except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
+            raise DeviceError(f"{self.device} failed to run a batch: {str(error).strip().splitlines()[0]}") from error
+        return dict(zip(self.outputs, arrays, strict=True))
+
+    def _run_bound(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        binding = self._binding
+        for name, array in feeds.items():
+            binding.bind_cpu_input(name, array)
+        for name in self.outputs:
+            binding.bind_output(name, "cuda")
+        self._session.run_with_iobinding(binding)
+        arrays: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+        return arrays
+
+    def streams(self) -> Sequence[Stream]:
+        """One: ONNX Runtime uses all cores, or the whole device, for every batch."""
+        return self._streams
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Ordinary memory; ONNX Runtime's Python interface offers no page-locked one."""
+        import numpy as np
+
+        return np.empty(shape, dtype)
+
+    def close(self) -> None:
+        """Free the session with the last reference to it."""
+        self._session = self._binding = self._keep_alive = None
 
     @classmethod
     def from_file(cls, path: str, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:

@@ -8,7 +8,7 @@ from cmx4trt.graph.classifier import ClassifierDetails
 from cmx4trt.ir.model import DType
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.request import BuildRequest
-from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
+from cmx4trt.runtimes.onnxruntime import CPU, OnnxRuntimeSession
 from cmx4trt.verify.numerics import RELATIVE_L2_LIMITS, Comparison, compare_classifiers
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def verify_classifier(
     return compare_classifiers(reference, prepared, details.reference_output, graph.spec.input_shape, limit)
 
 
-def open_prepared(graph: PreparedGraph) -> OnnxRuntimeSession:
+def open_prepared(graph: PreparedGraph, providers: tuple[str, ...] = CPU) -> OnnxRuntimeSession:
     """A session on the bytes given to the builder; bfloat16, for which the CPU has no kernels, is emulated by rounding."""
     if any(tensor.dtype is DType.BFLOAT16 for tensor in graph.model.graph.initializers.values()):
         from cmx4trt.graph.precision import emulate_bfloat16
 
-        return OnnxRuntimeSession.from_graph(encode_model(emulate_bfloat16(graph.model)))
-    return OnnxRuntimeSession.from_graph(graph.encoded)
+        return OnnxRuntimeSession.from_graph(encode_model(emulate_bfloat16(graph.model)), providers)
+    return OnnxRuntimeSession.from_graph(graph.encoded, providers)

@@ -62,7 +62,9 @@ def fake_tensorrt(monkeypatch: pytest.MonkeyPatch, fake_pycuda: ModuleType) -> I
 class ToyDetector:
     """A RetinaNet with all of its structure and few channels: tenths of a second to prepare and run."""
 
-    detector = DetectorSpec(classes=3, score_threshold=0.012, candidates=60, detections=50, nms_block=60, nms_iterations=8)
+    detector = DetectorSpec(
+        classes=3, score_threshold=0.012, candidates=60, detections=50, nms_block=60, nms_iterations=8
+    )
     topology = Topology(
         image_size=128, stem=8, blocks=(1, 1, 1, 1), width=8, groups=2, pyramid=8, tower=1, detector=detector
     )

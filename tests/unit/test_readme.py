@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from cmx4trt import errors
-from cmx4trt.results import BuildResult
 from cmx4trt.options import OPTIONS
+from cmx4trt.results import BuildResult
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""MLPerf LoadGen over a session: how fast is it, and what did it answer."""

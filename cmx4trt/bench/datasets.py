@@ -1,0 +1,221 @@
+"""What is fed to a network: preprocessed images in a folder, as CM's get,dataset,preprocessed leaves them, or seeded noise."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cmx4trt.bench.labels import IMAGE_EXTENSIONS, LABEL_FILES, Truth, image_name, listed_images, truth_of_images
+from cmx4trt.errors import DataError
+from cmx4trt.models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SYNTHETIC = "synthetic"
+"""Value of the option ``data`` that asks for seeded noise."""
+SYNTHETIC_SEED = 20241123
+MLPERF_SAMPLES = 1024
+"""Images that MLPerf wants in memory at least, of either model (mlperf.conf: 1024 and 64)."""
+COMPLETE = {"resnet50": 50000, "retinanet": 24781}
+"""Images of the validation sets that MLPerf's accuracy targets refer to: ImageNet 2012; OpenImages v6, MLPerf's classes."""
+
+RGB = tuple[float, float, float]
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+"""What MLPerf's RetinaNet normalises pixels 0..1 with."""
+VGG_MEANS: RGB = (123.68 / 255, 116.78 / 255, 103.94 / 255)
+"""What MLPerf subtracts for ResNet-50, there from pixels 0..255 (its pre_process_vgg); nothing is divided."""
+
+_NPY_MAGIC = b"\x93NUMPY"
+
+
+@dataclass(frozen=True, slots=True)
+class InputForm:
+    """What a network takes: (pixel - mean) / std for pixels 0..1; for an int8 input that divided by ``scale`` and rounded.
+
+    ``stored_as_pixels``: files may also hold pixels 0..1, not yet normalised.
+    """
+
+    mean: RGB
+    std: RGB
+    scale: float | None = None
+    stored_as_pixels: bool = False
+
+    @classmethod
+    def of_network(
+        cls, spec: ModelSpec, normalization: tuple[RGB, RGB] | None = None, scale: float | None = None
+    ) -> InputForm:
+        """MLPerf's for the model; for a detector, with the ``normalization`` (mean, std) of its file if that is known.
+
+        A detector's files come from two preprocessors of MLPerf: its reference leaves pixels 0..1, CM's generic one normalises.
+        """
+        if spec.task is Task.CLASSIFICATION:
+            return cls(VGG_MEANS, (1 / 255, 1 / 255, 1 / 255), scale)
+        return cls(*(normalization or (IMAGENET_MEAN, IMAGENET_STD)), scale, stored_as_pixels=True)
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the network normalises by itself."""
+        return self.mean == (0.0, 0.0, 0.0) and self.std == (1.0, 1.0, 1.0)
+
+    def normalize(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Pixels 0..1 [C, H, W] as the network takes them, still float32."""
+        import numpy as np
+
+        mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (self.mean, self.std))
+        normal: NDArray[np.float32] = (pixels - mean) / std
+        return normal
+
+    def write(self, image: NDArray[np.float32], out: NDArray[Any]) -> None:
+        """Put a normalised image into ``out`` [C, H, W], in its dtype. Raises DataError for int8 without a known scale."""
+        import numpy as np
+
+        if out.dtype != np.int8:
+            out[...] = image
+            return
+        if self.scale is None:
+            raise DataError("the engine takes int8 images, but its manifest names no scale for them; build it again")
+        out[...] = np.clip(np.rint(image / np.float32(self.scale)), -128, 127)
+
+
+class Dataset(Protocol):
+    """Numbered images of one shape."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of every image."""
+
+    @property
+    def description(self) -> str:
+        """What it is, in words."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is the whole validation set that MLPerf's accuracy target refers to."""
+
+    @property
+    def truth(self) -> Truth | None:
+        """What accuracy is measured against; None where nothing is known."""
+
+    def __len__(self) -> int:
+        """How many images."""
+
+    def read(self, index: int, out: NDArray[Any]) -> None:
+        """Write image ``index`` into ``out`` [C, H, W], converting to its dtype. Raises DataError."""
+
+
+class SyntheticImages:
+    """Seeded noise: pixels uniform over 0..1, preprocessed as the network wants them, so that activations have the size they have
+    in use. Every image is another, and always the same; nothing is known of what they show."""
+
+    complete = False
+    truth: Truth | None = None
+
+    def __init__(self, spec: ModelSpec, form: InputForm, count: int) -> None:
+        self.shape = spec.input_shape
+        self.description = f"synthetic ({count} images of uniform noise, seed {SYNTHETIC_SEED})"
+        self._form = form
+        self._count = count
+
+    def __len__(self) -> int:
+        """How many images."""
+        return self._count
+
+    def read(self, index: int, out: NDArray[Any]) -> None:
+        """See Dataset."""
+        import numpy as np
+
+        pixels = np.random.default_rng((SYNTHETIC_SEED, index)).random(self.shape, np.float32)
+        self._form.write(self._form.normalize(pixels), out)
+
+
+class PreprocessedFolder:
+    """Images that CM preprocessed: one .npy or raw float32 file each, [C, H, W], in the order of the label file."""
+
+    def __init__(
+        self, spec: ModelSpec, form: InputForm, folder: str, label_file: str | None = None, count: int | None = None
+    ) -> None:
+        self.shape = spec.input_shape
+        files = _files_by_name(folder)
+        listed = listed_images(spec, folder, label_file, sorted(files))
+        found = [image for image in listed if image.name in files]
+        if not found:
+            raise DataError(
+                f"none of the images that {label_file or LABEL_FILES[spec.task]} lists is in {folder}; got {len(files)} files "
+                f"such as {min(files)}, expected {listed[0].name if listed else 'any'}; give the right --data or --labels"
+            )
+        if count is not None and count > len(found):
+            raise DataError(
+                f"count is {count}, expected at most the {len(found)} listed images in {folder}; lower --count"
+            )
+        found = found[:count]
+        self._paths = [files[image.name] for image in found]
+        self.complete = len(found) == len(listed) == COMPLETE.get(spec.name)
+        self.truth = truth_of_images(spec, found)
+        self.description = f"{len(found)} of {len(listed)} listed images in {folder}"
+        first = _read_image(self._paths[0], self.shape)
+        self._form = form
+        self._pixels = bool(form.stored_as_pixels and first.min() >= 0 and first.max() <= 1)
+        if form.takes_pixels and not self._pixels:
+            raise DataError(
+                f"the images in {folder} are normalised ({first.min():.3g}..{first.max():.3g}), expected 0..1: the engine was "
+                "built with input_range=0-1; preprocess without normalisation"
+            )
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self._paths)
+
+    def read(self, index: int, out: NDArray[Any]) -> None:
+        """See Dataset."""
+        image = _read_image(self._paths[index], self.shape)
+        self._form.write(self._form.normalize(image) if self._pixels else image, out)
+
+
+def open_folder(
+    spec: ModelSpec, form: InputForm, data: str, label_file: str | None, count: int | None
+) -> PreprocessedFolder:
+    """The data set in folder ``data``, at most ``count`` images of it. Raises DataError."""
+    folder = os.path.abspath(os.path.expanduser(data))
+    if not os.path.isdir(folder):
+        raise DataError(
+            f"data folder {folder} does not exist; give a folder of preprocessed images, or --data={SYNTHETIC}"
+        )
+    return PreprocessedFolder(spec, form, folder, label_file, count)
+
+
+def _files_by_name(folder: str) -> dict[str, str]:
+    """Image files at any depth, by the name the image had; the reference preprocessor makes folders of its own."""
+    files: dict[str, str] = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(IMAGE_EXTENSIONS):
+                files[image_name(name)] = os.path.join(place, name)
+    if not files:
+        raise DataError(
+            f"{folder} holds no preprocessed image ({', '.join(IMAGE_EXTENSIONS)}); run CM's get,dataset,preprocessed, "
+            f"or give --data={SYNTHETIC}"
+        )
+    return files
+
+
+def _read_image(path: str, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """One image [C, H, W] float32, from numpy's format or the bare bytes."""
+    import numpy as np
+
+    try:
+        with open(path, "rb") as stream:
+            is_npy = stream.read(len(_NPY_MAGIC)) == _NPY_MAGIC
+        image: NDArray[Any] = np.load(path, allow_pickle=False) if is_npy else np.fromfile(path, np.float32)
+    except (OSError, ValueError) as error:
+        raise DataError(f"image file {path} cannot be read ({error}); preprocess the data set again") from error
+    wrong_shape = is_npy and image.shape != shape
+    if image.dtype != np.float32 or image.size != shape[0] * shape[1] * shape[2] or wrong_shape:
+        raise DataError(
+            f"image file {path} holds {image.dtype} {list(image.shape)}, expected float32 {list(shape)}; give the data set "
+            "of this network, preprocessed as NCHW float32"
+        )
+    return image.reshape(shape)

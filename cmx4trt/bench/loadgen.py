@@ -1,0 +1,116 @@
+"""MLPerf LoadGen; the only module that imports it.
+
+``StartTest`` runs in a thread of its own: it holds no Python lock and cannot be interrupted, so the calling thread stays free
+for Ctrl-C and for failures. LoadGen has no way to stop a test. A failed run ends at once where LoadGen has issued all it will
+(Offline), or when its schedule is over; if that takes too long the thread is left behind, asleep, and ``left_behind`` is true.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cmx4trt.bench.sut import Failure, SystemUnderTest
+from cmx4trt.errors import MissingSoftwareError, OutputError
+from cmx4trt.files import PARTIAL_SUFFIX
+
+LOG_NAMES = tuple(f"mlperf_log_{name}" for name in ("summary.txt", "detail.txt", "accuracy.json", "trace.json"))
+"""What LoadGen writes."""
+NO_AUDIT = "cmx4trt-has-no-audit.config"
+"""LoadGen looks for a file of this name in the current folder, where a forgotten 'audit.config' would change the run silently."""
+STOP_SECONDS = 5.0
+"""How long a failed run may take to come to its end."""
+
+_left_behind: list[threading.Thread] = []
+
+
+def import_loadgen() -> Any:
+    """The module mlperf_loadgen. Raises MissingSoftwareError."""
+    try:
+        import mlperf_loadgen
+    except ImportError as error:
+        raise MissingSoftwareError(
+            f"MLPerf LoadGen cannot be imported ({error}); pip install 'cmx4trt[bench]'"
+        ) from error
+    return mlperf_loadgen
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """LoadGen's view of the data: how many there are, how many at once, and the calls that load and unload some."""
+
+    total: int
+    in_memory: int
+    load: Callable[[list[int]], None]
+    unload: Callable[[list[int]], None]
+
+
+def left_behind() -> bool:
+    """Whether a test of this process still runs although nobody waits for it: the process must then leave by ``os._exit``."""
+    return any(thread.is_alive() for thread in _left_behind)
+
+
+def run_test(lg: Any, settings: Any, system: SystemUnderTest, samples: Samples, folder: str, failure: Failure) -> None:
+    """Run one test to its end; LoadGen's logs are then in ``folder``. Raises what the first failing query raised, OutputError,
+    KeyboardInterrupt."""
+    _check_log_files(folder)
+    sut = lg.ConstructFastSUT(system.issue, system.flush)
+    qsl = lg.ConstructQSL(samples.total, samples.in_memory, samples.load, samples.unload)
+
+    def work() -> None:
+        try:
+            lg.StartTestWithLogSettings(sut, qsl, settings, _log_settings(lg, folder), NO_AUDIT)
+        except BaseException as error:
+            failure.report(error)
+        failure.wake.set()
+
+    thread = threading.Thread(target=work, daemon=True, name="loadgen")
+    thread.start()
+    try:
+        failure.wake.wait()
+    except BaseException as error:
+        failure.report(error)
+    thread.join(None if failure.error is None else STOP_SECONDS)
+    if thread.is_alive():
+        failure.abandon()
+        _left_behind.append(thread)
+    else:
+        system.close()
+        lg.DestroyFastSUT(sut)
+        lg.DestroyQSL(qsl)
+    if failure.error is not None:
+        raise failure.error
+
+
+def mark_partial(folder: str) -> None:
+    """Rename the logs of a run that failed: what was refused at its end makes LoadGen's own summary worthless, even 'VALID'."""
+    for name in LOG_NAMES:
+        with contextlib.suppress(OSError):
+            os.replace(os.path.join(folder, name), os.path.join(folder, name + PARTIAL_SUFFIX))
+
+
+def _log_settings(lg: Any, folder: str) -> Any:
+    output = lg.LogOutputSettings()
+    output.outdir = folder
+    output.copy_summary_to_stdout = False
+    made = lg.LogSettings()
+    made.log_output = output
+    made.enable_trace = False
+    return made
+
+
+def _check_log_files(folder: str) -> None:
+    """LoadGen writes to standard error and goes on where it cannot open its files; find out before. Old logs go."""
+    for name in LOG_NAMES:
+        path = os.path.join(folder, name)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path + PARTIAL_SUFFIX)
+            with open(path, "wb"):
+                pass
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}; give another --log_dir") from error

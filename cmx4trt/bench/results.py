@@ -1,0 +1,172 @@
+"""LoadGen's logs -> one result: what the run is worth, as JSON and as text."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cmx4trt.bench.settings import ACCURACY
+from cmx4trt.errors import OutputError
+from cmx4trt.files import write_atomic
+
+SCHEMA = "cmx4trt-bench/1"
+RESULT_NAME, TEXT_NAME = "cmx4trt_result.json", "cmx4trt_result.txt"
+"""Our two files beside LoadGen's logs."""
+COMPLETE, FAILED, INTERRUPTED = "complete", "failed", "interrupted"
+"""Statuses of a run; the logs of the last two are partial."""
+
+_LINE = ":::MLLOG "
+METRICS = {
+    "Offline": ("result_samples_per_second", "samples_per_second", "samples/s"),
+    "Server": ("result_completed_samples_per_sec", "completed_samples_per_second", "samples/s"),
+    "SingleStream": ("result_90.00_percentile_latency_ns", "p90_latency", "ns"),
+    "MultiStream": ("result_99.00_percentile_per_query_latency_ns", "p99_query_latency", "ns"),
+}
+"""The figure that MLPerf ranks a scenario by: key in the detail log, our name, unit."""
+PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """One run. ``executed`` says first what really ran; ``valid`` is LoadGen's verdict, None where it gives none (accuracy mode).
+
+    ``metric``: name, value, unit. ``latency_ns``: percentiles (of queries in MultiStream). ``departures``: settings that are not
+    MLPerf's. ``accuracy`` is empty unless it was measured.
+    """
+
+    executed: str
+    status: str
+    scenario: str
+    mode: str
+    folder: str
+    subject: Mapping[str, Any] = field(default_factory=dict)
+    data: str = ""
+    valid: bool | None = None
+    reason: str = ""
+    metric: Mapping[str, Any] = field(default_factory=dict)
+    latency_ns: Mapping[str, int] = field(default_factory=dict)
+    queries: int = 0
+    samples_per_query: int = 0
+    departures: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    loadgen: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The result as indented JSON."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The result for people; the first row says what executed."""
+        rows = [("executed", self.executed)]
+        rows += [(name, str(value)) for name, value in self.subject.items()]
+        rows += [("scenario", self.scenario), ("mode", self.mode), ("data", self.data)]
+        if self.status != COMPLETE:
+            rows.append(("status", f"{self.status}: {self.reason} (the logs are partial and named so)"))
+        elif self.mode != ACCURACY:
+            rows.append(("result", "VALID" if self.valid else f"INVALID: {self.reason}"))
+        if self.metric:
+            rows.append((str(self.metric["name"]), f"{self.metric['value']:.6g} {self.metric['unit']}"))
+        if self.latency_ns:
+            shown = (f"p{float(name):g} {value / 1e6:.4g}" for name, value in self.latency_ns.items())
+            rows.append(("latency (ms)", ", ".join(shown)))
+        rows += [(name, str(value)) for name, value in self.accuracy.items()]
+        if self.departures:
+            shown = (f"{name} {values['used']} (not {values['mlperf']})" for name, values in self.departures.items())
+            rows.append(("not MLPerf's settings", "; ".join(shown)))
+        rows.append(("logs", self.folder))
+        return rows
+
+    def text(self) -> str:
+        """``rows`` as lines."""
+        return "".join(f"{name}: {value}\n" for name, value in self.rows())
+
+    def exports(self) -> dict[str, str]:
+        """What a workflow wants to know, by upper-case name."""
+        exports = {
+            "STATUS": self.status,
+            "SCENARIO": self.scenario,
+            "MODE": self.mode,
+            "LOG_PATH": self.folder,
+            "FILE_WITH_PATH": os.path.join(self.folder, RESULT_NAME),
+        }
+        if self.valid is not None:
+            exports["VALID"] = "yes" if self.valid else "no"
+        if self.metric:
+            exports["METRIC"], exports["VALUE"] = str(self.metric["name"]), repr(self.metric["value"])
+        exports.update({f"P{float(name):g}_LATENCY_NS": str(value) for name, value in self.latency_ns.items()})
+        exports.update(
+            {f"ACCURACY_{name.upper()}": str(value) for name, value in self.accuracy.items() if name != "note"}
+        )
+        return {name.replace(".", "_"): value for name, value in exports.items()}
+
+    def save(self) -> None:
+        """Write both files beside the logs. Raises OutputError."""
+        write_atomic(os.path.join(self.folder, RESULT_NAME), self.to_json().encode("utf-8", "surrogateescape"))
+        write_atomic(os.path.join(self.folder, TEXT_NAME), self.text().encode("utf-8", "surrogateescape"))
+
+
+@dataclass(frozen=True, slots=True)
+class LogFacts:
+    """What the detail log says: key -> last value; the messages of its errors and warnings."""
+
+    values: Mapping[str, Any]
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why the run is not valid, in LoadGen's words; empty for a valid one."""
+        reasons = [str(self.values.get("result_invalid_reason") or "")]
+        if self.values.get("early_stopping_met") is False:
+            reasons.append(str(self.values.get("early_stopping_result") or ""))
+        words = " ".join(" ".join(reasons).replace("*", " ").split())
+        return words or ("; ".join(self.errors) if self.values.get("result_validity") != "VALID" else "")
+
+
+def read_detail_log(folder: str) -> LogFacts:
+    """The facts in mlperf_log_detail.txt. Raises OutputError where there is none to read."""
+    path = os.path.join(folder, "mlperf_log_detail.txt")
+    values: dict[str, Any] = {}
+    messages: dict[str, list[str]] = {"is_error": [], "is_warning": []}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                if not line.startswith(_LINE):
+                    continue
+                entry = json.loads(line[len(_LINE) :])
+                values[entry["key"]] = entry["value"]
+                for kind, texts in messages.items():
+                    if entry["metadata"].get(kind):
+                        texts.append(f"{entry['key']}: {entry['value']}")
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(
+            f"LoadGen's log {path} cannot be read ({error!r}); see the other logs in its folder"
+        ) from error
+    return LogFacts(values, tuple(messages["is_error"]), tuple(messages["is_warning"]))
+
+
+def performance_of_log(facts: LogFacts, scenario: str) -> dict[str, Any]:
+    """The fields of BenchResult that a finished performance run's log determines."""
+    values = facts.values
+    key, name, unit = METRICS[scenario]
+    latency = "percentile_per_query_latency_ns" if scenario == "MultiStream" else "percentile_latency_ns"
+    keys = {f"result_{p}_{latency}": p for p in PERCENTILES}
+    valid = values.get("result_validity") == "VALID"
+    return {
+        "valid": valid,
+        "reason": "" if valid else facts.reason,
+        "metric": {"name": name, "value": values[key], "unit": unit} if key in values else {},
+        "latency_ns": {p: values[key] for key, p in keys.items() if key in values},
+        "queries": int(values.get("result_query_count", 0)),
+        "samples_per_query": int(values.get("generated_samples_per_query", 0)),
+    }
+
+
+def settings_of_log(facts: LogFacts) -> dict[str, Any]:
+    """The settings that LoadGen says it used."""
+    prefix = "effective_"
+    return {key.removeprefix(prefix): value for key, value in facts.values.items() if key.startswith(prefix)}

@@ -1,0 +1,185 @@
+"""The system under test: LoadGen's queries go to a session's copy streams, their outputs go back to LoadGen.
+
+Nothing may leave a LoadGen callback as an exception: LoadGen's C++ code does not unwind (the process would abort). A failure is
+kept, everything else LoadGen asks is refused at once, and whoever started the run is woken.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cmx4trt.bench.batches import Batch, BatchQueue
+from cmx4trt.bench.responses import Responder, refuse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cmx4trt.runtimes.base import Stream
+
+Feeder = Callable[[Sequence[int]], Mapping[str, "NDArray[Any]"]]
+"""Sample indices -> feeds that stay as they are until the feeder was called ``depth`` more times."""
+
+
+class Lane:
+    """A copy stream with what feeds it and what answers for it."""
+
+    __slots__ = ("feed", "respond", "stream")
+
+    def __init__(self, stream: Stream, feed: Feeder, responder: Responder) -> None:
+        self.stream = stream
+        self.feed = feed
+        self.respond = responder.complete
+
+
+class Failure:
+    """The first thing that went wrong in a run, and the way to say so from any thread."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self._abandoned = False
+        self.wake = threading.Event()
+        """Set at the first failure, and by the LoadGen thread when it ends."""
+
+    def report(self, error: BaseException) -> None:
+        """Keep ``error`` if it is the first."""
+        if self.error is None:
+            self.error = error
+        self.wake.set()
+
+    def abandon(self) -> None:
+        """Nobody waits for the run any more: let whoever issues further queries sleep."""
+        self._abandoned = True
+
+    def hold(self) -> None:
+        """Sleep for good if the run is abandoned."""
+        if self._abandoned:
+            threading.Event().wait()
+
+
+class SystemUnderTest(Protocol):
+    """What LoadGen calls."""
+
+    def issue(self, ids: list[int], indices: list[int]) -> None:
+        """Answer these samples, now or later."""
+
+    def flush(self) -> None:
+        """No further query comes for now."""
+
+    def close(self) -> None:
+        """End the threads. Only after LoadGen has ended: see QueuedSystem."""
+
+
+class InlineSystem:
+    """Runs each query in LoadGen's own thread: for SingleStream and MultiStream, where the next query waits for this one.
+
+    Handing it to another thread and back would cost more than many a batch.
+    """
+
+    def __init__(self, lg: Any, lane: Lane, size: int, failure: Failure) -> None:
+        self._lg, self._size, self._failure = lg, size, failure
+        self._feed, self._respond = lane.feed, lane.respond
+        self._submit, self._wait = lane.stream.submit, lane.stream.wait
+
+    def issue(self, ids: list[int], indices: list[int]) -> None:
+        """Run the query in batches of at most ``size``."""
+        if self._failure.error is not None:
+            self._failure.hold()
+            refuse(self._lg, ids)
+            return
+        done = 0
+        try:
+            while len(ids) - done > self._size:
+                self._run(ids[done : done + self._size], indices[done : done + self._size])
+                done += self._size
+            self._run(ids[done:] if done else ids, indices[done:] if done else indices)
+        except BaseException as error:  # see the module's first paragraph
+            self._failure.report(error)
+            refuse(self._lg, ids[done:])
+
+    def _run(self, ids: list[int], indices: list[int]) -> None:
+        self._submit(self._feed(indices))
+        self._respond(ids, indices, self._wait())
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def close(self) -> None:
+        """There is no thread."""
+
+
+class QueuedSystem:
+    """One thread for each copy stream takes batches from a queue: for Offline and Server."""
+
+    def __init__(self, lg: Any, lanes: Sequence[Lane], size: int, patience: float, failure: Failure) -> None:
+        self._lg, self._failure = lg, failure
+        self._queue = BatchQueue(size, patience)
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in lanes]
+        for thread in self._threads:
+            thread.start()
+
+    def issue(self, ids: list[int], indices: list[int]) -> None:
+        """Put the query into the queue."""
+        if self._failure.error is not None:
+            self._failure.hold()
+            refuse(self._lg, ids)
+        else:
+            self._queue.put(ids, indices)
+            if self._failure.error is not None:
+                self._refuse_waiting()  # the workers may have left meanwhile
+
+    def flush(self) -> None:
+        """Let the last, smaller batch go."""
+        self._queue.flush()
+
+    def close(self) -> None:
+        """Let the threads end; they are not waited for when one of them failed (the device may hang)."""
+        self._queue.close()
+        self._ended.set()
+        if self._failure.error is None:
+            for thread in self._threads:
+                thread.join()
+
+    def _work(self, lane: Lane) -> None:
+        self._serve(lane)
+        # LoadGen keeps a log for every thread that answered, frees it when the thread ends, and may still be reading it.
+        self._ended.wait()
+
+    def _serve(self, lane: Lane) -> None:
+        """Keep ``depth`` batches under way as long as there are that many."""
+        stream, under_way = lane.stream, deque[Batch]()
+        try:
+            while True:
+                batch = self._queue.take(block=not under_way)
+                if self._failure.error is not None:
+                    self._refuse(batch, *under_way)
+                    self._refuse_waiting()
+                    return
+                if batch is not None:
+                    under_way.append(batch)
+                    stream.submit(lane.feed(batch.indices))
+                    if len(under_way) < stream.depth:
+                        continue
+                elif not under_way:
+                    return
+                oldest = under_way[0]
+                outputs = stream.wait()
+                lane.respond(oldest.ids, oldest.indices, outputs)
+                under_way.popleft()
+        except BaseException as error:  # the thread must not die with queries that LoadGen waits for
+            self._failure.report(error)
+            self._refuse(*under_way)
+            self._refuse_waiting()
+
+    def _refuse(self, *batches: Batch | None) -> None:
+        for batch in batches:
+            if batch is not None:
+                refuse(self._lg, batch.ids)
+
+    def _refuse_waiting(self) -> None:
+        self._queue.close()
+        while (batch := self._queue.take(block=False)) is not None:
+            refuse(self._lg, batch.ids)

@@ -1,0 +1,105 @@
+"""Samples in memory: slices where that is possible, gathered and padded batches where not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cmx4trt.bench.library import SampleLibrary
+from cmx4trt.bench.sut import Failure
+from cmx4trt.runtimes.null import NullSession
+
+
+class Images:
+    shape = (1, 1, 1)
+    description = ""
+    complete = False
+    truth = None
+
+    def __len__(self) -> int:
+        return 1000
+
+    def read(self, index: int, out: Any) -> None:
+        out[...] = index
+
+
+class Session(NullSession):
+    inputs = ("input",)
+
+    def __init__(self, min_batch: int = 1) -> None:
+        super().__init__(64)
+        self.min_batch = min_batch
+        self.allocated: list[Any] = []
+
+    def input_dtype(self, name: str) -> str:
+        return "float32"
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
+        self.allocated.append(super().allocate(shape, dtype))
+        return self.allocated[-1]
+
+
+def library_of(session: Any, indices: list[int]) -> SampleLibrary:
+    library = SampleLibrary(Images(), session, Failure())
+    library.load(indices)
+    return library
+
+
+def values(feeds: Any) -> list[float]:
+    return list(feeds["input"].reshape(-1))
+
+
+@given(st.permutations(range(30)), st.data())
+def test_a_batch_holds_the_samples_it_was_asked_for(order: list[int], data: Any) -> None:
+    session = Session()
+    feed = library_of(session, order).feeder(1, 16)
+    start = data.draw(st.integers(0, 29))
+    chosen = data.draw(
+        st.one_of(
+            st.just(order[start : start + 16]),
+            st.lists(st.sampled_from(order), min_size=1, max_size=16),
+        )
+    )
+    assert values(feed(chosen)) == chosen
+
+
+def test_samples_in_the_order_they_were_loaded_are_not_copied() -> None:
+    session = Session()
+    library = library_of(session, [7, 3, 9, 1, 5])
+    feed = library.feeder(1, 4)
+    assert np.shares_memory(feed([3, 9, 1])["input"], session.allocated[0])
+    assert not np.shares_memory(feed([3, 9, 5])["input"], session.allocated[0])
+    assert values(feed([5, 7])) == [5, 7]  # round the corner
+
+
+@pytest.mark.parametrize("chosen", [[3], [3, 9], [9, 7, 3]])
+def test_small_batches_are_padded_with_their_last_sample(chosen: list[int]) -> None:
+    feed = library_of(Session(min_batch=4), [7, 3, 9, 1, 5]).feeder(1, 2)
+    assert values(feed(chosen)) == chosen + [chosen[-1]] * (4 - len(chosen))
+
+
+def test_a_batch_stays_as_it_is_until_depth_further_ones() -> None:
+    feed = library_of(Session(), [0, 1, 2, 3]).feeder(2, 2)
+    first, second = feed([2, 0]), feed([3, 1])
+    assert (values(first), values(second)) == ([2, 0], [3, 1])
+    third = feed([1, 0])
+    assert (values(second), values(third)) == ([3, 1], [1, 0])
+
+
+def test_a_second_set_takes_the_place_of_the_first() -> None:
+    session = Session()
+    library = library_of(session, [1, 2, 3])
+    library.load([8, 9])
+    assert len(session.allocated) == 1
+    assert values(library.feeder(1, 2)([9, 8])) == [9, 8]
+
+
+def test_a_session_without_inputs_needs_no_memory() -> None:
+    session = NullSession(4)
+    library = SampleLibrary(Images(), session, Failure())
+    library.load(list(range(10)))
+    assert library.feeder(1, 4)([1, 2]) == {}

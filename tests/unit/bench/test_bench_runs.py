@@ -1,0 +1,153 @@
+"""LoadGen, really run: every answer reaches its sample, and whatever fails ends the run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmx4trt.bench.loadgen import LOG_NAMES, left_behind
+from cmx4trt.bench.results import RESULT_NAME
+from cmx4trt.errors import DataError, DeviceError, UnsupportedError
+from cmx4trt.options import SCENARIOS
+
+IMAGES = 2500
+"""More than LoadGen keeps in memory at once, and no multiple of a batch."""
+
+
+def answers_of(folder: str) -> dict[int, int]:
+    """Sample index -> class, from LoadGen's accuracy log; every sample must be there once or be answered alike."""
+    found: dict[int, int] = {}
+    for entry in json.loads(Path(folder, "mlperf_log_accuracy.json").read_text()):
+        value = int(np.frombuffer(bytes.fromhex(entry["data"]), np.int32)[0])
+        assert found.setdefault(entry["qsl_idx"], value) == value
+    return found
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_batch": 8},
+        {"max_batch": 64, "streams": 3, "depth": 2},
+        {"max_batch": 16, "min_batch": 16},
+        {"max_batch": 5, "min_batch": 3, "depth": 2, "streams": 2},
+    ],
+    ids=["one stream", "three streams, two deep", "padded to a fixed batch", "odd"],
+)
+def test_every_sample_gets_its_own_answer(run_echo: Any, echo: Any, scenario: str, options: dict[str, Any]) -> None:
+    result = run_echo(echo(**options), IMAGES, scenario=scenario, mode="accuracy", target_qps=20000.0)
+    assert answers_of(result.folder) == {i: i % 1000 for i in range(IMAGES)}
+    assert result.status == "complete"
+    assert result.valid is None
+    assert result.loadgen["errors"] == []
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_performance_run_is_read_from_loadgens_own_logs(run_echo: Any, echo: Any, scenario: str) -> None:
+    count = {"MultiStream": 8 * 700, "Server": 3000}.get(scenario, 600)
+    result = run_echo(echo(), scenario=scenario, count=count, target_qps=5000.0 if scenario == "Server" else None)
+    summary = Path(result.folder, "mlperf_log_summary.txt").read_text()
+    assert f"Scenario : {scenario}" in summary
+    assert f"Result is : {'VALID' if result.valid else 'INVALID'}" in summary
+    assert bool(result.valid) is not bool(result.reason)
+    assert result.queries * (8 if scenario == "MultiStream" else 1) == (1 if scenario == "Offline" else count)
+    assert result.metric["value"] > 0
+    assert set(result.latency_ns) == {"50.00", "90.00", "95.00", "97.00", "99.00", "99.90"}
+    assert f"{result.latency_ns['99.90']}" in summary
+    assert "min_duration_ms" in result.departures
+    assert sorted(p.name for p in Path(result.folder).iterdir()) == sorted(
+        [*LOG_NAMES, "cmx4trt_result.json", "cmx4trt_result.txt"]
+    )
+    assert Path(result.folder, "cmx4trt_result.txt").read_text().startswith("executed: an echo\n")
+    assert result.rows()[0] == ("executed", "an echo")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_batches_fill_the_session(run_echo: Any, echo: Any, scenario: str) -> None:
+    session = echo(max_batch=32, streams=2, depth=2)
+    run_echo(session, scenario=scenario, count=4000, mode="performance", target_qps=2000.0)
+    per_query = {"Offline": 32, "SingleStream": 1, "MultiStream": 8}
+    ran = session.batches[3:] if scenario == "Offline" else session.batches
+    if scenario in per_query:
+        assert max(session.batches) == per_query[scenario]
+    if scenario == "Offline":
+        assert len(set(ran[:-1])) <= 2  # whole batches, but the last
+        assert len(session.threads) >= 2
+    if scenario == "Server":
+        assert 1 < np.mean(session.batches) <= 32  # patience joins queries
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("options", [{}, {"streams": 2, "depth": 2}], ids=["one stream", "two streams"])
+def test_a_failed_query_fails_the_run_and_leaves_marked_logs(
+    run_echo: Any, echo: Any, scenario: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(DeviceError, match="the echo is gone"):
+        run_echo(echo(fail_at=40, **options), scenario=scenario, count=1000, target_qps=5000.0)
+    assert not left_behind()
+    result = json.loads((tmp_path / "logs" / RESULT_NAME).read_text())
+    assert result["status"] == "failed"
+    assert "the echo is gone" in result["reason"]
+    assert result["valid"] is None
+    assert (tmp_path / "logs" / "mlperf_log_detail.txt.partial").exists()
+    assert not (tmp_path / "logs" / "mlperf_log_summary.txt").exists()  # it might say VALID
+
+
+def test_a_slow_server_run_is_invalid_and_says_why(run_echo: Any, echo: Any) -> None:
+    result = run_echo(echo(max_batch=1, seconds=0.03), scenario="Server", count=100, target_qps=100.0)
+    assert result.valid is False
+    assert "Reduce target QPS" in result.reason
+    assert ("result", f"INVALID: {result.reason}") in result.rows()
+    assert result.exports()["VALID"] == "no"
+
+
+def test_an_interrupted_run_is_marked_and_raises(run_echo: Any, echo: Any, tmp_path: Path) -> None:
+    session = echo()
+    answer, calls = session.answer, []
+
+    def interrupt(images: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return answer(images)
+
+    session.answer = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        run_echo(session, scenario="Offline", count=1000, mode="performance")
+    assert json.loads((tmp_path / "logs" / RESULT_NAME).read_text())["status"] == "interrupted"
+
+
+def test_data_that_cannot_be_read_fail_the_run(run_echo: Any, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = echo()
+    allocate = session.allocate
+
+    def broken(shape: tuple[int, ...], dtype: str) -> Any:
+        if len(session.batches) >= 3:  # after the measurement
+            raise DataError("the disk is gone")
+        return allocate(shape, dtype)
+
+    session.allocate = broken
+    with pytest.raises(DataError, match="the disk is gone"):
+        run_echo(session, scenario="Offline", count=1000)
+
+
+def test_a_run_leaves_nothing_of_an_earlier_one(run_echo: Any, echo: Any, tmp_path: Path) -> None:
+    run_echo(echo(), scenario="Offline", mode="accuracy")
+    with pytest.raises(DeviceError):
+        run_echo(echo(fail_at=0), scenario="Offline", mode="accuracy")
+    partial = {f"{name}.partial" for name in LOG_NAMES}
+    names = {path.name for path in (tmp_path / "logs").iterdir()}
+    assert names == partial | {RESULT_NAME, "cmx4trt_result.txt"}
+    assert json.loads((tmp_path / "logs" / RESULT_NAME).read_text())["status"] == "failed"
+    result = run_echo(echo(), scenario="Offline", mode="accuracy")
+    assert len(answers_of(result.folder)) == 100
+    assert not partial & {path.name for path in (tmp_path / "logs").iterdir()}
+
+
+def test_batches_larger_than_the_session_takes_are_refused(run_echo: Any, echo: Any) -> None:
+    with pytest.raises(UnsupportedError, match="at most 8"):
+        run_echo(echo(max_batch=8), batch=9, scenario="Offline")
