@@ -81,11 +81,12 @@ def network_from_classifier(model: Model, spec: ModelSpec) -> Network:
 def attach_class(network: Network) -> None:
     """Add the output ``class`` [N] int32, the index of the largest logit (first of equals). Requires: ``logits`` is float."""
     graph = network.model.graph
-    index = fresh_name("class_int64", graph.names())
     graph.make_room(CLASS)
+    used = graph.names()
+    index, cast = fresh_name("class_int64", used), fresh_name(CLASS, used)
     graph.nodes += [
         Node("ArgMax", [LOGITS], [index], {"axis": 1, "keepdims": 0}, index),
-        Node("Cast", [index], [CLASS], {"to": int(DType.INT32)}, CLASS),
+        Node("Cast", [index], [CLASS], {"to": int(DType.INT32)}, cast),
     ]
     graph.outputs.append(ValueInfo(CLASS, DType.INT32, (BATCH,)))
 

@@ -116,7 +116,9 @@ class _Caster:
         self._insert(computed, info.name, info.dtype)
 
     def _insert(self, source: str, target: str, dtype: DType) -> None:
-        self._nodes.append(Node("Cast", [source], [target], {"to": int(dtype)}, target))
+        # Nodes need names of their own: ONNX Runtime refuses two of one name.
+        name = fresh_name(f"{target}_cast", self._used)
+        self._nodes.append(Node("Cast", [source], [target], {"to": int(dtype)}, name))
         self._inserted += 1
 
 

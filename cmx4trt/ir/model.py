@@ -79,10 +79,10 @@ class Graph:
         return readers
 
     def names(self) -> set[str]:
-        """All value names in use, subgraphs included."""
+        """All names in use, of values and of nodes, subgraphs included."""
         used = set(self.initializers) | {info.name for info in self.inputs + self.outputs}
         for node in self.nodes:
-            used.update(node.inputs, node.outputs)
+            used.update(node.inputs, node.outputs, (node.name,))
             for body in node.subgraphs():
                 used |= body.names()
         return used

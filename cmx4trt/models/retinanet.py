@@ -26,8 +26,8 @@ IMAGE_SIZE = 800
 class DetectorSpec:
     """What a detector's heads must look like, and how detections are made of them.
 
-    Thresholds and counts are those of MLPerf's model, the defaults of torchvision's RetinaNet but for the number of
-    candidates and detections. ``iou_threshold`` must be a power of two: the graph compares ``intersection`` with
+    Thresholds and counts are those of MLPerf's model: torchvision's defaults, except for the number of detections (300
+    there). ``iou_threshold`` must be a power of two: the graph compares ``intersection`` with
     ``iou_threshold * union``, which is the same as comparing the rounded quotient only if the product is exact.
     """
 
@@ -45,7 +45,8 @@ class DetectorSpec:
     max_log_ratio: float = log(1000.0 / 16)
     """Largest log of a box's size over its anchor's: torchvision's ``bbox_xform_clip`` (models/detection/_utils.py)."""
     nms_block: int = 1000
-    """Candidates whose suppression is solved together; measured best of 125 … 5000 (docs/decisions/010-nms-without-plugin.md)."""
+    """Candidates whose suppression is settled together: short chains, a fifth of the memory traffic of one block of 5000
+    (docs/decisions/010-nms-without-plugin.md)."""
     nms_iterations: int = 16
     """Fixpoint steps of one block. Measured: real and random boxes need 1 … 9 (same page)."""
 

@@ -130,11 +130,14 @@ def data_part(request: BuildRequest, shape: Shape) -> str:
 
     Raises DataError.
     """
+    parts = []
     if request.calibration_cache is not None:
         with open(request.calibration_cache, "rb") as stream:
-            return f"cache:{hashlib.sha256(stream.read()).hexdigest()}"
-    samples, _ = _open_images(request, shape)
-    return f"images:{_digest(samples, RangesStore())}"
+            parts.append(f"cache:{hashlib.sha256(stream.read()).hexdigest()}")
+    if request.calibration_data is not None:
+        samples, _ = _open_images(request, shape)
+        parts.append(f"images:{_digest(samples, RangesStore())}")
+    return " ".join(parts)
 
 
 def _open_images(request: BuildRequest, shape: Shape) -> tuple[FileSamples | RandomSamples, Samples | None]:

@@ -19,30 +19,22 @@ _GTC = "S. Migacz, 8-bit Inference with TensorRT, GTC 2017"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Edge:
-    """An input of a node that shall read int8: ``node.inputs[index]``, an activation; ``rule`` is why."""
+    """An input of a node that shall read int8: ``node.inputs[index]``, the activation ``tensor``; ``rule`` is why."""
 
     node: Node
     index: int
+    tensor: str
     rule: str
-
-    @property
-    def tensor(self) -> str:
-        """The activation."""
-        return self.node.inputs[self.index]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weight:
-    """A constant input to store as int8, with one scale for each index along ``axis`` (the output channels)."""
+    """A constant input, ``tensor``, to store as int8 with one scale for each index along ``axis`` (the output channels)."""
 
     node: Node
     index: int
+    tensor: str
     axis: int
-
-    @property
-    def tensor(self) -> str:
-        """The constant's name."""
-        return self.node.inputs[self.index]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,10 +221,11 @@ def place(graph: Graph, kept: Collection[str] = (), rules: Iterable[Rule] = RULE
         match = rule.match(view, node) if rule else None
         if rule is None or match is None:
             continue
-        edges += [Edge(node, index, rule.name) for index in match.inputs]
+        edges += [Edge(node, index, node.inputs[index], rule.name) for index in match.inputs]
         view.demanded.update(node.inputs[index] for index in match.inputs)
         if match.weight:
-            weights.append(Weight(node, *match.weight))
+            index, axis = match.weight
+            weights.append(Weight(node, index, node.inputs[index], axis))
         if match.shares:
             groups.append(frozenset([*(node.inputs[index] for index in match.inputs), node.outputs[0]]))
     layers = [layer_name(node) for node in graph.nodes if node.op_type in ("Conv", "Gemm")]

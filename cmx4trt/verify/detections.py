@@ -15,6 +15,7 @@ from cmx4trt.manifest import FAILED, PASSED
 from cmx4trt.request import BuildRequest
 from cmx4trt.runtimes.detections import Detections, candidates_from_heads, detections_from_outputs
 from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
+from cmx4trt.verify.batches import run_in_batches
 from cmx4trt.verify.classification import open_prepared
 from cmx4trt.verify.matching import BOX_TOLERANCE, SCORE_TOLERANCE, compare_exactly, match_by_overlap
 
@@ -150,7 +151,7 @@ def compare_detections(
     """
     images = seeded_images((3, detector.image_height, detector.image_width), IMAGES)
     feeds = normalised(images, detector) if request.input_range == "normalized" else images
-    outputs = _run_in_batches(prepared, feeds.astype(prepared.input_dtype(prepared.inputs[0])))
+    outputs = run_in_batches(prepared, feeds)
     found = detections_from_outputs(outputs, detector.spec, request.nms_offset, detector)
     name = original.inputs[0]
     expected, wanted = [], []
@@ -160,15 +161,6 @@ def compare_detections(
         wanted.append(candidates_from_heads(_canonical_heads(results, detector), 0, detector))
     rows = _candidates(outputs, detector, len(images))
     return _comparison(expected, found, outputs, detector, request, wanted, rows)
-
-
-def _run_in_batches(session: Session, images: Array) -> dict[str, Array]:
-    """All outputs for images [N, C, H, W], at most ``session.max_batch`` at a time."""
-    import numpy as np
-
-    size = session.max_batch or len(images)
-    parts = [dict(session.run({session.inputs[0]: images[i : i + size]})) for i in range(0, len(images), size)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def seeded_images(shape: tuple[int, int, int], count: int) -> Array:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cmx4trt.manifest import FAILED, PASSED
+from cmx4trt.verify.batches import run_in_batches, run_one_by_one
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
+
+    from cmx4trt.runtimes.base import Session
+    from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
 
 SEED = 20241123
 IMAGES = 2
@@ -26,20 +28,6 @@ weights, and lie far below what a wrong graph gives (about 1)."""
 
 TIE_FACTOR = 2.0
 """Classes may differ where the original's two logits lie within this multiple of the largest error: rounding decides there."""
-
-
-class Session(Protocol):
-    """What runs a graph: see runtimes.onnxruntime."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs."""
-
-    def input_dtype(self, name: str) -> str:
-        """The numpy name of an input's element type."""
-
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """All outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +80,17 @@ def seeded_images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32
 
 
 def compare_classifiers(
-    original: Session, prepared: Session, reference_output: str, shape: tuple[int, int, int], limit: float
+    original: OnnxRuntimeSession, prepared: Session, reference_output: str, shape: tuple[int, int, int], limit: float
 ) -> Comparison:
-    """Run both on the same images [N, C, H, W]: ``prepared`` in one batch, ``original`` image by image.
+    """Run both on the same images [N, C, H, W]: ``prepared`` in as few batches as it allows, ``original`` one by one.
 
     ``reference_output`` names the original's logits [N, K]; the prepared graph's are ``logits`` and ``class``.
     """
     import numpy as np
 
     images = seeded_images(shape, IMAGES)
-    expected = _run_one_by_one(original, images, reference_output).astype(np.float64)
-    feeds = {prepared.inputs[0]: images.astype(prepared.input_dtype(prepared.inputs[0]))}
-    result = prepared.run(feeds)
+    expected = run_one_by_one(original, images, reference_output).astype(np.float64)
+    result = run_in_batches(prepared, images)
     error = np.abs(result["logits"].astype(np.float64) - expected)
     largest_error = float(error.max())
     agree, ties = _compare_classes(expected, result["class"], largest_error)
@@ -117,16 +104,6 @@ def compare_classifiers(
         limit=limit,
         original_output=reference_output,
     )
-
-
-def _run_one_by_one(session: Session, images: NDArray[Any], output: str) -> NDArray[Any]:
-    """The output [N, K] for images [N, C, H, W]; MLPerf's and others' files are often fixed to a batch of one."""
-    import numpy as np
-
-    name = session.inputs[0]
-    typed = images.astype(session.input_dtype(name))
-    rows = [session.run({name: typed[i : i + 1]})[output] for i in range(len(typed))]
-    return np.concatenate([row.reshape(1, -1) for row in rows])
 
 
 def _compare_classes(expected: NDArray[Any], classes: NDArray[Any], largest_error: float) -> tuple[int, int]:

@@ -61,8 +61,7 @@ def test_mlperf_files(mlperf_like: Callable[..., Model], opset: int, batch: int 
     assert not operators["Pad"] + operators["BatchNormalization"] + operators["Softmax"]
     assert prepared.notes["batch_norm_folded"] == "53"
     assert prepared.details.reference_output == "dense"
-    if batch == 1:
-        assert_same_results(original, prepared)
+    assert_same_results(original, prepared)
 
 
 @pytest.mark.parametrize("opset", [11, 14, 17])
@@ -102,6 +101,18 @@ def test_random_names_even_those_we_use(resnet50_model: Model) -> None:
     original = resnet50_model.copy()
     prepared = prepare(resnet50_model)
     assert [info.name for info in prepared.inputs + prepared.outputs] == ["input", "logits", "class"]
+    assert_same_results(original, prepared)
+
+
+def test_nodes_that_bear_our_names(resnet50_model: Model) -> None:
+    for node, name in zip(
+        resnet50_model.graph.nodes, ["class", "pool5", "fc1000", "class_int64", "logits"], strict=False
+    ):
+        node.name = name
+    original = resnet50_model.copy()
+    prepared = prepare(resnet50_model)
+    names = [node.name for node in prepared.model.graph.nodes if node.name]
+    assert len(set(names)) == len(names)
     assert_same_results(original, prepared)
 
 

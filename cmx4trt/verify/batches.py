@@ -1,0 +1,36 @@
+"""Runs images through sessions that take fewer, or more, than there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cmx4trt.runtimes.base import Session
+    from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
+
+
+def run_in_batches(session: Session, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """All outputs for images [N, C, H, W], at most ``session.max_batch`` at a time."""
+    import numpy as np
+
+    size = session.max_batch or len(images)
+    typed = images.astype(session.input_dtype(session.inputs[0]))
+    parts = [dict(session.run({session.inputs[0]: typed[i : i + size]})) for i in range(0, len(typed), size)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def run_one_by_one(original: OnnxRuntimeSession, images: NDArray[Any], output: str) -> NDArray[Any]:
+    """One output [N, K] of a model file for images [N, C, H, W], each run alone.
+
+    Where the file fixes the batch (MLPerf's and others' often do), every place of it gets the same image.
+    """
+    import numpy as np
+
+    name = original.inputs[0]
+    fixed = original.input_shape(name)[0]
+    size = fixed if isinstance(fixed, int) else 1
+    typed = images.astype(original.input_dtype(name))
+    rows = [original.run({name: np.repeat(typed[i : i + 1], size, axis=0)})[output] for i in range(len(typed))]
+    return np.stack([row.reshape(size, -1)[0] for row in rows])
