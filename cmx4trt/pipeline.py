@@ -126,11 +126,12 @@ class _Build:
         with self._stage("prepare"):
             prepared = prepare(self._request, self._source, self._progress)
         graph = prepared.graph
-        # The library works without Python's lock: verification uses the other core meanwhile.
+        # The library works without Python's lock: verification uses the other core meanwhile. The main thread only waits,
+        # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
         building = Background(lambda: self._build(builder, graph))
+        verifying = Background(lambda: self._verify(prepared))
         try:
-            verification = self._verify(prepared)
-            engine = building.result()
+            verification, engine = verifying.result(), building.result()
         except BaseException:
             self._stop = True
             building.wait(STOP_SECONDS)
