@@ -105,7 +105,8 @@ def chain_cases(folder: Path, models: dict[str, Path]) -> list[Case]:
     ours, half, plan = folder / "chain", folder / "half.onnx", folder / "other.plan"
     flags = [f"--model={models['fp32']}", "--precision=fp16", f"--batch_size={BATCH}", f"--output_dir={ours}"]
     shapes = " ".join(
-        f"--trt-{option}-shapes 'input_tensor:0:[{n},3,224,224]'" for option, n in (("min", 1), ("opt", BATCH), ("max", BATCH))
+        f"--trt-{option}-shapes 'input_tensor:0:[{n},3,224,224]'"
+        for option, n in (("min", 1), ("opt", BATCH), ("max", BATCH))
     )
     (folder / "to_float16.py").write_text(TO_FLOAT16)
     polygraphy = shutil.which("polygraphy", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
@@ -133,7 +134,9 @@ def reuse_cases(folder: Path, models: dict[str, Path], with_cm: bool) -> list[Ca
         cmr = str(Path(sys.executable).parent / "cmr")
         line = [cmr, f"{CM_LINE} _batch_size.64", f"--model={models['fp32']}"]
         cases.append(Case("(f) reuse hit, cmr", [*line, f"--output_dir={hit}"], cwd=str(folder)))
-        cases.append(Case("(e) first build, cmr", [*line, f"--output_dir={cm_out}"], lambda: remover(cm_out), cwd=str(folder)))
+        cases.append(
+            Case("(e) first build, cmr", [*line, f"--output_dir={cm_out}"], lambda: remover(cm_out), cwd=str(folder))
+        )
     return cases
 
 
