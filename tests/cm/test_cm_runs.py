@@ -164,6 +164,8 @@ def _signalled(cm: Any, folder: Path, private: Path, number: int) -> subprocess.
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # Background jobs of a shell start with it ignored, and hand that on.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 60
         while "build ..." not in log.read_text() and process.poll() is None and time.monotonic() < deadline:

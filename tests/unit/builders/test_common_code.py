@@ -199,7 +199,8 @@ def test_an_interruption_ends_everything(checkout: Make, tmp_path: Path) -> None
     tree = checkout("r5.0")
     tree.behave("slow")
     program = (
-        "import sys, cmx4trt.pipeline as p; from cmx4trt.request import BuildRequest as B\n"
+        "import signal, sys, cmx4trt.pipeline as p; from cmx4trt.request import BuildRequest as B\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start with it ignored\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[2] / 'data' / 'fake_pycuda')!r})\n"
         f"p.build(B.from_values(dict(device='cuda', common_code={str(tree.root)!r}, output_dir={str(tmp_path / 'out')!r})))"
     )
