@@ -18,28 +18,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import Case, measure, print_table
+from measure import Case, floor_command, measure, print_table
 
-BATCH = 64
-
-FLOOR = """
-import sys
-import tensorrt_rtx as trt
-
-logger = trt.Logger(trt.Logger.ERROR)
-builder = trt.Builder(logger)
-network = builder.create_network()
-parser = trt.OnnxParser(network, logger)
-assert parser.parse_from_file(sys.argv[1])
-config = builder.create_builder_config()
-profile = builder.create_optimization_profile()
-name = network.get_input(0).name
-profile.set_shape(name, (1, 3, 224, 224), ({batch}, 3, 224, 224), ({batch}, 3, 224, 224))
-config.add_optimization_profile(profile)
-engine = builder.build_serialized_network(network, config)
-with open(sys.argv[2], "wb") as stream:
-    stream.write(engine)
-""".replace("{batch}", str(BATCH))
+BATCH, SIZE = 64, 224
 
 TO_FLOAT16 = """
 import sys
@@ -86,7 +67,7 @@ def build_cases(folder: Path, models: dict[str, Path], precision: str) -> list[C
         return [sys.executable, "-m", "cmx4trt", "build", *flags, f"--verify={verify}"]
 
     cases = [
-        Case("(a) floor", [sys.executable, "-c", FLOOR, model, plan]),
+        Case("(a) floor", floor_command(model, plan, BATCH, SIZE)),
         Case("(b) cmx4trt build, verification off", build("no"), lambda: remover(ours)),
         Case("(b) cmx4trt build, verification on", build("yes"), lambda: remover(ours)),
     ]

@@ -31,6 +31,32 @@ class Run:
     peak_mib: float
 
 
+_FLOOR = """
+import sys
+import tensorrt_rtx as trt
+
+logger = trt.Logger(trt.Logger.ERROR)
+builder = trt.Builder(logger)
+network = builder.create_network()
+parser = trt.OnnxParser(network, logger)
+assert parser.parse_from_file(sys.argv[1])
+config = builder.create_builder_config()
+profile = builder.create_optimization_profile()
+batch, size = int(sys.argv[3]), int(sys.argv[4])
+largest = (batch, 3, size, size)
+profile.set_shape(network.get_input(0).name, (1, 3, size, size), largest, largest)
+config.add_optimization_profile(profile)
+engine = builder.build_serialized_network(network, config)
+with open(sys.argv[2], "wb") as stream:
+    stream.write(engine)
+"""
+
+
+def floor_command(model: str, plan: str, batch: int, size: int) -> list[str]:
+    """The least a build can do: import TensorRT-RTX, parse, build with one profile 1..batch of [N, 3, size, size], write."""
+    return [sys.executable, "-c", _FLOOR, model, plan, str(batch), str(size)]
+
+
 def run_once(case: Case) -> Run:
     """Run a case's command to its end. Raises RuntimeError, with its output, if it fails."""
     case.before()

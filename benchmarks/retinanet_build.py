@@ -17,28 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import Case, measure, print_table
+from measure import Case, floor_command, measure, print_table
 
 BATCH, SIZE = 16, 800
-
-FLOOR = """
-import sys
-import tensorrt_rtx as trt
-
-logger = trt.Logger(trt.Logger.ERROR)
-builder = trt.Builder(logger)
-network = builder.create_network()
-parser = trt.OnnxParser(network, logger)
-assert parser.parse_from_file(sys.argv[1])
-config = builder.create_builder_config()
-profile = builder.create_optimization_profile()
-largest = (BATCH, 3, SIZE, SIZE)
-profile.set_shape(network.get_input(0).name, (1, 3, SIZE, SIZE), largest, largest)
-config.add_optimization_profile(profile)
-engine = builder.build_serialized_network(network, config)
-with open(sys.argv[2], "wb") as stream:
-    stream.write(engine)
-""".replace("BATCH", str(BATCH)).replace("SIZE", str(SIZE))
 
 
 def write_model(path: Path) -> None:
@@ -96,7 +77,7 @@ def run(folder: Path, arguments: argparse.Namespace) -> None:
         shutil.rmtree(ours, ignore_errors=True)
 
     cases = [
-        Case("(a) floor: the raw heads", [sys.executable, "-c", FLOOR, str(heads), str(folder / "floor.plan")]),
+        Case("(a) floor: the raw heads", floor_command(str(heads), str(folder / "floor.plan"), BATCH, SIZE)),
         Case("(b) cmx4trt build, verification off", build_command(model, precision, ours, "--verify=no"), empty),
         Case("(c) cmx4trt build, verification on", build_command(model, precision, ours, "--verify=yes"), empty),
     ]
