@@ -23,6 +23,7 @@ from typing import Any
 
 import cmx4trt
 from cmx4trt.cm_input import check_exports, check_flags, check_value, option_values
+from cmx4trt.cm_proof import RESULT_PREFIX, CmProof, proof_of_environment
 from cmx4trt.errors import (
     EXIT_INTERRUPTED,
     EXIT_UNFORESEEN,
@@ -40,7 +41,8 @@ Answer = dict[str, Any]
 
 EXPORT_PREFIX = "CM_MLPERF_ENGINE_"
 _RUN_KEY = "cmx4trt_run"
-_LIBRARIES = ("numpy", "pycuda", "tensorrt")
+_LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "TENSORRT": "tensorrt", "LOADGEN": "mlperf_loadgen"}
+"""Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class _Run:
     """One run of the script, from predeps to postprocess."""
 
     request: BuildRequest
+    proof: CmProof
     dry_run: bool
     home: str
     """The folder the user called from."""
@@ -95,15 +98,17 @@ def predeps(i: Answer) -> Answer:
     variations = tuple(i["variation_tags"])
     merged = {**env, **const}  # CM lets constants, which flags are, win only after this hook
     request = BuildRequest.from_values(option_values(merged, given, mapping, variations))
+    proof = proof_of_environment(merged, given, mapping, request)
     dry_run = parse_bool("dry_run", merged.get(mapping["dry_run"], False)) or bool(given.get("h"))
     python = env.setdefault("CM_PYTHON_BIN_WITH_PATH", sys.executable)
     if not dry_run:
         _check_early(request, python == sys.executable)
-    for key, value in _keys_for_dependencies(request, dry_run, python == sys.executable, mapping).items():
+    keys = _keys_for_dependencies(request, dry_run, python == sys.executable, mapping) | proof.keys()
+    for key, value in keys.items():
         env[key] = value
         if key in const:
             const[key] = value
-    i["run_script_input"][_RUN_KEY] = _enter(request, dry_run, typed=bool(given.get("cmd")))
+    i["run_script_input"][_RUN_KEY] = _enter(request, proof, dry_run, typed=bool(given.get("cmd")))
     return {"return": 0}
 
 
@@ -157,7 +162,7 @@ def _keys_for_dependencies(
         "INFERENCE_SOURCE": request.inference_source is not None,
     }
     if own_python:  # another one is asked by the dependency itself
-        have.update({name.upper(): _is_installed(name) for name in _LIBRARIES})
+        have.update({name: _is_installed(module) for name, module in _LIBRARIES.items()})
     return {**keys, **{f"CMX4TRT_HAVE_{name}": "yes" for name, there in have.items() if there}}
 
 
@@ -181,7 +186,7 @@ def preprocess(i: Answer) -> Answer:
         file.write(request.to_json())
     env["CMX4TRT_REQUEST_FILE"] = request_file
     env["CMX4TRT_RESULT_FILE"] = os.path.join(run.scratch, "result.json")
-    env["CMX4TRT_WORKER_FLAGS"] = "--dry_run" if run.dry_run else ""
+    env["CMX4TRT_WORKER_FLAGS"] = "--dry_run" if run.dry_run else run.proof.worker_flag(run.scratch, env)
     env["CMX4TRT_PYTHONPATH"] = _root_of_clone()
     if run.interrupt_handler is not None:
         # The shells that CM starts around the worker inherit this and survive Ctrl-C; the worker listens again.
@@ -234,6 +239,8 @@ def postprocess(i: Answer) -> Answer:
         return {"return": code, "error": str(result.get("error") or f"exit status {status}").rstrip(".!?")}
     for key, value in result.get("exports", {}).items():
         env[EXPORT_PREFIX + key] = str(value)
+    for key, value in result.get("result_exports", {}).items():
+        env[RESULT_PREFIX + key] = str(value)
     return {"return": 0}
 
 
@@ -258,10 +265,10 @@ def _how_it_ended(status: int) -> str:
     return f"the build process was ended by signal {number} ({name}){hint}; nothing was published"
 
 
-def _enter(request: BuildRequest, dry_run: bool, typed: bool) -> _Run:
+def _enter(request: BuildRequest, proof: CmProof, dry_run: bool, typed: bool) -> _Run:
     """Move to a private folder: CM's temporary files would overwrite those of a second run in the same folder."""
     scratch = tempfile.mkdtemp(prefix="cmx4trt-")
-    run = _Run(request, dry_run, os.getcwd(), scratch)
+    run = _Run(request, proof, dry_run, os.getcwd(), scratch)
     _runs[scratch] = run
     os.chdir(scratch)
     main = threading.current_thread() is threading.main_thread()

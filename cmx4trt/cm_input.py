@@ -13,6 +13,7 @@ from typing import Any
 
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
+from cmx4trt.proof_options import CM_OPTIONS
 
 _CM_FLAGS = """
     action artifact artifacts automation cm_debug cmd common ignore_inheritance out parsed_artifact parsed_artifacts
@@ -41,12 +42,14 @@ _CM_FLAGS_WITHOUT_EFFECT = {
     "version_max_usable": "",
     "version_min": "",
 }
+_PROOF_FLAGS = frozenset(option.name for option in CM_OPTIONS)
 _DEPENDENCY_FLAGS = ("ad", "add_deps", "adr", "add_deps_recursive")
 
 INTERNAL_KEYS = frozenset(
     "CMX4TRT_" + name
     for name in (
-        *("EXIT_STATUS", "PYTHONPATH", "REQUEST_FILE", "RESULT_FILE", "RUN_LOADGEN", "WORKER_FLAGS"),
+        *("EXIT_STATUS", "PYTHONPATH", "REQUEST_FILE", "RESULT_FILE", "WORKER_FLAGS"),
+        *("RUN_VERIFY", "RUN_BENCH", "RUN_LOADGEN", "NEED_IMAGES", "HAVE_LOADGEN"),
         *("HAVE_MODEL", "HAVE_CALIBRATION", "HAVE_COMMON_CODE", "HAVE_INFERENCE_SOURCE"),
         *("HAVE_NUMPY", "HAVE_PYCUDA", "HAVE_TENSORRT"),
     )
@@ -85,6 +88,8 @@ def check_flags(given: Mapping[str, Any], mapping: Mapping[str, str], variations
 
 
 def _is_switch(flag: str) -> bool:
+    if flag in _PROOF_FLAGS:
+        return False
     return flag not in OPTIONS_BY_NAME or isinstance(OPTIONS_BY_NAME[flag].default, bool)
 
 

@@ -127,7 +127,7 @@ class EngineGraph:
 def open_executable(
     engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress
 ) -> Iterator[Executable]:
-    """What ``execute`` (one of EXECUTE) asks for, closed afterwards.
+    """What ``execute`` (one of EXECUTE) asks for, closed afterwards, unless threads of a failed run still use it.
 
     Raises DeviceError or MissingSoftwareError where only the engine would do and nothing here runs it, ModelError.
     """
@@ -135,7 +135,10 @@ def open_executable(
     try:
         yield executable
     finally:
-        executable.session.close()
+        from cmx4trt.bench.loadgen import left_behind
+
+        if not left_behind():
+            executable.session.close()
 
 
 def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress) -> Executable:

@@ -8,8 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError, VerificationError
-from cmx4trt.executable import AUTO, EngineGraph, Executable, PublishedEngine, open_executable, read_published
+from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
+from cmx4trt.executable import (
+    AUTO,
+    OWN_BUILDERS,
+    EngineGraph,
+    Executable,
+    PublishedEngine,
+    open_executable,
+    read_published,
+)
 from cmx4trt.manifest import FAILED
 from cmx4trt.models.spec import Task
 from cmx4trt.prepare import verify as verify_prepared
@@ -77,9 +85,15 @@ def bench_engine(request: ProofRequest, progress: Progress) -> Proof:
 
 def verify_engine(request: ProofRequest, progress: Progress) -> Proof:
     """Compare the engine, or its graph, with the original model; with ``data`` also measure accuracy. Raises CmxError."""
+    request = replace(request, mode="accuracy")
     engine = read_published(request.engine, request.network, request.model)
     _check_values(engine, request)
-    dataset = None
+    dataset, comparable = None, engine.request.builder in OWN_BUILDERS
+    if not comparable and request.data is None:
+        raise UnsupportedError(
+            f"{engine.path} was built by NVIDIA's code from a graph of its own, which nothing can be compared with; "
+            "measure its accuracy with --data=FOLDER"
+        )
     if request.data is not None:
         dataset = _open_dataset(engine, request)
         _check_truth(request, dataset)
@@ -87,9 +101,9 @@ def verify_engine(request: ProofRequest, progress: Progress) -> Proof:
     with open_executable(engine, graph, request.execute, progress) as executable:
         rows = [("executed", executable.sentence), ("engine", engine.path)]
         exports = _exports_of(executable)
-        error = _compare(engine, graph, executable, rows, exports, progress)
+        error = _compare(engine, graph, executable, rows, exports, progress) if comparable else None
         if dataset is not None and error is None:
-            result = _run(engine, replace(request, mode="accuracy"), executable, dataset, progress)
+            result = _run(engine, request, executable, dataset, progress)
             rows += result.rows()[1:]
             exports |= result.exports()
             error = _accuracy_error(result)

@@ -50,7 +50,7 @@ class Samples:
 
 
 def left_behind() -> bool:
-    """Whether a test of this process still runs although nobody waits for it: the process must then leave by ``os._exit``."""
+    """Whether threads of a failed test still run, LoadGen's or our own: the process must then leave by ``os._exit``."""
     return any(thread.is_alive() for thread in _left_behind)
 
 
@@ -79,7 +79,7 @@ def run_test(lg: Any, settings: Any, system: SystemUnderTest, samples: Samples, 
         failure.abandon()
         _left_behind.append(thread)
     else:
-        system.close()
+        _left_behind.extend(system.close(STOP_SECONDS))
         lg.DestroyFastSUT(sut)
         lg.DestroyQSL(qsl)
     if failure.error is not None:

@@ -6,7 +6,6 @@ Values are taken in this order, the later ones win: LoadGen's built-in mlperf.co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,18 +83,17 @@ def loadgen_settings(
     if settings.rules == "short":
         _shorten(used, settings)
     used.performance_sample_count_override = samples_in_memory
-    given: Mapping[str, str] = {}
     if measured is not None:
         _apply_measured(used, settings, measured)
     if settings.user_conf is not None:
-        given = read_user_conf(settings.user_conf, network, settings.scenario)
+        read_user_conf(settings.user_conf, network, settings.scenario)  # refuses what LoadGen would ignore
         # 2: on top of what is there; 1 would load mlperf.conf again and only once in a process.
         if used.FromConfig(settings.user_conf, network, settings.scenario, 2) != 0:
             raise RequestError(
                 f"LoadGen cannot read user.conf {settings.user_conf}; see mlperf_log_detail.txt for its reason"
             )
     _apply_options(used, settings)
-    return used, _departures(mlperf, used, settings, given)
+    return used, _departures(mlperf, used, settings)
 
 
 def samples_in_memory(lg: Any, network: str, settings: BenchSettings, batch: int, available: int) -> int:
@@ -163,7 +161,7 @@ _COMPARED = (
 """What MLPerf fixes; fewer samples in memory, shorter runs or other seeds are no submission. Expected rates are the user's."""
 
 
-def _departures(mlperf: Any, used: Any, settings: BenchSettings, given: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _departures(mlperf: Any, used: Any, settings: BenchSettings) -> dict[str, dict[str, Any]]:
     """Settings that are not MLPerf's; more samples in memory than asked for are allowed (mlperf.conf says so)."""
     departures: dict[str, dict[str, Any]] = {}
     if settings.mode == ACCURACY:

@@ -68,8 +68,8 @@ class SystemUnderTest(Protocol):
     def flush(self) -> None:
         """No further query comes for now."""
 
-    def close(self) -> None:
-        """End the threads. Only after LoadGen has ended: see QueuedSystem."""
+    def close(self, seconds: float) -> list[threading.Thread]:
+        """End the threads, once LoadGen has ended; those of a failed run that take longer than ``seconds`` are returned."""
 
 
 class InlineSystem:
@@ -106,8 +106,9 @@ class InlineSystem:
     def flush(self) -> None:
         """Nothing waits."""
 
-    def close(self) -> None:
+    def close(self, seconds: float) -> list[threading.Thread]:
         """There is no thread."""
+        return []
 
 
 class QueuedSystem:
@@ -135,13 +136,13 @@ class QueuedSystem:
         """Let the last, smaller batch go."""
         self._queue.flush()
 
-    def close(self) -> None:
-        """Let the threads end; they are not waited for when one of them failed (the device may hang)."""
+    def close(self, seconds: float) -> list[threading.Thread]:
+        """Let the threads end; after a failure the device may hang, and they with it."""
         self._queue.close()
         self._ended.set()
-        if self._failure.error is None:
-            for thread in self._threads:
-                thread.join()
+        for thread in self._threads:
+            thread.join(None if self._failure.error is None else seconds)
+        return [thread for thread in self._threads if thread.is_alive()]
 
     def _work(self, lane: Lane) -> None:
         self._serve(lane)

@@ -25,7 +25,10 @@ _NUMPY_NAMES = {
 
 def fastest_providers() -> tuple[str, ...]:
     """The CUDA provider where this ONNX Runtime has one, with the CPU behind it."""
-    available = _import_onnxruntime().get_available_providers()
+    ort = _import_onnxruntime()
+    available = ort.get_available_providers()
+    if "CUDAExecutionProvider" in available and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN from pip's nvidia packages, where no other place is known
     return tuple(name for name in ("CUDAExecutionProvider", *CPU) if name in available)
 
 

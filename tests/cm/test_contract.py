@@ -12,6 +12,7 @@ import yaml
 
 from cmx4trt.cm_input import CM_FLAGS
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME, Option
+from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import parse_size
 
@@ -117,12 +118,12 @@ def test_only_detection_is_unconditional(meta: dict[str, Any]) -> None:
 
 
 def test_inputs_are_the_option_table(meta: dict[str, Any]) -> None:
-    assert list(meta["input_mapping"]) == [option.name for option in OPTIONS] + ["dry_run"]
+    assert list(meta["input_mapping"]) == [option.name for option in (*OPTIONS, *CM_OPTIONS)] + ["dry_run"]
     assert list(meta["input_description"]) == list(meta["input_mapping"])
     assert not set(meta["input_mapping"]) & CM_FLAGS
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+@pytest.mark.parametrize("option", [*OPTIONS, *CM_OPTIONS], ids=lambda option: option.name)
 def test_input_description(meta: dict[str, Any], option: Option) -> None:
     row = meta["input_description"][option.name]
     assert row["desc"]

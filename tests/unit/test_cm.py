@@ -12,8 +12,11 @@ import pytest
 
 from cmx4trt import cm
 from cmx4trt.options import OPTIONS
+from cmx4trt.proof_options import CM_OPTIONS
 
-MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in OPTIONS} | {"dry_run": "CMX4TRT_DRY_RUN"}
+MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in (*OPTIONS, *CM_OPTIONS)} | {
+    "dry_run": "CMX4TRT_DRY_RUN"
+}
 
 
 class FakeBuilder:

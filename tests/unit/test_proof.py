@@ -127,6 +127,53 @@ def _classes_in_onnx_runtime(images: Path) -> dict[int, int]:
     return dict(enumerate(session.run({session.inputs[0]: batch})["logits"].argmax(1) - 1))
 
 
+@pytest.mark.slow
+def test_detections_reach_the_accuracy_log_and_pycocotools(cmx4trt: Run, tensorrt_rtx: str, tmp_path: Path) -> None:
+    values = {"network": "retinanet", "random_weights": 2, "precision": "fp32", "verify": False}
+    detector = build(BuildRequest.from_values({**values, "output_dir": str(tmp_path / "engines")})).engine
+    images = np.random.default_rng(3).normal(0, 1, (2, 3, 800, 800)).astype(np.float32)
+    data = tmp_path / "data"
+    (data / "annotations").mkdir(parents=True)
+    for number, image in enumerate(images):
+        image.tofile(data / f"{number}.raw")
+    listed = [{"id": 5 + n, "file_name": f"{n}.jpg", "height": 400, "width": 600} for n in range(2)]
+    object_ = {"id": 1, "image_id": 5, "category_id": 3, "bbox": [1, 1, 50, 50], "area": 2500, "iscrowd": 0}
+    annotations = {"images": listed, "annotations": [object_], "categories": [{"id": 3, "name": "three"}]}
+    (data / "annotations" / "openimages-mlperf.json").write_text(json.dumps(annotations))
+    code, text, result = cmx4trt("bench", detector, "--mode=accuracy", f"--data={data}", "--execute=graph")
+    assert code == 0, text
+    exports = result["exports"]
+    assert (exports["ACCURACY_METRIC"], exports["ACCURACY_IMAGES"]) == ("mAP", "2")
+    assert 0 <= float(exports["ACCURACY_VALUE"]) <= 100
+    log = json.loads(Path(exports["LOG_PATH"], "mlperf_log_accuracy.json").read_text())
+    found = {e["qsl_idx"]: np.frombuffer(bytes.fromhex(e["data"]), np.float32).reshape(-1, 7) for e in log}
+    expected = _detections_in_onnx_runtime(images)
+    assert len(expected[0]) > 100
+    for index, detections in enumerate(expected):
+        records = found[index]
+        assert (records[:, 0] == index).all()
+        np.testing.assert_allclose(records[:, 1:5] * 800, detections.boxes[:, [1, 0, 3, 2]], atol=0.1)
+        np.testing.assert_allclose(records[:, 5], detections.scores, atol=1e-5)
+        assert (records[:, 6] == detections.labels).mean() > 0.98  # equal scores may swap places
+
+
+def _detections_in_onnx_runtime(images: Any) -> list[Any]:
+    """What the prepared graph detects, asked without anything of the benchmark."""
+    from cmx4trt.models import spec_of
+    from cmx4trt.prepare import prepare
+    from cmx4trt.progress import Silent
+    from cmx4trt.runtimes.detections import detections_from_outputs
+    from cmx4trt.source import source_of_request
+    from cmx4trt.verify.classification import open_prepared
+
+    request = BuildRequest.from_values({"network": "retinanet", "random_weights": 2, "precision": "fp32"})
+    session = open_prepared(prepare(request, source_of_request(request), Silent()).graph)
+    return [
+        detections_from_outputs(session.run({"input": image[None]}), spec_of("retinanet").details)[0]
+        for image in images
+    ]
+
+
 def test_without_a_gpu_the_graph_runs_and_the_reason_is_given(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +245,7 @@ def test_another_network_or_a_changed_recipe_is_refused(cmx4trt: Run, engine: Pa
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "no engine: give the path"),
+        ([], 2, "the following arguments are required: ENGINE"),
         (["ENGINE", "--batch_size=5"], 2, "batch_size is 5, expected at most the engine's 4"),
         (["ENGINE", "--duration=0"], 2, "duration is '0', expected a positive number"),
         (["ENGINE", "--scenario=Ofline"], 2, "did you mean 'Offline'"),
@@ -231,6 +278,35 @@ def test_bad_values_are_refused_in_one_sentence(
     assert not any(tmp_path.glob("Offline/*"))
 
 
+def test_verify_checks_so_many_images_as_it_is_told(
+    cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmx4trt.proof._compare", lambda *_: None)  # that takes seconds, and is tested above
+    flags = (f"--data={images}", "--count=2", f"--log_dir={tmp_path}", "--execute=graph")
+    code, text, result = cmx4trt("verify", engine, *flags)
+    assert code == 0, text
+    assert result["exports"]["ACCURACY_IMAGES"] == "2"
+
+
+def test_engines_of_nvidias_code_have_no_graph_to_compare(
+    cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cmx4trt.runtimes.null import NullSession
+
+    copy = _copy(engine, tmp_path)
+    manifest = json.loads(copy.with_suffix(".json").read_text())
+    manifest["request"] |= {"builder": "common-code", "device": "cuda", "precision": "int8", "target": "current"}
+    copy.with_suffix(".json").write_text(json.dumps(manifest))
+    code, _, result = cmx4trt("verify", copy)
+    assert code == 10
+    assert "measure its accuracy with --data=FOLDER" in result["error"]
+    monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NullSession(4))
+    code, text, result = cmx4trt("verify", copy, f"--data={images}", f"--log_dir={tmp_path / 'logs'}")
+    assert code == 0, text
+    assert result["exports"]["ACCURACY_IMAGES"] == "6"
+    assert "AGREES" not in result["exports"]
+
+
 def test_missing_labels_are_found_out_before_the_run(cmx4trt: Run, engine: Path, images: Path, tmp_path: Path) -> None:
     shutil.copy(images / "val_0.JPEG.npy", tmp_path)
     code, _, result = cmx4trt("verify", engine, f"--data={tmp_path}")
@@ -250,23 +326,42 @@ def test_missing_loadgen_says_what_to_install(
     assert "pip install 'cmx4trt[bench]'" in result["error"]
 
 
-def test_options_come_from_files_too(
+def test_a_build_is_proved_in_the_same_line(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cmx4trt.runtimes.null import NullSession
 
     monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NullSession(4))
-    request, built = tmp_path / "request.json", tmp_path / "built.json"
-    request.write_text(json.dumps({"scenario": "SingleStream", "count": 100, "log_dir": str(tmp_path / "logs")}))
-    built.write_text(json.dumps({"engine": str(engine)}))
-    code, text, _ = cmx4trt("bench", f"--request={request}", f"--build_result={built}", "--count=70")
+    folder = engine.parents[3]
+    flags = ["--random_weights=3", "--precision=fp32", "--batch_size=4", "--verify=no", f"--output_dir={folder}"]
+    proof = tmp_path / "proof.json"
+    proof.write_text(json.dumps({"bench": {"count": 100, "log_dir": str(tmp_path / "logs")}}))
+    code, text, result = cmx4trt("build", *flags, f"--proof={proof}")
     assert code == 0, text
-    log = (tmp_path / "logs" / "SingleStream" / "performance" / "run_1" / "mlperf_log_summary.txt").read_text()
-    assert "min_query_count : 70" in log
-    request.write_text('{"scenaro": 1}')
-    code, _, result = cmx4trt("bench", engine, f"--request={request}")
+    assert result["engine"] == str(engine)
+    assert result["result_exports"]["VALID"] == "yes"
+    assert (tmp_path / "logs" / "Offline" / "performance" / "run_1" / "mlperf_log_summary.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot read proof file"),
+        ("[]", "expected options below 'verify' and 'bench'"),
+        ('{"bench": 1}', "expected options below 'verify' and 'bench'"),
+        ('{"benhc": {}}', "has 'benhc', expected verify and bench"),
+        ('{"bench": {"scenaro": 1}}', "'scenaro' is no option of bench; did you mean 'scenario'"),
+        ('{"verify": {"mode": "accuracy"}}', "'mode' is no option of verify"),
+        ('{"bench": {"count": "many"}}', "count is 'many'"),
+    ],
+)
+def test_a_proof_file_is_checked_before_the_build(cmx4trt: Run, tmp_path: Path, text: str, words: str) -> None:
+    proof = tmp_path / "proof.json"
+    proof.write_text(text)
+    code, _, result = cmx4trt("build", "--random_weights=3", f"--output_dir={tmp_path / 'engines'}", f"--proof={proof}")
     assert code == 2
-    assert "has 'scenaro'" in result["error"]
+    assert words in result["error"]
+    assert not (tmp_path / "engines").exists()
 
 
 _INTERRUPTED = """

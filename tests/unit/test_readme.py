@@ -11,6 +11,7 @@ import yaml
 
 from cmx4trt import errors
 from cmx4trt.options import OPTIONS
+from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.results import BuildResult
 
 
@@ -33,9 +34,9 @@ def rows(text: str, heading: str) -> list[list[str]]:
 
 def test_flags(readme: str, meta: dict) -> None:
     table = {row[0].removeprefix("--"): row[1:] for row in rows(readme, "Flags")}
-    assert list(table) == [*(option.name for option in OPTIONS), "dry_run"]
+    assert list(table) == [*(option.name for option in (*OPTIONS, *CM_OPTIONS)), "dry_run"]
     assert set(table) == set(meta["input_mapping"]) == set(meta["input_description"])
-    for option in OPTIONS:
+    for option in (*OPTIONS, *CM_OPTIONS):
         key, default, _ = table[option.name]
         assert key == meta["input_mapping"][option.name]
         shown = "yes" if option.default is True else str(option.default or "")

@@ -1,12 +1,15 @@
-"""The arguments of ``cmx4trt calibrate``, and what it does: ranges for int8, written down for us and for TensorRT."""
+"""``cmx4trt calibrate``: ranges for int8, written down for us and for TensorRT."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cmx4trt.cli.build import add_option
+from cmx4trt.cli.output import print_table
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.files import write_atomic
 from cmx4trt.models import spec_of
@@ -49,12 +52,10 @@ class Section:
     rows: Rows
 
 
-def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt calibrate``."""
     for name in _OPTIONS:
-        option = OPTIONS_BY_NAME[name]
-        spellings = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
-        parser.add_argument(*spellings, dest=name, metavar=name.upper(), help=option.help.replace("%", "%%"))
+        add_option(parser, OPTIONS_BY_NAME[name])
     parser.add_argument("--ranges", metavar="FILE", help="write the ranges as our JSON")
     parser.add_argument(
         "--tensorrt_cache", "--tensorrt-cache", metavar="FILE", help="write a TensorRT calibration cache"
@@ -72,8 +73,16 @@ def add_calibrate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(interrupted="interrupted; the next calibration of the same images continues here")
 
 
-def run_calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Section]:
-    """Calibrate, write what was asked for, and return what there is to print. Raises CmxError."""
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrate, write what was asked for, and print what was found. Raises CmxError."""
+    from cmx4trt.cli.terminal import TerminalProgress
+
+    for section in _calibrate(arguments, TerminalProgress(sys.stderr)):
+        print_table(section.title, section.rows)
+    return 0
+
+
+def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Section]:
     from cmx4trt.graph import network_from_model
     from cmx4trt.quantize import calibrate, check_request, place
 

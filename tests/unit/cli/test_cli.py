@@ -15,7 +15,7 @@ import pytest
 
 from cmx4trt import __version__
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:

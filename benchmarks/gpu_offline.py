@@ -1,0 +1,142 @@
+"""LoadGen Offline against a plain loop over the same session: ONNX Runtime's CUDA provider (or its CPU one) on our graphs.
+
+    python benchmarks/gpu_offline.py [--rounds 3] [--seconds 10] [--out FOLDER]
+
+For each model: the graph is prepared in float16 with random weights; its answers on the GPU are held against the original
+model's on the CPU (the limits of `cmx4trt verify`), and against the same graph's on the CPU; then loop and LoadGen alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cmx4trt.bench.datasets import InputForm, SyntheticImages
+from cmx4trt.bench.library import SampleLibrary
+from cmx4trt.bench.responses import responder_for
+from cmx4trt.bench.run import Bench, run_bench
+from cmx4trt.bench.settings import BenchSettings
+from cmx4trt.bench.sut import Failure
+from cmx4trt.models import spec_of
+from cmx4trt.models.retinanet import DetectorSpec
+from cmx4trt.prepare import prepare
+from cmx4trt.progress import Silent
+from cmx4trt.request import BuildRequest
+from cmx4trt.runtimes.detections import detections_from_outputs
+from cmx4trt.runtimes.onnxruntime import fastest_providers
+from cmx4trt.source import source_of_request
+from cmx4trt.verify import verify_graph
+from cmx4trt.verify.classification import open_prepared
+from cmx4trt.verify.matching import match_by_overlap
+
+IN_MEMORY = {"resnet50": 1024, "retinanet": 64}
+"""Samples in memory, as in MLPerf's mlperf.conf."""
+COMPARED = {"resnet50": 32, "retinanet": 2}
+"""Images whose answers are compared with those of the CPU."""
+MATCH_IOU = 0.9
+
+
+def loop(session: Any, library: SampleLibrary, order: list[int], batch: int, seconds: float) -> float:
+    """Samples per second of running batch after batch, without LoadGen."""
+    feed = library.feeder(1, batch)
+    done, start = 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < seconds:
+        first = done % len(order)
+        session.run(feed(order[first : first + batch]))
+        done += batch
+    return done / passed
+
+
+def same_answers(network: str, gpu: Any, cpu: Any, images: Any) -> dict[str, Any]:
+    """The GPU's answers against the CPU's, of the same graph."""
+    spec = spec_of(network)
+    found, wanted = (session.run({session.inputs[0]: images}) for session in (gpu, cpu))
+    if not isinstance(spec.details, DetectorSpec):
+        error = np.abs(found["logits"].astype(np.float64) - wanted["logits"]).max()
+        equal = int((found["class"] == wanted["class"]).sum())
+        return {"classes_equal": f"{equal} of {len(images)}", "largest_logit_difference": float(error)}
+    pairs = total = 0
+    for a, b in zip(*(detections_from_outputs(outputs, spec.details) for outputs in (found, wanted)), strict=True):
+        pairs += len(match_by_overlap(b, a, MATCH_IOU))
+        total += len(b)
+    return {"detections_found_again": f"{pairs} of {total} (same label, IoU {MATCH_IOU})"}
+
+
+def measure(network: str, batch: int, rounds: int, seconds: float) -> dict[str, Any]:
+    values = {"network": network, "random_weights": 1, "batch_size": batch, "precision": "fp16"}
+    request = BuildRequest.from_values(values)
+    source, spec = source_of_request(request), spec_of(network)
+    graph = prepare(request, source, Silent()).graph
+    gpu, cpu = open_prepared(graph, fastest_providers()), open_prepared(graph)
+    print(f"{spec.title}: {gpu.device}", flush=True)
+    dataset = SyntheticImages(spec, InputForm.of_network(spec), max(batch, IN_MEMORY[network] // batch * batch))
+    failure = Failure()
+    library = SampleLibrary(dataset, gpu, failure)
+    order = list(range(len(dataset)))
+    library.read(order)
+    shape, dtype = (COMPARED[network], *dataset.shape), gpu.input_dtype(gpu.inputs[0])
+    images = np.empty(shape, dtype)
+    for index in range(len(images)):
+        dataset.read(index, images[index])
+    verification = verify_graph(graph, source.message, request, gpu)
+    report: dict[str, Any] = {
+        "network": network,
+        "device": gpu.device,
+        "batch": batch,
+        "against_the_original_on_the_cpu": {"passed": verification.passed, "measured": verification.sentence()},
+        "against_the_same_graph_on_the_cpu": same_answers(network, gpu, cpu, images),
+    }
+    print(json.dumps(report, indent=1), flush=True)
+    loop(gpu, library, order, batch, seconds / 5)  # warm
+    classes = next((int(info.dims[1]) for info in graph.outputs if info.name == "logits"), 1000)  # type: ignore[index,arg-type]
+    bench = Bench(gpu, network, responder_for(spec, gpu.outputs, classes), dataset, batch, gpu.device)
+    loops, runs, valid = [], [], []
+    for _ in range(rounds):
+        loops.append(loop(gpu, library, order, batch, seconds))
+        with tempfile.TemporaryDirectory() as folder:
+            conf = Path(folder, "user.conf")
+            conf.write_text(f"*.*.performance_sample_count_override = {len(dataset)}\n")
+            result = run_bench(bench, BenchSettings("Offline", duration=seconds, user_conf=str(conf)), folder, Silent())
+        runs.append(float(result.metric["value"]))
+        valid.append(bool(result.valid))
+        print(f"loop {loops[-1]:.1f}, LoadGen Offline {runs[-1]:.1f} samples/s, VALID {valid[-1]}", flush=True)
+    ratios = [run / alone for run, alone in zip(runs, loops, strict=True)]
+    report |= {
+        "loop_samples_per_second": statistics.median(loops),
+        "loadgen_offline_samples_per_second": statistics.median(runs),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "all_valid": all(valid),
+    }
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of one loop or LoadGen run")
+    parser.add_argument("--resnet50", type=int, default=256, metavar="BATCH")
+    parser.add_argument("--retinanet", type=int, default=16, metavar="BATCH", help="0 leaves the model out")
+    parser.add_argument("--out", type=Path, help="folder for gpu_offline.json")
+    arguments = parser.parse_args()
+    reports = []
+    for network in ("resnet50", "retinanet"):
+        if batch := getattr(arguments, network):
+            reports.append(measure(network, batch, arguments.rounds, arguments.seconds))
+            print(json.dumps(reports[-1], indent=1), flush=True)
+            if arguments.out:
+                (arguments.out / "gpu_offline.json").write_text(json.dumps(reports, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""The command edge: one module for each command, ``command_line`` around them; nothing else prints or exits."""
+
+from cmx4trt.cli.command_line import main
+
+__all__ = ["main"]

@@ -1,0 +1,93 @@
+"""``cmx4trt build``: a request from flags or a file, the engine, and what is to be proved of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.cli.output import print_table, write_result
+from cmx4trt.errors import RequestError
+from cmx4trt.options import OPTIONS, Option
+from cmx4trt.request import BuildRequest
+
+if TYPE_CHECKING:
+    from cmx4trt.progress import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """The arguments of ``cmx4trt build``."""
+    for option in OPTIONS:
+        add_option(parser, option)
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be built, build nothing")
+    parser.add_argument("--request", metavar="FILE", help="take the options from a JSON file (flags override it)")
+    parser.add_argument("--proof", metavar="FILE", help="then run verify and bench, with the options of a JSON file")
+    parser.add_argument(
+        "--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed"
+    )
+
+
+def add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    """The argument of one option, in both spellings of its name."""
+    names = dict.fromkeys((f"--{option.name}", f"--{option.name.replace('_', '-')}"))
+    metavar = "{" + ",".join(option.choices) + "}" if option.choices else option.name.upper()
+    default = "" if option.default is None else f" (default: {'yes' if option.default is True else option.default})"
+    text = f"{option.help}{default}".replace("%", "%%")
+    parser.add_argument(*names, dest=option.name, metavar=metavar, help=text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, show, prove. Raises CmxError."""
+    from cmx4trt.cli.terminal import TerminalProgress
+    from cmx4trt.pipeline import build, plan
+
+    request = _request(arguments)
+    print_table("cmx4trt build" + (" (dry run)" if arguments.dry_run else ""), request.summary())
+    if arguments.dry_run:
+        planned = plan(request, model_follows=arguments.request is not None)
+        print_table("would build" if not planned.reused else "already built", planned.rows())
+        if arguments.result:
+            write_result(arguments.result, {"dry_run": True, "engine": planned.engine, "exports": {}})
+        return 0
+    proofs = _read_proofs(arguments.proof)
+    progress = TerminalProgress(sys.stderr)
+    result = build(request, progress)
+    print_table("reused" if result.reused else "built", result.rows())
+    proved = _run_proofs(proofs, result.engine, arguments, progress)
+    if arguments.result:
+        outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}
+        write_result(arguments.result, {**outcome, "result_exports": proved})
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> BuildRequest:
+    values: dict[str, Any] = {}
+    if arguments.request:
+        try:
+            with open(arguments.request, encoding="utf-8") as stream:
+                values = BuildRequest.values_from_json(stream.read())
+        except OSError as error:
+            raise RequestError(f"cannot read request file {arguments.request}: {error.strerror}") from error
+    values.update({o.name: v for o in OPTIONS if (v := getattr(arguments, o.name)) is not None})
+    return BuildRequest.from_values(values)
+
+
+def _read_proofs(path: str | None) -> dict[str, dict[str, Any]]:
+    if path is None:
+        return {}
+    from cmx4trt.cli.proofs import read_proofs
+
+    return read_proofs(path)
+
+
+def _run_proofs(
+    proofs: dict[str, dict[str, Any]], engine: str, arguments: argparse.Namespace, progress: Progress
+) -> dict[str, str]:
+    """Show what each proof of the built engine found; all their exports. Raises CmxError."""
+    exports: dict[str, str] = {}
+    for command, values in proofs.items():
+        from cmx4trt.cli.proofs import INTERRUPTED, print_proof, prove
+
+        arguments.interrupted = f"the engine is published; {INTERRUPTED}"
+        exports |= print_proof(command, prove(command, engine, values, progress))
+    return exports

@@ -1,0 +1,119 @@
+"""``cmx4trt COMMAND``: parses arguments, and turns every error into one sentence and an exit code.
+
+Results go to standard output, progress and errors to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from types import FrameType
+from typing import Any, NamedTuple, NoReturn
+
+from cmx4trt import __version__
+from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_UNFORESEEN, CmxError, OutputError, RequestError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (see cmx4trt.errors)."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)  # under CM it is ignored at start, so that CM's shells live on to report
+    arguments: argparse.Namespace | None = None
+    try:
+        words = sys.argv[1:] if argv is None else argv
+        arguments, unknown = _parser(words).parse_known_args(words)
+        if unknown:
+            raise RequestError(_unknown_sentence(unknown, arguments.flags))
+        code: int = arguments.run(arguments)
+        return code
+    except CmxError as error:
+        return _fail(arguments, str(error), error.exit_code)
+    except KeyboardInterrupt:
+        code = _fail(
+            arguments, getattr(arguments, "interrupted", "interrupted; no engine was published"), EXIT_INTERRUPTED
+        )
+        if threading.active_count() > 1:
+            # A library that does not stop would crash the interpreter on its way out.
+            sys.stdout.flush()
+            os._exit(code)
+        return code
+    except BrokenPipeError:
+        # The reader of our output went away (`cmx4trt inspect … | head`): nothing is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # the border: whatever is unforeseen still gets one sentence
+        if os.environ.get("CMX4TRT_DEBUG"):
+            raise
+        where = f"{type(error).__name__}: {error}"
+        return _fail(arguments, f"unforeseen error ({where}); set CMX4TRT_DEBUG=1 for the traceback", EXIT_UNFORESEEN)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(arguments: argparse.Namespace | None, sentence: str, code: int) -> int:
+    sentence = " ".join(sentence.split())
+    result = getattr(arguments, "result", None)
+    if result:  # whoever asked for the file tells the user
+        with suppress(OutputError):
+            from cmx4trt.cli.output import write_result
+
+            write_result(result, {"error": sentence, "exit_code": code})
+            return code
+    print(f"cmx4trt: error: {sentence}", file=sys.stderr, flush=True)
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises our error instead of printing a usage block; suggests the nearest flag."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message}; see '{self.prog} --help'")
+
+
+def _unknown_sentence(unknown: Sequence[str], flags: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    flag = unknown[0].split("=")[0]
+    close = get_close_matches(flag, flags, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else "; see --help for those there are"
+    return f"there is no argument '{flag}'{hint}"
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """All commands; arguments only for those whose name is among the ``words``, to import no more than is asked for."""
+    parser = _Parser(prog="cmx4trt", description="TensorRT engines of MLPerf Inference models, on any machine.")
+    parser.add_argument("--version", action="version", version=f"cmx4trt {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, command in _COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.", allow_abbrev=False
+        )
+        if name in words:
+            module: Any = import_module(command.module)
+            module.add_arguments(sub, name)
+            sub.set_defaults(command=name, run=module.run, flags=list(sub._option_string_actions))
+    return parser
+
+
+class _Command(NamedTuple):
+    help: str
+    module: str
+    """Has ``add_arguments(parser, command)`` and ``run(arguments)``; imported when the command is asked for."""
+
+
+_COMMANDS = {
+    "build": _Command("build an engine, or find the one already built", "cmx4trt.cli.build"),
+    "inspect": _Command("show what an engine was made from, and how it was verified", "cmx4trt.cli.inspect"),
+    "verify": _Command("check an engine against its original model and its accuracy", "cmx4trt.cli.proofs"),
+    "bench": _Command("run MLPerf LoadGen over an engine, or over its graph", "cmx4trt.cli.proofs"),
+    "calibrate": _Command("find the ranges of an int8 network, and write them down", "cmx4trt.cli.calibrate"),
+    "cm-setup": _Command("make CM run this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
+}

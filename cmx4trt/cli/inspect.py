@@ -1,0 +1,42 @@
+"""``cmx4trt inspect``: an engine's manifest, for people or as it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from cmx4trt.cli.output import print_table
+from cmx4trt.errors import ModelError
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """The arguments of ``cmx4trt inspect``."""
+    parser.add_argument("engine", metavar="ENGINE", help="the engine file, or its manifest")
+    parser.add_argument("--json", action="store_true", help="print the manifest as it is")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the manifest, and whether the engine file is still the one it describes. Raises ModelError."""
+    from cmx4trt import store
+
+    path = store.manifest_path_of(arguments.engine)
+    try:
+        manifest = store.read_manifest(path)
+    except OSError as error:
+        raise ModelError(f"cannot read manifest {path}: {error.strerror}; give an engine that cmx4trt built") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built") from error
+    if arguments.json:
+        print(manifest.to_json(), end="")
+        return 0
+    for title, part in manifest.sections():
+        print_table(title, [(name, _shown(value)) for name, value in part.items()])
+    print_table("engine file now", [("state", store.describe_engine(path, manifest))])
+    return 0
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)

@@ -1,0 +1,100 @@
+"""``cmx4trt verify`` and ``cmx4trt bench``, and the same after a build."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.cli.build import add_option
+from cmx4trt.cli.output import print_table, write_result
+from cmx4trt.errors import CmxError, RequestError
+from cmx4trt.progress import Progress
+from cmx4trt.proof_options import BENCH_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.values import nearest, parse_path
+
+if TYPE_CHECKING:
+    from cmx4trt.proof import Proof
+
+INTERRUPTED = "interrupted; logs are kept, and marked as partial"
+
+OPTIONS_OF = {"verify": VERIFY_OPTIONS, "bench": BENCH_OPTIONS}
+"""The two commands, in the order in which a build's ``--proof`` runs them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """The arguments of ``cmx4trt verify`` and ``cmx4trt bench``."""
+    parser.add_argument("engine", metavar="ENGINE", help="the engine file, or its manifest")
+    for option in OPTIONS_OF[command]:
+        add_option(parser, option)
+    parser.add_argument("--result", metavar="FILE", help="write the outcome, error or success, to a JSON file")
+    parser.set_defaults(interrupted=INTERRUPTED)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prove, and show what was found. Raises CmxError."""
+    from cmx4trt.cli.terminal import TerminalProgress
+
+    command = arguments.command
+    values = {option.name: getattr(arguments, option.name) for option in OPTIONS_OF[command]}
+    engine = parse_path("engine", arguments.engine)
+    exports = print_proof(command, prove(command, engine, _parsed(command, values), TerminalProgress(sys.stderr)))
+    if arguments.result:
+        write_result(arguments.result, {"exports": exports})
+    return 0
+
+
+def print_proof(command: str, proof: Proof) -> dict[str, str]:
+    """Show a proof's rows and return its exports. Raises its error, if it has one."""
+    print_table(f"cmx4trt {command}", proof.rows)
+    if proof.error is not None:
+        raise proof.error
+    return dict(proof.exports)
+
+
+def read_proofs(path: str) -> dict[str, dict[str, Any]]:
+    """What is to be proved of a built engine: for each command the parsed values of its options. Raises RequestError.
+
+    The file holds {"verify": {option: value, …}, "bench": {…}}, both optional.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            asked = json.load(stream)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot read proof file {path} ({getattr(error, 'strerror', None) or error})") from error
+    if not isinstance(asked, dict) or not all(isinstance(values, dict) for values in asked.values()):
+        raise RequestError(f"proof file {path} holds no object of objects, expected options below 'verify' and 'bench'")
+    for command in asked:
+        if command not in OPTIONS_OF:
+            raise RequestError(f"proof file {path} has '{command}', expected {' and '.join(OPTIONS_OF)}")
+    return {command: _parsed(command, asked[command]) for command in OPTIONS_OF if command in asked}
+
+
+def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progress) -> Proof:
+    """Run a command on ``engine`` with parsed values. Raises CmxError.
+
+    A LoadGen that cannot be stopped would crash Python's farewell: then the process ends without.
+    """
+    from cmx4trt.bench.loadgen import left_behind
+    from cmx4trt.proof import ProofRequest, bench_engine, verify_engine
+
+    run = verify_engine if command == "verify" else bench_engine
+    try:
+        return run(ProofRequest(engine=engine, **values), progress)
+    except CmxError as error:
+        if left_behind():
+            atexit.register(os._exit, error.exit_code)
+        raise
+
+
+def _parsed(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that were given, parsed. Raises RequestError."""
+    known = {option.name: option for option in OPTIONS_OF[command]}
+    for name in values:
+        if name not in known:
+            raise RequestError(f"'{name}' is no option of {command}{nearest(name, tuple(known))}")
+    return {name: known[name].parse(name, value) for name, value in values.items() if value is not None}

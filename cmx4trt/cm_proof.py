@@ -1,0 +1,100 @@
+"""CM's variations ``_verify`` and ``_bench``: what is to be proved of the engine that was built. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cmx4trt.errors import DataError, RequestError
+from cmx4trt.proof_options import CM_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.request import BuildRequest
+from cmx4trt.values import parse_bool, parse_int
+
+COMMAND_KEYS = {"verify": "CMX4TRT_RUN_VERIFY", "bench": "CMX4TRT_RUN_BENCH"}
+"""What the two variations set."""
+RESULT_PREFIX = "CM_MLPERF_RESULT_"
+_MAX_FACTOR = 10**6
+
+
+@dataclass(slots=True)
+class CmProof:
+    """``commands``: for 'verify' and 'bench' their options, parsed; ``needs_images``: whether CM's data set is to be fetched."""
+
+    commands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    needs_images: bool = False
+
+    @property
+    def needs_loadgen(self) -> bool:
+        """Whether LoadGen runs."""
+        return "bench" in self.commands or self.needs_images or "data" in self.commands.get("verify", {})
+
+    def keys(self) -> dict[str, str]:
+        """What the conditions of the dependencies look at."""
+        keys = {"CMX4TRT_RUN_LOADGEN": "yes"} if self.needs_loadgen else {}
+        if self.needs_images:  # also where an int8 build has all it needs
+            keys |= {"CMX4TRT_NEED_IMAGES": "yes", "CMX4TRT_HAVE_CALIBRATION": "no"}
+        return keys
+
+    def worker_flag(self, scratch: str, env: Mapping[str, Any]) -> str:
+        """The worker's flag, with a file in folder ``scratch``; empty where nothing is to be proved.
+
+        ``env`` is CM's environment after the dependencies. Raises DataError where they fetched no images.
+        """
+        if not self.commands:
+            return ""
+        commands = self.commands
+        if self.needs_images:
+            folder = env.get("CM_DATASET_PREPROCESSED_PATH")
+            if not folder:
+                raise DataError(
+                    "the dependency get,dataset,preprocessed named no folder (CM_DATASET_PREPROCESSED_PATH); give --data=PATH"
+                )
+            images = {"data": os.path.abspath(folder)}
+            commands = {
+                command: {**values, **images} if _measures_accuracy(command, values) else values
+                for command, values in commands.items()
+            }
+        path = os.path.join(scratch, "proof.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(commands, file)
+        return f"--proof={path}"
+
+
+def proof_of_environment(
+    env: Mapping[str, Any], flags: Iterable[str], mapping: Mapping[str, str], request: BuildRequest
+) -> CmProof:
+    """What the variations and flags ask for. Raises RequestError for a value that cannot be meant.
+
+    Without ``count``, accuracy is measured over CM_BATCH_COUNT x CM_BATCH_SIZE images, the seed's two keys. Random weights have
+    no accuracy: no images are fetched for them.
+    """
+    proof, wanted = CmProof(), {c: parse_bool(key, env.get(key, False)) for c, key in COMMAND_KEYS.items()}
+    if not any(wanted.values()):  # such keys may then be those of other scripts; flags were typed for this one
+        lost = next((option.name for option in CM_OPTIONS if option.name in flags), None)
+        if lost is not None:
+            raise RequestError(f"--{lost} has no effect without _verify or _bench; add one of them to the tags")
+        return proof
+    given = {o.name: o.parse(o.name, v) for o in CM_OPTIONS if (v := env.get(mapping.get(o.name, ""))) is not None}
+    if wanted["verify"]:
+        names = {option.name for option in VERIFY_OPTIONS}
+        proof.commands["verify"] = {name: value for name, value in given.items() if name in names}
+    if wanted["bench"]:
+        proof.commands["bench"] = dict(given)
+    for command, values in proof.commands.items():
+        if not _measures_accuracy(command, values):
+            continue
+        values.setdefault("count", _factor(env, "CM_BATCH_COUNT") * _factor(env, "CM_BATCH_SIZE"))
+        if "data" not in values and request.random_weights is None:
+            proof.needs_images = True
+    return proof
+
+
+def _measures_accuracy(command: str, values: Mapping[str, Any]) -> bool:
+    return command == "verify" or values.get("mode") == "accuracy"
+
+
+def _factor(env: Mapping[str, Any], key: str) -> int:
+    return parse_int(key, env.get(key, 1), 1, _MAX_FACTOR)

@@ -1,0 +1,85 @@
+"""The options of ``cmx4trt verify`` and ``cmx4trt bench``, which CM's variations ``_verify`` and ``_bench`` take too."""
+
+from __future__ import annotations
+
+import math
+
+from cmx4trt.errors import RequestError
+from cmx4trt.options import MAX_BATCH_SIZE, MODELS, OPTIONS_BY_NAME, SCENARIOS, Option
+from cmx4trt.values import parse_choice, parse_int, parse_path, parse_text
+
+MAX_COUNT = 10**9
+MAX_SECONDS = 7 * 24 * 3600.0
+
+
+def _parse_positive(name: str, value: object) -> float:
+    """A positive number."""
+    text = parse_text(name, value)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= 1e9:
+        raise RequestError(f"{name} is '{text}', expected a positive number")
+    return number
+
+
+def _parse_seconds(name: str, value: object) -> float:
+    number = _parse_positive(name, value)
+    if number > MAX_SECONDS:
+        raise RequestError(f"{name} is {number:g}, expected at most {MAX_SECONDS:g} seconds")
+    return number
+
+
+def _parse_data(name: str, value: object) -> str:
+    """A folder, or the word 'synthetic'."""
+    return "synthetic" if str(value).strip().lower() == "synthetic" else parse_path(name, value)
+
+
+def _choice_option(name: str, default: str | None, help: str, choices: tuple[str, ...]) -> Option:
+    return Option(name, default, help, lambda n, value: parse_choice(n, value, choices), choices)
+
+
+VERIFY_OPTIONS: tuple[Option, ...] = (
+    _choice_option("network", None, "what the engine must be of; another one is an error", MODELS),
+    Option("model", None, "where the engine's ONNX file is now, if it was moved", parse_path),
+    _choice_option(
+        "execute",
+        "auto",
+        "what runs: the engine, its graph in ONNX Runtime, or whichever can",
+        ("auto", "engine", "graph"),
+    ),
+    Option("data", None, "folder of preprocessed images (CM's get,dataset,preprocessed), or synthetic", _parse_data),
+    Option("labels", None, "val_map.txt or openimages-mlperf.json (default: the one in the data folder)", parse_path),
+    Option(
+        "count",
+        None,
+        "samples: the first so many images for accuracy, or the length of a performance run",
+        lambda name, value: parse_int(name, value, 1, MAX_COUNT),
+    ),
+    Option(
+        "batch_size",
+        None,
+        "largest batch to form (default: the engine's)",
+        lambda name, value: parse_int(name, value, 1, MAX_BATCH_SIZE),
+    ),
+    _choice_option("scenario", None, "MLPerf scenario (default: the one the engine is named for)", SCENARIOS),
+    Option(
+        "target_qps",
+        None,
+        "Server: samples per second to send; Offline: expected rate (default: measured)",
+        _parse_positive,
+    ),
+    Option("user_conf", None, "MLPerf user.conf whose values win over ours", parse_path),
+    Option("log_dir", None, "folder for LoadGen's logs (default: ENGINE's name with .results)", parse_path),
+)
+BENCH_OPTIONS: tuple[Option, ...] = (
+    *VERIFY_OPTIONS,
+    _choice_option("mode", "performance", "measure speed, or answer every image once", ("performance", "accuracy")),
+    _choice_option(
+        "rules", "short", "short: at least 10 s; mlperf: mlperf.conf as it is, 600 s and more", ("short", "mlperf")
+    ),
+    Option("duration", None, "least seconds of a performance run", _parse_seconds),
+)
+CM_OPTIONS: tuple[Option, ...] = tuple(option for option in BENCH_OPTIONS if option.name not in OPTIONS_BY_NAME)
+"""Those that a CM line has beside the options of the build."""

@@ -1,0 +1,79 @@
+"""``cmr "… _verify _bench"``: the proof of an engine in one line with its build."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
+
+
+@pytest.fixture
+def engines(published: Path, tmp_path: Path) -> Path:
+    """The published engine, in a folder of its own for the logs."""
+    shutil.copytree(published, tmp_path / "engines", copy_function=shutil.copy2)
+    return tmp_path / "engines"
+
+
+@pytest.mark.slow
+def test_bench_exports_what_loadgen_found(cm: Any, engines: Path, folder: Path) -> None:
+    answer = cm.result(
+        "_random-weights _bench _verify", "--count=4", "--execute=graph", f"--output_dir={engines}", cwd=folder
+    )
+    assert answer["return"] == 0, answer
+    new = answer["new_env"]
+    assert new["CM_MLPERF_RESULT_VALID"] == "yes"
+    assert new["CM_MLPERF_RESULT_EXECUTED"] == "graph"
+    assert new["CM_MLPERF_RESULT_AGREES"] == "yes"
+    assert float(new["CM_MLPERF_RESULT_VALUE"]) > 0
+    log = Path(new["CM_MLPERF_RESULT_LOG_PATH"])
+    assert log.is_relative_to(engines)
+    assert "Result is : VALID" in (log / "mlperf_log_summary.txt").read_text()
+    assert json.loads(Path(new["CM_MLPERF_RESULT_FILE_WITH_PATH"]).read_text())["status"] == "complete"
+    assert new["CM_MLPERF_ENGINE_FILE_WITH_PATH"].startswith(str(engines))
+
+
+@pytest.mark.slow
+def test_an_invalid_run_is_an_error_with_its_code(cm: Any, rtx: None, folder: Path) -> None:
+    flags = ("--scenario=SingleStream", "--count=4", "--execute=graph")
+    done = cm.cmr("_random-weights _bench", *flags, cwd=folder)
+    assert done.returncode == 11, done.stdout
+    assert "CM error: LoadGen calls the run INVALID: Only processed 4 queries" in done.stdout
+    assert len(list(folder.rglob("cmx4trt_result.json"))) == 1
+    assert len(list(folder.rglob("*.plan"))) == 1  # the build itself was fine
+
+
+@pytest.mark.slow
+def test_accuracy_over_a_folder_of_images(cm: Any, engines: Path, folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "images"
+    data.mkdir()
+    for number in range(2):
+        np.save(data / f"val_{number}.JPEG.npy", np.full((3, 224, 224), number, np.float32))
+    (data / "val_map.txt").write_text("val_0.JPEG 1\nval_1.JPEG 2\n")
+    flags = ("--env.CM_BATCH_COUNT=2", f"--data={data}", "--execute=graph", f"--output_dir={engines}")
+    answer = cm.result("_random-weights _bench", "--mode=accuracy", *flags, cwd=folder)
+    assert answer["return"] == 0, answer
+    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_IMAGES"] == "2"
+    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_METRIC"] == "top-1"
+    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_VERDICT"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("tags", "flag", "words"),
+    [
+        ("_random-weights", "--mode=accuracy", "--mode has no effect without _verify or _bench"),
+        ("_random-weights _bench", "--mode=fast", "mode is 'fast', expected one of performance, accuracy"),
+        ("_random-weights _bench", "--count", "--count was given without a value"),
+        ("_random-weights _bench", "--durations=3", "did you mean --duration"),
+    ],
+)
+def test_mistakes_are_refused_before_the_build(cm: Any, folder: Path, tags: str, flag: str, words: str) -> None:
+    done = cm.cmr(tags, flag, cwd=folder)
+    assert done.returncode == 2, done.stdout
+    assert words in done.stdout
+    assert list(folder.iterdir()) == []
