@@ -2,24 +2,28 @@
 
     python benchmarks/gpu_offline.py [--rounds 3] [--seconds 10] [--out FOLDER]
 
-For each model: the graph is prepared in float16 with random weights; its answers on the GPU are held against the original
-model's on the CPU (the limits of `cmx4trt verify`), and against the same graph's on the CPU; then loop and LoadGen alternate.
+For each model: the graph is prepared with random weights, in float32 and in float16; its answers on the GPU are held against
+the original model's on the CPU (the limits of `cmx4trt verify`), and against the same graph's on the CPU. Over the float16
+graph, loop and LoadGen then alternate. NVIDIA_TF32_OVERRIDE=0 keeps float32 what it says.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 from cmx4trt.bench.datasets import InputForm, SyntheticImages
 from cmx4trt.bench.library import SampleLibrary
@@ -27,8 +31,10 @@ from cmx4trt.bench.responses import responder_for
 from cmx4trt.bench.run import Bench, run_bench
 from cmx4trt.bench.settings import BenchSettings
 from cmx4trt.bench.sut import Failure
+from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.models import spec_of
 from cmx4trt.models.retinanet import DetectorSpec
+from cmx4trt.models.spec import ModelSpec
 from cmx4trt.prepare import prepare
 from cmx4trt.progress import Silent
 from cmx4trt.request import BuildRequest
@@ -62,9 +68,10 @@ def same_answers(network: str, gpu: Any, cpu: Any, images: Any) -> dict[str, Any
     spec = spec_of(network)
     found, wanted = (session.run({session.inputs[0]: images}) for session in (gpu, cpu))
     if not isinstance(spec.details, DetectorSpec):
-        error = np.abs(found["logits"].astype(np.float64) - wanted["logits"]).max()
+        logits = wanted["logits"].astype(np.float64)
+        error = np.abs(found["logits"] - logits).max() / np.abs(logits).max()
         equal = int((found["class"] == wanted["class"]).sum())
-        return {"classes_equal": f"{equal} of {len(images)}", "largest_logit_difference": float(error)}
+        return {"classes_equal": f"{equal} of {len(images)}", "largest_difference_of_largest_logit": float(error)}
     pairs = total = 0
     for a, b in zip(*(detections_from_outputs(outputs, spec.details) for outputs in (found, wanted)), strict=True):
         pairs += len(match_by_overlap(b, a, MATCH_IOU))
@@ -72,31 +79,56 @@ def same_answers(network: str, gpu: Any, cpu: Any, images: Any) -> dict[str, Any
     return {"detections_found_again": f"{pairs} of {total} (same label, IoU {MATCH_IOU})"}
 
 
-def measure(network: str, batch: int, rounds: int, seconds: float) -> dict[str, Any]:
-    values = {"network": network, "random_weights": 1, "batch_size": batch, "precision": "fp16"}
+@dataclass
+class Setup:
+    """A model, prepared in one precision, on both processors; ``gpu`` is the CPU too where there is no CUDA provider."""
+
+    request: BuildRequest
+    spec: ModelSpec
+    graph: PreparedGraph
+    gpu: Any
+    cpu: Any
+    verification: Any
+
+
+def prepare_on_both(network: str, precision: str, batch: int) -> Setup:
+    values = {"network": network, "random_weights": 1, "batch_size": batch, "precision": precision}
     request = BuildRequest.from_values(values)
-    source, spec = source_of_request(request), spec_of(network)
+    source = source_of_request(request)
     graph = prepare(request, source, Silent()).graph
     gpu, cpu = open_prepared(graph, fastest_providers()), open_prepared(graph)
-    print(f"{spec.title}: {gpu.device}", flush=True)
-    dataset = SyntheticImages(spec, InputForm.of_network(spec), max(batch, IN_MEMORY[network] // batch * batch))
-    failure = Failure()
-    library = SampleLibrary(dataset, gpu, failure)
-    order = list(range(len(dataset)))
-    library.read(order)
-    shape, dtype = (COMPARED[network], *dataset.shape), gpu.input_dtype(gpu.inputs[0])
-    images = np.empty(shape, dtype)
+    return Setup(request, spec_of(network), graph, gpu, cpu, verify_graph(graph, source.message, request, gpu))
+
+
+def compare(setup: Setup) -> dict[str, Any]:
+    """The GPU's answers against those of the original model, and of the same graph on the CPU."""
+    network = setup.request.network
+    dataset = SyntheticImages(setup.spec, InputForm.of_network(setup.spec), COMPARED[network])
+    images = np.empty((COMPARED[network], *dataset.shape), setup.gpu.input_dtype(setup.gpu.inputs[0]))
     for index in range(len(images)):
         dataset.read(index, images[index])
-    verification = verify_graph(graph, source.message, request, gpu)
-    report: dict[str, Any] = {
+    return {
         "network": network,
-        "device": gpu.device,
-        "batch": batch,
-        "against_the_original_on_the_cpu": {"passed": verification.passed, "measured": verification.sentence()},
-        "against_the_same_graph_on_the_cpu": same_answers(network, gpu, cpu, images),
+        "precision": setup.request.precision,
+        "device": setup.gpu.device,
+        "against_the_original_on_the_cpu": {
+            "passed": setup.verification.passed,
+            "measured": setup.verification.sentence(),
+        },
+        "against_the_same_graph_on_the_cpu": same_answers(network, setup.gpu, setup.cpu, images),
     }
+
+
+def measure(network: str, batch: int, rounds: int, seconds: float) -> dict[str, Any]:
+    print(json.dumps(compare(prepare_on_both(network, "fp32", batch)), indent=1), flush=True)
+    setup = prepare_on_both(network, "fp16", batch)
+    report: dict[str, Any] = {**compare(setup), "batch": batch}
     print(json.dumps(report, indent=1), flush=True)
+    spec, graph, gpu = setup.spec, setup.graph, setup.gpu
+    dataset = SyntheticImages(spec, InputForm.of_network(spec), max(batch, IN_MEMORY[network] // batch * batch))
+    library = SampleLibrary(dataset, gpu, Failure())
+    order = list(range(len(dataset)))
+    library.read(order)
     loop(gpu, library, order, batch, seconds / 5)  # warm
     classes = next((int(info.dims[1]) for info in graph.outputs if info.name == "logits"), 1000)  # type: ignore[index,arg-type]
     bench = Bench(gpu, network, responder_for(spec, gpu.outputs, classes), dataset, batch, gpu.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -151,14 +152,17 @@ def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int) ->
     bench.session.run(feeds)
     latency = max(time.perf_counter() - start, 1e-9)
     rounds = max(1, min(MEASURE_ROUNDS, int(MEASURE_SECONDS / latency)))
-    start = time.perf_counter()
-    for _ in range(rounds):
-        for stream in streams:
+
+    def keep_busy(stream: Stream) -> None:
+        for _ in range(rounds):
             for _ in range(stream.depth):
                 stream.submit(feeds)
-        for stream in streams:
             for _ in range(stream.depth):
                 stream.wait()
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(len(streams)) as pool:  # as in the run, each stream has a thread
+        list(pool.map(keep_busy, streams))
     batches = rounds * sum(stream.depth for stream in streams)
     rate = batches * size / max(time.perf_counter() - start, 1e-9)
     return Measured(rate, latency * math.ceil(per_query / size))

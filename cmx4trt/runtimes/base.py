@@ -5,7 +5,7 @@ Feeds and outputs are mappings from tensor names to arrays whose first axis is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -78,12 +78,12 @@ class Session(Protocol):
 
 
 class SynchronousStream:
-    """A Stream over a runtime that only blocks: ``submit`` runs at once."""
+    """A Stream over what only blocks: ``submit`` calls ``run`` at once."""
 
     depth = 1
 
-    def __init__(self, session: Session) -> None:
-        self._run = session.run
+    def __init__(self, run: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]) -> None:
+        self._run = run
         self._outputs: Mapping[str, NDArray[Any]] = {}
 
     def submit(self, feeds: Mapping[str, NDArray[Any]]) -> None:

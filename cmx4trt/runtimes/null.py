@@ -27,7 +27,7 @@ class NullSession:
 
         self.max_batch: int | None = max_batch
         self._answer = {"class": np.zeros(max_batch, np.int32)}
-        self._streams = [SynchronousStream(self) for _ in range(copy_streams)]
+        self._streams = [SynchronousStream(self.run) for _ in range(copy_streams)]
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
         """There are no inputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
@@ -12,7 +12,11 @@ from cmx4trt.runtimes.base import Stream, SynchronousStream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    _Run = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+
 CPU = ("CPUExecutionProvider",)
+DEVICE_STREAMS = 2
+"""Off the CPU: one batch is copied to the device while another is computed. Concurrent runs get CUDA streams of their own."""
 _PROVIDER_WORDS = {CPU[0]: "CPU", "CUDAExecutionProvider": "CUDA"}
 _NUMPY_NAMES = {
     "tensor(float)": "float32",
@@ -46,9 +50,10 @@ class OnnxRuntimeSession:
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         provider = _PROVIDER_WORDS.get(self.providers[0], self.providers[0])
         self.device: str = f"ONNX Runtime {_import_onnxruntime().__version__} ({provider})"
-        self._streams: tuple[Stream, ...] = (SynchronousStream(self),)
-        # Off the CPU, a binding keeps outputs on the device until all are there, and copies them once.
-        self._binding: Any = session.io_binding() if self.providers[0] != CPU[0] else None
+        self._runs: list[_Run] = [self._run_on_cpu]
+        if self.providers[0] != CPU[0]:
+            self._runs = [self._bound(session.io_binding()) for _ in range(DEVICE_STREAMS)]
+        self._streams: tuple[Stream, ...] = tuple(SynchronousStream(run) for run in self._runs)
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
         """The declared shape of input ``name``; free dimensions are symbols or None."""
@@ -61,24 +66,33 @@ class OnnxRuntimeSession:
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs for ``feeds``. Raises DeviceError with ONNX Runtime's reason."""
+        return self._runs[0](feeds)
+
+    def _run_on_cpu(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self._answer(lambda: self._session.run(None, dict(feeds)))
+
+    def _bound(self, binding: Any) -> _Run:
+        """Run by a binding: outputs stay on the device until all are there, and are copied once."""
+
+        def compute(feeds: Mapping[str, NDArray[Any]]) -> Any:
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array)
+            for name in self.outputs:
+                binding.bind_output(name, "cuda")
+            self._session.run_with_iobinding(binding)
+            return binding.copy_outputs_to_cpu()
+
+        return lambda feeds: self._answer(lambda: compute(feeds))
+
+    def _answer(self, compute: Callable[[], Sequence[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         try:
-            arrays = self._session.run(None, dict(feeds)) if self._binding is None else self._run_bound(feeds)
+            arrays = compute()
         except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
             raise DeviceError(f"{self.device} failed to run a batch: {str(error).strip().splitlines()[0]}") from error
         return dict(zip(self.outputs, arrays, strict=True))
 
-    def _run_bound(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        binding = self._binding
-        for name, array in feeds.items():
-            binding.bind_cpu_input(name, array)
-        for name in self.outputs:
-            binding.bind_output(name, "cuda")
-        self._session.run_with_iobinding(binding)
-        arrays: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
-        return arrays
-
     def streams(self) -> Sequence[Stream]:
-        """One: ONNX Runtime uses all cores, or the whole device, for every batch."""
+        """One on the CPU, where each batch uses all cores; DEVICE_STREAMS elsewhere."""
         return self._streams
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -89,7 +103,8 @@ class OnnxRuntimeSession:
 
     def close(self) -> None:
         """Free the session with the last reference to it."""
-        self._session = self._binding = self._keep_alive = None
+        self._session = self._keep_alive = None
+        self._runs, self._streams = [], ()
 
     @classmethod
     def from_file(cls, path: str, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
