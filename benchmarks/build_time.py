@@ -64,7 +64,7 @@ def build_cases(folder: Path, models: dict[str, Path], precision: str) -> list[C
 
     def build(verify: str) -> list[str]:
         flags = [f"--model={model}", f"--precision={precision}", f"--batch_size={BATCH}", f"--output_dir={ours}"]
-        return [sys.executable, "-m", "cmx4trt", "build", *flags, f"--verify={verify}"]
+        return [sys.executable, "-m", "cmx4trt", "build", *flags, f"--verify={verify}", "--report=no"]
 
     cases = [
         Case("(a) floor", floor_command(model, plan, BATCH, SIZE)),
@@ -95,11 +95,12 @@ def chain_cases(folder: Path, models: dict[str, Path]) -> list[Case]:
         f"{sys.executable} -W ignore {folder / 'to_float16.py'} {models['fp32']} {half} && "
         f"{sys.executable} {polygraphy} convert {half} -o {plan} {shapes}"
     )
-    build = [sys.executable, "-m", "cmx4trt", "build", *flags]
+    build = [sys.executable, "-m", "cmx4trt", "build", *flags, "--report=no"]
     return [
         Case("(d) peers' chain", ["bash", "-c", chain], env={"POLYGRAPHY_USE_TENSORRT_RTX": "1"}),
         Case("(d) cmx4trt build, verification off", [*build, "--verify=no"], lambda: remover(ours)),
         Case("(d) cmx4trt build, verification on", [*build, "--verify=yes"], lambda: remover(ours)),
+        Case("(d) cmx4trt build, verification and report on", [*build, "--report=yes"], lambda: remover(ours)),
     ]
 
 

@@ -46,7 +46,7 @@ def write_heads(model: Path, path: Path, precision: str) -> int:
 
 def build_command(model: Path, precision: str, folder: Path, *more: str) -> list[str]:
     flags = ["--network=retinanet", f"--model={model}", f"--precision={precision}", f"--batch_size={BATCH}"]
-    return [sys.executable, "-m", "cmx4trt", "build", *flags, f"--output_dir={folder}", *more]
+    return [sys.executable, "-m", "cmx4trt", "build", *flags, "--report=no", f"--output_dir={folder}", *more]
 
 
 def manifest(folder: Path) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ _NOT_IN_ENGINE = {
     *("model", "random_weights"),
     *("calibration_data", "calibration_list", "calibration_count", "calibration_cache"),
     *("common_code", "inference_source", "timing_cache"),
-    *("verify", "output_dir"),
+    *("verify", "report", "output_dir"),
 }
 """Options that do not shape the engine, or that another part stands for: the source, the calibration data's digest, the
 builder's identity."""

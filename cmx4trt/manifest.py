@@ -21,7 +21,8 @@ class Manifest:
     - ``fingerprint``: key of everything the engine depends on; ``parts``: those things, so that a difference can be named
     - ``engine``: file (name beside the manifest), bytes, sha256, stamp (file-system state, to notice edits cheaply)
     - ``request``: every effective option; ``source``: the model file or generator; ``network``: title, inputs, outputs
-    - ``builder``: library, version, what it reported; ``graph``: what was done to the source, sha256 of the result
+    - ``builder``: library, version, what it reported
+    - ``graph``: what was done to the source, sha256 of the result, its layers (see cmx4trt.graph.layers)
     - ``verification``: verdict, method, measured differences and their limits; ``execution``: whether a device ran the engine
     - ``stages``: wall seconds of each stage; ``created``: UTC time; ``tool``: package and versions
     """
@@ -64,12 +65,13 @@ class Manifest:
         """The parts worth reading, titled, in the order of a reader's questions."""
         engine = {name: value for name, value in self.engine.items() if name != "stamp"}
         source = {name: value for name, value in self.source.items() if name != "stamp"}
+        graph = {name: value for name, value in self.graph.items() if name != "layers"}
         return [
             ("engine", {**engine, "created": self.created}),
             ("request", self.request),
             ("source", source),
             ("network", self.network),
-            ("graph", self.graph),
+            ("graph", graph),
             ("builder", self.builder),
             ("verification", self.verification),
             ("execution", self.execution),

@@ -73,14 +73,23 @@ OPTIONS: tuple[Option, ...] = (
     _choice_option("network", "resnet50", "MLPerf model to build", MODELS),
     _choice_option("device", "cpu", "where the build runs: cpu needs no GPU, cuda uses the local one", DEVICES),
     _choice_option(
-        "builder", None, "what makes the engine (default: tensorrt-rtx on cpu, common-code on cuda)", BUILDERS
+        "builder",
+        None,
+        "what makes the engine: TensorRT-RTX, TensorRT, or NVIDIA's own MLPerf code (default: tensorrt-rtx on cpu, "
+        "common-code on cuda)",
+        BUILDERS,
     ),
     _choice_option("precision", None, "arithmetic of the engine (default: fp16; common-code: int8)", PRECISIONS),
     _choice_option("scenario", "Offline", "MLPerf scenario the engine is named for", SCENARIOS),
     Option("batch_size", 1, "largest batch, in samples; the engine takes 1 up to this many", _whole(1, MAX_BATCH_SIZE)),
-    Option("copy_streams", 1, "number of optimisation profiles, one per copy stream", _whole(1, MAX_COPY_STREAMS)),
+    Option("copy_streams", 1, "number of optimisation profiles, one for each copy stream", _whole(1, MAX_COPY_STREAMS)),
     Option("model", None, "path of your own ONNX file instead of the MLPerf one", parse_path),
-    Option("random_weights", None, "seed: build the exact topology with random weights, no file", _whole(0, MAX_SEED)),
+    Option(
+        "random_weights",
+        None,
+        "seed (whole number): build the exact topology with random weights, no file",
+        _whole(0, MAX_SEED),
+    ),
     Option(
         "target",
         None,
@@ -91,40 +100,50 @@ OPTIONS: tuple[Option, ...] = (
         + " (default: current, the local GPU)",
         parse_target,
     ),
-    Option("workspace_size", "4GiB", "builder scratch limit: KiB, or with a suffix such as 4GiB", parse_size),
+    Option(
+        "workspace_size",
+        "4GiB",
+        "scratch memory the builder may use: in KiB, or with a suffix such as 4GiB",
+        parse_size,
+    ),
     _choice_option(
         "input_dtype",
         "fp32",
-        "element type of the engine's input (int8: already quantized, for int8 engines)",
+        "element type of the engine's input (int8: quantized by the caller, for int8 engines)",
         INPUT_TYPES,
     ),
     _choice_option("output_dtype", "fp32", "element type of the engine's floating-point outputs", FLOAT_TYPES),
     _choice_option(
         "input_range",
         "normalized",
-        "retinanet: images the engine takes; 0-1 keeps the file's own normalisation inside",
+        "retinanet: values of the images the engine takes: normalized by the caller, or 0-1, normalized inside the engine",
         INPUT_RANGES,
     ),
     _choice_option(
         "postprocess",
         "tensors",
-        "retinanet: outputs; boxes, scores and labels, or the 7001-float record of NVIDIA's harness, or none (raw heads)",
+        "retinanet: outputs: tensors (boxes, scores, labels), mlperf-nvidia (the 7001-float record of NVIDIA's harness), "
+        "none (raw heads)",
         POSTPROCESS,
     ),
     Option(
         "nms_offset",
         True,
-        "retinanet: move classes apart before comparing boxes, as ONNX files do (no: PyTorch's way for many boxes)",
+        "retinanet: suppress boxes as exported ONNX files do, which move classes apart and round (no: compare the boxes "
+        "themselves, as PyTorch does for many boxes)",
         parse_bool,
     ),
     Option(
         "calibration_data",
         None,
-        "int8: folder of preprocessed float32 images (.npy or raw), or one tensor file; 'random' with random weights",
+        "int8: folder of preprocessed float32 images (.npy or raw), or one tensor file; the word random for random weights",
         parse_data,
     ),
     Option(
-        "calibration_list", None, "int8: text file of image names, the ones to calibrate with, in order", parse_path
+        "calibration_list",
+        None,
+        "int8: text file with the names of the images to calibrate with, in their order",
+        parse_path,
     ),
     Option(
         "calibration_count",
@@ -133,41 +152,72 @@ OPTIONS: tuple[Option, ...] = (
         _whole(1, 10**6),
     ),
     _choice_option(
-        "calibration_method", None, "int8: how ranges are taken from images (default: mse)", CALIBRATION_METHODS
+        "calibration_method",
+        None,
+        "int8: how the range of a tensor is taken from the images (default: mse)",
+        CALIBRATION_METHODS,
     ),
-    Option("calibration_cache", None, "int8: TensorRT calibration cache or our JSON, in place of images", parse_path),
+    Option(
+        "calibration_cache",
+        None,
+        "int8: file of ranges in place of images: a TensorRT calibration cache, or JSON of cmx4trt calibrate",
+        parse_path,
+    ),
     Option(
         "keep_fp16",
         None,
-        "int8: layers to leave in float16; names, comma-separated, or a number of the worst, or auto",
+        "int8: layers to leave in float16: names, comma-separated; or a number, so many of the worst; or auto",
         parse_text,
     ),
     Option(
-        "common_code", None, "common-code: NVIDIA's folder closed/NVIDIA of MLPerf results r2.1 to r6.0", parse_path
+        "common_code",
+        None,
+        "common-code: path of NVIDIA's folder closed/NVIDIA of MLPerf results, r2.1 to r6.0",
+        parse_path,
     ),
-    Option("inference_source", None, "common-code: clone of mlcommons/inference that NVIDIA's code needs", parse_path),
+    Option(
+        "inference_source",
+        None,
+        "common-code: path of a clone of mlcommons/inference, which NVIDIA's code needs",
+        parse_path,
+    ),
     Option(
         "builder_optimization_level",
         None,
-        "tensorrt: 0 (build fast) to 5 (run fast); default: the library's",
+        "tensorrt: effort of the builder, 0 (build fast) to 5 (run fast) (default: the library's)",
         _whole(0, 5),
     ),
     _choice_option(
         "tiling_optimization_level",
         None,
-        "tensorrt: how far to search for tilings; default: the library's",
+        "tensorrt: how far to search for tilings (default: as the library does)",
         TILING_LEVELS,
     ),
     Option(
         "max_aux_streams",
         None,
-        "tensorrt: most streams the engine may use beside its own; default: the library's choice",
+        "tensorrt: most streams the engine may use beside its own (default: the library's choice)",
         _whole(0, MAX_AUX_STREAMS),
     ),
     Option(
-        "timing_cache", None, "tensorrt: file of kernel timings to reuse; default: one in the output folder", parse_path
+        "timing_cache",
+        None,
+        "tensorrt: file of kernel timings to reuse (default: one in the output folder)",
+        parse_path,
     ),
     Option("verify", True, "compare the engine's graph with the original model before publishing", parse_bool),
-    Option("output_dir", "engines", "folder that engines are published in", parse_path),
+    Option("report", True, "write a report for people beside the engine, one HTML file", parse_bool),
+    Option("output_dir", "engines", "folder that engines are published in, created where missing", parse_path),
 )
+OPTION_GROUPS: Mapping[str, str] = {
+    "network": "what to build",
+    "model": "where the weights come from",
+    "target": "for which GPUs, with how much memory",
+    "input_dtype": "inputs and outputs of the engine",
+    "calibration_data": "int8",
+    "common_code": "NVIDIA's MLPerf code (common-code)",
+    "builder_optimization_level": "effort of TensorRT",
+    "verify": "proof and place",
+}
+"""Headings of the help, by the first option below each."""
 OPTIONS_BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}

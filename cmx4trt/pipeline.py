@@ -84,16 +84,28 @@ def check_request(request: BuildRequest) -> None:
 def build(request: BuildRequest, progress: Progress | None = None) -> BuildResult:
     """The engine for ``request``: the published one if it fits, else prepared, built, verified and published.
 
-    Raises a CmxError (see cmx4trt.errors); KeyboardInterrupt leaves nothing behind.
+    Raises RequestError, ModelError, DataError (int8), MissingSoftwareError, DeviceError or UnsupportedError before anything is
+    built, then BuildError, VerificationError or OutputError; KeyboardInterrupt leaves nothing behind, or says that the
+    engine is published.
     """
     progress = progress or Silent()
     known = _look_up(request)
     if known.found.manifest is not None:
-        return BuildResult(known.paths.engine, known.paths.manifest, known.found.manifest, True)
+        return _result(known, known.found.manifest, True, progress)
     if known.found.doubt:
         progress.note(f"{known.found.doubt}; building again")
-    manifest = _Build(known, progress).run()
-    return BuildResult(known.paths.engine, known.paths.manifest, manifest, False)
+    return _result(known, _Build(known, progress).run(), False, progress)
+
+
+def _result(known: _LookedUp, manifest: Manifest, reused: bool, progress: Progress) -> BuildResult:
+    from cmx4trt.report.automatic import remove_outdated_report, report_after_build
+
+    report = ""
+    if known.request.report:
+        report = report_after_build(known.paths, progress)
+    elif not reused:
+        remove_outdated_report(known.paths)
+    return BuildResult(known.paths.engine, known.paths.manifest, manifest, reused, report)
 
 
 class _Build:
@@ -109,6 +121,7 @@ class _Build:
         self._seconds: dict[str, float] = {}
         self._execution: dict[str, Any] = {"engine_executed_on_a_device": "no"}
         self._stop = False
+        self._loading: Background[None] | None = None
 
     def run(self) -> Manifest:
         from cmx4trt.builders.base import ModelBuilder
@@ -135,6 +148,8 @@ class _Build:
         except BaseException:
             self._stop = True
             building.wait(STOP_SECONDS)
+            if self._loading is not None:
+                self._loading.wait(STOP_SECONDS)
             raise
         if self._request.device == "cuda" and self._request.verify:
             from cmx4trt.verify.engine import execute_engine
@@ -152,8 +167,19 @@ class _Build:
         self._seconds[name] = round(time.perf_counter() - start, 4)
 
     def _build(self, builder: GraphBuilder, graph: PreparedGraph) -> BuiltEngine:
+        if not self._request.verify:
+            self._load_report()  # beside the builder
         with self._stage("build"):
-            return builder.build(graph, self._request, self._progress, lambda: self._stop)
+            engine = builder.build(graph, self._request, self._progress, lambda: self._stop)
+        if self._request.verify:
+            self._load_report()  # beside the rest of the verification
+        return engine
+
+    def _load_report(self) -> None:
+        if self._request.report and not self._stop:
+            from cmx4trt.report.automatic import get_ready
+
+            self._loading = Background(get_ready)
 
     def _verify(self, prepared: Prepared) -> dict[str, Any]:
         if not self._request.verify:
@@ -200,10 +226,13 @@ class _Build:
 def _graph_record(prepared: Prepared | None) -> dict[str, Any]:
     if prepared is None:
         return {}
+    from cmx4trt.graph.layers import count_layers
+
     graph = prepared.graph
-    record = {"message_sha256": hashlib.sha256(graph.encoded.message).hexdigest(), **graph.notes}
+    record: dict[str, Any] = {"message_sha256": hashlib.sha256(graph.encoded.message).hexdigest(), **graph.notes}
+    record.update(count_layers(graph.model.graph).to_dict())
     if prepared.quantization is not None:
-        return {**record, "quantization": prepared.quantization.to_dict()}
+        record["quantization"] = prepared.quantization.to_dict()
     return record
 
 

@@ -63,6 +63,7 @@ class BuildRequest:
     max_aux_streams: int | None
     timing_cache: str | None
     verify: bool
+    report: bool
     output_dir: str
 
     @classmethod

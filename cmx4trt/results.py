@@ -9,12 +9,13 @@ from cmx4trt.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """Where the engine and its manifest lie, and whether they were there before (``reused``)."""
+    """Where the engine and its manifest lie, and whether they were there before (``reused``); ``report``: its path or empty."""
 
     engine: str
     manifest_path: str
     manifest: Manifest
     reused: bool
+    report: str = ""
 
     def rows(self) -> list[tuple[str, str]]:
         """The outcome for people: what lies where, and how far it is proven."""
@@ -22,6 +23,7 @@ class BuildResult:
         return [
             ("engine", self.engine),
             ("manifest", self.manifest_path),
+            *([("report", self.report)] if self.report else []),
             ("size", f"{engine['bytes'] / 1e6:.1f} MB"),
             ("sha256", str(engine["sha256"])),
             ("graph verified", str(verification.get("verdict"))),
@@ -34,6 +36,7 @@ class BuildResult:
         return {
             "FILE_WITH_PATH": self.engine,
             "MANIFEST_WITH_PATH": self.manifest_path,
+            "REPORT_WITH_PATH": self.report,
             "SHA256": str(self.manifest.engine["sha256"]),
             "BYTES": str(self.manifest.engine["bytes"]),
             "MODEL": str(request["network"]),

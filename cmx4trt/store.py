@@ -53,6 +53,11 @@ def engine_path_of(manifest_path: str, manifest: Manifest) -> str:
     return os.path.join(os.path.dirname(manifest_path), str(manifest.engine.get("file")))
 
 
+def report_path_of(path: str) -> str:
+    """The report that belongs to an engine path or a manifest's."""
+    return f"{os.path.splitext(path)[0]}.report.html"
+
+
 def doubt_of_engine(manifest_path: str, manifest: Manifest) -> str:
     """Why the engine beside a manifest is not the one that was published; empty if it is."""
     return _check_engine(engine_path_of(manifest_path, manifest), manifest).doubt

@@ -1,0 +1,105 @@
+"""``cmx4trt report``: an engine as a page to look at, or several side by side; the same facts as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cmx4trt import store
+from cmx4trt.cli.output import print_table
+from cmx4trt.errors import RequestError
+from cmx4trt.report.gpus import NAMES, Gpu, gpu_of_engine, gpu_of_name
+
+if TYPE_CHECKING:
+    from cmx4trt.report.facts import EngineFacts
+
+SCHEMA = "cmx4trt-report/1"
+"""Name and version of what ``--json`` prints."""
+COMPARISON = "comparison.html"
+"""Where several engines go unless --html says otherwise, in the current folder."""
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """The arguments of ``cmx4trt report``."""
+    parser.add_argument(
+        "engines", metavar="ENGINE", nargs="+", help="an engine file, or its manifest; several are compared"
+    )
+    parser.add_argument(
+        "--html",
+        metavar="FILE",
+        help=f"where the page goes (default: <engine>.report.html beside one engine; for several, {COMPARISON} here)",
+    )
+    parser.add_argument(
+        "--gpu",
+        metavar="NAME",
+        help=f"GPU to estimate the speed for: {', '.join(NAMES)} (default: one that the engine is for)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the facts as JSON; a page is written only with --html"
+    )
+    parser.set_defaults(interrupted="interrupted; no report was written")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, lay out, write. Raises CmxError."""
+    from cmx4trt.report.facts import facts_of_engine
+    from cmx4trt.report.writing import check_page_path
+
+    gpu = None if arguments.gpu is None else gpu_of_name(arguments.gpu)
+    engines = [facts_of_engine(os.path.abspath(path)) for path in arguments.engines]
+    paths = [facts.engine for facts in engines]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise RequestError(f"{twice} is given twice; name every engine once")
+    path = None if arguments.json and not arguments.html else _page_path(arguments.html, engines)
+    if path is not None:
+        check_page_path(path)
+        _write(path, engines, gpu)
+    if arguments.json:
+        print(json.dumps(_content(engines, gpu), indent=2, ensure_ascii=True))
+    else:
+        print_table("report", [("page", str(path)), ("engines", str(len(engines)))])
+    return 0
+
+
+def _page_path(html: str | None, engines: Sequence[EngineFacts]) -> str:
+    """Where the page goes. Raises RequestError."""
+    if html is not None:
+        if not html or html.endswith("/") or os.path.isdir(html):
+            raise RequestError(f"html is '{html}', expected the name of a file to write, such as report.html")
+        return os.path.abspath(html)
+    return store.report_path_of(engines[0].engine) if len(engines) == 1 else os.path.abspath(COMPARISON)
+
+
+def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu | None) -> None:
+    from cmx4trt.cli.terminal import TerminalProgress
+    from cmx4trt.report.comparison import page_of_engines
+    from cmx4trt.report.facts import showing
+    from cmx4trt.report.page import page_of_engine
+    from cmx4trt.report.writing import write_page
+
+    note = TerminalProgress(sys.stderr).note
+    if len(engines) > 1:
+        write_page(path, page_of_engines(engines, gpu, note))
+        return
+    with showing(engines[0].manifest_path):
+        page = page_of_engine(engines[0], gpu, note)
+    write_page(path, page)
+
+
+def _content(engines: Sequence[EngineFacts], gpu: Gpu | None) -> dict[str, object]:
+    """What the pages show, as JSON types."""
+    from cmx4trt.report.estimates import estimate_layers
+    from cmx4trt.report.verdicts import verdicts_of_engine
+
+    shown = []
+    for facts in engines:
+        device = str(facts.manifest.execution.get("device", ""))
+        estimate = estimate_layers(facts.layers, gpu or gpu_of_engine(facts.builder, facts.target, device), facts.batch)
+        verdicts = [verdict.to_dict() for verdict in verdicts_of_engine(facts)]
+        shown.append({**facts.to_dict(), "verdicts": verdicts, "estimate": estimate.to_dict() if estimate else None})
+    return {"schema": SCHEMA, "engines": shown}

@@ -1,0 +1,73 @@
+"""The report that a build leaves beside its engine. An engine is never lost because of it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from cmx4trt import store
+from cmx4trt.progress import Progress
+from cmx4trt.report.writing import is_report, write_page
+
+
+def get_ready() -> None:
+    """Load what a report takes time to load; what fails here fails again, and is told, when the report is written."""
+    with suppress(Exception):
+        from cmx4trt.report.plots import load_matplotlib
+
+        load_matplotlib()
+
+
+def report_after_build(paths: store.EnginePaths, progress: Progress) -> str:
+    """Write the report of the engine just published or found; its path, or nothing where it could not be written.
+
+    One that is younger than the manifest stays. Only an interruption gets through, and says that the engine is there.
+    """
+    path = store.report_path_of(paths.engine)
+    if _is_current(path, paths.manifest):
+        return path
+    try:
+        with progress.stage("report"):
+            written = _write(paths.engine, path, progress)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("interrupted; the engine is published, its report is not written") from stop
+    if not written:
+        remove_outdated_report(paths)
+    return path if written else ""
+
+
+def refresh_report(engine: str, progress: Progress) -> None:
+    """Write the report of an engine anew, if it has one: LoadGen has left results beside it."""
+    path = store.report_path_of(engine)
+    if os.path.exists(path):
+        _write(engine, path, progress)
+
+
+def _write(engine: str, path: str, progress: Progress) -> bool:
+    """Whether the report could be written; if not, a note says why."""
+    try:
+        from cmx4trt.report.facts import facts_of_engine
+        from cmx4trt.report.page import page_of_engine
+
+        write_page(path, page_of_engine(facts_of_engine(engine), None, progress.note))
+        return True
+    except Exception as error:  # a broken plotting library included: whatever it is, the engine is there
+        reason = " ".join(str(error).split()) or type(error).__name__
+        progress.note(f"the engine is there, its report is not ({reason}); 'cmx4trt report' writes it")
+        return False
+
+
+def remove_outdated_report(paths: store.EnginePaths) -> None:
+    """Remove a report of ours that tells of the engine that was here before."""
+    path = store.report_path_of(paths.engine)
+    with suppress(OSError):
+        if not _is_current(path, paths.manifest) and is_report(path):
+            os.unlink(path)
+
+
+def _is_current(path: str, manifest: str) -> bool:
+    """Whether a report of ours is there, and written after the manifest."""
+    try:
+        return os.stat(path).st_mtime_ns >= os.stat(manifest).st_mtime_ns and is_report(path)
+    except OSError:
+        return False

@@ -1,0 +1,160 @@
+"""Several engines side by side: batch by precision, size, time, estimate and measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cmx4trt.report import parts
+from cmx4trt.report.estimates import Estimate, estimate_layers
+from cmx4trt.report.facts import EngineFacts
+from cmx4trt.report.gpus import Gpu, gpu_of_engine
+from cmx4trt.report.html import Html, element, joined
+from cmx4trt.report.measured import figure_of_run, what_ran
+from cmx4trt.report.parts import Column, Figure
+from cmx4trt.report.speed import cells_of_estimate
+from cmx4trt.report.verdicts import YES, verdicts_of_engine
+
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+def page_of_engines(engines: Sequence[EngineFacts], gpu: Gpu | None, note: Callable[[str], None]) -> str:
+    """The page as HTML; ``gpu`` estimates the speed of all (None: the one that fits the first)."""
+    first = engines[0]
+    chosen = gpu or gpu_of_engine(first.builder, first.target, str(first.manifest.execution.get("device", "")))
+    titles = list(dict.fromkeys(facts.title for facts in engines))
+    sections = [_network([f for f in engines if f.title == title], chosen, note) for title in titles]
+    return parts.page(
+        f"{len(engines)} engines compared",
+        element("h1", f"{len(engines)} engines of {' and '.join(titles)}"),
+        parts.paragraph(
+            "What differs between them. Speeds are estimates from published peak rates unless they stand in the column "
+            "“measured”.",
+            kind="soft",
+        ),
+        *sections,
+        _sources(chosen),
+    )
+
+
+def _network(engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[str], None]) -> Html:
+    ordered = sorted(engines, key=lambda f: (_order(f.precision), f.precision, f.batch, f.builder, f.engine))
+    estimates = {facts.engine: estimate_layers(facts.layers, gpu, facts.batch) for facts in ordered}
+    return parts.section(
+        ordered[0].title,
+        _engines(ordered, estimates, gpu),
+        _matrix("Engine file, MB", ordered, lambda f: f"{f.bytes / 1e6:,.1f}"),
+        _matrix(f"Images per second on {gpu.name} (estimate)", ordered, lambda f: _speed(estimates[f.engine])),
+        _curve(ordered, estimates, gpu, note),
+        element("details", element("summary", "Files"), parts.definitions(_files(ordered))),
+        long=True,
+    )
+
+
+def _engines(engines: Sequence[EngineFacts], estimates: dict[str, Estimate | None], gpu: Gpu) -> Html:
+    top = max(facts.bytes for facts in engines) or 1
+    rows = []
+    for facts in engines:
+        build = facts.stages.get("build")
+        rows.append(
+            (
+                joined(f"{facts.precision.upper()}, batch {facts.batch}", element("small", _label(facts))),
+                Figure(facts.bytes, f"{facts.bytes / 1e6:,.1f}"),
+                parts.bar(facts.bytes / top),
+                Figure(build or -1, parts.NONE if build is None else f"{build:.2f}"),
+                Figure(facts.macs, f"{2 * facts.macs / 1e9:,.2f}" if facts.layers else "not recorded"),
+                *cells_of_estimate(estimates[facts.engine]),
+                _measured(facts),
+                _state(facts),
+            )
+        )
+    columns = (
+        *(Column("engine"), Column("MB", True), Column(""), Column("build s", True)),
+        *(
+            Column("GFLOP per image", True),
+            Column("ms per batch (estimate)", True),
+            Column("images/s (estimate)", True),
+        ),
+        *(Column("measured"), Column("graph verified")),
+    )
+    caption = f"Milliseconds and images per second are estimates for {gpu.name}, never measurements"
+    return parts.table(caption, columns, rows, kind="engines sortable", row_kinds=[f.precision for f in engines])
+
+
+def _matrix(caption: str, engines: Sequence[EngineFacts], content: Callable[[EngineFacts], str]) -> Html:
+    """Batch by precision; cells that several engines share name all of them."""
+    precisions = list(dict.fromkeys(facts.precision for facts in engines))
+    batches = sorted({facts.batch for facts in engines})
+    rows = []
+    for batch in batches:
+        cells = []
+        for precision in precisions:
+            found = [f for f in engines if (f.batch, f.precision) == (batch, precision)]
+            texts = [content(f) if len(found) == 1 else f"{content(f)} ({_label(f)})" for f in found]
+            cells.append(joined(*(element("div", text) for text in texts)) if texts else parts.NONE)
+        rows.append((f"batch {batch}", *cells))
+    columns = (Column(""), *(Column(precision.upper(), True) for precision in precisions))
+    return parts.table(caption, columns, rows)
+
+
+def _curve(
+    engines: Sequence[EngineFacts], estimates: dict[str, Estimate | None], gpu: Gpu, note: Callable[[str], None]
+) -> Html:
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for facts in engines:
+        if (estimate := estimates[facts.engine]) is not None:
+            lines.setdefault(facts.precision, []).append((facts.batch, estimate.images_per_second))
+    if not any(len(points) > 1 for points in lines.values()):
+        return joined()
+    from cmx4trt.report.plots import plot_throughput
+
+    caption = f"Estimate for {gpu.name}: what a larger batch can bring, since weights are read once for all images."
+    return parts.drawn(lambda: plot_throughput(lines, gpu.name), caption, note)
+
+
+def _files(engines: Sequence[EngineFacts]) -> list[tuple[str, object]]:
+    return [(f"{facts.precision.upper()}, batch {facts.batch}", parts.code(facts.engine)) for facts in engines]
+
+
+def _label(facts: EngineFacts) -> str:
+    return f"{facts.builder}, {facts.target}, {facts.scenario}"
+
+
+def _speed(estimate: Estimate | None) -> str:
+    return parts.NONE if estimate is None else parts.rounded(estimate.images_per_second)
+
+
+def _measured(facts: EngineFacts) -> Html | str:
+    """What LoadGen found, and first of all what it ran."""
+    runs = [run.result for run in facts.runs if run.of_this_engine and run.result.get("metric")]
+    if not runs:
+        return parts.NONE
+    return joined(*(element("div", _measurement(run)) for run in runs))
+
+
+def _measurement(result: Mapping[str, Any]) -> Html:
+    doubt = " (INVALID)" if result.get("valid") is False else ""
+    return joined(f"{result.get('scenario')} {figure_of_run(result)}{doubt}", element("small", what_ran(result)))
+
+
+def _state(facts: EngineFacts) -> str:
+    if facts.doubt:
+        return "✗ file changed"
+    return "✓ yes" if facts.manifest.verified and verdicts_of_engine(facts)[0].status == YES else "\N{EN DASH} no"
+
+
+def _order(precision: str) -> int:
+    return _PRECISIONS.index(precision) if precision in _PRECISIONS else len(_PRECISIONS)
+
+
+def _sources(gpu: Gpu) -> Html:
+    rates = ", ".join(f"{name.upper()} {rate:g}" for name, rate in gpu.tera_per_second.items())
+    return parts.section(
+        "How the estimate is made",
+        parts.paragraph(
+            "A layer takes as long as its arithmetic at the peak rate, or as its bytes at the memory's bandwidth if that is "
+            "longer. Engines are slower where they do not reach peak rates, faster where data stay in a cache. "
+            f"{gpu.name}: 10¹² operations per second {rates} (without sparsity), {gpu.gigabytes_per_second:,.0f} GB/s. "
+            f"Source: {gpu.source}."
+        ),
+    )

@@ -1,0 +1,183 @@
+"""What is known of a published engine: its manifest, its file, and what LoadGen found, as typed facts."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cmx4trt import store
+from cmx4trt.errors import ModelError
+from cmx4trt.graph.layers import Layer
+from cmx4trt.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A LoadGen run: its result as cmx4trt.bench.results writes it. ``of_this_engine``: whether it ran this very file."""
+
+    folder: str
+    result: Mapping[str, Any]
+    of_this_engine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """One engine. ``doubt``: why the file is not the one that was published, or empty; ``layers`` is empty, and
+    ``constant_bytes`` None, where they were not recorded."""
+
+    engine: str
+    manifest_path: str
+    manifest: Manifest
+    doubt: str
+    title: str
+    network: str
+    precision: str
+    builder: str
+    version: str
+    target: str
+    scenario: str
+    batch: int
+    bytes: int
+    layers: tuple[Layer, ...]
+    constant_bytes: int | None
+    uncounted: Mapping[str, int]
+    stages: Mapping[str, float]
+    runs: tuple[Run, ...]
+    unreadable_runs: tuple[str, ...]
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one image."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def name(self) -> str:
+        """The engine in a line: network, precision, batch."""
+        return f"{self.title} · {self.precision.upper()} · batch {self.batch}"
+
+    @property
+    def quantization(self) -> Mapping[str, Any]:
+        """What the manifest says of INT8; empty for other engines."""
+        found = self.manifest.graph.get("quantization")
+        return found if isinstance(found, dict) else {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The facts as JSON types."""
+        manifest = self.manifest
+        return {
+            "engine": self.engine,
+            "manifest": self.manifest_path,
+            "engine_file": self.doubt or "unchanged since it was published",
+            **{name: getattr(self, name) for name in _SHOWN},
+            "sha256": manifest.engine.get("sha256"),
+            "created": manifest.created,
+            "source": {name: value for name, value in manifest.source.items() if name != "stamp"},
+            "stages_seconds": dict(self.stages),
+            "macs_per_image": self.macs if self.layers else None,
+            "uncounted_operators": dict(self.uncounted),
+            "layers": [{name: getattr(layer, name) for name in layer.__slots__} for layer in self.layers],
+            "quantization": dict(self.quantization),
+            "verification": dict(manifest.verification),
+            "execution": dict(manifest.execution),
+            "loadgen": [{"of_this_engine": run.of_this_engine, **run.result} for run in self.runs],
+        }
+
+
+_SHOWN = (
+    *("title", "network", "precision", "builder", "version", "target", "scenario", "batch"),
+    *("bytes", "constant_bytes"),
+)
+
+
+def facts_of_engine(path: str) -> EngineFacts:
+    """The facts of an engine, given by its own path or its manifest's. Raises ModelError where the manifest is unusable."""
+    manifest_path = store.manifest_path_of(path)
+    try:
+        manifest = store.read_manifest(manifest_path)
+    except OSError as error:
+        raise ModelError(
+            f"cannot read manifest {manifest_path}: {error.strerror}; give an engine that cmx4trt built"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{manifest_path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built"
+        ) from error
+    with showing(manifest_path):
+        return _facts(manifest_path, manifest)
+
+
+@contextmanager
+def showing(manifest_path: str) -> Iterator[None]:
+    """Turns what a manifest's odd values lead to into a sentence. Raises ModelError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"manifest {manifest_path} holds something that a report cannot show ({error!r}); build the engine again"
+        ) from error
+
+
+def _facts(manifest_path: str, manifest: Manifest) -> EngineFacts:
+    request, graph = manifest.request, manifest.graph
+    engine = store.engine_path_of(manifest_path, manifest)
+    size = graph.get("constant_bytes")
+    runs, unreadable = _runs(engine, str(manifest.engine["sha256"]))
+    return EngineFacts(
+        engine=engine,
+        manifest_path=manifest_path,
+        manifest=manifest,
+        doubt=store.doubt_of_engine(manifest_path, manifest),
+        title=str(manifest.network["title"]),
+        version=str(manifest.builder["version"]),
+        **{name: str(request[name]) for name in ("network", "precision", "builder", "target", "scenario")},
+        batch=int(request["batch_size"]),
+        bytes=int(manifest.engine["bytes"]),
+        layers=tuple(_layer(entry) for entry in graph.get("layers", ())),
+        constant_bytes=None if size is None else int(size),
+        uncounted={str(name): int(count) for name, count in graph.get("uncounted_operators", {}).items()},
+        stages={str(name): float(seconds) for name, seconds in manifest.stages.items()},
+        runs=runs,
+        unreadable_runs=unreadable,
+    )
+
+
+def _layer(entry: Mapping[str, Any]) -> Layer:
+    values = {field.name: entry[field.name] for field in fields(Layer)}
+    scale = values["input_scale"]
+    return Layer(
+        name=str(values["name"]),
+        op=str(values["op"]),
+        precision=str(values["precision"]),
+        shape=[int(size) for size in values["shape"]],
+        input_scale=None if scale is None else float(scale),
+        **{name: int(values[name]) for name in ("macs", "weight_bytes", "activation_bytes")},
+    )
+
+
+def _runs(engine: str, sha256: str) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """The LoadGen runs below ``<engine stem>.results``, and the result files that cannot be read."""
+    root = f"{os.path.splitext(engine)[0]}.results"
+    if not os.path.isdir(root):
+        return (), ()
+    from cmx4trt.bench.results import RESULT_NAME, SCHEMA
+
+    paths = sorted(glob.glob(os.path.join(glob.escape(root), "**", RESULT_NAME), recursive=True))
+    found = [_run(path, SCHEMA, sha256) for path in paths]
+    return tuple(f for f in found if isinstance(f, Run)), tuple(f for f in found if isinstance(f, str))
+
+
+def _run(path: str, schema: str, sha256: str) -> Run | str:
+    """The run whose result lies at ``path``, or why it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            result = json.load(stream)
+        if not isinstance(result, dict) or result.get("schema") != schema:
+            raise ValueError(f"not a result of schema {schema}")
+        return Run(os.path.dirname(path), result, result["subject"].get("engine sha256") == sha256)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return f"{path} ({getattr(error, 'strerror', None) or error})"

@@ -1,0 +1,126 @@
+"""What NVIDIA publishes of its GPUs: peak rates without sparsity, and memory bandwidth, for estimates only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cmx4trt.errors import RequestError
+from cmx4trt.values import TARGETS, nearest
+
+TERA, GIGA = 1e12, 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU: ``tera_per_second`` are 10^12 operations (a multiply-accumulate is two) for each precision it has.
+
+    ``gigabytes_per_second``: of its memory; ``source``: NVIDIA's document that says so.
+    """
+
+    name: str
+    architecture: str
+    compute_capability: str
+    tera_per_second: Mapping[str, float]
+    gigabytes_per_second: float
+    source: str
+
+    @property
+    def sm(self) -> str:
+        """The compute capability as builders write it: sm89."""
+        return "sm" + self.compute_capability.replace(".", "")
+
+
+def _gpu(
+    name: str,
+    architecture: str,
+    capability: str,
+    rates: tuple[float, float, float | None, float],
+    gb: float,
+    source: str,
+) -> Gpu:
+    named = zip(("fp32", "fp16", "bf16", "int8"), rates, strict=True)
+    return Gpu(name, architecture, capability, {p: rate for p, rate in named if rate is not None}, gb, source)
+
+
+GPUS: tuple[Gpu, ...] = (
+    _gpu("T4", "Turing", "7.5", (8.1, 65, None, 130), 320, "NVIDIA Turing GPU Architecture whitepaper, T4 datasheet"),
+    _gpu("A100", "Ampere", "8.0", (156, 312, 312, 624), 2039, "NVIDIA A100 Tensor Core GPU datasheet, 80 GB SXM"),
+    _gpu("A40", "Ampere", "8.6", (74.8, 149.7, 149.7, 299.3), 696, "NVIDIA A40 datasheet"),
+    _gpu(
+        "L4",
+        "Ada",
+        "8.9",
+        (60, 121, 121, 242.5),
+        300,
+        "NVIDIA L4 Tensor Core GPU datasheet, halved (given with sparsity)",
+    ),
+    _gpu("L40S", "Ada", "8.9", (183, 362.05, 362.05, 733), 864, "NVIDIA L40S datasheet"),
+    _gpu(
+        "RTX 4090",
+        "Ada",
+        "8.9",
+        (82.6, 330.3, 165.2, 660.6),
+        1008,
+        "NVIDIA Ada GPU Architecture whitepaper, appendix A",
+    ),
+    _gpu(
+        "H100",
+        "Hopper",
+        "9.0",
+        (494.5, 989.5, 989.5, 1979),
+        3350,
+        "NVIDIA H100 datasheet, SXM, halved (given with sparsity)",
+    ),
+    _gpu(
+        "H200",
+        "Hopper",
+        "9.0",
+        (494.5, 989.5, 989.5, 1979),
+        4800,
+        "NVIDIA H200 datasheet, SXM, halved (given with sparsity)",
+    ),
+    _gpu(
+        *("RTX 5090", "Blackwell", "12.0", (104.8, 419, 209.5, 838), 1792),
+        source="NVIDIA RTX Blackwell GPU Architecture whitepaper, appendix A",
+    ),
+)
+"""Rates of fp32, fp16, bf16 and int8. The highest dense rate counts, as the roof of the type: fp32 as TF32 on tensor cores
+where there are any for it, fp16 accumulated in float16. A figure that NVIDIA does not publish is None."""
+
+NAMES = tuple(gpu.name for gpu in GPUS)
+_DEFAULTS = {"turing": "T4", "ampere": "A40", "ada": "RTX 4090", "blackwell": "RTX 5090"}
+_RTX_CAPABILITIES = frozenset(sm for names in TARGETS.values() for sm in names)
+
+
+def gpu_of_name(name: str) -> Gpu:
+    """The GPU that ``name`` means; case, blanks and 'NVIDIA', 'GeForce' do not matter. Raises RequestError."""
+    wanted = _plain(name)
+    for gpu in GPUS:
+        if _plain(gpu.name) == wanted:
+            return gpu
+    raise RequestError(f"gpu is '{name}', expected one of {', '.join(NAMES)}{nearest(name, NAMES)}")
+
+
+def gpu_of_engine(builder: str, target: str, device: str = "") -> Gpu:
+    """The GPU to show unless another is asked for: the one that ran the engine, else one that it is built for."""
+    for gpu in sorted(GPUS, key=lambda g: -len(g.name)):
+        if _plain(gpu.name) in _plain(device):
+            return gpu
+    for name, default in _DEFAULTS.items():
+        if set(target.split("+")) & {name, *TARGETS[name]}:
+            return gpu_of_name(default)
+    return gpu_of_name("RTX 4090" if builder == "tensorrt-rtx" else "H100")
+
+
+def gpus_of_engine(builder: str, target: str) -> Sequence[Gpu]:
+    """The GPUs of the table that an engine can be for: of TensorRT-RTX, RTX-class ones of its target."""
+    if builder != "tensorrt-rtx":
+        return GPUS
+    named = {sm for part in target.split("+") for sm in TARGETS.get(part, (part,)) if sm.startswith("sm")}
+    return [gpu for gpu in GPUS if gpu.sm in (named or _RTX_CAPABILITIES)]
+
+
+def _plain(name: str) -> str:
+    kept = name.lower().replace("nvidia", "").replace("geforce", "")
+    return "".join(character for character in kept if character.isalnum())

@@ -1,0 +1,113 @@
+"""The section on INT8: where ranges come from, how large they are, how much of the signal is kept, which layers stay out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cmx4trt.graph.layers import Layer
+from cmx4trt.report import parts
+from cmx4trt.report.facts import EngineFacts
+from cmx4trt.report.html import Html, element, joined
+from cmx4trt.report.parts import Column, Figure
+
+INT8_MAX = 127
+"""Largest int8 magnitude that TensorRT's symmetric quantization uses (its documentation, Quantized Types)."""
+_SHOWN_LAYERS = 20
+"""Rows of the ranking: the first few decide."""
+
+
+def int8_sections(facts: EngineFacts, note: Callable[[str], None]) -> Iterator[Html]:
+    """One section for an INT8 engine, none for others."""
+    record = facts.quantization
+    if record:
+        content = (_summary(record), *_noise(facts.manifest.verification), _ranges(facts, note), _ranking(record))
+        yield parts.section("INT8", *content)
+
+
+def _summary(record: Mapping[str, Any]) -> Html:
+    kind = " (random ones: they show that it works, not how well)" if record.get("synthetic") else ""
+    kept = [str(name) for name in record.get("kept", ())]
+    rows: list[tuple[str, object]] = [
+        ("ranges from", f"{record.get('origin')}: {record.get('samples')} images{kind}, method {record.get('method')}"),
+        ("their SHA-256", parts.code(record.get("data_sha256"))),
+        (
+            "layers in int8",
+            f"{record.get('quantized_layers')} of {record.get('layers')} convolutions and matrix products",
+        ),
+        ("left in float16", parts.code(", ".join(kept)) if kept else "none"),
+    ]
+    return parts.definitions(rows)
+
+
+def _noise(verification: Mapping[str, Any]) -> Iterator[Html]:
+    found, limit = verification.get("sqnr_db"), verification.get("limit_db")
+    if not isinstance(found, dict) or not found:
+        return
+    top = max([60.0, float(limit or 0), *(float(value) for value in found.values() if value is not None)])
+    rows = []
+    for name, value in found.items():
+        share = 1.0 if value is None else max(float(value), 0.0) / top
+        mark = None if limit is None else float(limit) / top
+        rows.append((name, "no error" if value is None else f"{value:.1f} dB", parts.bar(share, limit=mark)))
+    columns = (Column("output"), Column("SQNR", True), Column("", wide=True))
+    caption = (
+        "Signal-to-quantisation-noise ratio of each output against the float32 network, by decibels: 20 dB means that the "
+        f"error has a hundredth of the signal's energy; the dashed line is the limit, {limit} dB"
+    )
+    yield element("h3", "What quantisation changes")
+    yield parts.table(caption, columns, rows, row_kinds=["int8"] * len(rows))
+
+
+def _ranges(facts: EngineFacts, note: Callable[[str], None]) -> Html:
+    layers = [layer for layer in facts.layers if layer.input_scale and layer.macs]
+    if not layers:
+        return joined()
+    from cmx4trt.report.plots import plot_ranges
+
+    ranges = [range_of_layer(layer) for layer in layers]
+    columns = (Column("layer"), Column("input range ±", True), Column("one step", True))
+    rows = [
+        (layer.name, Figure(size, f"{size:.4g}"), Figure(size / INT8_MAX, f"{size / INT8_MAX:.3g}"))
+        for layer, size in zip(layers, ranges, strict=True)
+    ]
+    caption = (
+        "The largest magnitude that the int8 input of each layer holds; what lies beyond is clipped. Neighbours that differ "
+        "by more than a few powers of ten are worth a look."
+    )
+    listed = parts.table("Ranges of all int8 layers", columns, rows, kind="sortable")
+    return joined(
+        element("h3", "Ranges"),
+        parts.drawn(lambda: plot_ranges(ranges), caption, note),
+        element("details", element("summary", "The ranges as a table"), listed),
+    )
+
+
+def range_of_layer(layer: Layer) -> float:
+    """The largest magnitude of a layer's int8 input: 127 steps."""
+    return INT8_MAX * (layer.input_scale or 0.0)
+
+
+def _ranking(record: Mapping[str, Any]) -> Html:
+    ranking, kept = record.get("ranking") or [], set(record.get("kept", ()))
+    if not ranking:
+        return joined()
+    top = max(float(entry["share"]) for entry in ranking) or 1.0
+    rows = [
+        (
+            entry["layer"],
+            Figure(float(entry["share"]), f"{entry['share']:.1%}"),
+            parts.bar(float(entry["share"]) / top),
+            Figure(float(entry["gain_db"]), f"{entry['gain_db']:.2f}"),
+            "float16" if entry["layer"] in kept else "int8",
+        )
+        for entry in ranking[:_SHOWN_LAYERS]
+    ]
+    columns = (
+        *(Column("layer"), Column("part of the error", True), Column("")),
+        *(Column("gain in float16, dB", True), Column("computed in")),
+    )
+    caption = f"The {len(rows)} layers (of {len(ranking)}) whose quantisation changes the outputs most"
+    return joined(
+        element("h3", "Which layers suffer"), parts.table(caption, columns, rows, row_kinds=["int8"] * len(rows))
+    )

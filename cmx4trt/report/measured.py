@@ -1,0 +1,80 @@
+"""The section on what MLPerf LoadGen measured, where it has run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cmx4trt.report import parts
+from cmx4trt.report.facts import EngineFacts, Run
+from cmx4trt.report.html import Html, element, joined
+
+_COMMAND = "cmx4trt bench ENGINE"
+
+
+def measured_section(facts: EngineFacts) -> Html:
+    """All runs that lie beside the engine; where there are none, how to make one."""
+    notes = [parts.paragraph(f"A result that cannot be read: {text}.", kind="soft") for text in facts.unreadable_runs]
+    if not facts.runs:
+        text = parts.paragraph("Nothing was measured yet. ", parts.code(_COMMAND), " runs MLPerf LoadGen.", kind="soft")
+        return parts.section("Measured with LoadGen", text, *notes)
+    return parts.section("Measured with LoadGen", *map(_run, facts.runs), *notes)
+
+
+def _run(run: Run) -> Html:
+    result = run.result
+    departures = (f"{name} {_used(values)}" for name, values in (result.get("departures") or {}).items())
+    latency = "latency of a query" if result.get("scenario") == "MultiStream" else "latency"
+    rows = [
+        ("result", _outcome(result)),
+        ("what ran", str(result.get("executed"))),
+        ("the engine file", "this one" if run.of_this_engine else "an earlier build of it, no longer here"),
+        (latency, latencies_of_run(result)),
+        ("accuracy", _accuracy(result.get("accuracy") or {})),
+        ("data", str(result.get("data") or parts.NONE)),
+        ("not as MLPerf asks", "; ".join(departures) or parts.NONE),
+        ("logs", parts.code(run.folder)),
+    ]
+    title = f"{result.get('scenario')}, {result.get('mode')}: {figure_of_run(result)}"
+    return joined(element("h3", title), parts.definitions(row for row in rows if row[1] != parts.NONE))
+
+
+def figure_of_run(result: Mapping[str, Any]) -> str:
+    """The figure that MLPerf ranks the scenario by, with its unit; latencies in ms."""
+    metric = result.get("metric") or {}
+    value = metric.get("value")
+    if not isinstance(value, (int, float)):
+        return parts.NONE
+    return f"{value / 1e6:.4g} ms" if metric.get("unit") == "ns" else f"{value:,.4g} {metric.get('unit')}"
+
+
+def what_ran(result: Mapping[str, Any]) -> str:
+    """What executed, without the reasons: an engine on a GPU, or its graph in ONNX Runtime."""
+    return str(result.get("executed")).split(";")[0]
+
+
+def latencies_of_run(result: Mapping[str, Any]) -> str:
+    """The percentiles of latency, in milliseconds."""
+    latencies = {
+        name: value for name, value in (result.get("latency_ns") or {}).items() if isinstance(value, (int, float))
+    }
+    texts = [f"p{float(name):g} {value / 1e6:.4g}" for name, value in latencies.items()]
+    return f"{', '.join(texts)} ms" if texts else parts.NONE
+
+
+def _outcome(result: Mapping[str, Any]) -> Html:
+    if result.get("status") != "complete":
+        return joined(element("span", f"{result.get('status')}", class_="mark no"), f": {result.get('reason')}")
+    if result.get("valid") is None:
+        return joined("complete")
+    if result["valid"]:
+        return element("span", "✓ VALID", class_="mark yes")
+    return joined(element("span", "✗ INVALID", class_="mark no"), f": {result.get('reason')}")
+
+
+def _accuracy(accuracy: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name} {value}" for name, value in accuracy.items()) or parts.NONE
+
+
+def _used(values: Any) -> str:
+    return f"{values.get('used')} (not {values.get('mlperf')})" if isinstance(values, dict) else str(values)

@@ -1,0 +1,267 @@
+"""The report of one engine: what it is, what is proven of it, what it holds, and how fast it may be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from cmx4trt.graph.layers import Layer
+from cmx4trt.report import parts
+from cmx4trt.report.estimates import LayerEstimate, bytes_of_layer, estimate_layers
+from cmx4trt.report.facts import EngineFacts
+from cmx4trt.report.gpus import Gpu, gpu_of_engine
+from cmx4trt.report.html import Html, element, joined
+from cmx4trt.report.int8 import int8_sections
+from cmx4trt.report.measured import measured_section
+from cmx4trt.report.parts import Column, Figure
+from cmx4trt.report.speed import speed_sections
+from cmx4trt.report.verdicts import NO, NOTE, OPEN, YES, verdicts_of_engine
+
+_MARKS = {YES: "✓ checked", NO: "✗ failed", OPEN: "\N{EN DASH} not checked", NOTE: "! note"}
+_NOT_RECORDED = (
+    "The layers of this engine were not recorded (an earlier release built it, or NVIDIA's own code did), so nothing is "
+    "said about them here."
+)
+_STAGES = {
+    "prepare": "read the model, prepare its graph (and calibrate, for INT8)",
+    "build": "the builder makes the engine",
+    "verify": "compare the graph with the original model",
+    "execute": "run the engine on the GPU, and compare",
+}
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+def page_of_engine(facts: EngineFacts, gpu: Gpu | None, note: Callable[[str], None]) -> str:
+    """The page as HTML; ``gpu`` estimates the speed (None: the one that fits the engine). ``note`` is told what is missing."""
+    chosen = gpu or gpu_of_engine(facts.builder, facts.target, str(facts.manifest.execution.get("device", "")))
+    return parts.page(
+        f"{facts.name}: engine report",
+        _head(facts),
+        _verdicts(facts),
+        _origin(facts),
+        _stages(facts),
+        _size(facts),
+        _precisions(facts),
+        *speed_sections(facts, chosen, note),
+        *int8_sections(facts, note),
+        measured_section(facts),
+        _layers(facts, chosen),
+        _builder(facts),
+    )
+
+
+def _head(facts: EngineFacts) -> Html:
+    figures = [(parts.megabytes(facts.bytes), "engine file")]
+    if facts.layers:
+        figures.append((f"{parts.rounded(2 * facts.macs / 1e9)} GFLOP", "for one image"))
+        figures.append((str(len(facts.layers)), "layers (fused)"))
+    figures.append((parts.seconds(_wall_seconds(facts)), "to make it"))
+    figures.append(("yes" if facts.manifest.verified else "no", "graph compared with the original"))
+    ran = facts.manifest.execution.get("engine_executed_on_a_device") == "yes"
+    figures.append(("yes" if ran else "no", "engine run on a device"))
+    batches = f"batches of 1 to {facts.batch} images" if facts.batch > 1 else "one image at a time"
+    return joined(
+        element("h1", f"{facts.title}, {facts.precision.upper()}, batch {facts.batch}"),
+        parts.paragraph(
+            f"An NVIDIA inference engine for {batches}, made by {_builder_name(facts)} for {_target(facts)}, "
+            f"scenario {facts.scenario}.",
+            kind="soft",
+        ),
+        parts.cards(figures),
+    )
+
+
+def _builder_name(facts: EngineFacts) -> str:
+    names = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT", "common-code": "NVIDIA's MLPerf code"}
+    return f"{names.get(facts.builder, facts.builder)} {facts.version}"
+
+
+def _target(facts: EngineFacts) -> str:
+    known = {
+        "portable": "all RTX-class GPUs the builder knows (target: portable)",
+        "current": "the GPU of the machine that built it",
+    }
+    return known.get(facts.target, f"target {facts.target}")
+
+
+def _verdicts(facts: EngineFacts) -> Html:
+    rows = []
+    for verdict in verdicts_of_engine(facts):
+        mark = element("span", _MARKS[verdict.status], class_=f"mark {verdict.status}")
+        figures = parts.paragraph(verdict.figures) if verdict.figures else ""
+        rows.append(element("li", mark, parts.paragraph(verdict.sentence), figures))
+    return parts.section("Is it right?", element("ul", *rows, class_="verdicts"))
+
+
+def _origin(facts: EngineFacts) -> Html:
+    manifest, source = facts.manifest, facts.manifest.source
+    rows: list[tuple[str, object]] = []
+    if source.get("kind") == "random-weights":
+        rows.append(("model", f"{facts.title} with random weights, drawn from seed {source.get('seed')}"))
+    else:
+        rows.append(("model file", parts.code(source.get("path", source.get("file", "not recorded")))))
+        rows.append(("its SHA-256", parts.code(source.get("sha256", "not recorded"))))
+        if isinstance(source.get("bytes"), int):
+            rows.append(("its size", parts.megabytes(source["bytes"])))
+    rows += [(kind, parts.code(_tensors(manifest.network.get(kind, [])))) for kind in ("inputs", "outputs")]
+    rows += [
+        ("engine", parts.code(facts.engine)),
+        ("its SHA-256", parts.code(manifest.engine.get("sha256"))),
+        ("manifest", parts.code(facts.manifest_path)),
+        ("made", f"{manifest.created}, by " + ", ".join(f"{name} {value}" for name, value in manifest.tool.items())),
+    ]
+    return parts.section("What was built, from what", parts.definitions(rows), _options(facts))
+
+
+def _tensors(infos: Any) -> str:
+    names = {"float": "float32"}  # ONNX's name of the type
+    shown = (
+        f"{info['name']} [{', '.join(map(str, info['shape']))}] {names.get(info['dtype'], info['dtype'])}"
+        for info in infos
+    )
+    return "; ".join(shown) or "not recorded"
+
+
+def _options(facts: EngineFacts) -> Html:
+    rows = [(name, value) for name, value in facts.manifest.request.items() if value is not None]
+    shown = [(name, parts.code("yes" if value is True else "no" if value is False else value)) for name, value in rows]
+    return element("details", element("summary", "All options"), parts.definitions(shown))
+
+
+def _wall_seconds(facts: EngineFacts) -> float:
+    """From start to publication: build and verify run side by side."""
+    side_by_side = max(facts.stages.get("build", 0.0), facts.stages.get("verify", 0.0))
+    return side_by_side + sum(value for name, value in facts.stages.items() if name not in ("build", "verify"))
+
+
+def _stages(facts: EngineFacts) -> Html:
+    total = _wall_seconds(facts) or 1.0
+    first = facts.stages.get("prepare", 0.0)
+    starts = {"build": first, "verify": first, "execute": total - facts.stages.get("execute", 0.0)}
+    rows = [
+        (
+            joined(name, element("small", _STAGES.get(name, ""))),
+            parts.seconds(value),
+            parts.bar(value / total, starts.get(name, 0.0) / total),
+        )
+        for name, value in sorted(facts.stages.items(), key=lambda item: starts.get(item[0], 0.0))
+    ]
+    columns = (Column("stage"), Column("time", True), Column("when", wide=True))
+    caption = "Wall time of each stage, from left to right; builder and verification work side by side"
+    return parts.section("How long it took", parts.table(caption, columns, rows))
+
+
+def _size(facts: EngineFacts) -> Html:
+    sizes = {"engine file": float(facts.bytes)}
+    if facts.constant_bytes is not None:
+        sizes["weights and other constants in its graph"] = float(facts.constant_bytes)
+    if isinstance(facts.manifest.source.get("bytes"), int):
+        sizes["model file"] = float(facts.manifest.source["bytes"])
+    top = max(sizes.values())
+    rows = [(name, parts.megabytes(size), parts.bar(size / top)) for name, size in sizes.items()]
+    columns = (Column("what"), Column("size", True), Column("", wide=True))
+    return parts.section("Size", parts.table("1 MB is 10⁶ bytes", columns, rows))
+
+
+def _precisions(facts: EngineFacts) -> Html:
+    if not facts.layers:
+        return parts.section("Precision", parts.paragraph(_NOT_RECORDED))
+    names = sorted({layer.precision for layer in facts.layers}, key=lambda p: (p not in _PRECISIONS, _order(p), p))
+    rows = []
+    for name in names:
+        chosen = [layer for layer in facts.layers if layer.precision == name]
+        work = sum(layer.macs for layer in chosen) / (facts.macs or 1)
+        total = sum(bytes_of_layer(layer, 1) for layer in facts.layers) or 1
+        moved = sum(bytes_of_layer(layer, 1) for layer in chosen) / total
+        count = len(chosen) / len(facts.layers)
+        rows.append(
+            (
+                name.upper(),
+                joined(f"{len(chosen)} of {len(facts.layers)}", parts.bar(count)),
+                *(joined(f"{share:.1%}", parts.bar(share)) for share in (work, moved)),
+            )
+        )
+    columns = [Column(title) for title in ("precision", "layers", "arithmetic", "bytes moved")]
+    caption = (
+        "The type that layers compute with: how many layers, how much of the arithmetic, how many of the bytes moved"
+    )
+    return parts.section("Precision", parts.table(caption, columns, rows, row_kinds=names))
+
+
+def _order(precision: str) -> int:
+    return _PRECISIONS.index(precision) if precision in _PRECISIONS else len(_PRECISIONS)
+
+
+def _layers(facts: EngineFacts, gpu: Gpu) -> Html:
+    if not facts.layers:
+        return parts.section("Layers", parts.paragraph(_NOT_RECORDED))
+    estimate = estimate_layers(facts.layers, gpu, facts.batch)
+    estimates = {id(b.layer): b for b in estimate.layers} if estimate else {}
+    rows = [_row_of_layer(number, layer, estimates.get(id(layer))) for number, layer in enumerate(facts.layers, 1)]
+    columns = (
+        *(Column("layer"), Column("no.", True), Column("operators"), Column("type"), Column("output")),
+        *(Column("MFLOP", True), Column("weights kB", True), Column("data kB", True), Column("FLOP/byte", True)),
+        *(Column("µs (estimate)", True), Column("limited by")),
+    )
+    caption = (
+        f"Work and bytes are per image; the estimate is for a batch of {facts.batch} on {gpu.name}. A layer is an operator "
+        "with the element-wise ones after it; FLOP are twice the multiply-accumulates of convolutions and matrix products; "
+        "data are read once and written once. The builder may fuse differently."
+    )
+    listed = parts.table(caption, columns, rows, kind="layers sortable")
+    return parts.section("Layers", listed, _uncounted(facts), long=True)
+
+
+def _row_of_layer(number: int, layer: Layer, estimate: LayerEstimate | None) -> tuple[object, ...]:
+    operations, size = 2 * layer.macs, bytes_of_layer(layer, 1) or 1
+    return (
+        layer.name,
+        Figure(number, str(number)),
+        layer.op,
+        layer.precision.upper(),
+        "\N{MULTIPLICATION SIGN}".join(map(str, layer.shape)),
+        Figure(operations, f"{operations / 1e6:,.1f}"),
+        Figure(layer.weight_bytes, f"{layer.weight_bytes / 1e3:,.1f}"),
+        Figure(layer.activation_bytes, f"{layer.activation_bytes / 1e3:,.1f}"),
+        Figure(operations / size, f"{operations / size:,.1f}"),
+        Figure(estimate.seconds, f"{estimate.seconds * 1e6:,.2f}") if estimate else Figure(-1, parts.NONE),
+        estimate.limit if estimate else parts.NONE,
+    )
+
+
+def _uncounted(facts: EngineFacts) -> Html:
+    if not facts.uncounted:
+        return joined()
+    total = sum(facts.uncounted.values())
+    named = ", ".join(
+        f"{count} {name}" for name, count in sorted(facts.uncounted.items(), key=lambda item: -item[1])[:6]
+    )
+    return parts.paragraph(
+        f"Not counted: {total} small operators without multiplications of matrices, such as casts and the selection of "
+        f"results ({named}{', …' if len(facts.uncounted) > 6 else ''}).",
+        kind="soft",
+    )
+
+
+def _builder(facts: EngineFacts) -> Html:
+    record = dict(facts.manifest.builder)
+    warnings, layers = record.pop("warnings", []), record.pop("layers", [])
+    rows = [(name.replace("_", " "), parts.code(_plain(value))) for name, value in record.items()]
+    if layers:
+        rows.append(("layers of the engine", parts.code(f"{len(layers)} (listed in the manifest)")))
+    content = [parts.definitions(rows)]
+    counted = {text: warnings.count(text) for text in warnings}
+    if counted:
+        lines = [
+            element("li", parts.code(text.strip()), f" ({count} times)" if count > 1 else "")
+            for text, count in counted.items()
+        ]
+        content.append(
+            element("details", element("summary", f"{len(warnings)} messages of the builder"), element("ul", *lines))
+        )
+    return parts.section("What the builder reported", *content)
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)

@@ -1,0 +1,183 @@
+"""Plots as SVG elements, drawn by matplotlib, coloured by the page's own variables: so they follow light and dark.
+
+Text stays text, in the page's font; nothing is drawn to a screen. matplotlib is imported when the first plot is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.errors import MissingSoftwareError
+from cmx4trt.report.estimates import Estimate, LayerEstimate
+from cmx4trt.report.html import Html, element
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _FAINT = "#010203", "#010204"
+_COLOURS = {"fp32": "#010205", "fp16": "#010206", "bf16": "#010207", "int8": "#010208"}
+_VARIABLES = {_INK: "--ink", _FAINT: "--line", **{colour: f"--{name}" for name, colour in _COLOURS.items()}}
+"""Colours that occur nowhere else in a drawing -> variables of page.css that take their place."""
+_MARKERS = {"fp32": "s", "fp16": "o", "bf16": "^", "int8": "D"}
+"""Precisions differ in shape too, for those who do not see colours."""
+_SIZE = (6.0, 3.8)
+"""Inches (72 units each); the page scales the drawing to its width, so that text stays legible on a phone of 375 pixels."""
+_MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.16, "top": 0.95}
+_LOG_FROM = 50.0
+"""A logarithmic axis where the largest value is so many times the smallest: on a linear one the small vanish."""
+_SMALLEST, _LARGEST, _WHOLE = 12.0, 420.0, 1680.0
+"""Areas of markers, in square points: limits, and what all layers together would have."""
+
+_STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 12,
+    "text.color": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 11,
+}
+
+
+def plot_roofline(estimate: Estimate) -> Html:
+    """The roofs of a GPU (log-log: operations per byte against operations per second) with a marker for each layer on them.
+
+    A marker's area is the layer's part of the time.
+    """
+    counted = [b for b in estimate.layers if b.layer.macs]
+    rates = estimate.gpu.tera_per_second
+    precisions = sorted({b.layer.precision for b in counted}, key=lambda precision: -rates[precision])
+    bandwidth = estimate.gpu.gigabytes_per_second / 1e3
+    low = min([1.0, *(b.intensity / 2 for b in counted)])
+    high = max([3000.0, *(b.intensity * 2 for b in counted)])
+
+    def draw(axes: Axes) -> None:
+        for number, precision in enumerate(precisions):
+            peak = rates[precision]
+            ridge = [low, peak / bandwidth, high]
+            axes.plot(ridge, [low * bandwidth, peak, peak], color=_COLOURS[precision], linewidth=1.8)
+            place, text = (-2, -17 if number else 13), f"{precision.upper()}: {peak:g} T/s"
+            axes.annotate(text, (high, peak), place, textcoords="offset points", ha="right")
+            _mark_layers(axes, [b for b in counted if b.layer.precision == precision], estimate)
+        middle = (low * min(rates.values()) / bandwidth) ** 0.5
+        place, text = (10, -14), f"memory: {bandwidth * 1e3:,.0f} GB/s"
+        axes.annotate(text, (middle, middle * bandwidth), place, textcoords="offset points")
+        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low * bandwidth, 5 * rates[precisions[0]]))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set(xlabel="operations per byte moved", ylabel="10¹² operations per second")
+        axes.grid(visible=True, which="major")
+
+    return _svg(
+        draw, "roofline", f"Roofline of {estimate.gpu.name}: a mark for each layer; the table of layers has the figures"
+    )
+
+
+def _mark_layers(axes: Axes, layers: Sequence[LayerEstimate], estimate: Estimate) -> None:
+    """Markers of ``layers``, all of one precision."""
+    precision = layers[0].layer.precision
+    speeds = [2 * b.layer.macs * estimate.batch / b.seconds / 1e12 for b in layers]
+    areas = [min(max(_SMALLEST, _WHOLE * b.seconds / estimate.seconds), _LARGEST) for b in layers]
+    axes.scatter(
+        [b.intensity for b in layers],
+        speeds,
+        s=areas,
+        marker=_MARKERS[precision],
+        color=_COLOURS[precision],
+        alpha=0.55,
+        edgecolors=_INK,
+        linewidths=0.6,
+        zorder=3,
+    )
+
+
+def plot_ranges(ranges: Sequence[float]) -> Html:
+    """The largest magnitude that each int8 layer's input can hold, in the order of layers."""
+
+    smallest, largest = min(ranges), max(ranges)
+
+    def draw(axes: Axes) -> None:
+        places, floor = list(range(1, len(ranges) + 1)), 0.0
+        if largest > _LOG_FROM * smallest:
+            floor = smallest / 2
+            axes.set(yscale="log")
+            axes.yaxis.set_major_formatter("{x:g}")
+        axes.vlines(places, floor, ranges, color=_COLOURS["int8"], linewidth=1.2, alpha=0.6)
+        axes.plot(places, ranges, "D", color=_COLOURS["int8"], markersize=4)
+        axes.set(ylim=(floor, largest * 1.1), xlim=(0, len(ranges) + 1))
+        axes.set(xlabel="int8 layers, first to last", ylabel="input range ±")
+        axes.grid(visible=True, axis="y", which="major")
+
+    return _svg(draw, "ranges", "Range of every int8 layer's input; the table of layers has the figures")
+
+
+def plot_throughput(lines: Mapping[str, Sequence[tuple[int, float]]], gpu: str) -> Html:
+    """The estimated images a second by batch, one line for each precision."""
+
+    def draw(axes: Axes) -> None:
+        batches = sorted({batch for points in lines.values() for batch, _ in points})
+        for precision, points in lines.items():
+            colour = _COLOURS.get(precision, _INK)
+            axes.plot(*zip(*points, strict=True), marker=_MARKERS.get(precision, "o"), color=colour, linewidth=1.8)
+            axes.annotate(precision.upper(), points[-1], (8, -4), textcoords="offset points")
+        axes.set(xscale="log", xticks=batches, xticklabels=[str(batch) for batch in batches], ylim=(0, None))
+        axes.margins(x=0.15)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.set(xlabel="batch size", ylabel="images per second (estimate)")
+        axes.grid(visible=True, axis="y")
+
+    return _svg(draw, "throughput", f"Estimated throughput on {gpu} by batch; the table above has the figures")
+
+
+def load_matplotlib() -> tuple[Any, type[Figure]]:
+    """The library and its Figure; the first call takes half a second. Raises MissingSoftwareError without matplotlib."""
+    # Its remarks on caches of fonts are none of a build's business.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except Exception as error:  # a broken installation fails in many ways
+        raise MissingSoftwareError(
+            f"plots need matplotlib, which cannot be imported ({error}); pip install matplotlib"
+        ) from error
+    return matplotlib, Figure
+
+
+def _svg(draw: Callable[[Axes], None], name: str, description: str) -> Html:
+    """What ``draw`` draws, as an element whose ids begin with ``name``. Raises MissingSoftwareError without matplotlib."""
+    matplotlib, figure_class = load_matplotlib()
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure: Figure = figure_class(figsize=_SIZE)
+        figure.patch.set_visible(False)
+        axes = figure.subplots(gridspec_kw=_MARGINS)
+        axes.patch.set_visible(False)
+        draw(axes)
+        axes.minorticks_off()
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+    return element("div", _for_page(stream.getvalue(), name), role="img", aria_label=description, class_="plot")
+
+
+def _for_page(svg: str, name: str) -> Html:
+    """The drawing without its head, with colours by variables, ids of its own, and no size but the page's."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
+    svg = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", svg)  # matplotlib before 3.10
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return Html(re.sub(r"\n\s*", "\n", svg))

@@ -1,0 +1,87 @@
+"""The section on speed: figures from published peak rates, said to be estimates wherever they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from cmx4trt.report import parts
+from cmx4trt.report.estimates import Estimate, estimate_layers
+from cmx4trt.report.facts import EngineFacts
+from cmx4trt.report.gpus import Gpu, gpus_of_engine
+from cmx4trt.report.html import Html, element
+from cmx4trt.report.parts import Column, Figure
+
+
+def speed_sections(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) -> Iterator[Html]:
+    """The estimate on ``gpu``, drawn, and on the other GPUs; nothing where the layers were not recorded."""
+    if not facts.layers:
+        return
+    from cmx4trt.report.plots import plot_roofline
+
+    estimate = estimate_layers(facts.layers, gpu, facts.batch)
+    content: list[Html] = []
+    if estimate is None:
+        content.append(
+            parts.paragraph(f"NVIDIA publishes no rate of the {gpu.name} for one of this engine's precisions.")
+        )
+    else:
+        content.append(_sentence(estimate))
+        if facts.macs:
+            content.append(parts.drawn(lambda: plot_roofline(estimate), _caption(estimate), note))
+    if gpu.sm not in {other.sm for other in gpus_of_engine(facts.builder, facts.target)}:
+        content.append(
+            parts.paragraph(f"This engine is not built for the {gpu.name}: the figures are of its graph only.")
+        )
+    yield parts.section("How fast it may be: an estimate, nothing was measured", *content, _gpu_table(facts))
+
+
+def _sentence(estimate: Estimate) -> Html:
+    most = estimate.most_images_per_second
+    bound = f" The arithmetic alone allows at most {parts.rounded(most)}." if most else ""
+    return parts.paragraph(
+        element("strong", "Estimate. "),
+        f"On {estimate.gpu.name} a batch of {estimate.batch} takes about {parts.milliseconds(estimate.seconds)} if every layer "
+        f"is as fast as memory and peak rates let it be: {parts.rounded(estimate.images_per_second)} images per second, "
+        f"{estimate.memory_share:.0%} of the time waiting for memory.{bound} Engines are slower where they do not reach peak "
+        "rates, faster where data stay in a cache.",
+        kind="estimate",
+    )
+
+
+def _caption(estimate: Estimate) -> str:
+    return (
+        f"Roofline of {estimate.gpu.name} ({estimate.gpu.architecture}). Each mark is a layer, as fast as memory (the slope) or "
+        "arithmetic (the flat roof) lets it be; the larger it is, the more of the time it takes. The highest "
+        f"rates published for each type, without sparsity, and {estimate.gpu.gigabytes_per_second:,.0f} GB/s; source: "
+        f"{estimate.gpu.source}."
+    )
+
+
+def _gpu_table(facts: EngineFacts) -> Html:
+    rows = []
+    for gpu in gpus_of_engine(facts.builder, facts.target):
+        estimate = estimate_layers(facts.layers, gpu, facts.batch)
+        rows.append(
+            (
+                gpu.name,
+                gpu.architecture,
+                f"{gpu.gigabytes_per_second:,.0f}",
+                *cells_of_estimate(estimate),
+                gpu.source,
+            )
+        )
+    columns = (
+        *(Column("GPU"), Column("generation"), Column("memory GB/s", True)),
+        *(Column("ms per batch", True), Column("images/s", True), Column("rates published in")),
+    )
+    caption = f"The same estimate for all GPUs of the table that this engine can be for, batch {facts.batch}"
+    content = parts.table(caption, columns, rows, kind="sortable")
+    return element("details", element("summary", "Other GPUs"), content)
+
+
+def cells_of_estimate(estimate: Estimate | None) -> tuple[object, object]:
+    """Table cells: ms of a batch, images a second."""
+    if estimate is None:
+        return Figure(-1, "no rate published"), Figure(-1, parts.NONE)
+    speed = estimate.images_per_second
+    return Figure(estimate.seconds, f"{estimate.seconds * 1e3:.3g}"), Figure(speed, parts.rounded(speed))

@@ -1,0 +1,129 @@
+"""What is proven of an engine, and what is not, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cmx4trt.manifest import PASSED, SKIPPED
+from cmx4trt.report.facts import EngineFacts
+
+YES, NO, OPEN, NOTE = "yes", "no", "open", "note"
+"""Statuses: checked and holds, checked and does not hold, not checked, to be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One sentence, its status, and the figures behind it."""
+
+    status: str
+    sentence: str
+    figures: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """The verdict as JSON types."""
+        return {"status": self.status, "sentence": self.sentence, "figures": self.figures}
+
+
+def verdicts_of_engine(facts: EngineFacts) -> list[Verdict]:
+    """The file, the graph, the engine on a device: in the order of a reader's questions."""
+    file = (
+        Verdict(NO, f"The engine file is not what was published: {facts.doubt}.")
+        if facts.doubt
+        else Verdict(YES, "The engine file is unchanged since it was published.")
+    )
+    return [*_of_graph(facts), _of_execution(facts.manifest.execution), *_of_weights(facts), file]
+
+
+def _of_graph(facts: EngineFacts) -> Iterator[Verdict]:
+    record = facts.manifest.verification
+    verdict = record.get("verdict")
+    if "sqnr_db" in record:
+        yield _of_int8(record)
+        inner = record.get("float32_graph")
+        if isinstance(inner, dict):
+            yield _of_comparison(inner, "The same network in float32 computes what the original computes.")
+    elif verdict == SKIPPED:
+        yield Verdict(
+            OPEN, f"Nothing was compared with the original model: {record.get('reason', 'no reason recorded')}."
+        )
+    else:
+        yield _of_comparison(record, "The graph given to the builder computes what the original computes.")
+
+
+def _of_comparison(record: Mapping[str, Any], sentence: str) -> Verdict:
+    if record.get("verdict") != PASSED:
+        return Verdict(NO, f"The comparison with the original model says: {record.get('verdict', 'nothing')}.")
+    if "relative_l2" in record:
+        figures = (
+            f"Relative L2 error {_short(record['relative_l2'])}, limit {_short(record.get('relative_l2_limit'))}; largest "
+            f"difference {_short(record.get('max_abs_error'))} on values up to {_short(record.get('largest_value'))}; "
+            f"the same class for {record.get('classes_agree')} of {record.get('images')} images."
+        )
+    elif "detections_of_original" in record:
+        figures = _figures_of_detections(record)
+    else:
+        figures = "No figures were recorded."
+    return Verdict(YES, sentence, f"{figures} {_method(record)}")
+
+
+def _figures_of_detections(record: Mapping[str, Any]) -> str:
+    expected, images = record["detections_of_original"], record.get("images")
+    if "equal" in record:
+        found = (
+            f"{record['equal']} of {expected} detections on {images} images are equal, {record.get('differ')} differ"
+        )
+    else:
+        share, limit = record.get("matched_fraction_at_iou_0.9"), record.get("matched_fraction_limit")
+        found = f"{_percent(share)} of {expected} detections on {images} images found again, limit {_percent(limit)}"
+    error, bound = record.get("candidate_logit_error"), record.get("candidate_logit_error_limit")
+    return f"{found}; largest difference of scores (logits) {_short(error)}, limit {_short(bound)}."
+
+
+def _of_int8(record: Mapping[str, Any]) -> Verdict:
+    found = [value for value in record["sqnr_db"].values() if value is not None]
+    lowest = f"{min(found):.1f} dB" if found else "no error at all"
+    figures = f"Lowest signal-to-noise ratio of an output {lowest}, limit {_short(record.get('limit_db'))} dB"
+    if record.get("agreement") is not None:
+        figures += f"; {_percent(record['agreement'])} of {record.get('agreement_of')} agree"
+    kind = "made-up" if record.get("synthetic") else "held-out" if record.get("held_out") else "calibration"
+    figures += f". Measured on {record.get('images')} {kind} images. {_method(record)}"
+    verdict = record.get("verdict")
+    if verdict == PASSED:
+        sentence = "The outputs of the INT8 graph given to the builder keep within the noise limit against float32."
+        return Verdict(YES, sentence, figures)
+    if verdict == SKIPPED:
+        sentence = "How close the INT8 graph is to float32 could not be judged: made-up images say nothing here."
+        return Verdict(OPEN, sentence, figures)
+    return Verdict(NO, "The outputs of the INT8 graph exceed the noise limit against float32.", figures)
+
+
+def _of_execution(record: Mapping[str, Any]) -> Verdict:
+    if record.get("engine_executed_on_a_device") != "yes":
+        return Verdict(
+            OPEN, "The engine itself has not run: the build used no device. What is shown above is of its graph."
+        )
+    agreed = _of_comparison(
+        record, f"The engine ran on {record.get('device')} and computes what the original computes."
+    )
+    if agreed.status == NO:
+        return Verdict(OPEN, f"The engine ran on {record.get('device')}; no comparison was recorded.")
+    return agreed
+
+
+def _of_weights(facts: EngineFacts) -> Iterator[Verdict]:
+    if facts.manifest.source.get("kind") == "random-weights":
+        yield Verdict(NOTE, "The weights are random: speed and size are real, predictions mean nothing.")
+
+
+def _method(record: Mapping[str, Any]) -> str:
+    return f"How: {record['method']}." if record.get("method") else ""
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, (int, float)) else "not recorded"
+
+
+def _percent(value: Any) -> str:
+    return f"{value:.1%}" if isinstance(value, (int, float)) else "not recorded"

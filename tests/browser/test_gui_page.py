@@ -1,0 +1,365 @@
+"""The page in a real browser, with the real cmr behind it.
+
+CMX4TRT_PICTURES=FOLDER keeps the screenshots that docs/how-to/gui.md shows.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 375, "height": 812}
+SECOND = 1000.0
+"""In Playwright's milliseconds."""
+LIMIT = 60.0
+"""Seconds after which the page hangs; a RetinaNet build may take longer."""
+BUILD_LIMIT = 300 * SECOND
+_MARK = "GUI_TEST_FOLDER"
+"""Environment key by which a page's processes are known."""
+
+for module, reason in {
+    "streamlit": "Streamlit is not installed (pip install 'cmx4trt[gui]')",
+    "playwright": "Playwright is not installed (pip install playwright)",
+    "cmx4mlops": "CM's script automation is not installed (pip install cmx4mlops)",
+}.items():
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(reason, allow_module_level=True)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running page, the folder it was started in, the environment of a shell there, and its process."""
+
+    address: str
+    folder: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def typed(self, line: str) -> subprocess.CompletedProcess[str]:
+        """A line as a user types it in a shell, in the folder of the page."""
+        return subprocess.run(
+            ["bash", "-c", line],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT * 3,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Of a user whose CM runs this clone's scripts, as ``cmx4trt cm-setup`` leaves it."""
+    home = tmp_path_factory.mktemp("gui-home")
+    scripts = home / "repos" / "local" / "script"
+    scripts.mkdir(parents=True)
+    (scripts / "cmx4trt-generate-nvidia-engine").symlink_to(ROOT)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CM_", "CMX4TRT_", "PYTHONPATH"))}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    made = {**kept, "CM_REPOS": str(home), "HOME": str(home), "PATH": path}
+    subprocess.run(["cm", "find", "script", "detect-os"], env=made, cwd=home, check=True, capture_output=True)
+    return made
+
+
+def answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(address, timeout=5):
+        return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def serve(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
+    """Starts ``cmx4trt gui`` in a fresh folder; at the end Ctrl-C must end it with everything it started."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*flags: str) -> Site:
+        scratch = tmp_path_factory.mktemp("gui")
+        # A picture shows the folder: one that looks like a user's.
+        folder = Path("/tmp/mlperf") if "CMX4TRT_PICTURES" in os.environ and not started else scratch / "typed here"
+        folder.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "cmx4trt", "gui", "--no_browser", f"--port={port}", *flags]
+        server_environment = {**environment, "PYTHONPATH": str(ROOT), _MARK: str(folder)}
+        with (scratch / "server.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, cwd=folder, env=server_environment, stdout=log, stderr=log, start_new_session=True
+            )
+        started.append(process)
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + LIMIT
+        while not answers(f"{address}/_stcore/health"):
+            assert process.poll() is None, (scratch / "server.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return Site(address, folder, environment, process)
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT) == 130
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+
+
+def processes_of(site: Site) -> list[str]:
+    """The page's process and all that came of it: they inherit its environment."""
+    mark = f"{_MARK}={site.folder}\0".encode()
+    return [entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit() and mark in environment_of(entry)]
+
+
+def environment_of(process: Path) -> bytes:
+    with suppress(OSError):
+        return (process / "environ").read_bytes()
+    return b""
+
+
+@pytest.fixture(scope="module")
+def site(serve: Callable[..., Site]) -> Site:
+    return serve()
+
+
+class Page:
+    """What a person does on the page."""
+
+    def __init__(self, page: Any, site: Site) -> None:
+        self.page, self.site = page, site
+        self.foreign: list[str] = []
+        page.set_default_timeout(LIMIT * SECOND)
+        page.on("request", lambda request: self.foreign.append(request.url))
+        page.goto(site.address)
+        self.button(r"Build|Run").wait_for()
+
+    def button(self, name: str) -> Any:
+        return self.page.get_by_role("button", name=re.compile(f"(^| )({name})$"))
+
+    def choose(self, text: str) -> None:
+        self.page.get_by_text(text, exact=True).click()
+
+    def fill(self, label: str, text: str) -> None:
+        box = self.page.get_by_role("textbox", name=label, exact=True)
+        box.fill(text)
+        box.press("Enter")
+
+    def line(self) -> str:
+        """The command as it is shown."""
+        return str(self.page.get_by_test_id("stCode").first.inner_text()).strip()
+
+    def expect_line(self, line: str) -> None:
+        pattern = re.compile(re.escape(line) + "$")
+        self.page.get_by_test_id("stCode").first.filter(has_text=pattern).wait_for()
+
+    def error(self) -> str:
+        box = self.page.get_by_test_id("stAlert").first
+        box.wait_for()
+        return str(box.inner_text()).strip()
+
+    def requests_to_others(self) -> list[str]:
+        return [url for url in self.foreign if not url.startswith((self.site.address, "data:", "blob:"))]
+
+    def picture(self, name: str, whole: bool = True) -> None:
+        """Keep a screenshot where CMX4TRT_PICTURES says so."""
+        folder = os.environ.get("CMX4TRT_PICTURES")
+        if not folder:
+            return
+        size = dict(self.page.viewport_size)
+        if whole:
+            height = self.page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+            self.page.set_viewport_size({**size, "height": int(height)})
+        self.page.mouse.move(0, 0)
+        time.sleep(1)  # transitions
+        self.page.screenshot(path=os.path.join(folder, name))
+        self.page.set_viewport_size(size)
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Callable[..., Page]]:
+    """Opens a page of a site in a browser session of its own."""
+    contexts: list[Any] = []
+
+    def start(site: Site, size: dict[str, int] = DESKTOP) -> Page:
+        contexts.append(chromium.new_context(viewport=size))
+        return Page(contexts[-1].new_page(), site)
+
+    yield start
+    for context in contexts:
+        context.close()
+
+
+TAGS = "generate engine mlperf inference nvidia cmx4trt"
+
+
+def test_the_line_follows_every_choice(site: Site, open_page: Callable[..., Page]) -> None:
+    page = open_page(site)
+    page.expect_line(f'cmr "{TAGS}"')
+    page.choose("retinanet")
+    page.expect_line(f'cmr "{TAGS} _retinanet"')
+    page.page.get_by_text("Only with retinanet").first.wait_for()
+    page.choose("fp16")
+    page.fill("Batch size", "4")
+    page.choose("Random weights")
+    page.expect_line(f'cmr "{TAGS} _retinanet _fp16 _batch_size.4 _random-weights"')
+    page.fill("Output dir", "my engines")
+    page.expect_line(f"cmr \"{TAGS} _retinanet _fp16 _batch_size.4 _random-weights\" \\\n  --output_dir='my engines'")
+    page.picture("gui-desktop.png")
+    page.choose("cuda")
+    page.page.get_by_text("Automatic means common-code").wait_for()
+    assert page.requests_to_others() == []
+
+
+def test_on_a_phone(site: Site, open_page: Callable[..., Page]) -> None:
+    page = open_page(site, PHONE)
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    boxes = page.page.get_by_test_id("stRadio").all()
+    assert len(boxes) == 4
+    assert all(box.bounding_box()["x"] + box.bounding_box()["width"] <= PHONE["width"] for box in boxes)
+    page.choose("retinanet")
+    page.expect_line(f'cmr "{TAGS} _retinanet"')
+    page.picture("gui-phone.png")
+
+
+def test_bad_input_is_answered_in_the_words_of_cmr(site: Site, open_page: Callable[..., Page]) -> None:
+    page = open_page(site)
+    page.choose("Random weights")
+    page.fill("Batch size", "0")
+    page.expect_line(f'cmr "{TAGS} _batch_size.0 _random-weights"')
+    typed = site.typed(page.line())
+    (sentence,) = re.findall(r"^CM error: (.*)!$", typed.stdout, re.MULTILINE)
+    page.button("Build").click()
+    assert page.error() == f"{sentence} (exit code {typed.returncode})"
+    assert typed.returncode == 2
+    assert "Traceback" not in page.page.content()
+    page.picture("gui-error.png")
+    page.button("Back to the form").click()
+    page.expect_line(f'cmr "{TAGS} _batch_size.0 _random-weights"')
+
+
+def test_what_a_shell_would_execute_is_refused(site: Site, open_page: Callable[..., Page]) -> None:
+    page = open_page(site)
+    page.fill("Output dir", "$(touch PWNED)")
+    assert page.error().startswith("--output_dir holds a dollar sign, which the shell that CM starts would execute")
+    assert page.button("Build").count() == 0
+    page.fill("Output dir", "good")
+    page.button("Build").wait_for()
+    assert not list(site.folder.rglob("PWNED"))
+
+
+def test_two_people_do_not_see_each_others_runs(site: Site, open_page: Callable[..., Page]) -> None:
+    one, two = open_page(site), open_page(site)
+    one.choose("Random weights")
+    one.fill("Batch size", "0")
+    one.expect_line(f'cmr "{TAGS} _batch_size.0 _random-weights"')
+    one.button("Build").click()
+    assert "batch_size is 0" in one.error()
+    two.expect_line(f'cmr "{TAGS}"')
+    two.fill("Copy streams", "99")
+    two.expect_line(f'cmr "{TAGS} _copy_streams.99"')
+    two.button("Build").click()
+    assert "copy_streams is 99" in two.error()
+    one.page.reload()  # its own run again, not the last one
+    assert "batch_size is 0" in one.error()
+    two.page.goto(site.address + "/?run=guessed")
+    two.button("Build").wait_for()
+
+
+def test_stop(site: Site, open_page: Callable[..., Page], tensorrt_rtx: str) -> None:
+    page = open_page(site)
+    page.choose("Random weights")
+    page.fill("Output dir", "stopped")
+    page.expect_line(f'cmr "{TAGS} _random-weights" \\\n  --output_dir=stopped')
+    page.button("Build").click()
+    page.page.get_by_text("prepare …").or_(page.page.get_by_text("build …")).first.wait_for()
+    page.button("Stop").click()
+    assert page.error().startswith("Stopped: interrupted")
+    assert [path for path in (site.folder / "stopped").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_ctrl_c_ends_builds_too(serve: Callable[..., Site], open_page: Callable[..., Page], tensorrt_rtx: str) -> None:
+    site = serve()
+    page = open_page(site)
+    page.choose("Random weights")
+    page.expect_line(f'cmr "{TAGS} _random-weights"')
+    page.button("Build").click()
+    page.page.get_by_text("prepare …").or_(page.page.get_by_text("build …")).first.wait_for()
+    assert len(processes_of(site)) >= 3  # the page, cmr, the build
+    site.process.send_signal(signal.SIGINT)
+    assert site.process.wait(LIMIT) == 130
+    assert processes_of(site) == []
+    assert [path for path in site.folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.slow
+def test_build_retinanet_and_read_its_report(site: Site, open_page: Callable[..., Page], tensorrt_rtx: str) -> None:
+    page = open_page(site)
+    page.choose("retinanet")
+    page.choose("fp16")
+    page.fill("Batch size", "4")
+    page.choose("Random weights")
+    page.expect_line(f'cmr "{TAGS} _retinanet _fp16 _batch_size.4 _random-weights"')
+    line = page.line()
+    page.button("Build").click()
+    page.page.get_by_text("build …").wait_for(timeout=BUILD_LIMIT)
+    page.page.get_by_text("The engine is built.").wait_for(timeout=BUILD_LIMIT)
+    engine = next((site.folder / "engines").rglob("*.plan"))
+    assert engine.name == "retinanet-Offline-gpu-b4-fp16.tensorrt-rtx.plan"
+    assert engine.stat().st_size > 50e6
+    page.page.get_by_role("cell", name=str(engine)).wait_for()
+    assert engine.with_suffix(".report.html").is_file()
+    report = page.page.frame_locator("iframe[title^='Report of']")
+    report.get_by_text("FP16").first.wait_for()
+    assert "RetinaNet" in report.locator("h1").inner_text()
+    page.picture("gui-run-desktop.png")
+    assert page.requests_to_others() == []
+
+    page.page.get_by_role("tab", name="Engines").click()
+    page.page.get_by_text(re.compile("for portable · .* MB · verified")).first.wait_for()
+
+    typed = site.typed(line)
+    assert typed.returncode == 0, typed.stdout
+    assert "reused" in typed.stdout
+    assert str(engine) in typed.stdout
+
+
+def test_another_script(serve: Callable[..., Site], open_page: Callable[..., Page]) -> None:
+    """Form, line and run of a script that is not ours; it has no engines."""
+    site = serve("--script=detect,os")
+    page = open_page(site)
+    page.expect_line('cmr "detect os"')
+    page.button("Run").click()
+    page.page.get_by_text("Done. The log above says what was found.").wait_for()
+    page.page.get_by_text("CM_HOST_OS_TYPE").first.wait_for()
+    assert page.page.get_by_role("tab").count() == 0
+
+
+def test_no_run(serve: Callable[..., Site], chromium: Any) -> None:
+    site = serve("--no_run", "--title=Read me", "--script=generate engine mlperf inference nvidia cmx4trt,_retinanet")
+    page = chromium.new_page()
+    page.goto(site.address)
+    page.get_by_text("Read me").first.wait_for(timeout=LIMIT * SECOND)
+    page.get_by_test_id("stCode").get_by_text(f'cmr "{TAGS} _retinanet"').wait_for(timeout=LIMIT * SECOND)
+    assert page.get_by_role("button", name="Build", exact=True).count() == 0
+    page.close()
+    shutil.rmtree(site.folder)

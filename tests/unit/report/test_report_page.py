@@ -1,0 +1,325 @@
+"""The pages: what stands in them, what is escaped, what is missing, what they refuse to load."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmx4trt.errors import ModelError
+from cmx4trt.report.comparison import page_of_engines
+from cmx4trt.report.facts import facts_of_engine
+from cmx4trt.report.gpus import gpu_of_name
+from cmx4trt.report.page import page_of_engine
+from cmx4trt.report.verdicts import NO, OPEN, YES, verdicts_of_engine
+
+LARGEST = 300_000
+"""Bytes a page of ResNet-50 may have: it is mailed and kept beside every engine."""
+HOSTILE = """</code><script>alert("x")</script><img src=x onerror='alert(1)'>&amp;"""
+
+
+def unexpected(text: str) -> None:
+    raise AssertionError(f"noted: {text}")
+
+
+@pytest.fixture
+def show(tmp_path: Path, page_of: Callable[[Path], Any]) -> Callable[..., Any]:
+    """The page of engines, taken apart."""
+
+    def show(*engines: Any, gpu: str | None = None, note: Callable[[str], None] = unexpected) -> Any:
+        facts = [facts_of_engine(str(published.engine)) for published in engines]
+        chosen = gpu_of_name(gpu) if gpu else None
+        page = page_of_engine(facts[0], chosen, note) if len(facts) == 1 else page_of_engines(facts, chosen, note)
+        path = tmp_path / "shown.html"
+        path.write_text(page, encoding="utf-8")
+        return page_of(path)
+
+    return show
+
+
+def test_a_page_tells_what_was_built_and_what_is_proven(published: Any, show: Callable[..., Any]) -> None:
+    page = show(published)
+    assert page.texts["h1"] == ["ResNet-50 v1.5, FP16, batch 2"]
+    manifest = published.manifest
+    for text in (
+        "batches of 1 to 2 images, made by TensorRT-RTX 1.2.3",
+        "8.18 GFLOP",
+        "with random weights, drawn from seed 1",
+        manifest["engine"]["sha256"],
+        str(published.engine),
+        "The graph given to the builder computes what the original computes.",
+        f"{manifest['verification']['relative_l2']:.3g}, limit 0.005",
+        "The engine itself has not run: the build used no device.",
+        "The engine file is unchanged since it was published.",
+        "Nothing was measured yet.",
+        "res2a_branch2a",
+        "2 messages of the builder",
+    ):
+        assert text in page.text, text
+    assert page.texts["h2"] == [
+        "Is it right?",
+        "What was built, from what",
+        "How long it took",
+        "Size",
+        "Precision",
+        "How fast it may be: an estimate, nothing was measured",
+        "Measured with LoadGen",
+        "Layers",
+        "What the builder reported",
+    ]
+
+
+def test_a_page_is_small_and_loads_nothing(published: Any, show: Callable[..., Any], tmp_path: Path) -> None:
+    published.make_int8()
+    page = show(published)
+    text = (tmp_path / "shown.html").read_text()
+    assert len(text) < LARGEST
+    assert page.all("link") == page.all("img") == page.all("iframe") == []
+    loaded = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href")]
+    assert loaded == []
+    references = re.findall(r'(?:xlink:href|url)(?:="|\()([^")]+)', text)
+    assert references
+    assert all(reference.startswith("#") for reference in references)
+    assert "@import" not in text
+    (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none';")
+    assert len(page.all("script")) == 1
+
+
+def test_a_page_is_accessible(published: Any, show: Callable[..., Any], tmp_path: Path) -> None:
+    published.make_int8()
+    page = show(published)
+    assert page.all("html") == [{"lang": "en"}]
+    tables = page.all("table")
+    assert len(tables) == len(page.texts["caption"]) > 5
+    assert all(head["scope"] in ("col", "row") for head in page.all("th"))
+    pictures = [a for tag, a in page.elements if a.get("role") == "img"]
+    assert len(pictures) == 2
+    assert all(len(a["aria-label"] or "") > 20 for a in pictures)
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids)), "two plots share an id"
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_plots_take_the_colours_of_the_page(published: Any, show: Callable[..., Any], tmp_path: Path) -> None:
+    published.make_int8()
+    show(published)
+    text = (tmp_path / "shown.html").read_text()
+    drawings = re.findall(r"<svg.*?</svg>", text, re.S)
+    assert len(drawings) == 2
+    for drawing in drawings:
+        assert "var(--int8)" in drawing
+        assert set(re.findall(r"#[0-9a-f]{6}", drawing)) == set(), "a colour that does not follow dark mode"
+        assert "font-family: inherit" in drawing
+
+
+def test_text_from_the_manifest_stays_text(published: Any, show: Callable[..., Any]) -> None:
+    graph = published.manifest["graph"]
+    graph["layers"][3]["name"] = HOSTILE
+    graph["uncounted_operators"] = {HOSTILE: 3}
+    published.edit(
+        source={"kind": "file", "path": f"/home/{HOSTILE}/m.onnx", "sha256": HOSTILE, "bytes": 5},
+        network={"title": HOSTILE},
+        builder={"warnings": [HOSTILE], "version": HOSTILE, HOSTILE: 1},
+        request={"target": HOSTILE, "model": HOSTILE},
+        verification={"method": HOSTILE},
+        execution={"engine_executed_on_a_device": "yes", "device": HOSTILE},
+        stages={HOSTILE: 1.0},
+        tool={HOSTILE: HOSTILE},
+        graph=graph,
+    )
+    published.add_run(
+        executed=HOSTILE, reason=HOSTILE, valid=False, departures={HOSTILE: {"used": HOSTILE, "mlperf": 1}}
+    )
+    page = show(published)
+    assert page.text.count(HOSTILE) >= 12
+    assert page.texts["title"] == [f"{HOSTILE} · FP16 · batch 2: engine report"]
+    assert len(page.all("script")) == 1
+    assert page.all("img") == []
+    assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
+    other = published.copy("other", request={"precision": "bf16"})
+    assert HOSTILE in show(published, other).text
+
+
+def test_layers_can_be_sorted_by_what_cells_hold(published: Any, show: Callable[..., Any]) -> None:
+    page = show(published)
+    assert [a["class"] for a in page.all("table") if "layers" in (a.get("class") or "")] == ["layers sortable"]
+    values = [float(a["data-value"]) for a in page.all("td") if "data-value" in a]
+    assert 2 * 118013952 in values  # the first convolution's FLOP
+
+
+def test_manifests_without_layers_say_so(published: Any, show: Callable[..., Any]) -> None:
+    published.drop("graph", "layers", "constant_bytes", "uncounted_operators")
+    page = show(published)
+    assert page.text.count("The layers of this engine were not recorded") == 2
+    assert "GFLOP" not in page.text
+    assert "How fast it may be" not in page.text
+    other = published.copy("other")
+    assert "not recorded" in show(published, other).text
+
+
+def test_an_engine_of_nvidias_code_has_a_page(published: Any, show: Callable[..., Any]) -> None:
+    published.edit(request={"builder": "common-code"}, verification={"verdict": "skipped", "reason": "a reason"})
+    published.edit(graph=[])
+    published.manifest_path.write_text(published.manifest_path.read_text().replace('"graph": []', '"graph": {}'))
+    published.drop("network", "inputs", "outputs")
+    page = show(published)
+    assert "made by NVIDIA's MLPerf code 1.2.3" in page.text
+    assert "Nothing was compared with the original model: a reason." in page.text
+
+
+def test_int8_ranges_noise_and_ranking(published: Any, show: Callable[..., Any]) -> None:
+    published.make_int8()
+    page = show(published)
+    for text in (
+        "INT8",
+        "What quantisation changes",
+        "41.5 dB",
+        "no error",
+        "Ranges",
+        "53 of 54 convolutions",
+        "fc1000",
+        "Which layers suffer",
+        "The 20 layers (of 20)",
+        "Lowest signal-to-noise ratio of an output 41.5 dB, limit 10 dB; 93.8% of classes agree",
+        "made-up images",
+        "The same network in float32 computes what the original computes.",
+        "3.969",  # 127 steps of 1/32
+    ):
+        assert text in page.text, text
+
+
+def test_loadgen_runs(published: Any, show: Callable[..., Any]) -> None:
+    published.add_run("Offline")
+    published.add_run("Server", valid=False, reason="too slow", subject={"engine sha256": "0" * 64})
+    published.add_run("Short", valid=False, reason="too short")
+    published.add_run("SingleStream", metric={"name": "p90_latency", "value": 2_000_000, "unit": "ns"})
+    published.add_run("MultiStream").write_text('{"schema": "something else"}')
+    page = show(published)
+    for text in (
+        "123.5 samples/s",
+        "p50 1, p99.9 2.5 ms",
+        "\N{CHECK MARK} VALID",
+        "INVALID: too slow",
+        "an earlier build",
+        "2 ms",
+        "min_duration_ms 10000 (not 600000)",
+        "ONNX Runtime over the graph; no GPU",
+        "not a result of schema cmx4trt-bench/1",
+    ):
+        assert text in page.text, text
+    compared = show(published, published.copy("other", request={"batch_size": 4})).text
+    assert "Offline 123.5 samples/s" in compared
+    assert "Short 123.5 samples/s (INVALID)" in compared
+    assert "ONNX Runtime over the graph" in compared
+    assert "too slow" not in compared
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [(None, "RTX 4090"), ("L4", "L4"), ("H200", "This engine is not built for the H200")],
+)
+def test_the_gpu_of_the_estimate(published: Any, show: Callable[..., Any], name: str | None, expected: str) -> None:
+    page = show(published, gpu=name)
+    assert expected in page.text
+    assert "Estimate. " in page.texts["strong"]
+
+
+def test_no_published_rate_no_estimate(published: Any, show: Callable[..., Any]) -> None:
+    graph = published.manifest["graph"]
+    for layer in graph["layers"]:
+        layer["precision"] = "bf16"
+    published.edit(graph=graph)
+    page = show(published, gpu="T4")
+    assert "NVIDIA publishes no rate of the T4 for one of this engine's precisions." in page.text
+    assert page.all("svg") == []
+
+
+def test_several_engines(published: Any, show: Callable[..., Any]) -> None:
+    larger = published.copy("larger", request={"batch_size": 8})
+    exact = published.copy("exact", request={"precision": "fp32"}, verification={"verdict": "skipped"})
+    other = published.copy("other", network={"title": "Another network"})
+    page = show(published, larger, exact, other)
+    assert page.texts["h1"] == ["4 engines of ResNet-50 v1.5 and Another network"]
+    assert page.texts["h2"] == ["ResNet-50 v1.5", "Another network", "How the estimate is made"]
+    for text in ("FP16, batch 2", "FP16, batch 8", "FP32, batch 2", "batch 8", str(larger.engine), "\N{EN DASH} no"):
+        assert text in page.text, text
+    assert len(page.all("svg")) == 1  # only one network has several batches of a precision
+
+
+def test_engines_alike_in_batch_and_precision_are_told_apart(published: Any, show: Callable[..., Any]) -> None:
+    page = show(published, published.copy("ada", request={"target": "sm89"}))
+    assert "(tensorrt-rtx, sm89, Offline)" in page.text
+
+
+def test_a_missing_matplotlib_leaves_a_page_without_plots(
+    published: Any, show: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    notes: list[str] = []
+    page = show(published, note=notes.append)
+    assert page.all("svg") == []
+    assert "No plot: plots need matplotlib" in page.text
+    assert "res2a_branch2a" in page.text
+    assert len(notes) == 1
+    assert "pip install matplotlib" in notes[0]
+
+
+def test_an_engine_that_is_gone_or_changed(published: Any, show: Callable[..., Any]) -> None:
+    published.engine.write_bytes(b"an engine of 22 bytes!")
+    assert "is not the file that was published (truncated or edited)" in show(published).text
+    published.engine.unlink()
+    page = show(published)
+    assert "cannot be read (No such file or directory)" in page.text
+    assert "\N{BALLOT X} failed" in page.text
+
+
+def test_verdicts_by_case(published: Any) -> None:
+    def statuses() -> list[str]:
+        return [verdict.status for verdict in verdicts_of_engine(facts_of_engine(str(published.engine)))]
+
+    assert statuses()[:2] == [YES, OPEN]
+    verification = published.manifest["verification"]
+    published.edit(execution={**verification, "engine_executed_on_a_device": "yes", "device": "NVIDIA L4"})
+    assert statuses()[:2] == [YES, YES]
+    published.edit(verification={"verdict": "failed"})
+    assert statuses()[0] == NO
+    published.edit(verification={"verdict": "skipped", "sqnr_db": {"y": 3.0}, "synthetic": True})
+    assert statuses()[0] == OPEN
+    published.edit(verification={"verdict": "failed", "synthetic": False})
+    assert statuses()[0] == NO
+
+
+def test_detections_in_words(published: Any) -> None:
+    published.drop("verification", *published.manifest["verification"])
+    counted = {"verdict": "passed", "images": 2, "detections_of_original": 2000, "candidate_logit_error": 4e-6}
+    published.edit(verification={**counted, "equal": 1999, "differ": 0, "candidate_logit_error_limit": 0.001})
+    (exact, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
+    assert "1999 of 2000 detections on 2 images are equal, 0 differ" in exact.figures
+    published.drop("verification", "equal", "differ")
+    published.edit(verification={"matched_fraction_at_iou_0.9": 0.99, "matched_fraction_limit": 0.9})
+    (close, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
+    assert "99.0% of 2000 detections on 2 images found again, limit 90.0%" in close.figures
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("stages", {"build": "long"}),
+        ("engine", {"bytes": "many"}),
+        ("request", {"batch_size": None}),
+        ("graph", {"layers": [{"name": "only"}]}),
+        ("graph", {"layers": 3}),
+    ],
+)
+def test_manifests_with_odd_values_end_in_a_sentence(published: Any, part: str, value: dict[str, Any]) -> None:
+    published.edit(**{part: value})
+    with pytest.raises(ModelError, match="holds something that a report cannot show"):
+        facts_of_engine(str(published.engine))
