@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import cmx4trt
-from cmx4trt.cm_input import check_exports, check_flags, check_value, option_values
+from cmx4trt.cm_input import check_exports, check_flags, check_value, option_values, with_words
 from cmx4trt.cm_proof import RESULT_PREFIX, CmProof, proof_of_environment
 from cmx4trt.errors import (
     EXIT_INTERRUPTED,
@@ -87,6 +87,10 @@ def predeps(i: Answer) -> Answer:
     """Check everything the user said, then move to a private folder, before CM starts its first shell."""
     env, given, meta = i["env"], i["input"], i["meta"]
     const, mapping = i["run_script_input"]["const"], meta["input_mapping"]
+    if given.get("h") and given.get("cmd"):
+        from cmx4trt.cm_help import end_with_help
+
+        end_with_help(meta)
     if i["os_info"]["platform"] == "windows":
         raise UnsupportedError("Windows is not supported; use Linux, or WSL 2")
     if env.get("CM_OUTDIRNAME"):
@@ -96,7 +100,7 @@ def predeps(i: Answer) -> Answer:
     check_exports(given, env, const, mapping)
     check_value("the folder for temporary files (TMPDIR)", tempfile.gettempdir())
     variations = tuple(i["variation_tags"])
-    merged = {**env, **const}  # CM lets constants, which flags are, win only after this hook
+    merged = with_words({**env, **const}, mapping)  # CM lets constants, which flags are, win only after this hook
     request = BuildRequest.from_values(option_values(merged, given, mapping, variations))
     proof = proof_of_environment(merged, given, mapping, request)
     dry_run = parse_bool("dry_run", merged.get(mapping["dry_run"], False)) or bool(given.get("h"))

@@ -6,6 +6,7 @@ CM ignores flags it does not know, drops words that stand alone and writes every
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from typing import Any
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
 from cmx4trt.proof_options import CM_OPTIONS
+from cmx4trt.values import RANDOM_DATA
 
 _CM_FLAGS = """
     action artifact artifacts automation cm_debug cmd common ignore_inheritance out parsed_artifact parsed_artifacts
@@ -43,6 +45,10 @@ _CM_FLAGS_WITHOUT_EFFECT = {
     "version_min": "",
 }
 _PROOF_FLAGS = frozenset(option.name for option in CM_OPTIONS)
+_MOUNTED = "/cm-mount/"
+"""Where CM mounts the host's folders in a container."""
+_WORDS_FOR_PATHS = {"calibration_data": RANDOM_DATA, "data": "synthetic"}
+"""Options whose value is a path or this word."""
 _DEPENDENCY_FLAGS = ("ad", "add_deps", "adr", "add_deps_recursive")
 
 INTERNAL_KEYS = frozenset(
@@ -169,6 +175,20 @@ def _texts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _texts_in(inner)
+
+
+def with_words(env: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, Any]:
+    """``env`` with the words that CM's docker action took for paths.
+
+    It rewrites all values of the inputs that _cm.yaml lists as paths: ``--data=synthetic`` arrives in the container as
+    ``/cm-mount/<the caller's folder>/synthetic``.
+    """
+    words = {}
+    for option, word in _WORDS_FOR_PATHS.items():
+        value = str(env.get(mapping[option], ""))
+        if value.startswith(_MOUNTED) and os.path.basename(value).lower() == word and not os.path.exists(value):
+            words[mapping[option]] = word
+    return {**env, **words}
 
 
 def option_values(

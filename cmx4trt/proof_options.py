@@ -41,20 +41,30 @@ def _choice_option(name: str, default: str | None, help: str, choices: tuple[str
 
 
 VERIFY_OPTIONS: tuple[Option, ...] = (
-    _choice_option("network", None, "what the engine must be of; another one is an error", MODELS),
+    _choice_option("network", None, "model the engine must be of; another one is an error", MODELS),
     Option("model", None, "where the engine's ONNX file is now, if it was moved", parse_path),
     _choice_option(
         "execute",
         "auto",
-        "what runs: the engine, its graph in ONNX Runtime, or whichever can",
+        "what runs: the engine, its graph in ONNX Runtime, or (auto) whichever can",
         ("auto", "engine", "graph"),
     ),
-    Option("data", None, "folder of preprocessed images (CM's get,dataset,preprocessed), or synthetic", _parse_data),
-    Option("labels", None, "val_map.txt or openimages-mlperf.json (default: the one in the data folder)", parse_path),
+    Option(
+        "data",
+        None,
+        "folder of preprocessed images (CM's get,dataset,preprocessed), or the word synthetic",
+        _parse_data,
+    ),
+    Option(
+        "labels",
+        None,
+        "file of the right answers: val_map.txt or openimages-mlperf.json (default: in the data folder)",
+        parse_path,
+    ),
     Option(
         "count",
         None,
-        "samples: the first so many images for accuracy, or the length of a performance run",
+        "number of samples: the first so many images for accuracy, or the length of a performance run",
         lambda name, value: parse_int(name, value, 1, MAX_COUNT),
     ),
     Option(
@@ -67,19 +77,27 @@ VERIFY_OPTIONS: tuple[Option, ...] = (
     Option(
         "target_qps",
         None,
-        "Server: samples per second to send; Offline: expected rate (default: measured)",
+        "samples per second: sent (Server) or expected (Offline) (default: measured)",
         _parse_positive,
     ),
-    Option("user_conf", None, "MLPerf user.conf whose values win over ours", parse_path),
-    Option("log_dir", None, "folder for LoadGen's logs (default: ENGINE's name with .results)", parse_path),
+    Option("user_conf", None, "MLPerf user.conf; its values win over ours", parse_path),
+    Option("log_dir", None, "folder for LoadGen's logs (default: the engine's name with .results)", parse_path),
 )
 BENCH_OPTIONS: tuple[Option, ...] = (
     *VERIFY_OPTIONS,
-    _choice_option("mode", "performance", "measure speed, or answer every image once", ("performance", "accuracy")),
     _choice_option(
-        "rules", "short", "short: at least 10 s; mlperf: mlperf.conf as it is, 600 s and more", ("short", "mlperf")
+        "mode",
+        "performance",
+        "measure speed (performance), or answer every image once (accuracy)",
+        ("performance", "accuracy"),
     ),
-    Option("duration", None, "least seconds of a performance run", _parse_seconds),
+    _choice_option(
+        "rules",
+        "short",
+        "length of the run: at least 10 s (short), or as mlperf.conf says, 600 s and more (mlperf)",
+        ("short", "mlperf"),
+    ),
+    Option("duration", None, "shortest performance run, in seconds", _parse_seconds),
 )
 CM_OPTIONS: tuple[Option, ...] = tuple(option for option in BENCH_OPTIONS if option.name not in OPTIONS_BY_NAME)
 """Those that a CM line has beside the options of the build."""

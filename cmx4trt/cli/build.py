@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.cli.output import print_table, write_result
 from cmx4trt.errors import RequestError
-from cmx4trt.options import OPTIONS, Option
+from cmx4trt.options import OPTION_GROUPS, OPTIONS, Option, Parser
 from cmx4trt.request import BuildRequest
+from cmx4trt.values import parse_bool, parse_path
 
 if TYPE_CHECKING:
     from cmx4trt.progress import Progress
 
+_METAVARS: dict[Parser, str] = {parse_bool: "{yes,no}", parse_path: "PATH"}
+
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt build``."""
+    group: argparse._ActionsContainer = parser
     for option in OPTIONS:
-        add_option(parser, option)
+        if option.name in OPTION_GROUPS:
+            group = parser.add_argument_group(OPTION_GROUPS[option.name])
+        add_option(group, option)
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be built, build nothing")
     parser.add_argument("--request", metavar="FILE", help="take the options from a JSON file (flags override it)")
     parser.add_argument("--proof", metavar="FILE", help="then run verify and bench, with the options of a JSON file")
@@ -27,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
 
 
-def add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
     """The argument of one option, in both spellings of its name."""
     names = dict.fromkeys((f"--{option.name}", f"--{option.name.replace('_', '-')}"))
-    metavar = "{" + ",".join(option.choices) + "}" if option.choices else option.name.upper()
+    metavar = "{" + ",".join(option.choices) + "}" if option.choices else _METAVARS.get(option.parse, "VALUE")
     default = "" if option.default is None else f" (default: {'yes' if option.default is True else option.default})"
     text = f"{option.help}{default}".replace("%", "%%")
     parser.add_argument(*names, dest=option.name, metavar=metavar, help=text)

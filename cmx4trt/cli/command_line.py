@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from cmx4trt import __version__
+from cmx4trt.cli.help import HelpFormatter, explain
 from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_UNFORESEEN, CmxError, OutputError, RequestError
 
 
@@ -34,10 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except CmxError as error:
         return _fail(arguments, str(error), error.exit_code)
-    except KeyboardInterrupt:
-        code = _fail(
-            arguments, getattr(arguments, "interrupted", "interrupted; no engine was published"), EXIT_INTERRUPTED
-        )
+    except KeyboardInterrupt as stop:  # it has words where something is left behind
+        sentence = str(stop) or getattr(arguments, "interrupted", "interrupted; no engine was published")
+        code = _fail(arguments, sentence, EXIT_INTERRUPTED)
         if threading.active_count() > 1:
             # A library that does not stop would crash the interpreter on its way out.
             sys.stdout.flush()
@@ -91,6 +91,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """All commands; arguments only for those whose name is among the ``words``, to import no more than is asked for."""
     parser = _Parser(prog="cmx4trt", description="TensorRT engines of MLPerf Inference models, on any machine.")
     parser.add_argument("--version", action="version", version=f"cmx4trt {__version__}")
+    parser.formatter_class = HelpFormatter
+    parser.epilog = "cmx4trt COMMAND --help explains a command and shows examples."
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, command in _COMMANDS.items():
         sub = commands.add_parser(
@@ -99,6 +101,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name in words:
             module: Any = import_module(command.module)
             module.add_arguments(sub, name)
+            explain(sub, name)
             sub.set_defaults(command=name, run=module.run, flags=list(sub._option_string_actions))
     return parser
 
@@ -114,6 +117,8 @@ _COMMANDS = {
     "inspect": _Command("show what an engine was made from, and how it was verified", "cmx4trt.cli.inspect"),
     "verify": _Command("check an engine against its original model and its accuracy", "cmx4trt.cli.proofs"),
     "bench": _Command("run MLPerf LoadGen over an engine, or over its graph", "cmx4trt.cli.proofs"),
+    "report": _Command("show an engine as a page to look at, or several side by side", "cmx4trt.cli.report"),
     "calibrate": _Command("find the ranges of an int8 network, and write them down", "cmx4trt.cli.calibrate"),
+    "gui": _Command("open a page that composes, runs and shows builds", "cmx4trt.cli.gui"),
     "cm-setup": _Command("make CM run this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
 }

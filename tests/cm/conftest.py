@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -109,3 +110,50 @@ def published(cm: Cm, rtx: None, tmp_path_factory: pytest.TempPathFactory) -> Pa
     done = cm.cmr("_random-weights", f"--output_dir={folder}", cwd=folder)
     assert done.returncode == 0, done.stdout
     return folder
+
+
+@dataclass(frozen=True)
+class Docker:
+    """CM with the recording docker on its PATH; a folder to type in, and one for the Dockerfile."""
+
+    cm: Cm
+    record: Path
+    folder: Path
+    files: Path
+
+    def run(
+        self, action: str, tags: str, *flags: str, cwd: Path | None = None, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """``cm <action> script "generate engine mlperf inference nvidia <tags>" <flags>`` with --docker_path."""
+        words = (action, "script", f"{TAGS} {tags}".strip(), f"--docker_path={self.files}", *flags)
+        self.record.unlink(missing_ok=True)
+        return self.cm.command("cm", *words, cwd=cwd or self.folder, DOCKER_RECORD=str(self.record), **more)
+
+    def calls(self, name: str) -> list[list[str]]:
+        """The words of every call of ``docker <name>``."""
+        lines = [json.loads(line) for line in self.record.read_text().splitlines()]
+        return [line["words"] for line in lines if line["words"][0] == name]
+
+    def dockerfile(self, base: str) -> Path:
+        return self.files / "dockerfiles" / f"{base.rpartition('/')[2]}.Dockerfile"
+
+
+@pytest.fixture(scope="module")
+def cm_with_docker(cm: Cm, tmp_path_factory: pytest.TempPathFactory) -> Cm:
+    """A CM home of its own, whose script folder holds links to this clone's files: CM works in that folder."""
+    home, programs = tmp_path_factory.mktemp("docker-home"), tmp_path_factory.mktemp("bin")
+    (programs / "docker").symlink_to(ROOT / "tests" / "data" / "container" / "docker")
+    script = home / "repos" / "local" / "script" / "generate-nvidia-engine"
+    script.mkdir(parents=True)
+    for name in ("_cm.yaml", "customize.py", "run.sh"):
+        (script / name).symlink_to(ROOT / name)
+    kept = {k: v for k, v in cm.environment.items() if not re.search("(?i)_proxy$|^GH_TOKEN$", k)}
+    path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
+    return Cm(home, {**kept, "CM_REPOS": str(home), "PATH": path})
+
+
+@pytest.fixture
+def docker(cm_with_docker: Cm, tmp_path: Path) -> Docker:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return Docker(cm_with_docker, tmp_path / "record.jsonl", folder, tmp_path / "docker")

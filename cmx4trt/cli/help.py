@@ -1,0 +1,119 @@
+"""What ``cmx4trt COMMAND --help`` looks like: one spelling of each flag, short usage, examples at the end."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+_HELP_COLUMN = 28
+"""Where explanations begin; longer flags get a line of their own."""
+_LONG_USAGE = 6
+"""Commands with more flags than this do not repeat them in the usage line."""
+
+
+class Example(NamedTuple):
+    """A command line, and what it is for."""
+
+    purpose: str
+    arguments: str
+
+
+_ENGINE = "engine.plan"
+EXAMPLES: Mapping[str, tuple[Example, ...]] = {
+    "build": (
+        Example("ResNet-50 with random weights: nothing is downloaded", "--random_weights=0"),
+        Example(
+            "your own file, batches of up to 16, bfloat16", "--model=resnet50.onnx --batch_size=16 --precision=bf16"
+        ),
+        Example("RetinaNet for two generations of GPUs", "--network=retinanet --random_weights=0 --target=ampere,ada"),
+        Example(
+            "int8 from a calibration cache", "--model=resnet50.onnx --precision=int8 --calibration_cache=cal.cache"
+        ),
+        Example("TensorRT on the local GPU", "--device=cuda --builder=tensorrt --model=resnet50.onnx"),
+    ),
+    "inspect": (Example("the facts as a table", _ENGINE), Example("the same for machines", f"{_ENGINE} --json")),
+    "verify": (
+        Example("against the original model", _ENGINE),
+        Example("and its accuracy on your images", f"{_ENGINE} --data=imagenet --count=500"),
+    ),
+    "bench": (
+        Example("speed in the engine's own scenario", _ENGINE),
+        Example("one minute of the Server scenario", f"{_ENGINE} --scenario=Server --target_qps=200 --duration=60"),
+        Example("MLPerf's own lengths and settings", f"{_ENGINE} --rules=mlperf --user_conf=user.conf"),
+    ),
+    "report": (
+        Example("a page beside the engine", _ENGINE),
+        Example("two engines side by side", f"{_ENGINE} other.plan --html=both.html"),
+    ),
+    "calibrate": (
+        Example(
+            "ranges of your model, from your images",
+            "--model=resnet50.onnx --calibration_data=images --ranges=ranges.json",
+        ),
+    ),
+    "gui": (Example("runs start in the folder work", "--folder=work"),),
+    "cm-setup": (Example("after pip install, once", ""),),
+}
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """argparse's, with one spelling of each flag, words left whole, and the epilog as it is written."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=_HELP_COLUMN)
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Argparse forgets the indentation of commands when it looks for the longest name."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if len(action.option_strings) < 2 or not action.option_strings[0].startswith("--"):
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, action.dest.upper()) if action.nargs != 0 else ""
+        return f"{action.option_strings[0]} {value}".rstrip()
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return text
+        return super()._fill_text(text, width, indent)
+
+
+def explain(parser: argparse.ArgumentParser, command: str) -> None:
+    """Give a command's parser, which has all its arguments, its usage line and its examples."""
+    parser.formatter_class = HelpFormatter
+    actions = parser._actions
+    flags = [action for action in actions if action.option_strings]
+    if len(flags) > _LONG_USAGE:
+        places = (_place(action) for action in actions if not action.option_strings)
+        parser.usage = " ".join((parser.prog, *places, "[--flag=value ...]"))
+    parser.epilog = _epilog(parser.prog, EXAMPLES.get(command, ()), any("_" in action.dest for action in flags))
+
+
+def _place(action: argparse.Action) -> str:
+    name = str(action.metavar or action.dest)
+    return f"{name} [{name} ...]" if action.nargs == "+" else name
+
+
+def _epilog(prog: str, examples: Iterable[Example], underscores: bool) -> str:
+    lines = ["examples:"]
+    for example in examples:
+        lines += [f"  # {example.purpose}", *_wrapped(f"{prog} {example.arguments}".rstrip())]
+    if underscores:
+        lines += ["", "The underscores in the names of flags may be hyphens."]
+    return "\n".join(lines)
+
+
+def _wrapped(line: str) -> list[str]:
+    """One command in lines that a shell puts together again."""
+    pieces = textwrap.wrap(line, 74, break_on_hyphens=False, break_long_words=False)
+    return [
+        f"  {'  ' if index else ''}{piece}" + (" \\" if piece != pieces[-1] else "")
+        for index, piece in enumerate(pieces)
+    ]

@@ -1,0 +1,86 @@
+"""What ``cmr … -h`` prints: this script's variations, flags and examples, from its ``_cm.yaml``. Standard library only."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from cmx4trt import __version__
+
+_TAGS = "generate engine mlperf inference nvidia"
+_MAX_WIDTH = 110
+"""Longer lines are hard to read."""
+_COLUMN = 24
+"""Where explanations begin."""
+
+EXAMPLES = (
+    ("ResNet-50 with random weights: nothing is downloaded", "_random-weights", ""),
+    ("batches of up to 16, another seed", "_resnet50 _batch_size.16 _random-weights.7", ""),
+    ("your own file, bfloat16, for two generations of GPUs", "_bf16", "--model=resnet50.onnx --target=ampere,ada"),
+    ("RetinaNet into a folder of your choice", "_retinanet _random-weights", "--output_dir=my-engines"),
+    ("int8 from a calibration cache", "_int8", "--model=resnet50.onnx --calibration_cache=cal.cache"),
+    ("and how fast it is, as MLPerf LoadGen measures", "_random-weights _bench", "--scenario=Offline"),
+    ("what would be built, building nothing", "_retinanet _batch_size.4", "--dry_run=yes"),
+)
+"""What each is for, variations, flags."""
+
+
+def end_with_help(meta: Mapping[str, Any]) -> NoReturn:
+    """The answer to a typed -h. CM would run the script and then describe itself: nothing else stops it without an error."""
+    sys.stdout.write(help_text(meta))
+    sys.stdout.flush()
+    raise SystemExit(0)
+
+
+def help_text(meta: Mapping[str, Any], width: int | None = None) -> str:
+    """The whole help, for a terminal of ``width`` columns (default: this one)."""
+    width = min(width or shutil.get_terminal_size().columns, _MAX_WIDTH)
+    return "\n".join(_lines(meta, width)) + "\n"
+
+
+def _lines(meta: Mapping[str, Any], width: int) -> Iterator[str]:
+    yield f"{meta['name']} (cmx4trt {__version__})"
+    yield ""
+    yield f'  cmr "{_TAGS} [_variation ...]" [--flag=value ...]'
+    yield "  cm run script --tags=" + _TAGS.replace(" ", ",") + "[,_variation...] [--flag=value ...]"
+    yield ""
+    yield "Examples"
+    for purpose, variations, flags in EXAMPLES:
+        yield f"  # {purpose}"
+        yield f'  cmr "{_TAGS} {variations}" {flags}'.rstrip()
+    yield ""
+    yield "Variations, at most one of each group"
+    groups = ["", *meta.get("variation_groups_order", [])]
+    rows = [(name, row) for name, row in meta["variations"].items() if "," not in name]
+    for group in sorted(groups, key=lambda name: name == ""):
+        yield f"  {group or 'no group, any number of them'}"
+        for name, row in rows:
+            if row.get("group", "") == group:
+                default = "default; " if row.get("default") else ""
+                yield from _row(f"    _{name.replace('#', 'N')}", default + _meaning(row, meta["input_mapping"]), width)
+    yield ""
+    yield "Flags, with the equals sign; a flag beats a variation"
+    for name, row in meta["input_description"].items():
+        choices = "{" + ",".join(row["choices"]) + "}" if "choices" in row else "VALUE"
+        default = f" (default: {row['default']})" if "default" in row else ""
+        yield from _row(f"  --{name}={choices}", row["desc"] + default, width)
+    yield ""
+    yield "--help in place of -h also offers CM's own flags."
+
+
+def _meaning(row: Mapping[str, Any], mapping: Mapping[str, str]) -> str:
+    """A variation's description; one with a number does what the flag with the same key does."""
+    same = next((flag for flag, key in mapping.items() if row.get("env", {}).get(key) == "#"), "")
+    return str(row.get("desc") or f"the same as --{same}=N")
+
+
+def _row(head: str, text: str, width: int) -> list[str]:
+    """An entry and its explanation, which begins in the same line where there is room."""
+    indent = " " * _COLUMN
+    wrapped = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    if len(head) < _COLUMN - 1:
+        return [head + wrapped[0][len(head) :], *wrapped[1:]]
+    return [head, *wrapped]
