@@ -59,6 +59,11 @@ class Place:
     def pip(self, *words: str) -> None:
         self.run("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", *words)
 
+    def whose_gui(self) -> str:
+        """'ours' or 'upstream': the script behind ``cmr "cm gui"``."""
+        found = self.run("-m", "cmind", "find", "script", "--tags=cm,gui").splitlines()[-1]
+        return "ours" if (Path(found) / "customize.py").read_text().count("cmx4trt.cm_gui") else "upstream"
+
     def who_answers(self, tags: str = TAGS, stdin: str = "closed") -> str:
         """'ours' or 'upstream', else all that was printed."""
         process = subprocess.Popen(
@@ -147,10 +152,12 @@ def test_installed_by_pip(place: Place, source: Path, archives: Path, route: str
     place.pip(*PIP_ROUTES[route](source, archives))
     new = fresh(place)
     assert [new.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["ours", "ours"]
+    assert new.whose_gui() == "ours"
     # CM's index from before the installation still names the draft.
+    assert place.whose_gui() == "upstream"
     assert [place.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["upstream", "upstream"]
     assert "index rebuilt" in place.run("-m", "cmx4trt", "cm-setup")
-    assert place.who_answers() == "ours"
+    assert (place.who_answers(), place.whose_gui()) == ("ours", "ours")
     assert list(place.folder.iterdir()) == []
 
 
@@ -160,6 +167,7 @@ def test_clone_registered_with_cm(place: Place, source: Path) -> None:
     assert place.who_answers() == "upstream"
     assert place.who_answers(f"{TAGS} cmx4trt") == "ours"
     assert "linked" in place.run("-m", "cmx4trt", "cm-setup", cwd=source)
+    assert place.whose_gui() == "ours"
     assert [place.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["ours", "ours"]
     assert list(place.folder.iterdir()) == []
 
@@ -176,7 +184,7 @@ def test_setup_without_anything_to_do(place: Place, archives: Path) -> None:
     assert new.who_answers() == "ours"
     rows = new.run("-m", "cmx4trt", "cm-setup").splitlines()
     assert rows[0] == "cm-setup"
-    assert len(rows) == 2
+    assert [row.split()[0] for row in rows[1:]] == ["generate-nvidia-engine", "gui"]
 
 
 def test_setup_says_when_it_failed(place: Place, archives: Path) -> None:

@@ -211,7 +211,7 @@ def test_two_at_once_both_end_right(tensorrt_rtx: str, resnet50_file: Path, tmp_
     results = [json.loads((tmp_path / f"{i}.json").read_text()) for i in (1, 2)]
     assert results[0]["exports"]["SHA256"] == results[1]["exports"]["SHA256"]
     assert "unchanged since" in run("inspect", results[0]["engine"], cwd=tmp_path).stdout
-    assert [Path(f).suffix for f in files_below(tmp_path / "engines")] == [".json", ".plan"]
+    assert [Path(f).suffix for f in files_below(tmp_path / "engines")] == [".json", ".plan", ".html"]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""``cmx4trt gui``: the page in a browser."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from cmx4trt.cli.output import print_table
+from cmx4trt.errors import RequestError
+from cmx4trt.values import parse_bool, parse_int
+
+_INTERRUPTED = "the page is closed; runs that it had not finished were stopped"
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """The arguments of ``cmx4trt gui``."""
+    parser.add_argument("--folder", default=".", help="folder that runs start in (default: the current one)")
+    parser.add_argument("--port", default="8501", help="port to listen on; 0 takes any that is free (default: 8501)")
+    parser.add_argument(
+        "--address", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    _add_switch(parser, "no_browser", "do not open a browser")
+    _add_switch(parser, "no_run", "show the line, without a button that runs it")
+    parser.add_argument("--script", metavar="TAGS", help="tags of another CM script (default: this package's)")
+    parser.add_argument("--title", default="", help="title of the page (default: the script's name)")
+    parser.add_argument("--result", metavar="FILE", help="write an error to a JSON file instead of printing it")
+    parser.set_defaults(interrupted=_INTERRUPTED)
+
+
+def _add_switch(parser: argparse.ArgumentParser, name: str, help: str) -> None:
+    """``--name``, ``--name=yes`` and ``--name=no``: the first is the command line's way, the others CM's."""
+    names = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+    parser.add_argument(*names, dest=name, nargs="?", const="yes", default="no", metavar="yes|no", help=help)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until interrupted. Raises CmxError, KeyboardInterrupt."""
+    from cmx4trt.gui.scripts import own_script, script_from_tags
+    from cmx4trt.gui.server import LOOPBACK, check_installed, free_port, serve
+    from cmx4trt.gui.settings import PageSettings
+
+    port = parse_int("port", arguments.port, 0, 65535)
+    may_run = not parse_bool("no_run", arguments.no_run)
+    browser = not parse_bool("no_browser", arguments.no_browser)
+    folder = os.path.abspath(arguments.folder)
+    if not os.path.isdir(folder):
+        raise RequestError(f"folder {folder} does not exist; give one that does")
+    check_installed()
+    own = own_script()
+    script = script_from_tags(arguments.script) if arguments.script else own
+    port = free_port(arguments.address, port)
+    settings = PageSettings(
+        script=script.folder,
+        tags=script.tags,
+        variations=script.variations,
+        folder=folder,
+        own=os.path.realpath(script.folder) == own.folder,
+        may_run=may_run,
+        title=arguments.title,
+    )
+    host = f"[{arguments.address}]" if ":" in arguments.address else arguments.address
+    rows = [("page", f"http://{host}:{port}"), ("script", script.folder), ("runs start in", folder)]
+    if arguments.address not in LOOPBACK:
+        rows.append(("note", "whoever reaches this address can start builds as you"))
+    print_table("cmx4trt gui (Ctrl-C ends it)", rows)
+    serve(settings, arguments.address, port, browser)
+    raise KeyboardInterrupt  # nothing else ends a page

@@ -1,0 +1,96 @@
+"""The engines in a folder, as their manifests describe them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from cmx4trt.errors import RequestError
+from cmx4trt.manifest import FAILED, PASSED, Manifest
+from cmx4trt.store import doubt_of_engine, engine_path_of, read_manifest, report_path_of
+
+MAX_ENGINES = 200
+"""Shown of a folder, the newest ones."""
+
+_VERDICTS = {PASSED: "verified", FAILED: "differs from the original model"}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """A published engine: where it lies, and what its manifest says."""
+
+    engine: str
+    manifest_path: str
+    manifest: Manifest
+
+    @classmethod
+    def read(cls, manifest_path: str) -> EngineRecord:
+        """The engine of a manifest. Raises OSError, ValueError."""
+        manifest = read_manifest(manifest_path)
+        return cls(engine_path_of(manifest_path, manifest), manifest_path, manifest)
+
+    @property
+    def report(self) -> str:
+        """Where its report lies, or would lie."""
+        return report_path_of(self.engine)
+
+    def title(self) -> str:
+        """Network, precision and batch, in a few words."""
+        request = self.manifest.request
+        title = self.manifest.network.get("title") or request.get("network")
+        return f"{title} · {str(request.get('precision')).upper()} · batch {request.get('batch_size')}"
+
+    def verdict(self) -> str:
+        """What is known about its correctness, in words."""
+        return _VERDICTS.get(str(self.manifest.verification.get("verdict")), "not verified")
+
+    def doubt(self) -> str:
+        """Why the file is not the engine that was published; empty if it is."""
+        return doubt_of_engine(self.manifest_path, self.manifest)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a reader asks first."""
+        manifest = self.manifest
+        request, source = manifest.request, manifest.source
+        weights = (
+            "random weights" if source.get("kind") == "random-weights" else source.get("path") or source.get("kind")
+        )
+        executed = manifest.execution.get("engine_executed_on_a_device")
+        return [
+            ("Network", f"{manifest.network.get('title') or request.get('network')}, {weights}"),
+            ("Precision", str(request.get("precision")).upper()),
+            ("Batch", f"1 to {request.get('batch_size')}"),
+            ("For GPUs", str(request.get("target"))),
+            ("Built with", f"{manifest.builder.get('name')} {manifest.builder.get('version')}"),
+            ("Size", f"{int(manifest.engine.get('bytes') or 0) / 1e6:.1f} MB"),
+            ("Graph", self.verdict()),
+            ("Run on a GPU", "not yet" if executed in (None, "no") else str(executed)),
+            ("Created", manifest.created.replace("T", " ").replace("+00:00", " UTC")),
+            ("File", self.engine),
+        ]
+
+
+def engines_in(folder: str) -> list[EngineRecord]:
+    """The engines in ``folder`` and below, the newest first; none where there is no such folder. Raises RequestError.
+
+    A ``.json`` counts where it is a manifest and its engine lies beside it.
+    """
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise RequestError(f"{folder} is not a folder; give the folder that engines were published in")
+    found: list[EngineRecord] = []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in files:
+            if name.endswith(".json") and f"{name[:-5]}.plan" in files:
+                record = _record_or_none(os.path.join(place, name))
+                if record is not None:
+                    found.append(record)
+    return sorted(found, key=lambda record: record.manifest.created, reverse=True)[:MAX_ENGINES]
+
+
+def _record_or_none(path: str) -> EngineRecord | None:
+    try:
+        record = EngineRecord.read(path)
+    except (OSError, ValueError):
+        return None
+    return record if os.path.isfile(record.engine) else None

@@ -1,0 +1,101 @@
+"""The page itself: Streamlit runs this file from the top at every click, with the settings as its only argument."""
+
+from __future__ import annotations
+
+import sys
+
+import streamlit as st
+
+from cmx4trt.errors import CmxError
+from cmx4trt.gui.form import Form, form_from_meta, read_meta
+from cmx4trt.gui.line import check_values, line_from_values, values_from_variations
+from cmx4trt.gui.page_form import Values, folder_of_engines, plain, show_form
+from cmx4trt.gui.page_results import show_engines, show_run
+from cmx4trt.gui.runner import RUNS, Run
+from cmx4trt.gui.settings import PageSettings
+
+_RUN = "run"
+"""Name in the page's address that holds the id of its run: a reloaded page finds it again."""
+
+_NEXT_LINE = " \\\n  "
+"""Between flags, so that a long line can be read, copied and typed."""
+
+_STYLE = """
+<style>
+[data-testid="stMainBlockContainer"] { max-width: 78rem; padding-top: 2.5rem; padding-bottom: 3rem; }
+@media (min-width: 640px) { .st-key-command { position: sticky; top: 1rem; } }
+[class*="st-key-facts"] thead { display: none; }
+[class*="st-key-facts"] td:last-child { overflow-wrap: anywhere; }
+[class*="st-key-facts"] td:first-child { white-space: nowrap; }
+</style>
+"""
+"""Streamlit has no words for these: the command stays in view beside a long form; a table of facts has no head, and long
+paths in it break."""
+
+
+def main() -> None:
+    """The whole page."""
+    settings = PageSettings.from_json(sys.argv[1])
+    form = form_from_meta(read_meta(settings.script))
+    title = settings.title or form.title
+    st.set_page_config(page_title=title, layout="wide")
+    st.html(_STYLE)
+    st.subheader(plain(title), anchor=False)
+    if not settings.own:
+        _show_build(settings, form)
+        return
+    build, engines = st.tabs(["Build", "Engines"])
+    with build:
+        values = _show_build(settings, form)
+    with engines:
+        show_engines(folder_of_engines(form, values, settings.folder), settings.folder)
+
+
+def _show_build(settings: PageSettings, form: Form) -> Values:
+    """The form and its line, or the run that came of it."""
+    run = RUNS.find(st.query_params.get(_RUN))
+    if run is not None:
+        _show_run(settings, run)
+        return dict(st.session_state.get("values", {}))
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        values = show_form(form, values_from_variations(form, settings.variations))
+    st.session_state["values"] = values
+    with right.container(border=True, key="command"):
+        _show_command(settings, form, values)
+    return values
+
+
+def _show_command(settings: PageSettings, form: Form, values: Values) -> None:
+    """The line as it stands, and the button that runs it."""
+    line = line_from_values(form, settings.tags, values)
+    st.markdown("**Command**")
+    st.code(line.shell(_NEXT_LINE), language="bash", wrap_lines=True)
+    try:
+        check_values(form, values)
+    except CmxError as error:
+        st.error(plain(str(error)))
+        return
+    if not settings.may_run:
+        return
+    name = "Build" if settings.own else "Run"
+    if st.button(name, type="primary", icon=":material/play_arrow:", width="stretch"):
+        st.query_params[_RUN] = RUNS.start(line, settings.folder).id
+        st.rerun()
+    st.caption(
+        f"{name} runs this line in the folder {plain(settings.folder)}; typed in a shell there, it does the same."
+    )
+
+
+def _show_run(settings: PageSettings, run: Run) -> None:
+    st.code(run.line.shell(_NEXT_LINE), language="bash", wrap_lines=True)
+    if run.outcome is not None and st.button("Back to the form", icon=":material/arrow_back:"):
+        del st.query_params[_RUN]
+        st.rerun()
+    show_run(run, settings.own)
+
+
+try:
+    main()
+except CmxError as error:
+    st.error(plain(str(error)))

@@ -1,0 +1,156 @@
+"""Runs, engines and reports on the page; only Streamlit's page imports this."""
+
+from __future__ import annotations
+
+import base64
+import os
+
+import streamlit as st
+
+from cmx4trt.errors import CmxError
+from cmx4trt.gui.engines import EngineRecord, engines_in
+from cmx4trt.gui.page_form import plain
+from cmx4trt.gui.runner import Outcome, Run
+
+_REFRESH = 0.5
+"""Seconds between looks at a running process."""
+_LOG_HEIGHT = 280
+_REPORT_HEIGHT = 900
+"""Pixels."""
+_MANIFEST_KEY = "CM_MLPERF_ENGINE_MANIFEST_WITH_PATH"
+
+
+def show_run(run: Run, own: bool) -> None:
+    """The run as it goes on, and what it left."""
+    outcome = run.outcome
+    st.fragment(_show_progress, run_every=None if outcome else _REFRESH)(run)
+    if outcome is None:
+        return
+    if outcome.exit_code == 0:
+        _show_success(outcome, own)
+    elif outcome.stopped:
+        st.warning(f"Stopped: {plain(outcome.error)}")
+    else:
+        st.error(f"{plain(outcome.error)} (exit code {outcome.exit_code})")
+
+
+def _show_progress(run: Run) -> None:
+    outcome, seconds = run.outcome, f"{run.seconds:.0f} s"
+    if outcome is None:
+        label, state = f"Running for {seconds}", "running"
+    elif outcome.exit_code == 0:
+        label, state = f"Finished in {seconds}", "complete"
+    else:
+        label, state = f"Ended after {seconds}", "error"
+    stages = run.stages()
+    with st.status(label, expanded=outcome is None, state=state):  # type: ignore[arg-type]
+        if stages:
+            with st.container(horizontal=True):
+                for stage in stages:
+                    if stage.seconds is None:
+                        st.badge(f"{stage.name} …", color="blue")
+                    else:
+                        color = "red" if stage.failed else "green"
+                        st.badge(f"{stage.name} {stage.seconds:.1f} s", color=color)  # type: ignore[arg-type]
+        with st.container(height=_LOG_HEIGHT, autoscroll=True):
+            st.code(run.log() or "…", language=None, wrap_lines=True)
+    if outcome is None:
+        if st.button("Stop", key="stop", icon=":material/stop_circle:"):
+            run.stop()
+    elif st.session_state.get("watched") == run.id:
+        st.session_state["watched"] = ""
+        st.rerun()  # the whole page: the run is over
+    if outcome is None:
+        st.session_state["watched"] = run.id
+
+
+def _show_success(outcome: Outcome, own: bool) -> None:
+    manifest = str(outcome.exports.get(_MANIFEST_KEY) or "")
+    if own and manifest:
+        try:
+            record = EngineRecord.read(manifest)
+        except (OSError, ValueError) as error:
+            st.error(f"The manifest {plain(manifest)} cannot be read ({plain(str(error))}).")
+            return
+        reused = outcome.exports.get("CM_MLPERF_ENGINE_REUSED") == "yes"
+        st.success("The engine was there already; it fits this request." if reused else "The engine is built.")
+        st.subheader(plain(record.title()), anchor=False)
+        show_engine(record, "run")
+        return
+    st.success("Done. The log above says what was found.")
+    if outcome.exports:
+        st.markdown("**What the next script gets**")
+        st.json(dict(outcome.exports))
+
+
+def show_engine(record: EngineRecord, key: str) -> None:
+    """An engine: its facts, its report, its manifest. ``key`` tells the page's places apart."""
+    if doubt := record.doubt():
+        st.warning(f"{plain(doubt)}; the manifest describes another file.")
+    rows = [f"| {plain(name)} | {plain(value)} |" for name, value in record.facts()]
+    with st.container(key=f"facts {key}"):
+        st.markdown("\n".join(["| | |", "|---|---|", *rows]))
+    report = _read(record.report)
+    with st.container(horizontal=True):
+        if report is not None:
+            name = os.path.basename(record.report)
+            st.download_button("Report (HTML)", report, name, "text/html", key=f"{key}:report", on_click="ignore")
+        manifest = os.path.basename(record.manifest_path)
+        st.download_button(
+            "Manifest (JSON)",
+            record.manifest.to_json(),
+            manifest,
+            "application/json",
+            key=f"{key}:json",
+            on_click="ignore",
+        )
+    with st.expander("Manifest: everything that is known about this engine"):
+        st.json(record.manifest.to_json(), expanded=1)
+    if report is None:
+        st.info(f"No report lies beside this engine; it would be {plain(record.report)}")
+    else:
+        # A data address has an origin of its own: what the file holds cannot reach this page.
+        address = "data:text/html;charset=utf-8;base64," + base64.b64encode(report).decode()
+        st.iframe(address, height=_REPORT_HEIGHT, alt=f"Report of {record.title()}")
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+def show_engines(folder: str, start: str) -> None:
+    """The engines in a folder that can be changed on the page; a relative one is below ``start``."""
+    asked = st.text_input("Folder", folder, help="Engines in it and below are listed, the newest first.")
+    try:
+        records = engines_in(os.path.join(start, os.path.expanduser(asked.strip() or folder)))
+    except CmxError as error:
+        st.error(plain(str(error)))
+        return
+    if not records:
+        st.info("No engine here yet.")
+    for record in records:
+        _show_card(record)
+
+
+def _show_card(record: EngineRecord) -> None:
+    request = record.manifest.request
+    facts = dict(record.facts())
+    with st.container(border=True):
+        st.markdown(f"**{plain(record.title())}**")
+        report = "report" if os.path.isfile(record.report) else "no report"
+        words = (
+            str(request.get("scenario")),
+            f"for {facts['For GPUs']}",
+            facts["Size"],
+            record.verdict(),
+            report,
+            facts["Built with"],
+        )
+        st.caption(plain(" · ".join((*words, facts["Created"]))))
+        key = f"show:{record.manifest_path}"
+        if st.toggle("Show", key=key):
+            show_engine(record, key)

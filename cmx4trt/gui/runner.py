@@ -1,0 +1,226 @@
+"""A run of ``cmr``: a process group of its own, its output as it comes, its end, and the answer CM saved.
+
+The line goes to the process as a list of arguments, without a shell, and standard input is closed. Two flags are added,
+which change nothing about the result: ``--quiet`` (nobody is there to answer questions) and ``--save_to_json`` (CM's
+answer, with the one sentence where it failed).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from cmx4trt.errors import EXIT_INTERRUPTED, OutputError
+from cmx4trt.gui.line import CmrLine
+
+KEPT_LINES = 5000
+"""Of the log, the last so many: a script may write without end."""
+KEPT_RUNS = 50
+"""Finished runs that a reloaded page can still show."""
+PATIENCE = 5.0
+"""Seconds between Ctrl-C, SIGTERM and SIGKILL: the build answers within tenths of a second, unless a library hangs."""
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+_BEGUN = re.compile(r"\[ *[\d.]+ s\] (.+) \.\.\.")
+_ENDED = re.compile(r"\[ *[\d.]+ s\] (.+) (done|failed) in ([\d.]+) s")
+_SENTENCE = re.compile(r"CM error: (.+)!")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage of the build that its log tells of; ``seconds`` is None while it runs."""
+
+    name: str
+    seconds: float | None = None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: exit code, the sentence where that is not 0, and what the script exports."""
+
+    exit_code: int
+    error: str
+    exports: Mapping[str, Any]
+    stopped: bool
+
+
+class Run:
+    """One run, from its start on. Any thread may ask; a thread of its own reads the output."""
+
+    def __init__(self, line: CmrLine, folder: str) -> None:
+        """Start the line in ``folder``. Raises OutputError."""
+        self.id = secrets.token_urlsafe(16)
+        self.line = line
+        self._scratch = tempfile.mkdtemp(prefix="cmx4trt-gui-")
+        self._answer = os.path.join(self._scratch, "answer.json")
+        self.command = [*_cmr(), *line.words(), "--quiet", f"--save_to_json={self._answer}"]
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._stages: dict[str, Stage] = {}
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._reaped = False
+        self._begun = time.monotonic()
+        self._seconds: float | None = None
+        self._outcome: Outcome | None = None
+        try:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=folder,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise OutputError(f"cannot start cmr in {folder}: {error.strerror}") from error
+        self._reader = threading.Thread(target=self._read, name=f"run-{self._process.pid}", daemon=True)
+        self._reader.start()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it runs."""
+        return self._outcome
+
+    @property
+    def seconds(self) -> float:
+        """Since the start, up to the end."""
+        return time.monotonic() - self._begun if self._seconds is None else self._seconds
+
+    def log(self) -> str:
+        """The output so far (its last KEPT_LINES lines)."""
+        return "\n".join(self._lines.copy())
+
+    def stages(self) -> list[Stage]:
+        """The stages the output tells of, in the order they began."""
+        return list(self._stages.copy().values())
+
+    def stop(self) -> None:
+        """End the whole process group: as Ctrl-C first, more firmly after PATIENCE; returns at once."""
+        if self._outcome is None and not self._stopped.is_set():
+            self._stopped.set()
+            threading.Thread(target=self._end_group, name="stop", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, at the latest after so many seconds."""
+        self._reader.join(seconds)
+        return not self._reader.is_alive()
+
+    def _end_group(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            self._signal(number)
+            if self.wait(PATIENCE):
+                return
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the group, unless its leader is reaped: from then on the number may be another process's."""
+        with self._lock, suppress(ProcessLookupError, PermissionError):
+            if not self._reaped:
+                os.killpg(self._process.pid, number)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as output:
+            for line in output:
+                self._take(
+                    _CONTROL.sub("", line.decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1]).rstrip()
+                )
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        self._signal(signal.SIGKILL)  # whoever closed its output and stayed behind
+        with self._lock:
+            code = self._process.wait()
+            self._reaped = True
+        self._seconds = time.monotonic() - self._begun
+        self._outcome = self._concluded(code)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _take(self, line: str) -> None:
+        self._lines.append(line)
+        if begun := _BEGUN.fullmatch(line):
+            self._stages[begun[1]] = Stage(begun[1])
+        elif ended := _ENDED.fullmatch(line):
+            self._stages[ended[1]] = Stage(ended[1], float(ended[3]), ended[2] == "failed")
+
+    def _concluded(self, code: int) -> Outcome:
+        answer = _read_answer(self._answer)
+        if code < 0:
+            code = 128 - code  # as a shell counts signals
+        error = "" if code == 0 else str(answer.get("error") or self._sentence(code))
+        if self._stopped.is_set() and code:
+            code, error = EXIT_INTERRUPTED, str(answer.get("error") or "interrupted")
+        exports = answer.get("new_env") if code == 0 else None
+        return Outcome(code, " ".join(error.split()), exports or {}, self._stopped.is_set())
+
+    def _sentence(self, code: int) -> str:
+        """For a process that ended without an answer: CM's words in the log, or else the code."""
+        said = [found[1] for line in self._lines if (found := _SENTENCE.fullmatch(line))]
+        return said[-1] if said else f"cmr ended with exit code {code} and without an answer; the log says why"
+
+
+def _cmr() -> list[str]:
+    """CM's command of this very Python, as pip installed it; where that has no script for it, its function."""
+    script = os.path.join(os.path.dirname(sys.executable), "cmr")
+    if os.access(script, os.X_OK):
+        return [script]
+    return [sys.executable, "-c", "import sys; from cmind.cli import run_script; sys.exit(run_script())"]
+
+
+def _read_answer(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            answer = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+class Runs:
+    """All runs of this process by their unguessable ids: a page knows its own, and finds it again when it is reloaded."""
+
+    def __init__(self, start: Callable[[CmrLine, str], Run] = Run) -> None:
+        self._start = start
+        self._runs: dict[str, Run] = {}
+        self._lock = threading.Lock()
+
+    def start(self, line: CmrLine, folder: str) -> Run:
+        """Start a run. Raises OutputError."""
+        run = self._start(line, folder)
+        with self._lock:
+            self._runs[run.id] = run
+            finished = [id for id, known in self._runs.items() if known.outcome is not None]
+            for id in finished[: max(0, len(finished) - KEPT_RUNS)]:
+                del self._runs[id]
+        return run
+
+    def find(self, id: str | None) -> Run | None:
+        """The run with this id, if it is known."""
+        return self._runs.get(id or "")
+
+    def stop_all(self) -> None:
+        """End every run, and wait until the last one has ended."""
+        with self._lock:
+            running = [run for run in self._runs.values() if run.outcome is None]
+        for run in running:
+            run.stop()
+        for run in running:
+            run.wait(3 * PATIENCE)
+
+
+RUNS = Runs()
+"""Those of this process. Streamlit runs the page anew for every click; this module stays."""

@@ -1,0 +1,100 @@
+"""The list of engines of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cmx4trt.errors import RequestError
+from cmx4trt.gui.engines import MAX_ENGINES, EngineRecord, engines_in
+from cmx4trt.manifest import FAILED, PASSED, SKIPPED, Manifest
+
+MANIFEST = Manifest(
+    fingerprint="f",
+    parts={},
+    engine={"file": "a.plan", "bytes": 51918196, "sha256": "00"},
+    request={"network": "resnet50", "precision": "fp16", "batch_size": 4, "target": "portable", "scenario": "Offline"},
+    source={"kind": "random-weights", "seed": 0},
+    network={"title": "ResNet-50 v1.5"},
+    builder={"name": "tensorrt-rtx", "version": "1.7"},
+    graph={},
+    verification={"verdict": PASSED},
+    execution={"engine_executed_on_a_device": "no"},
+    stages={},
+    created="2026-11-23T22:15:25+00:00",
+    tool={},
+)
+
+
+def published(folder: Path, stem: str = "a", **changes: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stem}.plan").write_bytes(b"engine")
+    manifest = replace(MANIFEST, engine={**MANIFEST.engine, "file": f"{stem}.plan"}, **changes)  # type: ignore[arg-type]
+    path = folder / f"{stem}.json"
+    path.write_text(manifest.to_json())
+    return path
+
+
+def test_facts(tmp_path: Path) -> None:
+    record = EngineRecord.read(str(published(tmp_path)))
+    assert record.title() == "ResNet-50 v1.5 · FP16 · batch 4"
+    facts = dict(record.facts())
+    assert facts["Network"] == "ResNet-50 v1.5, random weights"
+    assert (facts["Batch"], facts["For GPUs"], facts["Size"]) == ("1 to 4", "portable", "51.9 MB")
+    assert (facts["Graph"], facts["Run on a GPU"]) == ("verified", "not yet")
+    assert facts["Created"] == "2026-11-23 22:15:25 UTC"
+    assert record.report == str(tmp_path / "a.report.html")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (PASSED, "verified"),
+        (FAILED, "differs from the original model"),
+        (SKIPPED, "not verified"),
+        (None, "not verified"),
+    ],
+)
+def test_verdicts(tmp_path: Path, verdict: str | None, words: str) -> None:
+    assert EngineRecord.read(str(published(tmp_path, verification={"verdict": verdict}))).verdict() == words
+
+
+def test_a_file_that_was_edited(tmp_path: Path) -> None:
+    path = published(tmp_path)
+    data = b"engine"
+    good = {"file": "a.plan", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(replace(MANIFEST, engine=good).to_json())
+    assert EngineRecord.read(str(path)).doubt() == ""
+    (tmp_path / "a.plan").write_bytes(b"edited")
+    assert "is not the file that was published" in EngineRecord.read(str(path)).doubt()
+
+
+def test_newest_first_and_only_engines(tmp_path: Path) -> None:
+    published(tmp_path / "x", "old", created="2026-01-01T00:00:00+00:00")
+    published(tmp_path / "y" / "z", "new", created="2026-02-01T00:00:00+00:00")
+    published(tmp_path / "y", "gone")
+    (tmp_path / "y" / "gone.plan").unlink()
+    (tmp_path / "y" / "other.json").write_text("{}")
+    (tmp_path / "y" / "other.plan").write_text("")
+    (tmp_path / "y" / "broken.json").write_text("{")
+    (tmp_path / "y" / "broken.plan").write_text("")
+    (tmp_path / "y" / "settings.json").write_text(MANIFEST.to_json())
+    assert [Path(record.engine).stem for record in engines_in(str(tmp_path))] == ["new", "old"]
+
+
+def test_folders_without_engines(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert engines_in(str(tmp_path)) == engines_in(str(tmp_path / "gone")) == []
+    with pytest.raises(RequestError, match="is not a folder"):
+        engines_in(str(tmp_path / "file"))
+
+
+def test_a_page_has_an_end(tmp_path: Path) -> None:
+    for number in range(MAX_ENGINES + 2):
+        published(tmp_path, f"e{number}", created=f"2026-01-01T00:00:{number:04}+00:00")
+    found = engines_in(str(tmp_path))
+    assert len(found) == MAX_ENGINES
+    assert Path(found[0].engine).stem == f"e{MAX_ENGINES + 1}"

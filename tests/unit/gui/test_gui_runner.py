@@ -1,0 +1,214 @@
+"""Runs of a stand-in for ``cmr``: what it is given, what is shown of it, how it is ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cmx4trt.gui import runner
+from cmx4trt.gui.line import CmrLine
+from cmx4trt.gui.runner import Run, Runs, Stage
+
+LINE = CmrLine(("some", "tags"), ("v",), (("out", "=a b; $(touch X)"),))
+LIMIT = 30.0
+"""Seconds after which a run of these tests hangs."""
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts a run in which Python code stands for cmr; ``answer(…)`` there saves CM's answer."""
+    started: list[Run] = []
+    folder = tmp_path / "typed here"
+    folder.mkdir()
+
+    def begin(code: str, line: CmrLine = LINE) -> Run:
+        prelude = (
+            "import json, os, signal, subprocess, sys, time\n"
+            "def answer(**values):\n"
+            "    path = [w for w in sys.argv if w.startswith('--save_to_json=')][0].split('=', 1)[1]\n"
+            "    json.dump(values, open(path, 'w'))\n"
+        )
+        monkeypatch.setattr(runner, "_cmr", lambda: [sys.executable, "-c", prelude + code])
+        started.append(Run(line, str(folder)))
+        return started[-1]
+
+    monkeypatch.setattr(runner, "PATIENCE", 0.5)
+    yield begin
+    for run in started:
+        run.stop()
+        assert run.wait(LIMIT)
+
+
+def ended(run: Run) -> runner.Outcome:
+    assert run.wait(LIMIT), run.log()
+    assert run.outcome is not None
+    return run.outcome
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_arguments_arrive_as_they_are_and_nobody_is_asked(start: Start) -> None:
+    run = start("print(json.dumps([sys.argv[1:], os.getcwd(), sys.stdin.read()])); answer(new_env={'K': 'v'})")
+    outcome = ended(run)
+    words, folder, asked = json.loads(run.log())
+    assert words[:3] == ["some tags _v", "--out=a b; $(touch X)", "--quiet"]
+    assert [word.split("=")[0] for word in words[3:]] == ["--save_to_json"]
+    assert os.path.basename(folder) == "typed here"
+    assert os.listdir(folder) == []
+    assert asked == ""
+    assert (outcome.exit_code, outcome.error, outcome.exports) == (0, "", {"K": "v"})
+
+
+def test_output_comes_while_it_runs(start: Start) -> None:
+    run = start("print('[   0.10 s] build ...'); time.sleep(60)")
+    until(lambda: bool(run.stages()))
+    assert run.outcome is None
+    assert run.stages() == [Stage("build")]
+
+
+def test_stages_and_control_characters(start: Start) -> None:
+    run = start(
+        "print('\\x1b[31mred\\x1b[0m \\x07'); print('old\\rnew')\n"
+        "print('[   0.10 s] build ...\\n[   0.10 s] verify ...')\n"
+        "print('[   1.20 s] build done in 1.10 s\\n[   2.00 s] verify failed in 1.90 s')"
+    )
+    ended(run)
+    assert run.log().splitlines()[:2] == ["red", "new"]
+    assert run.stages() == [Stage("build", 1.1), Stage("verify", 1.9, failed=True)]
+
+
+def test_the_sentence_of_an_error(start: Start) -> None:
+    outcome = ended(start("answer(**{'return': 2, 'error': 'batch_size is 0'}); sys.exit(2)"))
+    assert (outcome.exit_code, outcome.error) == (2, "batch_size is 0")
+    assert outcome.exports == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "error"),
+    [
+        ("print('CM error: out of ideas!'); sys.exit(7)", 7, "out of ideas"),
+        ("sys.exit(9)", 9, "cmr ended with exit code 9 and without an answer; the log says why"),
+        ("raise ValueError('x')", 1, "cmr ended with exit code 1 and without an answer; the log says why"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", 137, "cmr ended with exit code 137"),
+    ],
+)
+def test_without_an_answer(start: Start, code: str, exit_code: int, error: str) -> None:
+    outcome = ended(start(code))
+    assert outcome.exit_code == exit_code
+    assert outcome.error.startswith(error)
+    assert not outcome.stopped
+
+
+CHILD = "subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+SLEEPER = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+
+
+def members(group: int) -> list[int]:
+    """Processes of a process group that still live."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(") ", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    "stubborn",
+    ["pass", "signal.signal(signal.SIGINT, signal.SIG_IGN)", "[signal.signal(n, signal.SIG_IGN) for n in (2, 15)]"],
+    ids=["listens", "ignores Ctrl-C", "ignores both"],
+)
+def test_stop_ends_the_whole_group(start: Start, stubborn: str) -> None:
+    run = start(stubborn + "\n" + CHILD.format(child=SLEEPER) + "print('begun', flush=True)\ntime.sleep(60)")
+    until(lambda: {"begun", "up"} <= set(run.log().split()))
+    group = run._process.pid
+    assert len(members(group)) == 2
+    run.stop()
+    run.stop()  # as often as one likes
+    outcome = ended(run)
+    assert (outcome.exit_code, outcome.error, outcome.stopped) == (130, "interrupted", True)
+    assert members(group) == []
+
+
+def test_stop_when_it_has_just_ended_well(start: Start) -> None:
+    run = start("answer(new_env={})")
+    outcome = ended(run)
+    run.stop()
+    assert outcome.exit_code == 0
+    assert not outcome.stopped
+
+
+def test_nothing_is_left_behind(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    ended(start("answer(new_env={})"))
+    until(lambda: not list(scratch.iterdir()))
+
+
+def test_long_logs_keep_their_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "KEPT_LINES", 10)
+    run = start("for n in range(1000): print(n)")
+    ended(run)
+    assert run.log().splitlines() == [str(n) for n in range(990, 1000)]
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(runner.OutputError, match="cannot start cmr in"):
+        Run(LINE, str(tmp_path / "gone"))
+
+
+def test_runs_do_not_mix(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "KEPT_RUNS", 1)
+    runs = Runs(lambda line, folder: start(f"print({folder!r})", line))
+    first, second, third = (runs.start(LINE, name) for name in ("one", "two", "three"))
+    for run in (first, second, third):
+        ended(run)
+    assert [run.log() for run in (first, second, third)] == ["one", "two", "three"]
+    assert len({first.id, second.id, third.id}) == 3
+    assert runs.find(third.id) is third
+    assert runs.find(None) is runs.find("unknown") is None
+    fourth = runs.start(LINE, "four")
+    ended(fourth)
+    assert runs.find(first.id) is None, "only so many finished runs are kept"
+    assert runs.find(fourth.id) is fourth
+
+
+def test_stop_all(start: Start) -> None:
+    runs = Runs(lambda line, folder: start("print('up', flush=True); time.sleep(60)", line))
+    both = [runs.start(LINE, name) for name in ("one", "two")]
+    until(lambda: all(run.log() for run in both))
+    runs.stop_all()
+    assert [run.outcome.exit_code for run in both if run.outcome] == [130, 130]
+
+
+def test_the_command_is_cms_own_of_this_python() -> None:
+    (command, *rest) = runner._cmr()
+    assert Path(command).parent == Path(sys.executable).parent
+    assert rest == [] or "run_script" in rest[-1]
+
+
+def test_signals_never_reach_a_number_that_is_free_again(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start("pass")
+    ended(run)
+    monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("signalled a reaped process"))
+    run._signal(signal.SIGKILL)

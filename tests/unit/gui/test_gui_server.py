@@ -1,0 +1,127 @@
+"""How the page is served: addresses, Streamlit's settings, and what is said where that cannot be."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from pathlib import Path
+
+import pytest
+
+from cmx4trt.cli import main
+from cmx4trt.errors import MissingSoftwareError, RequestError
+from cmx4trt.gui import server
+from cmx4trt.gui.scripts import own_script, script_from_tags
+from cmx4trt.gui.settings import PageSettings
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(RequestError, match=f"cannot listen on port {port} of 127.0.0.1: .*; give another --port"):
+            server.free_port("127.0.0.1", port)
+    assert server.free_port("127.0.0.1", port) == port
+
+
+def test_any_free_port() -> None:
+    assert server.free_port("127.0.0.1", 0) > 0
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "not an address"])
+def test_an_address_of_another_machine(address: str) -> None:
+    with pytest.raises(RequestError, match="cannot listen on port"):
+        server.free_port(address, 0)
+
+
+def test_nothing_is_asked_sent_or_opened_up() -> None:
+    flags = server._flags("127.0.0.1", 8501, browser=False)
+    assert {
+        "--browser.gatherUsageStats=false",
+        "--server.showEmailPrompt=false",
+        "--server.headless=true",
+        "--server.enableXsrfProtection=true",
+        "--server.enableCORS=true",
+        "--server.address=127.0.0.1",
+        "--server.allowedHosts=127.0.0.1",
+        "--client.showErrorDetails=none",
+    } <= set(flags)
+    assert not any("headless" in flag for flag in server._flags("127.0.0.1", 8501, browser=True))
+    assert not any("allowedHosts" in flag for flag in server._flags("0.0.0.0", 8501, browser=True))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("streamlit") is None, reason="Streamlit is not installed (cmx4trt[gui])")
+def test_streamlit_knows_every_setting() -> None:
+    from streamlit import config
+
+    known = config.get_config_options()
+    names = {flag[2:].split("=")[0] for flag in server._flags("127.0.0.1", 8501, browser=False)}
+    assert names <= set(known)
+
+
+@pytest.mark.parametrize("module", ["streamlit", "cmind", "yaml"])
+def test_missing_software(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str) -> None:
+    monkeypatch.setattr(server, "find_spec", lambda name: None if name == module else importlib.util.find_spec("os"))
+    with pytest.raises(MissingSoftwareError, match=f"the page needs {module}, .*pip install"):
+        server.check_installed()
+    assert main(["gui", "--no_browser", "--port=0"]) == 5
+    error = capsys.readouterr().err
+    assert error.startswith(f"cmx4trt: error: the page needs {module}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--port=four"], "port is 'four', expected a whole number from 0 to 65535"),
+        (["--port=70000"], "port is 70000"),
+        (["--no_browser=perhaps"], "no_browser is 'perhaps', expected yes or no"),
+        (["--folder=/does/not/exist"], "folder /does/not/exist does not exist"),
+        (["--script=_resnet50"], "expected the tags of a CM script"),
+        (["--prot=1"], "did you mean '--port'"),
+    ],
+)
+def test_flags(capsys: pytest.CaptureFixture[str], words: list[str], expected: str) -> None:
+    pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
+    assert main(["gui", *words]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_own_script_is_selected_by_its_own_tag() -> None:
+    script = own_script()
+    assert script.tags[-1] == "cmx4trt"
+    assert (Path(script.folder) / "_cm.yaml").is_file()
+
+
+FOUND = "  \nWarning: words of CM\n{folder}\n"
+
+
+def test_scripts_by_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "_cm.yaml").write_text("alias: lab\nvariations: {fast: {}}\n")
+    asked: list[tuple[str, ...]] = []
+
+    def run_cm(*words: str) -> str:
+        asked.append(words)
+        return FOUND.format(folder="\n".join(map(str, folders)))
+
+    monkeypatch.setattr("cmx4trt.gui.scripts.run_cm", run_cm)
+    with pytest.raises(RequestError, match=r"CM knows 2 scripts with the tags a,b \(one, two\); give more tags"):
+        script_from_tags("a b")
+    del folders[1]
+    script = script_from_tags("a, b _fast")
+    assert (script.folder, script.tags, script.variations) == (str(folders[0]), ("a", "b"), ("fast",))
+    assert asked[-1] == ("find", "script", "--tags=a,b")
+    with pytest.raises(RequestError, match="the script lab has no variation _slow"):
+        script_from_tags("a,_slow")
+    del folders[0]
+    with pytest.raises(RequestError, match="CM knows no script with the tags a"):
+        script_from_tags("a")
+
+
+def test_settings_survive_the_way_to_the_page() -> None:
+    settings = PageSettings("/s", ("a", "b"), ("v",), "/dossier à part", own=True, may_run=False, title="T")
+    assert PageSettings.from_json(settings.to_json()) == settings
