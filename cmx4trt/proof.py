@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
 from cmx4trt.executable import (
-    AUTO,
     OWN_BUILDERS,
     EngineGraph,
     Executable,
@@ -21,7 +20,8 @@ from cmx4trt.executable import (
 from cmx4trt.manifest import FAILED
 from cmx4trt.models.spec import Task
 from cmx4trt.prepare import verify as verify_prepared
-from cmx4trt.progress import Progress
+from cmx4trt.progress import Progress, Silent
+from cmx4trt.proof_request import ProofRequest
 
 if TYPE_CHECKING:
     from cmx4trt.bench.datasets import Dataset
@@ -33,30 +33,6 @@ SHORT_SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class ProofRequest:
-    """What ``verify`` and ``bench`` are asked. ``data``: a folder, 'synthetic', or None (verify: no accuracy; bench: synthetic).
-
-    ``batch_size``: largest batch, None for the engine's; ``log_dir``: where logs go, None for a folder beside the engine.
-    """
-
-    engine: str
-    network: str | None = None
-    model: str | None = None
-    execute: str = AUTO
-    scenario: str | None = None
-    mode: str = "performance"
-    rules: str = "short"
-    count: int | None = None
-    duration: float | None = None
-    target_qps: float | None = None
-    user_conf: str | None = None
-    data: str | None = None
-    labels: str | None = None
-    batch_size: int | None = None
-    log_dir: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Proof:
     """An answer: rows for people, the first of which says what executed; exports for the next script; ``error`` if it is a no."""
 
@@ -65,8 +41,14 @@ class Proof:
     error: CmxError | None = None
 
 
-def bench_engine(request: ProofRequest, progress: Progress) -> Proof:
-    """Run LoadGen over the engine, or its graph. Raises CmxError; a run that is INVALID is an ``error`` of the proof."""
+def bench_engine(request: ProofRequest, progress: Progress | None = None) -> Proof:
+    """Run LoadGen over the engine, or over its graph where no device here can run it.
+
+    A run that LoadGen calls INVALID is the proof's ``error`` (ResultInvalidError), and so is an accuracy below MLPerf's target
+    (VerificationError). Raises CmxError where there is no result: RequestError, ModelError, DataError, DeviceError,
+    MissingSoftwareError, UnsupportedError, OutputError.
+    """
+    progress = progress or Silent()
     engine = read_published(request.engine, request.network, request.model)
     _check_values(engine, request)
     dataset = _open_dataset(engine, request)
@@ -77,14 +59,18 @@ def bench_engine(request: ProofRequest, progress: Progress) -> Proof:
         exports = {**_exports_of(executable), **result.exports()}
     if result.valid is False:
         error = ResultInvalidError(
-            f"LoadGen calls the run INVALID: {result.reason or 'no reason given'}; logs in {result.folder}"
+            f"LoadGen calls the run INVALID: {(result.reason or 'no reason given').rstrip('.')}; logs in {result.folder}"
         )
         return Proof(result.rows(), exports, error)
     return Proof(result.rows(), exports, _accuracy_error(result))
 
 
-def verify_engine(request: ProofRequest, progress: Progress) -> Proof:
-    """Compare the engine, or its graph, with the original model; with ``data`` also measure accuracy. Raises CmxError."""
+def verify_engine(request: ProofRequest, progress: Progress | None = None) -> Proof:
+    """Compare the engine, or its graph, with the original model; with ``data`` also measure accuracy.
+
+    A disagreement is the proof's ``error`` (VerificationError). Raises CmxError as ``bench_engine`` does.
+    """
+    progress = progress or Silent()
     request = replace(request, mode="accuracy")
     engine = read_published(request.engine, request.network, request.model)
     _check_values(engine, request)

@@ -80,11 +80,15 @@ def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progre
     A LoadGen that cannot be stopped would crash Python's farewell: then the process ends without.
     """
     from cmx4trt.bench.loadgen import left_behind
-    from cmx4trt.proof import ProofRequest, bench_engine, verify_engine
+    from cmx4trt.proof import bench_engine, verify_engine
+    from cmx4trt.proof_request import ProofRequest
+    from cmx4trt.report.automatic import refresh_report
 
     run = verify_engine if command == "verify" else bench_engine
     try:
-        return run(ProofRequest(engine=engine, **values), progress)
+        proof = run(ProofRequest(engine=engine, **values), progress)
+        refresh_report(engine, progress)
+        return proof
     except CmxError as error:
         if left_behind():
             atexit.register(os._exit, error.exit_code)

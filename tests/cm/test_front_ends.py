@@ -16,7 +16,8 @@ COMMAS = TAGS.replace(" ", ",")
 EXPORTS = {
     "CM_MLPERF_ENGINE_" + key
     for key in (
-        *("FILE_WITH_PATH", "MANIFEST_WITH_PATH", "SHA256", "PRECISION", "BATCH_SIZE", "COPY_STREAMS", "BUILDER"),
+        *("FILE_WITH_PATH", "MANIFEST_WITH_PATH", "REPORT_WITH_PATH"),
+        *("SHA256", "PRECISION", "BATCH_SIZE", "COPY_STREAMS", "BUILDER"),
         *("TARGET", "MODEL", "SCENARIO", "REUSED", "VERIFIED"),
     )
 }
@@ -28,6 +29,7 @@ def check_exports(env: dict[str, Any], published: Path, reused: str = "yes") -> 
     assert engine.is_relative_to(published)
     assert hashlib.sha256(engine.read_bytes()).hexdigest() == env["CM_MLPERF_ENGINE_SHA256"]
     assert Path(env["CM_MLPERF_ENGINE_MANIFEST_WITH_PATH"]).is_file()
+    assert Path(env["CM_MLPERF_ENGINE_REPORT_WITH_PATH"]).is_file()
     assert env["CM_MLPERF_ENGINE_PRECISION"] == "fp16"
     assert env["CM_MLPERF_ENGINE_BUILDER"] == "tensorrt-rtx"
     assert env["CM_MLPERF_ENGINE_REUSED"] == reused

@@ -1,0 +1,50 @@
+"""What ``verify_engine`` and ``bench_engine`` are asked, made from option values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cmx4trt.errors import RequestError
+from cmx4trt.proof_options import BENCH_OPTIONS
+from cmx4trt.values import nearest, parse_path
+
+_OPTIONS = {option.name: option for option in BENCH_OPTIONS}
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRequest:
+    """A question about a published engine; field by field the options of ``cmx4trt bench``. Make it with ``from_values``.
+
+    ``engine``: its path or its manifest's. ``data``: a folder, 'synthetic', or None (verify: no accuracy; bench: synthetic).
+    ``batch_size``: largest batch in samples, None for the engine's; ``duration``: seconds; ``target_qps``: samples per second;
+    ``log_dir``: where logs go, None for a folder beside the engine.
+    """
+
+    engine: str
+    network: str | None = None
+    model: str | None = None
+    execute: str = "auto"
+    scenario: str | None = None
+    mode: str = "performance"
+    rules: str = "short"
+    count: int | None = None
+    duration: float | None = None
+    target_qps: float | None = None
+    user_conf: str | None = None
+    data: str | None = None
+    labels: str | None = None
+    batch_size: int | None = None
+    log_dir: str | None = None
+
+    @classmethod
+    def from_values(cls, engine: str, values: Mapping[str, object] | None = None) -> ProofRequest:
+        """A request from option values, as text or as Python values; absent and None mean the default. Raises RequestError."""
+        parsed: dict[str, Any] = {}
+        for name, value in (values or {}).items():
+            if name not in _OPTIONS:
+                raise RequestError(f"there is no option '{name}'{nearest(name, tuple(_OPTIONS))}")
+            if value is not None:
+                parsed[name] = _OPTIONS[name].parse(name, value)
+        return cls(parse_path("engine", engine), **parsed)

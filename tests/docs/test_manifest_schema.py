@@ -1,0 +1,101 @@
+"""docs/reference/manifest.schema.json against manifests of every builder; those of TensorRT-RTX also in test_commands.py."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from cmx4trt import BuildRequest, Manifest, build
+from cmx4trt.fingerprint import engine_parts
+from cmx4trt.quantize.sensitivity import LayerGain
+from cmx4trt.verify.detections import DetectionComparison
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "reference" / "manifest.schema.json").read_text(encoding="utf-8"))
+Contradictions = Callable[[Path], list[str]]
+
+
+@pytest.mark.parametrize("file", ["manifest.schema.json", "result.schema.json"])
+def test_schemas_are_valid_themselves(file: str) -> None:
+    Draft202012Validator.check_schema(json.loads((ROOT / "docs" / "reference" / file).read_text(encoding="utf-8")))
+
+
+def test_ranking() -> None:
+    """It takes long to make: only its record."""
+    part = {**SCHEMA["$defs"]["quantization"]["properties"]["ranking"]}
+    assert Draft202012Validator(part).is_valid([asdict(LayerGain("conv1", 0.5, 1.0))])
+    assert not Draft202012Validator(part).is_valid([{"layer": "conv1"}])
+
+
+@pytest.mark.parametrize("target", ["current", "same_compute_capability"])
+def test_tensorrt(
+    fake_tensorrt: Any, resnet50_file: Path, tmp_path: Path, contradictions: Contradictions, target: str
+) -> None:
+    values = {"device": "cuda", "builder": "tensorrt", "precision": "fp32", "model": resnet50_file, "target": target}
+    result = build(BuildRequest.from_values({**values, "output_dir": tmp_path}))
+    assert result.manifest.execution["engine_executed_on_a_device"] == "yes"
+    assert contradictions(Path(result.manifest_path)) == []
+
+
+@pytest.mark.parametrize("generation", ["r2.1", "r4.1", "r6.0"])
+@pytest.mark.parametrize("network", ["resnet50", "retinanet"])
+def test_common_code(
+    checkout: Any, request_for: Any, contradictions: Contradictions, generation: str, network: str
+) -> None:
+    result = build(request_for(checkout(generation), network=network))
+    assert contradictions(Path(result.manifest_path)) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("compared", [True, False])
+def test_comparisons_of_detections(precision: str, compared: bool) -> None:
+    """Of engines whose build would take long; fields that need an image with candidates are null without."""
+    numbers = {f.name: 1 for f in fields(DetectionComparison)} | {"precision": precision}
+    if not compared:
+        numbers |= {"logit_error": None, "candidate_share": None}
+    record = DetectionComparison(**numbers).to_dict()
+    part = {**SCHEMA["properties"]["verification"], "$defs": SCHEMA["$defs"]}
+    assert [error.message for error in Draft202012Validator(part).iter_errors(record)] == []
+
+
+def test_options_are_those_of_a_request() -> None:
+    request = BuildRequest.from_values({"random_weights": 0})
+    assert list(SCHEMA["properties"]["request"]["properties"]) == [f.name for f in fields(BuildRequest)]
+    assert set(SCHEMA["properties"]) == {f.name for f in fields(Manifest)}
+    assert {n for n in engine_parts(request, {}) if not n.startswith("request.")} | {"source", "calibration"} == set(
+        SCHEMA["properties"]["parts"]["properties"]
+    )
+
+
+def objects_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object of a JSON document, outermost first."""
+    if isinstance(value, dict):
+        yield value
+        for part in value.values():
+            yield from objects_in(part)
+    elif isinstance(value, list):
+        for part in value[:1]:  # the others are alike
+            yield from objects_in(part)
+
+
+@pytest.mark.slow
+def test_int8_and_that_no_field_may_be_added_without_documentation(
+    tensorrt_rtx: str, tmp_path: Path, contradictions: Contradictions
+) -> None:
+    values = {"random_weights": 0, "precision": "int8", "calibration_data": "random", "output_dir": tmp_path}
+    path = Path(build(BuildRequest.from_values(values)).manifest_path)
+    assert contradictions(path) == []
+    validator, manifest = Draft202012Validator(SCHEMA), json.loads(path.read_text())
+    count = len(list(objects_in(manifest)))
+    assert count > 15
+    for number in range(count):
+        changed = copy.deepcopy(manifest)
+        list(objects_in(changed))[number]["undocumented"] = {"value": [1]}
+        assert not validator.is_valid(changed), list(objects_in(manifest))[number]
