@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Register, check, and show what CM now finds. Raises CmxError."""
-    from cmx4trt.cm_setup import register
+    from cmx4trt.cm.setup import register
 
     print_table("cm-setup", register())
     return 0

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cmx4trt.cm_input import check_value
+from cmx4trt.cm.input import check_value
 from cmx4trt.errors import RequestError
 from cmx4trt.gui.form import Field, Form, Kind
 

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 
-from cmx4trt.cm_setup import run_cm, script_folder
+from cmx4trt.cm.setup import run_cm, script_folder
 from cmx4trt.errors import RequestError
 from cmx4trt.gui.form import form_from_meta, read_meta
 from cmx4trt.gui.line import values_from_variations

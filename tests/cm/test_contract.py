@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmx4trt.cm_input import CM_FLAGS
+from cmx4trt.cm.input import CM_FLAGS
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME, Option
 from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.request import BuildRequest

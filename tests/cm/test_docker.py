@@ -19,7 +19,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import cmx4trt
-from cmx4trt.cm_input import with_words
+from cmx4trt.cm.input import with_words
 from cmx4trt.options import OPTIONS
 from cmx4trt.proof_options import CM_OPTIONS
 

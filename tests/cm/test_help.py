@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmx4trt.cm_help import EXAMPLES, help_text
+from cmx4trt.cm.help import EXAMPLES, help_text
 from cmx4trt.options import OPTIONS
 from cmx4trt.proof_options import CM_OPTIONS, VERIFY_OPTIONS
 
@@ -85,7 +85,7 @@ def spied(cm: Any, tmp_path: Path) -> tuple[Any, Path]:
     (script / "customize.py").write_text(
         f"open({str(note)!r}, 'w').close()\n"
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from cmx4trt.cm import postprocess, predeps, preprocess\n"
+        "from cmx4trt.cm.hooks import postprocess, predeps, preprocess\n"
     )
     return type(cm)(tmp_path / "home", {**cm.environment, "CM_REPOS": str(tmp_path / "home")}), note
 

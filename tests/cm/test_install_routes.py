@@ -62,7 +62,7 @@ class Place:
     def whose_gui(self) -> str:
         """'ours' or 'upstream': the script behind ``cmr "cm gui"``."""
         found = self.run("-m", "cmind", "find", "script", "--tags=cm,gui").splitlines()[-1]
-        return "ours" if (Path(found) / "customize.py").read_text().count("cmx4trt.cm_gui") else "upstream"
+        return "ours" if (Path(found) / "customize.py").read_text().count("cmx4trt.cm.gui") else "upstream"
 
     def who_answers(self, tags: str = TAGS, stdin: str = "closed") -> str:
         """'ours' or 'upstream', else all that was printed."""

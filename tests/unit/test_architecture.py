@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "cmx4trt"
 
 LAYERS = [
     {"__main__"},
-    {"cli", "gui", "cm", "cm_gui", "cm_help", "cm_input", "cm_proof", "cm_setup"},
+    {"cli", "gui", "cm"},
     {"pipeline", "prepare", "results", "report", "executable", "proof"},
     {"quantize", "verify", "bench"},
     {"graph", "builders", "runtimes", "store", "fingerprint", "source"},
@@ -133,7 +133,7 @@ def test_imports_are_light(statement: str) -> None:
 
 def test_the_cm_edge_needs_only_the_standard_library() -> None:
     """CM's hooks run in CM's own Python, which may have nothing else: -I -S hides site-packages."""
-    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import cmx4trt.cm, cmx4trt.cm_gui, cmx4trt.request"
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import cmx4trt.cm.hooks, cmx4trt.cm.gui, cmx4trt.request"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, cwd="/")
 
 

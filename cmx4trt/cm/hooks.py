@@ -17,19 +17,18 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from dataclasses import dataclass
 from typing import Any
 
 import cmx4trt
-from cmx4trt.cm_input import check_exports, check_flags, check_value, option_values, with_words
-from cmx4trt.cm_proof import RESULT_PREFIX, CmProof, proof_of_environment
+from cmx4trt.cm.dependencies import keys_for_dependencies, with_dependencies
+from cmx4trt.cm.input import check_exports, check_flags, check_value, option_values, with_words
+from cmx4trt.cm.proof import RESULT_PREFIX, CmProof, proof_of_environment
 from cmx4trt.errors import (
     EXIT_INTERRUPTED,
     EXIT_UNFORESEEN,
     CmxError,
     DeviceError,
-    ModelError,
     RequestError,
     UnsupportedError,
 )
@@ -41,8 +40,6 @@ Answer = dict[str, Any]
 
 EXPORT_PREFIX = "CM_MLPERF_ENGINE_"
 _RUN_KEY = "cmx4trt_run"
-_LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "TENSORRT": "tensorrt", "LOADGEN": "mlperf_loadgen"}
-"""Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key."""
 
 
 @dataclass(slots=True)
@@ -88,7 +85,7 @@ def predeps(i: Answer) -> Answer:
     env, given, meta = i["env"], i["input"], i["meta"]
     const, mapping = i["run_script_input"]["const"], meta["input_mapping"]
     if given.get("h") and given.get("cmd"):
-        from cmx4trt.cm_help import end_with_help
+        from cmx4trt.cm.help import end_with_help
 
         end_with_help(meta)
     if i["os_info"]["platform"] == "windows":
@@ -107,7 +104,7 @@ def predeps(i: Answer) -> Answer:
     python = env.setdefault("CM_PYTHON_BIN_WITH_PATH", sys.executable)
     if not dry_run:
         _check_early(request, python == sys.executable)
-    keys = _keys_for_dependencies(request, dry_run, python == sys.executable, mapping) | proof.keys()
+    keys = keys_for_dependencies(request, dry_run, python == sys.executable, mapping) | proof.keys()
     for key, value in keys.items():
         env[key] = value
         if key in const:
@@ -144,38 +141,6 @@ def _check_driver() -> None:
         ) from error
 
 
-def _keys_for_dependencies(
-    request: BuildRequest, dry_run: bool, own_python: bool, mapping: dict[str, str]
-) -> dict[str, str]:
-    """What the conditions of the dependencies in _cm.yaml look at, in the spelling they use."""
-    keys = {
-        mapping["network"]: request.network,
-        mapping["device"]: "gpu" if request.device == "cuda" else request.device,
-        mapping["builder"]: request.builder,
-        mapping["precision"]: request.precision,
-        mapping["scenario"]: request.scenario,
-        mapping["output_dir"]: request.output_dir,
-        mapping["dry_run"]: "yes" if dry_run else "no",
-    }
-    random = request.random_weights is not None
-    have = {
-        "MODEL": not _fetches_model(request),
-        # Images of the data set say nothing about random weights.
-        "CALIBRATION": request.calibration_data is not None or request.calibration_cache is not None or random,
-        "COMMON_CODE": request.common_code is not None,
-        "INFERENCE_SOURCE": request.inference_source is not None,
-    }
-    if own_python:  # another one is asked by the dependency itself
-        have.update({name: _is_installed(module) for name, module in _LIBRARIES.items()})
-    return {**keys, **{f"CMX4TRT_HAVE_{name}": "yes" for name, there in have.items() if there}}
-
-
-def _is_installed(module: str) -> bool:
-    """Whether a module can be imported; a folder that only holds type stubs cannot."""
-    spec = find_spec(module)
-    return spec is not None and spec.origin is not None
-
-
 @_guarded
 def preprocess(i: Answer) -> Answer:
     """Write the request file for run.sh; the model is now known."""
@@ -184,7 +149,7 @@ def preprocess(i: Answer) -> Answer:
     if i["input"].get("h"):
         _leave(run)
         return {"return": 0, "skip": True}
-    request = run.request if run.dry_run else _with_dependencies(run.request, env)
+    request = run.request if run.dry_run else with_dependencies(run.request, env)
     request_file = os.path.join(run.scratch, "request.json")
     with open(request_file, "w", encoding="utf-8") as file:
         file.write(request.to_json())
@@ -196,30 +161,6 @@ def preprocess(i: Answer) -> Answer:
         # The shells that CM starts around the worker inherit this and survive Ctrl-C; the worker listens again.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return {"return": 0}
-
-
-def _with_dependencies(request: BuildRequest, env: Answer) -> BuildRequest:
-    """The request with what the dependencies fetched for it. Raises ModelError."""
-    paths: dict[str, Any] = {}
-    if _fetches_model(request):
-        paths["model"] = env.get("CM_ML_MODEL_FILE_WITH_PATH")
-        if not paths["model"]:
-            raise ModelError(
-                f"the dependency get,ml-model,{request.network} named no file (CM_ML_MODEL_FILE_WITH_PATH); "
-                "give your own with --model=PATH"
-            )
-    if request.builder == "common-code":
-        paths["common_code"] = request.common_code or env.get("CM_MLPERF_INFERENCE_NVIDIA_CODE_PATH")
-        paths["inference_source"] = request.inference_source or env.get("CM_MLPERF_INFERENCE_SOURCE")
-    elif request.precision == "int8" and request.calibration_data is None and request.calibration_cache is None:
-        paths["calibration_data"] = env.get("CM_DATASET_PREPROCESSED_PATH")
-    return replace(request, **{name: os.path.abspath(path) for name, path in paths.items() if path})
-
-
-def _fetches_model(request: BuildRequest) -> bool:
-    """Whether CM's get,ml-model brings the model; NVIDIA's code builds RetinaNet only from the file it exports itself."""
-    own = request.model is not None or request.random_weights is not None
-    return not own and not (request.builder == "common-code" and request.network == "retinanet")
 
 
 def _root_of_clone() -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cmx4trt import cm_gui
-from cmx4trt.cm_input import CM_FLAGS
+from cmx4trt.cm import gui
+from cmx4trt.cm.input import CM_FLAGS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 META = yaml.safe_load((ROOT / "cmx4trt" / "script" / "gui" / "_cm.yaml").read_text(encoding="utf-8"))
 MAPPING = META["input_mapping"]
 
@@ -38,7 +38,7 @@ class FakePage:
 def page(monkeypatch: pytest.MonkeyPatch) -> type[FakePage]:
     monkeypatch.setattr(FakePage, "code", 0)
     monkeypatch.setattr(FakePage, "error", "")
-    monkeypatch.setattr(cm_gui.subprocess, "Popen", FakePage)
+    monkeypatch.setattr(gui.subprocess, "Popen", FakePage)
     return FakePage
 
 
@@ -47,7 +47,7 @@ def called(flags: dict[str, Any], env: dict[str, Any] | None = None) -> dict[str
     const = {MAPPING[flag]: value for flag, value in flags.items() if flag in MAPPING}
     given = {**flags, "tags": "cm,gui", "cmd": [], "quiet": True, "skip_sys_utils": "yes"}
     i = {"env": {**(env or {}), "CM_GUI_APP": "app"} | (env or {}), "input": given, "meta": META}
-    return cm_gui.predeps({**i, "run_script_input": {"const": const}})
+    return gui.predeps({**i, "run_script_input": {"const": const}})
 
 
 def test_flags_reach_the_page(page: type[FakePage]) -> None:

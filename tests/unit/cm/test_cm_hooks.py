@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cmx4trt import cm
+from cmx4trt.cm import hooks
 from cmx4trt.options import OPTIONS
 from cmx4trt.proof_options import CM_OPTIONS
 
@@ -54,13 +54,13 @@ def finish(i: dict[str, Any], status: int | str, result: dict[str, Any] | None) 
     if result is not None:
         Path(i["env"]["CMX4TRT_RESULT_FILE"]).write_text(json.dumps(result))
     i["env"]["CMX4TRT_EXIT_STATUS"] = str(status)
-    return cm.postprocess(i)
+    return hooks.postprocess(i)
 
 
 def start(**given: Any) -> dict[str, Any]:
     i = call(**given)
-    assert cm.predeps(i) == {"return": 0}
-    assert cm.preprocess(i) == {"return": 0}
+    assert hooks.predeps(i) == {"return": 0}
+    assert hooks.preprocess(i) == {"return": 0}
     return i
 
 
@@ -82,7 +82,7 @@ def test_whole_run(home: Path) -> None:
 
 def test_values_are_canonical_for_the_dependencies(home: Path) -> None:
     i = call(env={MAPPING["scenario"]: "server"}, network="RESNET50", random_weights="1", output_dir="~/x")
-    assert cm.predeps(i)["return"] == 0
+    assert hooks.predeps(i)["return"] == 0
     env, const = i["env"], i["run_script_input"]["const"]
     assert env[MAPPING["network"]] == const[MAPPING["network"]] == "resnet50"
     assert env[MAPPING["scenario"]] == "Server"
@@ -94,13 +94,13 @@ def test_values_are_canonical_for_the_dependencies(home: Path) -> None:
 
 
 def finish_early(i: dict[str, Any]) -> None:
-    assert cm.preprocess(i)["return"] == 0
+    assert hooks.preprocess(i)["return"] == 0
     finish(i, 1, None)
 
 
 def test_another_python_is_asked_by_the_dependencies() -> None:
     i = call(env={"CM_PYTHON_BIN_WITH_PATH": "/opt/python"}, random_weights="1")
-    assert cm.predeps(i)["return"] == 0
+    assert hooks.predeps(i)["return"] == 0
     assert i["env"]["CM_PYTHON_BIN_WITH_PATH"] == "/opt/python"
     assert "CMX4TRT_HAVE_NUMPY" not in i["env"]
     finish_early(i)
@@ -108,18 +108,18 @@ def test_another_python_is_asked_by_the_dependencies() -> None:
 
 def test_model_of_the_dependency(home: Path, tmp_path: Path) -> None:
     i = call()
-    assert cm.predeps(i)["return"] == 0
+    assert hooks.predeps(i)["return"] == 0
     assert "CMX4TRT_HAVE_MODEL" not in i["env"]
     i["env"]["CM_ML_MODEL_FILE_WITH_PATH"] = str(tmp_path / "model.onnx")
-    assert cm.preprocess(i)["return"] == 0
+    assert hooks.preprocess(i)["return"] == 0
     assert json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())["model"] == str(tmp_path / "model.onnx")
     finish(i, 0, {"exports": {}})
 
 
 def test_dependency_without_a_model(home: Path) -> None:
     i = call()
-    assert cm.predeps(i)["return"] == 0
-    answer = cm.preprocess(i)
+    assert hooks.predeps(i)["return"] == 0
+    answer = hooks.preprocess(i)
     assert answer["return"] == 3
     assert "get,ml-model,resnet50 named no file" in answer["error"]
     assert Path.cwd() == home
@@ -136,7 +136,7 @@ def test_dependency_without_a_model(home: Path) -> None:
 )
 def test_refusals(home: Path, given: dict[str, str], code: int, text: str) -> None:
     (home / "taken").touch()
-    answer = cm.predeps(call(**given))
+    answer = hooks.predeps(call(**given))
     assert answer["return"] == code
     assert text in answer["error"]
     assert answer["error"][-1] not in ".!?"
@@ -149,11 +149,11 @@ def test_cuda_without_a_driver(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError(name)
 
     monkeypatch.setattr("ctypes.CDLL", missing)
-    answer = cm.predeps(call(device="cuda", builder="tensorrt", random_weights="1"))
+    answer = hooks.predeps(call(device="cuda", builder="tensorrt", random_weights="1"))
     assert answer["return"] == 9
     assert "needs an NVIDIA GPU" in answer["error"]
     i = call(device="cuda", builder="tensorrt", random_weights="1", dry_run=True)
-    assert cm.predeps(i)["return"] == 0
+    assert hooks.predeps(i)["return"] == 0
     assert (i["env"][MAPPING["device"]], i["env"][MAPPING["builder"]]) == ("gpu", "tensorrt")
     finish_early(i)
 
@@ -161,12 +161,12 @@ def test_cuda_without_a_driver(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_data_of_the_dependencies(home: Path) -> None:
     """What the user named is not fetched; what was fetched reaches the request."""
     i = call(random_weights="1", device="cuda", builder="common-code", common_code="mine", dry_run=True)
-    assert cm.predeps(i)["return"] == 0
+    assert hooks.predeps(i)["return"] == 0
     assert i["env"]["CMX4TRT_HAVE_COMMON_CODE"] == "yes"
     assert "CMX4TRT_HAVE_INFERENCE_SOURCE" not in i["env"]
     i["run_script_input"]["cmx4trt_run"].dry_run = False
     i["env"]["CM_MLPERF_INFERENCE_SOURCE"] = "/fetched"
-    assert cm.preprocess(i)["return"] == 0
+    assert hooks.preprocess(i)["return"] == 0
     request = json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())
     assert (request["common_code"], request["inference_source"]) == (str(home / "mine"), "/fetched")
     finish(i, 1, None)
@@ -175,10 +175,10 @@ def test_data_of_the_dependencies(home: Path) -> None:
 def test_images_of_the_dependency(home: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("x")
     i = call(model=str(tmp_path / "model.onnx"), precision="int8")
-    assert cm.predeps(i)["return"] == 0
+    assert hooks.predeps(i)["return"] == 0
     assert "CMX4TRT_HAVE_CALIBRATION" not in i["env"]
     i["env"]["CM_DATASET_PREPROCESSED_PATH"] = "/images"
-    assert cm.preprocess(i)["return"] == 0
+    assert hooks.preprocess(i)["return"] == 0
     assert json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())["calibration_data"] == "/images"
     finish(i, 1, None)
 
@@ -187,7 +187,7 @@ def test_images_of_the_dependency(home: Path, tmp_path: Path) -> None:
 def test_images_that_are_not_needed(home: Path, given: dict[str, str]) -> None:
     (home / "m.onnx").write_text("x")
     i = call(precision="int8", **given)
-    assert cm.predeps(i)["return"] == 0
+    assert hooks.predeps(i)["return"] == 0
     assert i["env"]["CMX4TRT_HAVE_CALIBRATION"] == "yes"
     finish_early(i)
 
@@ -195,15 +195,15 @@ def test_images_that_are_not_needed(home: Path, given: dict[str, str]) -> None:
 def test_windows() -> None:
     i = call()
     i["os_info"]["platform"] = "windows"
-    assert cm.predeps(i)["return"] == 10
+    assert hooks.predeps(i)["return"] == 10
 
 
 def test_unforeseen_errors_are_one_sentence_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(cm, "check_flags", broken)
-    assert cm.predeps(call()) == {"return": 1, "error": "unforeseen ZeroDivisionError in predeps: two lines"}
+    monkeypatch.setattr(hooks, "check_flags", broken)
+    assert hooks.predeps(call()) == {"return": 1, "error": "unforeseen ZeroDivisionError in predeps: two lines"}
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_truncated_result(home: Path) -> None:
 
 def test_short_help_skips_the_run(home: Path) -> None:
     i = call(h=True)
-    assert cm.predeps(i) == {"return": 0}
+    assert hooks.predeps(i) == {"return": 0}
     assert i["env"]["CMX4TRT_DRY_RUN"] == "yes", "the dependencies are skipped"
-    assert cm.preprocess(i) == {"return": 0, "skip": True}
+    assert hooks.preprocess(i) == {"return": 0, "skip": True}
     assert Path.cwd() == home
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmx4trt.cm_input import check_exports, check_flags, check_value, option_values
+from cmx4trt.cm.input import check_exports, check_flags, check_value, option_values
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS
 from cmx4trt.request import BuildRequest

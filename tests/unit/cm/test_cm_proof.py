@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.cm_proof import COMMAND_KEYS, CmProof, proof_of_environment
+from cmx4trt.cm.proof import COMMAND_KEYS, CmProof, proof_of_environment
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.request import BuildRequest

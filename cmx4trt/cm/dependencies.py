@@ -1,0 +1,71 @@
+"""What the conditions of the dependencies in _cm.yaml look at, and what dependencies brought. Standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+from cmx4trt.errors import ModelError
+from cmx4trt.request import BuildRequest
+
+_LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "TENSORRT": "tensorrt", "LOADGEN": "mlperf_loadgen"}
+"""Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key."""
+
+
+def keys_for_dependencies(
+    request: BuildRequest, dry_run: bool, own_python: bool, mapping: dict[str, str]
+) -> dict[str, str]:
+    """What the conditions of the dependencies in _cm.yaml look at, in the spelling they use."""
+    keys = {
+        mapping["network"]: request.network,
+        mapping["device"]: "gpu" if request.device == "cuda" else request.device,
+        mapping["builder"]: request.builder,
+        mapping["precision"]: request.precision,
+        mapping["scenario"]: request.scenario,
+        mapping["output_dir"]: request.output_dir,
+        mapping["dry_run"]: "yes" if dry_run else "no",
+    }
+    random = request.random_weights is not None
+    have = {
+        "MODEL": not _fetches_model(request),
+        # Images of the data set say nothing about random weights.
+        "CALIBRATION": request.calibration_data is not None or request.calibration_cache is not None or random,
+        "COMMON_CODE": request.common_code is not None,
+        "INFERENCE_SOURCE": request.inference_source is not None,
+    }
+    if own_python:  # another one is asked by the dependency itself
+        have.update({name: _is_installed(module) for name, module in _LIBRARIES.items()})
+    return {**keys, **{f"CMX4TRT_HAVE_{name}": "yes" for name, there in have.items() if there}}
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module can be imported; a folder that only holds type stubs cannot."""
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None
+
+
+def with_dependencies(request: BuildRequest, env: Mapping[str, Any]) -> BuildRequest:
+    """The request with what the dependencies fetched for it. Raises ModelError."""
+    paths: dict[str, Any] = {}
+    if _fetches_model(request):
+        paths["model"] = env.get("CM_ML_MODEL_FILE_WITH_PATH")
+        if not paths["model"]:
+            raise ModelError(
+                f"the dependency get,ml-model,{request.network} named no file (CM_ML_MODEL_FILE_WITH_PATH); "
+                "give your own with --model=PATH"
+            )
+    if request.builder == "common-code":
+        paths["common_code"] = request.common_code or env.get("CM_MLPERF_INFERENCE_NVIDIA_CODE_PATH")
+        paths["inference_source"] = request.inference_source or env.get("CM_MLPERF_INFERENCE_SOURCE")
+    elif request.precision == "int8" and request.calibration_data is None and request.calibration_cache is None:
+        paths["calibration_data"] = env.get("CM_DATASET_PREPROCESSED_PATH")
+    return replace(request, **{name: os.path.abspath(path) for name, path in paths.items() if path})
+
+
+def _fetches_model(request: BuildRequest) -> bool:
+    """Whether CM's get,ml-model brings the model; NVIDIA's code builds RetinaNet only from the file it exports itself."""
+    own = request.model is not None or request.random_weights is not None
+    return not own and not (request.builder == "common-code" and request.network == "retinanet")
