@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from cmx4trt import pipeline
+from cmx4trt.builders.base import BuiltEngine
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.models import model_from_seed
+from cmx4trt.request import BuildRequest
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -59,6 +63,38 @@ def tensorrt_rtx() -> str:
     from cmx4trt.builders.tensorrt_rtx import TensorRTRTXBuilder
 
     return TensorRTRTXBuilder().version()
+
+
+class SmallBuilder:
+    """Gives an engine of a few bytes at once; the manifest around it is real."""
+
+    def resolve(self, request: BuildRequest) -> BuildRequest:
+        return request
+
+    def identity(self, request: BuildRequest) -> Mapping[str, str]:
+        return {"name": request.builder, "version": "1.2.3"}
+
+    def build(self, graph: Any, request: BuildRequest, progress: Any, stopped: Callable[[], bool]) -> BuiltEngine:
+        return BuiltEngine(b"an engine of 22 bytes\n", {"network_layers": 7}, ("a warning", "a warning"))
+
+
+@pytest.fixture
+def small_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds take no library and no time."""
+    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: SmallBuilder())
+
+
+@pytest.fixture(scope="session")
+def publish_small() -> Callable[..., Path]:
+    """Publishes an engine of a few bytes in a folder, without a report; gives its path."""
+
+    def publish(folder: Path, **values: object) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("cmx4trt.builders.builder_for", lambda name: SmallBuilder())
+            given = {"random_weights": 1, "report": False, "output_dir": str(folder), **values}
+            return Path(pipeline.build(BuildRequest.from_values(given)).engine)
+
+    return publish
 
 
 @pytest.fixture

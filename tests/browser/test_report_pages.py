@@ -14,37 +14,18 @@ from typing import Any
 
 import pytest
 
-from cmx4trt import pipeline
-from cmx4trt.builders.base import BuiltEngine
 from cmx4trt.cli import main
-from cmx4trt.request import BuildRequest
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 812}
 CONTRAST = 4.5
 """Least contrast of text against its ground (WCAG 2.2, success criterion 1.4.3, level AA)."""
 
 
-class SmallBuilder:
-    """Gives an engine of a few bytes at once; the manifest around it is real."""
-
-    def resolve(self, request: BuildRequest) -> BuildRequest:
-        return request
-
-    def identity(self, request: BuildRequest) -> Mapping[str, str]:
-        return {"name": request.builder, "version": "1.2.3"}
-
-    def build(self, graph: Any, request: BuildRequest, progress: Any, stopped: Callable[[], bool]) -> BuiltEngine:
-        return BuiltEngine(b"an engine of 22 bytes\n", {"network_layers": 7}, ())
-
-
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def pages(publish_small: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """The report of a ResNet-50 engine with a long path and results, and the comparison of two."""
     folder = tmp_path_factory.mktemp("a folder with a name that no phone can show in one line without breaking it")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmx4trt.builders.builder_for", lambda name: SmallBuilder())
-        values = {"random_weights": 1, "report": False, "output_dir": str(folder)}
-        engine = Path(pipeline.build(BuildRequest.from_values(values)).engine)
+    engine = publish_small(folder)
     other = engine.with_name("other.plan")
     shutil.copy(engine, other)
     manifest = json.loads(engine.with_suffix(".json").read_text())

@@ -66,20 +66,9 @@ def pip_reaches_an_index(folder: Path) -> bool:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """This working tree, as git would clone it."""
-    folder = tmp_path / "clone"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in listed.stdout.decode().rstrip("\0").split("\0"):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
+def clone(source: Path, tmp_path: Path) -> Path:
+    """A clone to write into."""
+    return shutil.copytree(source, tmp_path / "clone", symlinks=True)
 
 
 def lines_of_page() -> str:

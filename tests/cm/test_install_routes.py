@@ -84,28 +84,6 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This working tree as a git repository of one commit: a clone as a user gets it."""
-    clone = tmp_path_factory.mktemp("source") / "clone"
-    clone.mkdir()
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in listed.stdout.decode().rstrip("\0").split("\0"):
-        origin, copy = ROOT / name, clone / name
-        if origin.is_symlink() or origin.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(origin, copy, follow_symlinks=False)
-    identity = ("-c", "user.name=test", "-c", "user.email=test@example.com")
-    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "all")):
-        subprocess.run(["git", *words], cwd=clone, check=True)
-    return clone
-
-
-@pytest.fixture(scope="session")
 def archives(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with sdist and wheel; the wheel is made from the sdist."""
     folder = tmp_path_factory.mktemp("archives")

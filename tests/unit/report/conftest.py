@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cmx4trt import pipeline, store
+from cmx4trt import store
 from cmx4trt.bench.results import BenchResult
-from cmx4trt.builders.base import BuiltEngine
-from cmx4trt.request import BuildRequest
-
-
-class SmallBuilder:
-    """Gives an engine of a few bytes at once."""
-
-    def resolve(self, request: BuildRequest) -> BuildRequest:
-        return request
-
-    def identity(self, request: BuildRequest) -> Mapping[str, str]:
-        return {"name": request.builder, "version": "1.2.3"}
-
-    def build(self, graph: Any, request: BuildRequest, progress: Any, stopped: Callable[[], bool]) -> BuiltEngine:
-        return BuiltEngine(b"an engine of 22 bytes\n", {"network_layers": 7}, ("a warning", "a warning"))
-
-
-@pytest.fixture
-def small_builder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds take no library and no time."""
-    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: SmallBuilder())
 
 
 @pytest.fixture(scope="session")
-def _published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("published")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmx4trt.builders.builder_for", lambda name: SmallBuilder())
-        values = {"random_weights": 1, "batch_size": 2, "report": False, "output_dir": str(folder)}
-        return Path(pipeline.build(BuildRequest.from_values(values)).engine)
+def _published(publish_small: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return publish_small(tmp_path_factory.mktemp("published"), batch_size=2)
 
 
 class Published:
