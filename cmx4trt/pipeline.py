@@ -133,7 +133,7 @@ class _Build:
         with self._stage("build"):
             engine = builder.build_from_model(self._request, self._progress)
         with self._stage("publish"):
-            return self._publish(None, engine, {"verdict": SKIPPED, "reason": builder.unverified})
+            return self._publish(None, {}, engine, {"verdict": SKIPPED, "reason": builder.unverified})
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
         with self._stage("prepare"):
@@ -143,8 +143,9 @@ class _Build:
         # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
         building = Background(lambda: self._build(builder, graph))
         verifying = Background(lambda: self._verify(prepared))
+        describing = Background(lambda: _graph_record(prepared))
         try:
-            verification, engine = verifying.result(), building.result()
+            verification, engine, described = verifying.result(), building.result(), describing.result()
         except BaseException:
             self._stop = True
             building.wait(STOP_SECONDS)
@@ -157,7 +158,7 @@ class _Build:
             with self._stage("execute"):
                 self._execution = execute_engine(engine, graph, self._source.message, self._request)
         with self._stage("publish"):
-            return self._publish(prepared, engine, verification)
+            return self._publish(graph, described, engine, verification)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -193,16 +194,27 @@ class _Build:
             )
         return record
 
-    def _publish(self, prepared: Prepared | None, engine: BuiltEngine, verification: Mapping[str, Any]) -> Manifest:
+    def _publish(
+        self,
+        graph: PreparedGraph | None,
+        described: dict[str, Any],
+        engine: BuiltEngine,
+        verification: Mapping[str, Any],
+    ) -> Manifest:
         digest = Background(lambda: hashlib.sha256(engine.data).hexdigest())
-        manifest = self._manifest(prepared, engine, verification)
+        manifest = self._manifest(graph, described, engine, verification)
         return store.publish(self._paths, engine.data, digest, manifest)
 
-    def _manifest(self, prepared: Prepared | None, engine: BuiltEngine, verification: Mapping[str, Any]) -> Manifest:
+    def _manifest(
+        self,
+        graph: PreparedGraph | None,
+        described: dict[str, Any],
+        engine: BuiltEngine,
+        verification: Mapping[str, Any],
+    ) -> Manifest:
         import datetime
         import platform
 
-        graph = prepared.graph if prepared else None
         source = self._source.record()
         part = source_of_digest(source["sha256"]) if "sha256" in source else source_of_seed(source["seed"])
         parts = {**self._parts, SOURCE: part}
@@ -214,7 +226,7 @@ class _Build:
             source=source,
             network=_network_record(graph, self._request),
             builder={**self._builder.identity(self._request), **engine.facts, "warnings": list(engine.log)},
-            graph=_graph_record(prepared),
+            graph=described,
             verification=verification,
             execution=self._execution,
             stages=dict(self._seconds),
@@ -223,9 +235,7 @@ class _Build:
         )
 
 
-def _graph_record(prepared: Prepared | None) -> dict[str, Any]:
-    if prepared is None:
-        return {}
+def _graph_record(prepared: Prepared) -> dict[str, Any]:
     from cmx4trt.graph.layers import count_layers
 
     graph = prepared.graph
