@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -54,7 +54,7 @@ class Field:
     ``name`` is the group, the variation (without ``.#``) or the input; ``flag`` the input that means the same, which names
     the field in error messages. ``default`` is what holds where nothing is said; None: CM decides. ``notes``: choice -> its
     meaning. ``only_with``: the variations without which the field does not matter; empty: it always does.
-    ``value_help``: what the value of a SWITCH_VALUE means.
+    ``value_help``: what the value of a SWITCH_VALUE means. ``namesake``: a group or variation has the same name.
     """
 
     kind: Kind
@@ -66,6 +66,7 @@ class Field:
     notes: Mapping[str, str] = field(default_factory=dict)
     only_with: tuple[str, ...] = ()
     value_help: str = ""
+    namesake: bool = False
 
     @property
     def key(self) -> str:
@@ -77,7 +78,7 @@ class Field:
         """The name as people write it."""
         words = re.split(r"[_\-. ]+", self.name)
         text = " ".join(w.upper() if w.lower() in _ABBREVIATIONS else w for w in words)
-        return text[:1].upper() + text[1:]
+        return text[:1].upper() + text[1:] + (f" (--{self.name})" if self.namesake else "")
 
     def note(self, choice: str | None) -> str:
         """What a choice means, or nothing."""
@@ -148,6 +149,7 @@ def form_from_meta(meta: Meta) -> Form:
     asked_by = _inputs_asked_by_variations(meta, variations)
     groups = _group_fields(meta, variations, asked_by, inputs)
     others = _variation_fields(variations, asked_by, inputs)
+    asked = {field.name for field in (*groups, *others)}
     rest = {name: row for name, row in inputs.items() if name not in asked_by.values()}
     leads_to = {
         name: {str(g): str(v) for g, v in (body.get("default_variations") or {}).items()}
@@ -159,7 +161,9 @@ def form_from_meta(meta: Meta) -> Form:
         tags=tuple(str(tag) for tag in meta.get("tags") or ()),
         groups=groups,
         variations=others,
-        sections=_sections(_input_fields(meta, rest, tuple(variations))),
+        sections=_sections(
+            [replace(f, namesake=f.name in asked) for f in _input_fields(meta, rest, tuple(variations))],
+        ),
         leads_to=leads_to,
     )
 

@@ -183,6 +183,13 @@ def test_labels(form: Form, name: str, label: str) -> None:
     assert next(field for field in form.fields() if field.name == name).label == label
 
 
+def test_no_two_fields_have_the_same_label(form: Form) -> None:
+    fields = [*form.groups, *form.variations, *(field for section in form.sections for field in section.fields)]
+    labels = [field.label for field in fields]
+    assert len(set(labels)) == len(labels)
+    assert {"Model", "Model (--model)", "Verify", "Verify (--verify)"} <= set(labels)
+
+
 def test_every_script_of_cm_has_a_form() -> None:
     spec = importlib.util.find_spec("cmx4mlops")
     if spec is None or spec.origin is None:
