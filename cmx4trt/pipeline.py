@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__, store
@@ -108,6 +108,16 @@ def _result(known: _LookedUp, manifest: Manifest, reused: bool, progress: Progre
     return BuildResult(known.paths.engine, known.paths.manifest, manifest, reused, report)
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What the stages before publishing have made; a builder that starts from the model has no ``graph`` of ours."""
+
+    engine: BuiltEngine
+    verification: Mapping[str, Any]
+    graph: PreparedGraph | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
+
+
 class _Build:
     """One build; the fields are what all its stages need."""
 
@@ -133,7 +143,7 @@ class _Build:
         with self._stage("build"):
             engine = builder.build_from_model(self._request, self._progress)
         with self._stage("publish"):
-            return self._publish(None, {}, engine, {"verdict": SKIPPED, "reason": builder.unverified})
+            return self._publish(_Outcome(engine, {"verdict": SKIPPED, "reason": builder.unverified}))
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
         with self._stage("prepare"):
@@ -158,7 +168,7 @@ class _Build:
             with self._stage("execute"):
                 self._execution = execute_engine(engine, graph, self._source.message, self._request)
         with self._stage("publish"):
-            return self._publish(graph, described, engine, verification)
+            return self._publish(_Outcome(engine, verification, graph, described))
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -194,24 +204,12 @@ class _Build:
             )
         return record
 
-    def _publish(
-        self,
-        graph: PreparedGraph | None,
-        described: dict[str, Any],
-        engine: BuiltEngine,
-        verification: Mapping[str, Any],
-    ) -> Manifest:
-        digest = Background(lambda: hashlib.sha256(engine.data).hexdigest())
-        manifest = self._manifest(graph, described, engine, verification)
-        return store.publish(self._paths, engine.data, digest, manifest)
+    def _publish(self, outcome: _Outcome) -> Manifest:
+        data = outcome.engine.data
+        digest = Background(lambda: hashlib.sha256(data).hexdigest())
+        return store.publish(self._paths, data, digest, self._manifest(outcome))
 
-    def _manifest(
-        self,
-        graph: PreparedGraph | None,
-        described: dict[str, Any],
-        engine: BuiltEngine,
-        verification: Mapping[str, Any],
-    ) -> Manifest:
+    def _manifest(self, outcome: _Outcome) -> Manifest:
         import datetime
         import platform
 
@@ -224,10 +222,14 @@ class _Build:
             engine={},
             request={name: getattr(self._request, name) for name in self._request.__slots__},
             source=source,
-            network=_network_record(graph, self._request),
-            builder={**self._builder.identity(self._request), **engine.facts, "warnings": list(engine.log)},
-            graph=described,
-            verification=verification,
+            network=_network_record(outcome.graph, self._request),
+            builder={
+                **self._builder.identity(self._request),
+                **outcome.engine.facts,
+                "warnings": list(outcome.engine.log),
+            },
+            graph=outcome.described,
+            verification=outcome.verification,
             execution=self._execution,
             stages=dict(self._seconds),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
