@@ -120,7 +120,8 @@ def _run(lg: Any, bench: Bench, settings: BenchSettings, folder: str, progress: 
         for stream in _used_streams(bench.session, settings.scenario)
     ]
     system: SystemUnderTest
-    if settings.scenario in ("Offline", "Server"):
+    blocking = len(lanes) == 1 and lanes[0].stream.depth == 1
+    if settings.scenario == "Server" or (settings.scenario == "Offline" and not blocking):
         patience = made.server_target_latency_ns * 1e-9 * PATIENCE_SHARE if settings.scenario == "Server" else 0.0
         system = QueuedSystem(lg, lanes, size, patience, failure)
     else:

@@ -73,7 +73,8 @@ class SystemUnderTest(Protocol):
 
 
 class InlineSystem:
-    """Runs each query in LoadGen's own thread: for SingleStream and MultiStream, where the next query waits for this one.
+    """Runs each query in LoadGen's own thread: for SingleStream and MultiStream, where the next query waits for this one, and for
+    Offline over a single stream that only blocks.
 
     Handing it to another thread and back would cost more than many a batch.
     """
@@ -87,16 +88,17 @@ class InlineSystem:
         """Run the query in batches of at most ``size``."""
         if self._failure.error is not None:
             self._failure.hold()
-            refuse(self._lg, ids)
-            return
-        done = 0
+        done, size = 0, self._size
         try:
-            while len(ids) - done > self._size:
-                self._run(ids[done : done + self._size], indices[done : done + self._size])
-                done += self._size
-            self._run(ids[done:] if done else ids, indices[done:] if done else indices)
+            if len(ids) <= size and self._failure.error is None:
+                self._run(ids, indices)
+                return
+            while done < len(ids) and self._failure.error is None:
+                self._run(ids[done : done + size], indices[done : done + size])
+                done += size
         except BaseException as error:  # see the module's first paragraph
             self._failure.report(error)
+        if done < len(ids):
             refuse(self._lg, ids[done:])
 
     def _run(self, ids: list[int], indices: list[int]) -> None:
