@@ -59,14 +59,7 @@ def read_published(path: str, network: str | None = None, model: str | None = No
 
     Raises ModelError where there is no manifest, the engine is not the published one, or is of another network.
     """
-    manifest_path = store.manifest_path_of(path)
-    try:
-        manifest = store.read_manifest(manifest_path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelError(
-            f"{path} has no readable manifest ({manifest_path}: {reason}); give an engine that cmx4trt built"
-        ) from error
+    manifest_path, manifest = store.read_published_manifest(path)
     doubt = store.doubt_of_engine(manifest_path, manifest)
     if doubt:
         raise ModelError(f"{doubt}; build it again")

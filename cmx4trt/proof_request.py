@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.errors import RequestError
-from cmx4trt.proof_options import BENCH_OPTIONS
+from cmx4trt.proof_options import BENCH_OPTIONS, VERIFY_OPTIONS
 from cmx4trt.values import nearest, parse_path
 
-_OPTIONS = {option.name: option for option in BENCH_OPTIONS}
+OPTIONS_OF = {"verify": VERIFY_OPTIONS, "bench": BENCH_OPTIONS}
+"""The two commands, in the order in which a build's ``--proof`` runs them."""
+
+
+def parse_values(values: Mapping[str, object], command: str = "bench") -> dict[str, Any]:
+    """The values of a command's options that are given, parsed; None is not given. Raises RequestError."""
+    known = {option.name: option for option in OPTIONS_OF[command]}
+    for name in values:
+        if name not in known:
+            raise RequestError(f"'{name}' is no option of {command}{nearest(name, tuple(known))}")
+    return {name: known[name].parse(name, value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +51,4 @@ class ProofRequest:
     @classmethod
     def from_values(cls, engine: str, values: Mapping[str, object] | None = None) -> ProofRequest:
         """A request from option values, as text or as Python values; absent and None mean the default. Raises RequestError."""
-        parsed: dict[str, Any] = {}
-        for name, value in (values or {}).items():
-            if name not in _OPTIONS:
-                raise RequestError(f"there is no option '{name}'{nearest(name, tuple(_OPTIONS))}")
-            if value is not None:
-                parsed[name] = _OPTIONS[name].parse(name, value)
-        return cls(parse_path("engine", engine), **parsed)
+        return cls(parse_path("engine", engine), **parse_values(values or {}))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cmx4trt.background import Background
+from cmx4trt.errors import ModelError
 from cmx4trt.files import Stamp, digest_if_changed, lock_folder, make_folder, remove_abandoned, write_atomic
 from cmx4trt.fingerprint import SOURCE, fingerprint_of
 from cmx4trt.manifest import Manifest
@@ -46,6 +47,21 @@ def read_manifest(path: str) -> Manifest:
 def manifest_path_of(path: str) -> str:
     """The manifest that belongs to an engine path; a manifest's path is its own."""
     return path if path.endswith(".json") else f"{os.path.splitext(path)[0]}.json"
+
+
+def read_published_manifest(path: str) -> tuple[str, Manifest]:
+    """Path and content of the manifest that belongs to an engine, for a person who named either. Raises ModelError."""
+    manifest_path = manifest_path_of(path)
+    try:
+        return manifest_path, read_manifest(manifest_path)
+    except OSError as error:
+        raise ModelError(
+            f"cannot read manifest {manifest_path}: {error.strerror}; give an engine that cmx4trt built"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(
+            f"{manifest_path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built"
+        ) from error
 
 
 def engine_path_of(manifest_path: str, manifest: Manifest) -> str:

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from cmx4trt.cli.output import print_table
-from cmx4trt.errors import ModelError
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -20,13 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the manifest, and whether the engine file is still the one it describes. Raises ModelError."""
     from cmx4trt import store
 
-    path = store.manifest_path_of(arguments.engine)
-    try:
-        manifest = store.read_manifest(path)
-    except OSError as error:
-        raise ModelError(f"cannot read manifest {path}: {error.strerror}; give an engine that cmx4trt built") from error
-    except ValueError as error:
-        raise ModelError(f"{path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built") from error
+    path, manifest = store.read_published_manifest(arguments.engine)
     if arguments.json:
         print(manifest.to_json(), end="")
         return 0

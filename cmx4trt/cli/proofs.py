@@ -14,16 +14,13 @@ from cmx4trt.cli.build import add_option
 from cmx4trt.cli.output import print_table, write_result
 from cmx4trt.errors import CmxError, RequestError
 from cmx4trt.progress import Progress
-from cmx4trt.proof_options import BENCH_OPTIONS, VERIFY_OPTIONS
-from cmx4trt.values import nearest, parse_path
+from cmx4trt.proof_request import OPTIONS_OF, ProofRequest, parse_values
+from cmx4trt.values import parse_path
 
 if TYPE_CHECKING:
     from cmx4trt.proof import Proof
 
 INTERRUPTED = "interrupted; logs are kept, and marked as partial"
-
-OPTIONS_OF = {"verify": VERIFY_OPTIONS, "bench": BENCH_OPTIONS}
-"""The two commands, in the order in which a build's ``--proof`` runs them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -42,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.command
     values = {option.name: getattr(arguments, option.name) for option in OPTIONS_OF[command]}
     engine = parse_path("engine", arguments.engine)
-    exports = print_proof(command, prove(command, engine, _parsed(command, values), TerminalProgress(sys.stderr)))
+    exports = print_proof(command, prove(command, engine, parse_values(values, command), TerminalProgress(sys.stderr)))
     if arguments.result:
         write_result(arguments.result, {"exports": exports})
     return 0
@@ -71,7 +68,7 @@ def read_proofs(path: str) -> dict[str, dict[str, Any]]:
     for command in asked:
         if command not in OPTIONS_OF:
             raise RequestError(f"proof file {path} has '{command}', expected {' and '.join(OPTIONS_OF)}")
-    return {command: _parsed(command, asked[command]) for command in OPTIONS_OF if command in asked}
+    return {command: parse_values(asked[command], command) for command in OPTIONS_OF if command in asked}
 
 
 def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progress) -> Proof:
@@ -81,7 +78,6 @@ def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progre
     """
     from cmx4trt.bench.loadgen import left_behind
     from cmx4trt.proof import bench_engine, verify_engine
-    from cmx4trt.proof_request import ProofRequest
     from cmx4trt.report.automatic import refresh_report
 
     run = verify_engine if command == "verify" else bench_engine
@@ -93,12 +89,3 @@ def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progre
         if left_behind():
             atexit.register(os._exit, error.exit_code)
         raise
-
-
-def _parsed(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that were given, parsed. Raises RequestError."""
-    known = {option.name: option for option in OPTIONS_OF[command]}
-    for name in values:
-        if name not in known:
-            raise RequestError(f"'{name}' is no option of {command}{nearest(name, tuple(known))}")
-    return {name: known[name].parse(name, value) for name, value in values.items() if value is not None}

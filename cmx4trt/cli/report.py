@@ -83,23 +83,22 @@ def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu | None) -> None:
     from cmx4trt.report.writing import write_page
 
     note = TerminalProgress(sys.stderr).note
-    if len(engines) > 1:
-        write_page(path, page_of_engines(engines, gpu, note))
-        return
-    with showing(engines[0].manifest_path):
-        page = page_of_engine(engines[0], gpu, note)
+    with showing(" or ".join(facts.manifest_path for facts in engines)):
+        page = page_of_engine(engines[0], gpu, note) if len(engines) == 1 else page_of_engines(engines, gpu, note)
     write_page(path, page)
 
 
 def _content(engines: Sequence[EngineFacts], gpu: Gpu | None) -> dict[str, object]:
-    """What the pages show, as JSON types."""
+    """What the pages show, as JSON types. Raises ModelError."""
     from cmx4trt.report.estimates import estimate_layers
+    from cmx4trt.report.facts import showing
     from cmx4trt.report.verdicts import verdicts_of_engine
 
     shown = []
     for facts in engines:
         device = str(facts.manifest.execution.get("device", ""))
         estimate = estimate_layers(facts.layers, gpu or gpu_of_engine(facts.builder, facts.target, device), facts.batch)
-        verdicts = [verdict.to_dict() for verdict in verdicts_of_engine(facts)]
+        with showing(facts.manifest_path):
+            verdicts = [verdict.to_dict() for verdict in verdicts_of_engine(facts)]
         shown.append({**facts.to_dict(), "verdicts": verdicts, "estimate": estimate.to_dict() if estimate else None})
     return {"schema": SCHEMA, "engines": shown}

@@ -96,17 +96,7 @@ _SHOWN = (
 
 def facts_of_engine(path: str) -> EngineFacts:
     """The facts of an engine, given by its own path or its manifest's. Raises ModelError where the manifest is unusable."""
-    manifest_path = store.manifest_path_of(path)
-    try:
-        manifest = store.read_manifest(manifest_path)
-    except OSError as error:
-        raise ModelError(
-            f"cannot read manifest {manifest_path}: {error.strerror}; give an engine that cmx4trt built"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ModelError(
-            f"{manifest_path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built"
-        ) from error
+    manifest_path, manifest = store.read_published_manifest(path)
     with showing(manifest_path):
         return _facts(manifest_path, manifest)
 

@@ -220,7 +220,7 @@ def test_what_is_not_a_published_engine_is_refused(cmx4trt: Run, engine: Path, t
     copy.with_suffix(".json").unlink()
     code, _, result = cmx4trt(command, copy)
     assert code == 3
-    assert "has no readable manifest" in result["error"]
+    assert "cannot read manifest" in result["error"]
     code, _, result = cmx4trt(command, tmp_path / "none.plan")
     assert code == 3
 

@@ -54,6 +54,7 @@ def test_a_performance_run_is_read_from_loadgens_own_logs(run_echo: Any, echo: A
     assert f"Scenario : {scenario}" in summary
     assert f"Result is : {'VALID' if result.valid else 'INVALID'}" in summary
     assert bool(result.valid) is not bool(result.reason)
+    assert result.valid or scenario == "Server", result.reason  # only Server has a bound that a busy machine may miss
     assert result.queries * (8 if scenario == "MultiStream" else 1) == (1 if scenario == "Offline" else count)
     assert result.metric["value"] > 0
     assert set(result.latency_ns) == {"50.00", "90.00", "95.00", "97.00", "99.00", "99.90"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,20 @@ def test_values_a_page_cannot_show(report: Run, engine: Path) -> None:
     code, _, err = report(engine)
     assert code == 3
     assert "holds something that a report cannot show" in err
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["json", "comparison"])
+def test_verdicts_that_cannot_be_read(report: Run, engine: Path, several: bool) -> None:
+    other = engine.with_name("other.plan")
+    manifest = json.loads(engine.with_suffix(".json").read_text())
+    manifest["engine"]["file"] = other.name
+    manifest["verification"] |= {"verdict": "passed", "sqnr_db": "low"}
+    other.with_suffix(".json").write_text(json.dumps(manifest))
+    shutil.copy(engine, other)
+    code, _, err = report(*((engine, other, f"--html={engine.with_name('c.html')}") if several else (other, "--json")))
+    assert code == 3
+    assert "holds something that a report cannot show" in err
+    assert not engine.with_name("c.html").exists()
 
 
 def test_no_manifest(report: Run, tmp_path: Path) -> None:
