@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -55,7 +56,7 @@ def publish(folder: Path, name: str, **request: object) -> Path:
     path = folder / f"{name}.plan"
     path.write_bytes(b"engine")
     values = {"network": "resnet50", "precision": "fp16", "builder": "tensorrt-rtx", "target": "portable"}
-    digest = "b9bf8b7e2e18cd1c7d1c1e2d1ce4eaecfb3d0ffbb2c9f8c0ab7d6a5b1c0e5d11"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     manifest = {
         "schema": SCHEMA,
         "fingerprint": "f",
@@ -118,9 +119,16 @@ def test_json_is_for_machines(report: Run, engine: Path, tmp_path: Path) -> None
     assert shown["estimate"]["kind"].startswith("estimate")
     seconds = max(2 * LAYER["macs"] / 65e12, (LAYER["weight_bytes"] + LAYER["activation_bytes"]) / 320e9)
     assert shown["estimate"]["seconds_per_batch"] == pytest.approx(seconds)
-    assert [verdict["status"] for verdict in shown["verdicts"]] == ["open", "open", "note", "no"]
+    assert [verdict["status"] for verdict in shown["verdicts"]] == ["open", "open", "note", "yes"]
     assert shown["loadgen"] == []
     assert {path.name for path in tmp_path.iterdir()} == {"one.plan", "one.json"}, "a page was not asked for"
+
+
+def test_another_file_in_the_engine_s_place_is_told(report: Run, engine: Path) -> None:
+    engine.write_bytes(b"ENGINE")
+    (shown,) = json.loads(report(engine, "--json")[1])["engines"]
+    assert shown["verdicts"][3]["status"] == "no"
+    assert shown["verdicts"][3]["sentence"].startswith("The engine file is not what was published")
 
 
 def test_json_and_a_page(report: Run, engine: Path, tmp_path: Path) -> None:
