@@ -118,13 +118,14 @@ class EngineGraph:
 
 @contextmanager
 def open_executable(
-    engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress
+    engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool = True
 ) -> Iterator[Executable]:
     """What ``execute`` (one of EXECUTE) asks for, closed afterwards, unless threads of a failed run still use it.
 
+    ``fast``: a graph runs on the fastest device that ONNX Runtime knows here, else on the CPU.
     Raises DeviceError or MissingSoftwareError where only the engine would do and nothing here runs it, ModelError.
     """
-    executable = _open(engine, graph, execute, progress)
+    executable = _open(engine, graph, execute, progress, fast)
     try:
         yield executable
     finally:
@@ -134,7 +135,9 @@ def open_executable(
             executable.session.close()
 
 
-def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress) -> Executable:
+def _open(
+    engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool
+) -> Executable:
     why = ""
     if execute != GRAPH:
         try:
@@ -145,10 +148,10 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
                 raise type(error)(f"nothing here can run {engine.path}: {error}{hint}") from error
             why = str(error)
             progress.note(f"the engine cannot run here ({why}); running its graph in ONNX Runtime")
-    from cmx4trt.runtimes.onnxruntime import fastest_providers
+    from cmx4trt.runtimes.onnxruntime import CPU, fastest_providers
     from cmx4trt.verify.classification import open_prepared
 
-    session = open_prepared(graph.prepared.graph, fastest_providers())
+    session = open_prepared(graph.prepared.graph, fastest_providers() if fast else CPU)
     reason = f" ({why})" if why else ""
     return Executable(
         session, f"{session.device} over the engine's graph; the engine itself was not run{reason}", False

@@ -49,7 +49,10 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """The manifest that ``to_json`` wrote. Raises ValueError on anything else."""
-        values = json.loads(text)
+        try:
+            values = json.loads(text)
+        except RecursionError:
+            raise ValueError("brackets nested too deep") from None
         names = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise ValueError(f"not a manifest of schema {SCHEMA}")
@@ -78,6 +81,11 @@ class Manifest:
             ("stages (seconds)", self.stages),
             ("tool", self.tool),
         ]
+
+    @property
+    def judged(self) -> bool:
+        """Whether a verification ran, even one whose images could not tell: to run it again would say the same."""
+        return "method" in self.verification
 
     @property
     def verified(self) -> bool:

@@ -14,9 +14,9 @@ from cmx4trt.background import Background
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.files import check_writable
 from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_digest, source_of_seed
-from cmx4trt.manifest import SKIPPED, Manifest
+from cmx4trt.manifest import FAILED, SKIPPED, Manifest
 from cmx4trt.models import spec_of
-from cmx4trt.prepare import Prepared, calibration_parts, prepare, verify
+from cmx4trt.prepare import Prepared, calibration_parts, prepare, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
 from cmx4trt.request import BuildRequest
 from cmx4trt.results import BuildResult, Plan
@@ -166,7 +166,12 @@ class _Build:
             from cmx4trt.verify.engine import execute_engine
 
             with self._stage("execute"):
-                self._execution = execute_engine(engine, graph, self._source.message, self._request)
+                self._execution = execute_engine(
+                    engine,
+                    graph.spec.title,
+                    self._request,
+                    lambda session: verify_execution(prepared, self._source.message, self._request, session),
+                )
         with self._stage("publish"):
             return self._publish(_Outcome(engine, verification, graph, described))
 
@@ -196,13 +201,13 @@ class _Build:
         if not self._request.verify:
             return {"verdict": SKIPPED, "reason": "verification was switched off"}
         with self._stage("verify"):
-            passed, sentence, record = verify(prepared, self._source.message, self._request)
-        if not passed:
+            found = verify(prepared, self._source.message, self._request)
+        if found.verdict == FAILED:
             raise VerificationError(
-                f"the prepared graph of {prepared.graph.spec.title} disagrees with the original model: {sentence}; "
-                "no engine was published (another precision may serve, or --verify=no)"
+                f"the prepared graph of {prepared.graph.spec.title} disagrees with the original model: "
+                f"{found.sentence()}; no engine was published (another precision may serve, or --verify=no)"
             )
-        return record
+        return found.to_dict()
 
     def _publish(self, outcome: _Outcome) -> Manifest:
         data = outcome.engine.data

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from cmx4trt.manifest import FAILED
 from cmx4trt.models import spec_of
 from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
@@ -14,6 +14,9 @@ from cmx4trt.source import Source
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.quantize import QuantizationReport
+    from cmx4trt.runtimes.base import Session
+    from cmx4trt.verify import OriginalMessage, Verification
+    from cmx4trt.verify.quantization import QuantizationAccuracy
 
 CALIBRATION = "calibration"
 """The part of a fingerprint that stands for the images or the cache an int8 engine was calibrated with."""
@@ -59,25 +62,38 @@ def prepare(request: BuildRequest, source: Source, progress: Progress) -> Prepar
     return Prepared(prepared_from_network(network, request), prepared_from_network(twin, exact), report)
 
 
-def verify(
-    prepared: Prepared, original: Callable[[str], tuple[bytes, str | None]], request: BuildRequest
-) -> tuple[bool, str, dict[str, Any]]:
-    """Whether the graph agrees with the original model, in words, and for the manifest.
+def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest) -> Verification:
+    """Whether the graph agrees with the original model.
 
     An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
     quantization changes.
     """
     from cmx4trt.verify import verify_graph
 
-    if prepared.float32 is None or prepared.quantization is None:
-        found = verify_graph(prepared.graph, original, request)
-        return found.passed, found.sentence(), found.to_dict()
+    if prepared.float32 is None:
+        return verify_graph(prepared.graph, original, request)
+    exact = verify_graph(prepared.float32, original, replace(request, precision="fp32", input_dtype="fp32"))
+    if exact.verdict == FAILED:
+        return exact
+    return replace(_verify_quantized(prepared, request), float32_graph=exact.to_dict())
+
+
+def verify_execution(
+    prepared: Prepared, original: OriginalMessage, request: BuildRequest, engine: Session
+) -> Verification:
+    """Whether the engine of a graph that ``verify`` has accepted computes the same; an int8 engine as the float32 twin."""
+    from cmx4trt.verify import verify_graph
+
+    if prepared.float32 is None:
+        return verify_graph(prepared.graph, original, request, engine)
+    return _verify_quantized(prepared, request, engine)
+
+
+def _verify_quantized(prepared: Prepared, request: BuildRequest, engine: Session | None = None) -> QuantizationAccuracy:
     from cmx4trt.verify.quantization import Evidence, verify_quantized
 
-    report = prepared.quantization
-    exact = verify_graph(prepared.float32, original, replace(request, precision="fp32", input_dtype="fp32"))
-    if not exact.passed:
-        return False, exact.sentence(), exact.to_dict()
+    float32, report = prepared.float32, prepared.quantization
+    assert float32 is not None
+    assert report is not None
     evidence = Evidence(report.images, report.held_out, report.synthetic)
-    rounded = verify_quantized(prepared.float32, prepared.graph, evidence, request, report.input_scale)
-    return rounded.passed, rounded.sentence(), {**rounded.to_dict(), "float32_graph": exact.to_dict()}
+    return verify_quantized(float32, prepared.graph, evidence, request, report.input_scale, engine)

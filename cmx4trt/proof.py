@@ -17,17 +17,25 @@ from cmx4trt.executable import (
     open_executable,
     read_published,
 )
-from cmx4trt.manifest import FAILED
+from cmx4trt.manifest import FAILED, PASSED, SKIPPED
 from cmx4trt.models.spec import Task
-from cmx4trt.prepare import verify as verify_prepared
+from cmx4trt.prepare import Prepared, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
 from cmx4trt.proof_request import ProofRequest
+from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
     from cmx4trt.bench.datasets import Dataset
     from cmx4trt.bench.results import BenchResult
     from cmx4trt.bench.settings import BenchSettings
+    from cmx4trt.verify import OriginalMessage, Verification
 
+_AGREES = {
+    PASSED: ("yes", "yes"),
+    FAILED: ("no", "no"),
+    SKIPPED: ("unknown", "not judged: what was measured on these images cannot tell"),
+}
+"""Verdict -> the export, the row."""
 SHORT_SAMPLES = 64
 """Synthetic images of a run, unless more are asked for: as many as a short run keeps in memory."""
 
@@ -84,7 +92,8 @@ def verify_engine(request: ProofRequest, progress: Progress | None = None) -> Pr
         dataset = _open_dataset(engine, request)
         _check_truth(request, dataset)
     graph = EngineGraph(engine, progress)
-    with open_executable(engine, graph, request.execute, progress) as executable:
+    # Only accuracy gains by speed; the comparison's limits are those of the CPU.
+    with open_executable(engine, graph, request.execute, progress, fast=dataset is not None) as executable:
         rows = [("executed", executable.sentence), ("engine", engine.path)]
         exports = _exports_of(executable)
         error = _compare(engine, graph, executable, rows, exports, progress) if comparable else None
@@ -105,24 +114,30 @@ def _compare(
     progress: Progress,
 ) -> CmxError | None:
     """Numbers against the original model, on seeded inputs; what was found goes into ``rows`` and ``exports``."""
-    message, request = graph.source.message, engine.request
+    prepared = graph.prepared
     with progress.stage("verify"):
-        if executable.is_engine and graph.prepared.quantization is None:
-            from cmx4trt.verify import verify_graph
-
-            found = verify_graph(graph.prepared.graph, message, request, executable.session)
-            passed, sentence = found.passed, found.sentence()
-        else:
-            passed, sentence, _ = verify_prepared(graph.prepared, message, request)
-            if executable.is_engine:
-                sentence += " (measured on the int8 graph; the engine itself is judged by --data)"
-    rows += [("agrees with the original model", "yes" if passed else "no"), ("measured", sentence)]
-    exports["AGREES"] = "yes" if passed else "no"
-    if passed:
+        found = _judge(prepared, graph.source.message, engine.request, executable)
+    agrees, words = _AGREES[found.verdict]
+    where = "" if executable.is_engine else ", in ONNX Runtime on the CPU"
+    rows += [("agrees with the original model", words), ("measured", found.sentence() + where)]
+    exports["AGREES"] = agrees
+    if found.verdict != FAILED:
         return None
     return VerificationError(
-        f"{engine.path} disagrees with its original model: {sentence}; build it with another precision"
+        f"{engine.path} disagrees with its original model: {found.sentence()}; build it with another precision"
     )
+
+
+def _judge(
+    prepared: Prepared, original: OriginalMessage, request: BuildRequest, executable: Executable
+) -> Verification:
+    if not executable.is_engine:
+        return verify(prepared, original, request)
+    if prepared.float32 is not None:  # an int8 engine is held to the float32 graph, and that graph to the original
+        found = verify(prepared, original, request)
+        if found.verdict == FAILED:
+            return found
+    return verify_execution(prepared, original, request, executable.session)
 
 
 def _exports_of(executable: Executable) -> dict[str, str]:

@@ -58,7 +58,7 @@ def read_published_manifest(path: str) -> tuple[str, Manifest]:
         raise ModelError(
             f"cannot read manifest {manifest_path}: {error.strerror}; give an engine that cmx4trt built"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(
             f"{manifest_path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built"
         ) from error
@@ -100,7 +100,7 @@ def find(
         return Lookup(doubt=f"{paths.engine} has no readable manifest ({_reason(error)})")
     if any(manifest.parts.get(name) != value for name, value in parts.items()):
         return Lookup()
-    if request.verify and not manifest.verified:
+    if request.verify and not manifest.judged:
         return Lookup()
     whole = {**parts, SOURCE: source(manifest.source)}
     if manifest.parts != whole or manifest.fingerprint != fingerprint_of(whole):
@@ -151,7 +151,7 @@ def _published_meanwhile(paths: EnginePaths, manifest: Manifest) -> Manifest | N
         there = read_manifest(paths.manifest)
     except (OSError, ValueError):
         return None
-    if there.fingerprint != manifest.fingerprint or (manifest.verified and not there.verified):
+    if there.fingerprint != manifest.fingerprint or (manifest.judged and not there.judged):
         return None
     return _check_engine(paths.engine, there).manifest
 

@@ -17,8 +17,8 @@ class Verification(Protocol):
     """A verdict with what was measured."""
 
     @property
-    def passed(self) -> bool:
-        """Whether the graphs agree."""
+    def verdict(self) -> str:
+        """PASSED where both agree, FAILED where they do not, SKIPPED where what was measured cannot tell."""
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""

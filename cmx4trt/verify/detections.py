@@ -81,6 +81,11 @@ class DetectionComparison:
             return self.unexplained == 0 and self.explained <= EXPLAINED_LIMIT * max(self.expected, 1)
         return self.matched_fraction >= MATCH_LIMITS[self.precision]
 
+    @property
+    def verdict(self) -> str:
+        """PASSED or FAILED."""
+        return PASSED if self.passed else FAILED
+
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
         exact = {
@@ -94,7 +99,7 @@ class DetectionComparison:
             "candidates_equal_limit": CANDIDATE_SHARE,
         }
         return {
-            "verdict": PASSED if self.passed else FAILED,
+            "verdict": self.verdict,
             "method": "ONNX Runtime: the graph given to the builder against the original model, seeded random-field images",
             "seed": SEED,
             "images": self.images,

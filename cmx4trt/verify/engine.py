@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import VerificationError
+from cmx4trt.manifest import FAILED
 from cmx4trt.request import BuildRequest
-from cmx4trt.verify import OriginalMessage, verify_graph
+from cmx4trt.verify import Verification
 
 if TYPE_CHECKING:
     from cmx4trt.builders.base import BuiltEngine
-    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.runtimes.base import Session
 
 
 def execute_engine(
-    engine: BuiltEngine, graph: PreparedGraph, original: OriginalMessage, request: BuildRequest
+    engine: BuiltEngine, title: str, request: BuildRequest, judge: Callable[[Session], Verification]
 ) -> dict[str, Any]:
-    """Run ``engine`` on the local GPU and hold it to the limits of its graph; returns the manifest's record of it.
+    """Run ``engine``, one of the network ``title``, on the local GPU and have it judged; returns the manifest's record of it.
 
     Raises VerificationError where it disagrees, DeviceError where the GPU refuses it.
     """
@@ -27,13 +29,14 @@ def execute_engine(
     device = open_device()
     session = TensorRTSession(execution_library(request.builder, device.gpu), engine.data, device)
     try:
-        verification = verify_graph(graph, original, request, session)
+        found = judge(session)
     finally:
         session.close()
-    if not verification.passed:
+    if found.verdict == FAILED:
         raise VerificationError(
-            f"the engine of {graph.spec.title}, run by {session.device}, disagrees with the original model: "
-            f"{verification.sentence()}; no engine was published"
+            f"the engine of {title}, run by {session.device}, disagrees with the original model: "
+            f"{found.sentence()}; no engine was published"
         )
-    measured = {**verification.to_dict(), "method": "the engine on the GPU against the original model in ONNX Runtime"}
-    return {"engine_executed_on_a_device": "yes", "device": session.device, **measured}
+    reference = "the float32 graph" if request.precision == "int8" else "the original model"
+    method = f"the engine on the GPU against {reference} in ONNX Runtime"
+    return {"engine_executed_on_a_device": "yes", "device": session.device, **found.to_dict(), "method": method}

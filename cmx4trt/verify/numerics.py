@@ -48,10 +48,15 @@ class Comparison:
         """Whether the errors are within the limit (a NaN is not) and no class differs without a tie."""
         return self.relative_l2 <= self.limit and self.classes_agree + self.ties == self.images
 
+    @property
+    def verdict(self) -> str:
+        """PASSED or FAILED."""
+        return PASSED if self.passed else FAILED
+
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
         return {
-            "verdict": PASSED if self.passed else FAILED,
+            "verdict": self.verdict,
             "method": "ONNX Runtime: the graph given to the builder against the original model, seeded normal images",
             "seed": SEED,
             "images": self.images,

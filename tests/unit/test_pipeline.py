@@ -11,11 +11,15 @@ import pytest
 
 from cmx4trt import pipeline
 from cmx4trt.builders.base import BuiltEngine
+from cmx4trt.cli import main
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
 from cmx4trt.files import sha256_of_file
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.manifest import PASSED, SKIPPED
+from cmx4trt.proof import verify_engine
+from cmx4trt.proof_request import ProofRequest
+from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.request import BuildRequest
 from cmx4trt.store import read_manifest
 
@@ -257,6 +261,30 @@ def test_plan_builds_and_writes_nothing(resnet50_file: Path, tmp_path: Path, fak
     assert files_below(tmp_path) == []
     pipeline.build(request)
     assert pipeline.plan(request).reused
+
+
+def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_builder: FakeBuilder
+) -> None:
+    """A cache with made-up scales: on noise the graphs differ, and noise is no evidence against a cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    sound, cache = tmp_path / "sound.cache", tmp_path / "calibrator.cache"
+    flags = ("--random_weights=0", "--calibration_data=random", "--calibration_count=1", "--calibration_method=minmax")
+    assert main(["calibrate", *flags, f"--tensorrt_cache={sound}"]) == 0
+    scales = parse_cache(sound.read_bytes(), str(sound)).scales
+    cache.write_bytes(encode_cache({name: 0.01 + i / 1000 for i, name in enumerate(scales)}))
+    int8 = {"precision": "int8", "calibration_cache": cache, "output_dir": tmp_path / "out"}
+    request = BuildRequest.from_values({"random_weights": 0, **int8})
+    result = pipeline.build(request)
+    assert result.manifest.verification["verdict"] == SKIPPED
+    assert result.exports()["VERIFIED"] == "no"
+    assert pipeline.build(request).reused, "to verify it again would say the same"
+    proof = verify_engine(ProofRequest(engine=result.engine, execute="graph"))
+    assert proof.error is None
+    assert proof.exports["AGREES"] == "unknown"
+    words = dict(proof.rows)
+    assert words["agrees with the original model"].startswith("not judged")
+    assert "(limit 10 dB)" in words["measured"]
 
 
 def test_external_data_models_are_verified_too(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from cmx4trt.graph.network import Network, PreparedGraph
 from cmx4trt.ir.model import Model
 from cmx4trt.models.spec import ModelSpec, Task
 from cmx4trt.progress import Silent
+from cmx4trt.proof import verify_engine
+from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
 
 SPEC = ModelSpec("resnet50", "a small network", Task.CLASSIFICATION, (3, 4, 4), 48)
@@ -290,6 +292,30 @@ def test_a_whole_build_is_executed_before_it_is_published(
     fake_tensorrt.behaviour.output_scale = 2
     with pytest.raises(VerificationError, match=r"run by TensorRT 10.* disagrees with the original model: .*no engine"):
         pipeline.build(request_for(model=resnet50_file, precision="fp32", batch_size=3))
+
+
+@pytest.mark.parametrize("values", [{}, {"input_dtype": "int8"}], ids=["float input", "int8 input"])
+def test_an_int8_engine_is_executed_and_held_to_the_float32_graph(
+    fake_tensorrt: Any,
+    request_for: Callable[..., BuildRequest],
+    values: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    int8 = {"random_weights": 3, "precision": "int8", "calibration_data": "random", "calibration_count": 2, **values}
+    result = pipeline.build(request_for(**int8))
+    execution = result.manifest.execution
+    assert execution["engine_executed_on_a_device"] == "yes"
+    assert execution["method"] == "the engine on the GPU against the float32 graph in ONNX Runtime"
+    assert execution["verdict"] == "passed"
+    assert execution["sqnr_db"]["logits"] == pytest.approx(result.manifest.verification["sqnr_db"]["logits"], abs=0.1)
+    proof = verify_engine(ProofRequest(engine=result.engine))
+    assert proof.error is None
+    assert proof.exports["EXECUTED"] == "engine"
+    assert proof.exports["AGREES"] == "yes"
+    fake_tensorrt.behaviour.output_scale = 2
+    assert verify_engine(ProofRequest(engine=result.engine)).exports["AGREES"] == "unknown", "images are made up"
 
 
 def test_another_gpu_does_not_reuse(

@@ -19,6 +19,7 @@ from cmx4trt.progress import Silent
 from cmx4trt.quantize import QuantizationReport, quantize_network
 from cmx4trt.request import BuildRequest
 from cmx4trt.runtimes.detections import Detections
+from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
 from cmx4trt.verify.layers import layer_errors
 from cmx4trt.verify.quantization import (
     MIN_SQNR_DB,
@@ -88,7 +89,6 @@ def test_a_known_error_gives_its_sqnr_and_agreement() -> None:
     swapped = measure_quantization(Fake(exact), Fake(lambda x: classified(-exact(x)["logits"])), Evidence(Images(4)), 4)
     assert swapped.agreement == 0.0
     assert swapped.verdict == FAILED
-    assert not swapped.passed
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,6 @@ def test_a_known_error_gives_its_sqnr_and_agreement() -> None:
         ({"logits": MIN_SQNR_DB + 1}, False, PASSED),
         ({"logits": MIN_SQNR_DB + 1, "box_0": MIN_SQNR_DB - 1}, False, FAILED),
         ({"logits": float("nan")}, False, FAILED),
-        ({}, False, FAILED),
         ({"logits": MIN_SQNR_DB + 1}, True, PASSED),
         ({"logits": MIN_SQNR_DB - 1}, True, SKIPPED),
     ],
@@ -106,7 +105,24 @@ def test_verdicts(values: dict[str, float], synthetic: bool, verdict: str) -> No
     accuracy = QuantizationAccuracy(1, True, synthetic, values, 1.0, "classes")
     assert accuracy.verdict == verdict
     assert accuracy.to_dict()["verdict"] == verdict
-    assert accuracy.passed == (verdict != FAILED)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "synthetic", "trained", "verdict"),
+    [
+        (0.5, False, True, PASSED),
+        (0.49, False, True, FAILED),
+        (0.49, True, True, SKIPPED),
+        (0.49, False, False, SKIPPED),
+        (0.5, True, False, PASSED),
+        (None, False, True, FAILED),
+        (float("nan"), False, True, FAILED),
+    ],
+)
+def test_verdicts_on_detections_alone(agreement: float, synthetic: bool, trained: bool, verdict: str) -> None:
+    accuracy = QuantizationAccuracy(1, True, synthetic, {}, agreement, "detections", trained=trained)
+    assert accuracy.verdict == verdict
+    assert "of detections agree (limit 50%), on 1" in accuracy.sentence()
 
 
 def test_the_sentence_says_what_images_these_were() -> None:
@@ -165,12 +181,17 @@ def test_detector(toy_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     values = {"random_weights": 0, "calibration_data": "random", "precision": "int8", "postprocess": postprocess}
     request = toy_detector.request(**values)
     reference, graph, report = quantized_pair(toy_detector.network(toy_detector.model(), **values), request)
-    found = verify_quantized(reference, graph, Evidence(report.images, synthetic=True), request, count=2)
+    found = verify_quantized(reference, graph, Evidence(report.images, synthetic=True), request)
     assert sorted(found.sqnr_db) == sorted([*(f"cls_{i}" for i in range(5)), *(f"box_{i}" for i in range(5))])
     assert found.agreement_of == "detections"
-    again = verify_quantized(reference, reference, Evidence(report.images), request, count=2)
+    again = verify_quantized(reference, reference, Evidence(report.images), request)
     assert set(again.sqnr_db.values()) == {None}
     assert again.agreement in (None, 1.0)
+    engine = OnnxRuntimeSession.from_graph(graph.encoded)
+    run = verify_quantized(reference, graph, Evidence(report.images), request, engine=engine)
+    assert (run.sqnr_db == {}) == (postprocess == "tensors"), "an engine has the outputs it was built with"
+    assert run.agreement == found.agreement
+    assert not run.trained
 
 
 def text_model(weight: np.ndarray) -> Model:
