@@ -56,7 +56,7 @@ def remover(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def build_cases(folder: Path, models: dict[str, Path], precision: str) -> list[Case]:
+def build_cases(folder: Path, models: dict[str, Path], precision: str, polygraphy: str | None) -> list[Case]:
     """The floor, ours without and with verification, Polygraphy, on a file already in ``precision``."""
     model, ours = str(models[precision]), folder / f"ours_{precision}"
     plan = str(folder / "other.plan")
@@ -71,17 +71,15 @@ def build_cases(folder: Path, models: dict[str, Path], precision: str) -> list[C
         Case("(b) cmx4trt build, verification off", build("no"), lambda: remover(ours)),
         Case("(b) cmx4trt build, verification on", build("yes"), lambda: remover(ours)),
     ]
-    if polygraphy := shutil.which("polygraphy", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"):
+    if polygraphy:
         profile = [f"{option}={shape}:[{n},3,224,224]" for option, n in (("min", 1), ("opt", BATCH), ("max", BATCH))]
         shapes = [word for p in profile for word in (f"--trt-{p.split('=')[0]}-shapes", p.split("=")[1])]
         command = [sys.executable, polygraphy, "convert", model, "-o", plan, *shapes]
         cases.append(Case("(c) polygraphy convert", command, env={"POLYGRAPHY_USE_TENSORRT_RTX": "1"}))
-    else:
-        print("(c), (d) left out: polygraphy is not installed", file=sys.stderr)
     return cases
 
 
-def chain_cases(folder: Path, models: dict[str, Path]) -> list[Case]:
+def chain_cases(folder: Path, models: dict[str, Path], polygraphy: str) -> list[Case]:
     """float16 from the float32 file: ours, and onnxconverter-common followed by Polygraphy, in one shell."""
     ours, half, plan = folder / "chain", folder / "half.onnx", folder / "other.plan"
     flags = [f"--model={models['fp32']}", "--precision=fp16", f"--batch_size={BATCH}", f"--output_dir={ours}"]
@@ -90,7 +88,6 @@ def chain_cases(folder: Path, models: dict[str, Path]) -> list[Case]:
         for option, n in (("min", 1), ("opt", BATCH), ("max", BATCH))
     )
     (folder / "to_float16.py").write_text(TO_FLOAT16)
-    polygraphy = shutil.which("polygraphy", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     chain = (
         f"{sys.executable} -W ignore {folder / 'to_float16.py'} {models['fp32']} {half} && "
         f"{sys.executable} {polygraphy} convert {half} -o {plan} {shapes}"
@@ -131,16 +128,20 @@ def main() -> None:
     if arguments.write_models:
         write_models(Path(arguments.write_models))
         return
+    polygraphy = shutil.which("polygraphy", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # In a process of its own: a child's peak memory counts from what its parent has when it starts.
         subprocess.run([sys.executable, __file__, "--write-models", name], check=True)
         models = model_paths(folder)
         for precision in ("fp16", "fp32"):
-            runs = measure(build_cases(folder, models, precision), arguments.rounds)
+            runs = measure(build_cases(folder, models, precision, polygraphy), arguments.rounds)
             print_table(f"ResNet-50 {precision}, batch 1..{BATCH}", runs, "(a) floor")
-        runs = measure(chain_cases(folder, models), arguments.rounds)
-        print_table("ResNet-50 float16 from the float32 file", runs, "(d) peers' chain")
+        if polygraphy is None:
+            print("(c), (d) left out: polygraphy is not installed", file=sys.stderr)
+        else:
+            runs = measure(chain_cases(folder, models, polygraphy), arguments.rounds)
+            print_table("ResNet-50 float16 from the float32 file", runs, "(d) peers' chain")
         runs = measure(reuse_cases(folder, models, not arguments.without_cm), arguments.rounds)
         print_table("Reuse, and CM", runs, "python -c pass")
 

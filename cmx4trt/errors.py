@@ -12,7 +12,8 @@
     ├── UnsupportedError         10   a combination this release does not build
     └── ResultInvalidError       11   a benchmark run that LoadGen's rules make INVALID
 
-Two codes have no class: 1 is an unforeseen error (a bug of ours), 130 an interruption (SIGINT or SIGTERM).
+Three codes have no class: 1 is an unforeseen error (a bug of ours), 130 an interruption (SIGINT or SIGTERM), 141 a reader of
+standard output that went away.
 Messages read: what failed and where; what was found and what was expected; what to do.
 """
 
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 EXIT_UNFORESEEN = 1
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+"""128 + SIGPIPE, as of every command that a shell ends for this reason (POSIX, Shell Command Language, 2.8.2)."""
 
 
 class CmxError(Exception):

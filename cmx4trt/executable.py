@@ -135,9 +135,7 @@ def open_executable(
             executable.session.close()
 
 
-def _open(
-    engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool
-) -> Executable:
+def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool) -> Executable:
     why = ""
     if execute != GRAPH:
         try:

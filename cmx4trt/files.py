@@ -14,6 +14,8 @@ from cmx4trt.errors import OutputError
 
 PARTIAL_SUFFIX = ".partial"
 """Ends the names of files being written; such a file whose writer is gone is removed by the next publication."""
+OUTPUT_SETTING = "--output_dir"
+"""What a user changes to have files elsewhere, unless the sentence names another setting."""
 _CHUNK = 1 << 22
 
 
@@ -63,20 +65,21 @@ def digest_if_changed(path: str, known: Mapping[str, Any]) -> str:
     return sha256_of_file(path)
 
 
-def make_folder(path: str) -> None:
-    """Create a folder and its parents. Raises OutputError where something else is in the way or it cannot be written."""
+def make_folder(path: str, setting: str = OUTPUT_SETTING) -> None:
+    """Create a folder and its parents; ``setting`` is what a user would change to get another.
+
+    Raises OutputError where something else is in the way or it cannot be written.
+    """
     try:
         os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(
-            f"output folder {path} cannot be made: {error.filename} is not a folder; give another --output_dir"
+            f"output folder {path} cannot be made: {error.filename} is not a folder; give another {setting}"
         ) from error
     except OSError as error:
-        raise OutputError(
-            f"output folder {path} cannot be made: {error.strerror}; give another --output_dir"
-        ) from error
+        raise OutputError(f"output folder {path} cannot be made: {error.strerror}; give another {setting}") from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise OutputError(f"output folder {path} is read-only; give another --output_dir")
+        raise OutputError(f"output folder {path} is read-only; give another {setting}")
 
 
 def check_writable(folder: str) -> None:
@@ -86,17 +89,28 @@ def check_writable(folder: str) -> None:
         existing = os.path.dirname(existing)
     if not os.path.isdir(existing):
         raise OutputError(
-            f"output folder {folder} cannot be made: {existing} is not a folder; give another --output_dir"
+            f"output folder {folder} cannot be made: {existing} is not a folder; give another {OUTPUT_SETTING}"
         )
-    if not os.access(existing, os.W_OK | os.X_OK) or _is_read_only(existing):
+    if _is_read_only(existing):
         raise OutputError(
-            f"output folder {folder} cannot be written: {existing} is read-only; give another --output_dir"
+            f"output folder {folder} cannot be written: {existing} is read-only; give another {OUTPUT_SETTING}"
         )
+
+
+def check_file(path: str, setting: str) -> None:
+    """Refuse early a file that ``write_atomic`` could not write later; ``setting`` names it. Raises OutputError."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise OutputError(f"cannot write {path}: {folder} is not a folder; make it or give another {setting}")
+    if _is_read_only(folder):
+        raise OutputError(f"cannot write {path}: {folder} is read-only; give another {setting}")
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise OutputError(f"cannot write {path}: something that is no file is there; give another {setting}")
 
 
 def _is_read_only(folder: str) -> bool:
-    """Whether the file system is mounted read-only (root passes every permission check)."""
-    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    """Whether nothing can be written: by its permissions, or as a mount (root passes every permission check)."""
+    return not os.access(folder, os.W_OK | os.X_OK) or bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 @contextmanager
@@ -112,9 +126,10 @@ def lock_folder(path: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def write_atomic(path: str, data: Any) -> None:
+def write_atomic(path: str, data: Any, setting: str = OUTPUT_SETTING) -> None:
     """Write a buffer under a temporary name, flush it to the disk, rename it to ``path``.
 
+    ``setting`` is what a user would change to have it written elsewhere.
     On any failure the temporary file goes and ``path`` is as before. Raises OutputError.
     """
     temporary = f"{path}.{os.getpid()}{PARTIAL_SUFFIX}"
@@ -135,7 +150,7 @@ def write_atomic(path: str, data: Any) -> None:
     except OSError as error:
         with suppress(OSError):
             os.unlink(temporary)
-        raise OutputError(f"cannot write {path}: {error.strerror}; free space or give another --output_dir") from error
+        raise OutputError(f"cannot write {path}: {error.strerror}; free space or give another {setting}") from error
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)

@@ -37,13 +37,16 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
     ``model_follows``: a request without a model is no error, since CM fetches the MLPerf file when it builds.
     """
     from cmx4trt.builders import builder_for
+    from cmx4trt.builders.base import ModelBuilder
 
-    identity = builder_for(request.builder).identity(request)
-    name = f"{identity['name']} {identity['version']}"
     if model_follows and request.model is None and request.random_weights is None:
         check_request(request)
+        builder = builder_for(request.builder)
+        known = not isinstance(builder, ModelBuilder)  # what such a builder starts from may have to be fetched, too
+        name = f"{builder.name} {builder.version()}" if known else builder.name
         return Plan(EnginePaths.for_request(request).engine, name, "the MLPerf file, fetched by CM", False)
     lookup = _look_up(request)
+    name = f"{lookup.builder.name} {lookup.builder.version()}"
     return Plan(lookup.paths.engine, name, lookup.source.part({}), lookup.found.manifest is not None)
 
 

@@ -15,6 +15,8 @@ from cmx4trt.files import write_atomic
 SCHEMA = "cmx4trt-bench/1"
 RESULT_NAME, TEXT_NAME = "cmx4trt_result.json", "cmx4trt_result.txt"
 """Our two files beside LoadGen's logs."""
+LOG_SETTING = "--log_dir"
+"""What a user changes to have them elsewhere."""
 COMPLETE, FAILED, INTERRUPTED = "complete", "failed", "interrupted"
 """Statuses of a run; the logs of the last two are partial."""
 
@@ -105,8 +107,8 @@ class BenchResult:
 
     def save(self) -> None:
         """Write both files beside the logs. Raises OutputError."""
-        write_atomic(os.path.join(self.folder, RESULT_NAME), self.to_json().encode("utf-8", "surrogateescape"))
-        write_atomic(os.path.join(self.folder, TEXT_NAME), self.text().encode("utf-8", "surrogateescape"))
+        for name, text in ((RESULT_NAME, self.to_json()), (TEXT_NAME, self.text())):
+            write_atomic(os.path.join(self.folder, name), text.encode("utf-8", "surrogateescape"), LOG_SETTING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from cmx4trt.bench.results import (
     COMPLETE,
     FAILED,
     INTERRUPTED,
+    LOG_SETTING,
     BenchResult,
     performance_of_log,
     read_detail_log,
@@ -75,7 +76,7 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
         raise UnsupportedError(
             f"batches of {bench.batch} were asked for, expected at most {largest}; lower --batch_size"
         )
-    make_folder(folder)
+    make_folder(folder, LOG_SETTING)
     blank = BenchResult(
         bench.executed,
         COMPLETE,

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from cmx4trt.progress import Progress
 
+_SETTING = "--timing_cache"
+
 
 class TimingCache:
     """One file and the builder configuration it was attached to."""
@@ -38,14 +40,14 @@ class TimingCache:
         """Write all timings, those included that another process saved meanwhile. Raises OutputError."""
         assert self._config is not None
         folder = os.path.dirname(self._path)
-        make_folder(folder)
+        make_folder(folder, _SETTING)
         cache = self._config.get_timing_cache()
         with lock_folder(folder):
             other = self._config.create_timing_cache(self._read())
             if other is not None:
                 cache.combine(other, ignore_mismatch=False)
             serialized: Any = cache.serialize()
-            write_atomic(self._path, serialized)
+            write_atomic(self._path, serialized, _SETTING)
         self._bytes_written = memoryview(serialized).nbytes
 
     def to_dict(self) -> dict[str, Any]:

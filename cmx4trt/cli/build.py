@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.cli.output import print_table, write_result
+from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTION_GROUPS, OPTIONS, Option, Parser
 from cmx4trt.request import BuildRequest
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cmx4trt.pipeline import build, plan
 
     request = _request(arguments)
+    check_result(arguments.result)
     print_table("cmx4trt build" + (" (dry run)" if arguments.dry_run else ""), request.summary())
     if arguments.dry_run:
         planned = plan(request, model_follows=arguments.request is not None)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmx4trt.cli.build import add_option
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import DataError, RequestError
-from cmx4trt.files import write_atomic
+from cmx4trt.files import check_file, write_atomic
 from cmx4trt.models import spec_of
 from cmx4trt.options import OPTIONS_BY_NAME
 from cmx4trt.progress import Progress
@@ -35,6 +35,7 @@ _OPTIONS = (
     "calibration_method",
     "calibration_cache",
 )
+_OUTPUTS = ("ranges", "tensorrt_cache")
 NAMES = ("graph", "nvidia")
 WORST = 10
 """Rows of the tables of layers."""
@@ -86,6 +87,7 @@ def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Sectio
     from cmx4trt.graph import network_from_model
     from cmx4trt.quantize import calibrate, check_request, place
 
+    outputs = {name: _output(name, getattr(arguments, name)) for name in _OUTPUTS}
     values = {name: getattr(arguments, name) for name in _OPTIONS}
     request = BuildRequest.from_values({**values, "precision": "int8"})
     check_request(request)
@@ -97,7 +99,7 @@ def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Sectio
     placement = place(network.model.graph)
     calibration = calibrate(network, placement, request, progress)
     sections = [Section("calibrated", _summary(calibration, len(placement.activations)))]
-    written = _write_files(arguments, network, calibration.ranges, file_input)
+    written = _write_files(outputs, arguments.tensorrt_names, network, calibration.ranges, file_input)
     if written:
         sections.append(Section("written", written))
     return sections + (_rank(network, calibration, progress) if arguments.rank else [])
@@ -115,19 +117,28 @@ def _summary(calibration: Calibration, activations: int) -> Rows:
     ]
 
 
-def _write_files(arguments: argparse.Namespace, network: Network, ranges: Ranges, file_input: str) -> Rows:
+def _output(name: str, value: str | None) -> str | None:
+    """The path of a file to write, checked before the images are run. Raises RequestError, OutputError."""
+    if value is None:
+        return None
+    path = parse_path(name, value)
+    check_file(path, f"--{name}")
+    return path
+
+
+def _write_files(
+    outputs: Mapping[str, str | None], kind: str, network: Network, ranges: Ranges, file_input: str
+) -> Rows:
     from cmx4trt.quantize.tensorrt_cache import encode_cache
 
     rows: Rows = []
-    if arguments.ranges:
-        path = parse_path("ranges", arguments.ranges)
-        write_atomic(path, ranges.to_json().encode())
+    if path := outputs["ranges"]:
+        write_atomic(path, ranges.to_json().encode(), "--ranges")
         rows.append(("ranges", path))
-    if arguments.tensorrt_cache:
-        path = parse_path("tensorrt_cache", arguments.tensorrt_cache)
-        names = _tensorrt_names(network, file_input, arguments.tensorrt_names)
+    if path := outputs["tensorrt_cache"]:
+        names = _tensorrt_names(network, file_input, kind)
         scales = {names.get(tensor, tensor): scale for tensor, scale in ranges.scales.items()}
-        write_atomic(path, encode_cache(scales))
+        write_atomic(path, encode_cache(scales), "--tensorrt_cache")
         rows.append(("TensorRT cache", f"{path} ({len(scales)} tensors)"))
     return rows
 

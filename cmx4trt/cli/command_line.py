@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from cmx4trt import __version__
 from cmx4trt.cli.help import HelpFormatter, explain
-from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_UNFORESEEN, CmxError, OutputError, RequestError
+from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_UNFORESEEN, CmxError, OutputError, RequestError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,9 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(code)
         return code
     except BrokenPipeError:
-        # The reader of our output went away (`cmx4trt inspect … | head`): nothing is left to tell.
+        # The reader of our output went away (`cmx4trt inspect … | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return EXIT_PIPE_CLOSED
     except Exception as error:  # the border: whatever is unforeseen still gets one sentence
         if os.environ.get("CMX4TRT_DEBUG"):
             raise

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.cli.build import add_option
-from cmx4trt.cli.output import print_table, write_result
+from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import CmxError, RequestError
 from cmx4trt.progress import Progress
 from cmx4trt.proof_request import OPTIONS_OF, ProofRequest, parse_values
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cmx4trt.cli.terminal import TerminalProgress
 
     command = arguments.command
+    check_result(arguments.result)
     values = {option.name: getattr(arguments, option.name) for option in OPTIONS_OF[command]}
     engine = parse_path("engine", arguments.engine)
     exports = print_proof(command, prove(command, engine, parse_values(values, command), TerminalProgress(sys.stderr)))

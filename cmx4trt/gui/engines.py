@@ -55,6 +55,7 @@ class EngineRecord:
         weights = (
             "random weights" if source.get("kind") == "random-weights" else source.get("path") or source.get("kind")
         )
+        size = manifest.engine.get("bytes")
         executed = manifest.execution.get("engine_executed_on_a_device")
         return [
             ("Network", f"{manifest.network.get('title') or request.get('network')}, {weights}"),
@@ -62,7 +63,7 @@ class EngineRecord:
             ("Batch", f"1 to {request.get('batch_size')}"),
             ("For GPUs", str(request.get("target"))),
             ("Built with", f"{manifest.builder.get('name')} {manifest.builder.get('version')}"),
-            ("Size", f"{int(manifest.engine.get('bytes') or 0) / 1e6:.1f} MB"),
+            ("Size", f"{size / 1e6:.1f} MB" if isinstance(size, int) else "not known"),
             ("Graph", self.verdict()),
             ("Run on a GPU", "not yet" if executed in (None, "no") else str(executed)),
             ("Created", manifest.created.replace("T", " ").replace("+00:00", " UTC")),

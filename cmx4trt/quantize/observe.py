@@ -27,6 +27,7 @@ from cmx4trt.quantize.observers import (
     percentile_threshold,
     squared_error_threshold,
 )
+from cmx4trt.quantize.ranges import CACHE_SETTING
 from cmx4trt.quantize.samples import Samples
 
 if TYPE_CHECKING:
@@ -173,8 +174,8 @@ def _save(observers: Sequence[Observer], done: int, state_file: str | None) -> N
     values = {name: array for observer in observers for name, array in observer.state().items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, done=np.array(done), **values)
-    make_folder(os.path.dirname(state_file))
-    write_atomic(state_file, buffer.getvalue())
+    make_folder(os.path.dirname(state_file), CACHE_SETTING)
+    write_atomic(state_file, buffer.getvalue(), CACHE_SETTING)
 
 
 def _resume(observers: Sequence[Observer], state_file: str | None) -> int:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "cmx4trt-ranges/1"
 """Name and version of the layout; raised when a field changes its meaning."""
+CACHE_SETTING = "XDG_CACHE_HOME"
+"""What a user changes to have ranges kept elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,14 +125,14 @@ class RangesStore:
         """Store ``ranges``; returns the file's path. Raises OutputError."""
         path = self.path(ranges.model_sha256, ranges.data_sha256, ranges.method)
         self._make_folder(path)
-        write_atomic(path, ranges.to_json().encode())
+        write_atomic(path, ranges.to_json().encode(), CACHE_SETTING)
         return path
 
     def remember(self, stamp: str, digest: str) -> None:
         """Note the ``digest`` of the images whose files have the ``stamp``."""
         path = os.path.join(self.folder, f"{stamp[:32]}.digest")
         self._make_folder(path)
-        write_atomic(path, digest.encode())
+        write_atomic(path, digest.encode(), CACHE_SETTING)
 
     def recall(self, stamp: str) -> str | None:
         """The digest noted for ``stamp``."""
@@ -144,4 +146,4 @@ class RangesStore:
     def _make_folder(self, path: str) -> None:
         from cmx4trt.files import make_folder
 
-        make_folder(os.path.dirname(path))
+        make_folder(os.path.dirname(path), CACHE_SETTING)

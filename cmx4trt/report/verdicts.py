@@ -40,7 +40,7 @@ def _of_graph(facts: EngineFacts) -> Iterator[Verdict]:
     record = facts.manifest.verification
     verdict = record.get("verdict")
     if "sqnr_db" in record:
-        yield _of_int8(record)
+        yield _of_int8(record, "the INT8 graph given to the builder")
         inner = record.get("float32_graph")
         if isinstance(inner, dict):
             yield _of_comparison(inner, "The same network in float32 computes what the original computes.")
@@ -81,22 +81,27 @@ def _figures_of_detections(record: Mapping[str, Any]) -> str:
     return f"{found}; largest difference of scores (logits) {_short(error)}, limit {_short(bound)}."
 
 
-def _of_int8(record: Mapping[str, Any]) -> Verdict:
+def _of_int8(record: Mapping[str, Any], what: str) -> Verdict:
+    """``what`` was compared with float32: the graph, or the engine."""
+    kind = "made-up" if record.get("synthetic") else "held-out" if record.get("held_out") else "calibration"
+    figures = f"{_figures_of_int8(record)}. Measured on {record.get('images')} {kind} images. {_method(record)}"
+    verdict, limit = record.get("verdict"), "the noise limit" if record["sqnr_db"] else "the share to be found again"
+    if verdict == PASSED:
+        return Verdict(YES, f"Against float32, the outputs of {what} keep to {limit}.", figures)
+    if verdict == SKIPPED:
+        cause = "made-up images" if record.get("synthetic") else "random weights"
+        return Verdict(OPEN, f"How close {what} is to float32 could not be judged: {cause} say nothing here.", figures)
+    return Verdict(NO, f"Against float32, the outputs of {what} do not keep to {limit}.", figures)
+
+
+def _figures_of_int8(record: Mapping[str, Any]) -> str:
+    agreed = f"{_percent(record['agreement'])} of {record.get('agreement_of')} agree" if record.get("agreement") else ""
+    if not record["sqnr_db"]:
+        return f"{agreed or 'No detections agree'}, limit {_percent(record.get('limit_agreement'))}"
     found = [value for value in record["sqnr_db"].values() if value is not None]
     lowest = f"{min(found):.1f} dB" if found else "no error at all"
-    figures = f"Lowest signal-to-noise ratio of an output {lowest}, limit {_short(record.get('limit_db'))} dB"
-    if record.get("agreement") is not None:
-        figures += f"; {_percent(record['agreement'])} of {record.get('agreement_of')} agree"
-    kind = "made-up" if record.get("synthetic") else "held-out" if record.get("held_out") else "calibration"
-    figures += f". Measured on {record.get('images')} {kind} images. {_method(record)}"
-    verdict = record.get("verdict")
-    if verdict == PASSED:
-        sentence = "The outputs of the INT8 graph given to the builder keep within the noise limit against float32."
-        return Verdict(YES, sentence, figures)
-    if verdict == SKIPPED:
-        sentence = "How close the INT8 graph is to float32 could not be judged: made-up images say nothing here."
-        return Verdict(OPEN, sentence, figures)
-    return Verdict(NO, "The outputs of the INT8 graph exceed the noise limit against float32.", figures)
+    limit = f"limit {_short(record.get('limit_db'))} dB"
+    return f"Lowest signal-to-noise ratio of an output {lowest}, {limit}{'; ' if agreed else ''}{agreed}"
 
 
 def _of_execution(record: Mapping[str, Any]) -> Verdict:
@@ -104,12 +109,12 @@ def _of_execution(record: Mapping[str, Any]) -> Verdict:
         return Verdict(
             OPEN, "The engine itself has not run: the build used no device. What is shown above is of its graph."
         )
-    agreed = _of_comparison(
-        record, f"The engine ran on {record.get('device')} and computes what the original computes."
-    )
-    if agreed.status == NO:
-        return Verdict(OPEN, f"The engine ran on {record.get('device')}; no comparison was recorded.")
-    return agreed
+    device = record.get("device")
+    if "verdict" not in record:
+        return Verdict(OPEN, f"The engine ran on {device}; no comparison was recorded.")
+    if "sqnr_db" in record:
+        return _of_int8(record, f"the engine, run on {device},")
+    return _of_comparison(record, f"The engine ran on {device} and computes what the original computes.")
 
 
 def _of_weights(facts: EngineFacts) -> Iterator[Verdict]:

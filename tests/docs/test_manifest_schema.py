@@ -44,6 +44,16 @@ def test_tensorrt(
     assert contradictions(Path(result.manifest_path)) == []
 
 
+def test_tensorrt_int8(
+    fake_tensorrt: Any, tmp_path: Path, contradictions: Contradictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    values = {"device": "cuda", "builder": "tensorrt", "precision": "int8", "random_weights": 3, "output_dir": tmp_path}
+    result = build(BuildRequest.from_values({**values, "calibration_data": "random", "calibration_count": 1}))
+    assert "sqnr_db" in result.manifest.execution
+    assert contradictions(Path(result.manifest_path)) == []
+
+
 @pytest.mark.parametrize("generation", ["r2.1", "r4.1", "r6.0"])
 @pytest.mark.parametrize("network", ["resnet50", "retinanet"])
 def test_common_code(

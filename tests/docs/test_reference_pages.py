@@ -120,7 +120,7 @@ ENGINE_KEYS = {
 RESULT_KEYS = {
     "EXECUTED": "`engine` or `graph`: what ran",
     "DEVICE": "what it ran on, in words",
-    "AGREES": "`_verify`: `yes` where it agrees with the original model",
+    "AGREES": "`_verify`: does it agree with the original model: `yes`, `no`, or `unknown` where made-up images or random weights cannot tell",
     "STATUS": "`complete`, `failed` or `interrupted`",
     "SCENARIO": "MLPerf scenario of the run",
     "MODE": "`performance` or `accuracy`",
@@ -174,6 +174,7 @@ WHAT_TO_DO = {
     10: "take one of the combinations that the sentence names",
     11: "a longer run (`--duration`, `--count`), or a lower `--target_qps`; the logs say why",
     130: "nothing; type the command again",
+    141: "let the command's output be read to its end, or send it to a file",
 }
 
 
@@ -185,6 +186,7 @@ def exit_codes() -> str:
         (c.exit_code, f"`{c.__name__}`", c.__doc__.split("\n")[0].rstrip("."), WHAT_TO_DO[c.exit_code]) for c in classes
     ]
     rows += [(errors.EXIT_INTERRUPTED, "", "Interrupted (Ctrl-C, SIGTERM)", WHAT_TO_DO[130])]
+    rows += [(errors.EXIT_PIPE_CLOSED, "", "The reader of standard output went away (`| head`)", WHAT_TO_DO[141])]
     return f"""# Exit codes
 
 {MADE.format("cmx4trt/errors.py")}
@@ -333,6 +335,7 @@ def test_every_exit_code_says_what_to_do() -> None:
     assert set(WHAT_TO_DO) == {c.exit_code for c in _error_classes()} | {
         errors.EXIT_UNFORESEEN,
         errors.EXIT_INTERRUPTED,
+        errors.EXIT_PIPE_CLOSED,
     }
 
 

@@ -32,6 +32,16 @@ def test_tensorrt(device: Device, tmp_path: Path, precision: str) -> None:
     assert build(request).reused
 
 
+def test_tensorrt_int8(device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt", reason="TensorRT is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    request = request_for("tensorrt", tmp_path, precision="int8", calibration_data="random", calibration_count=16)
+    manifest = build(request).manifest
+    assert manifest.execution["engine_executed_on_a_device"] == "yes"
+    assert manifest.execution["verdict"] == "passed"
+    assert build(request).reused
+
+
 @pytest.mark.parametrize("target", ["portable", "current"])
 def test_tensorrt_rtx(device: Device, tmp_path: Path, target: str) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")

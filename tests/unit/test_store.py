@@ -33,7 +33,7 @@ def manifest_for(request: BuildRequest, source: str = "s", verdict: str = PASSED
         empty,
         empty,
         empty,
-        {"verdict": verdict},
+        {"verdict": verdict, **({"method": "compared"} if verdict == PASSED else {"reason": "switched off"})},
         empty,
         {},
         "now",
@@ -124,7 +124,7 @@ def test_the_source_is_not_asked_for_when_something_else_differs(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncate", "edit", "empty", "remove_manifest", "garbage_manifest", "edit_manifest"]
+    "damage", ["truncate", "edit", "empty", "remove_manifest", "garbage_manifest", "nested_manifest", "edit_manifest"]
 )
 def test_every_doubt_is_a_miss_with_a_reason(tmp_path: Path, damage: str) -> None:
     request = request_in(tmp_path)
@@ -141,6 +141,8 @@ def test_every_doubt_is_a_miss_with_a_reason(tmp_path: Path, damage: str) -> Non
         manifest.unlink()
     elif damage == "garbage_manifest":
         manifest.write_text("{")
+    elif damage == "nested_manifest":
+        manifest.write_text("[" * 100_000)
     else:
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "schema": "other/2"}))
     lookup = find(request)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def test_ok_build(checkout: Make, request_for: Make, generation: str, network: s
     log = Path(manifest.builder["log"])
     assert log == Path(result.engine).with_suffix(".log")
     assert "Time taken to generate engines" in log.read_text()
+
+
+def test_plan(checkout: Make, request_for: Make) -> None:
+    """What would be built, before and after it was, and where CM has still to fetch NVIDIA's code and the model."""
+    request = request_for(checkout("r4.1"))
+    planned = pipeline.plan(request)
+    assert (planned.builder, planned.reused) == ("common-code r4.1", False)
+    assert pipeline.build(request).engine == planned.engine
+    assert pipeline.plan(request).reused
+    planned = pipeline.plan(replace(request, common_code=None, model=None), model_follows=True)
+    assert (planned.builder, planned.source) == ("common-code", "the MLPerf file, fetched by CM")
 
 
 _WHAT = r"NVIDIA's code {generation}"

@@ -45,6 +45,8 @@ def test_both_files_hold_the_same_scales(tmp_path: Path, capsys: pytest.CaptureF
         (["calibrate", "--random_weights=0", "--calibration_data=/nowhere"], 8, "does not exist"),
         ([*RANDOM, "--calibration_count=0"], 2, "expected a whole number from 1"),
         ([*RANDOM, "--calibration_method=magic"], 2, "expected one of minmax, percentile, entropy, mse"),
+        ([*RANDOM, "--ranges=/nowhere/r.json"], 4, "/nowhere is not a folder; make it or give another --ranges"),
+        ([*RANDOM, "--tensorrt_cache=/dev/null"], 4, "no file is there; give another --tensorrt_cache"),
     ],
 )
 def test_refusals(arguments: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from cmx4trt import __version__
+from cmx4trt.errors import EXIT_PIPE_CLOSED
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -34,6 +35,23 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
     process = start(*arguments, cwd=cwd, **environment)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("none/r.json", "none is not a folder; make it or give another --result"),
+        ("/dev/null", "something that is no file is there; give another --result"),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_refused_before_anything_is_built(
+    tmp_path: Path, path: str, words: str
+) -> None:
+    result = run("build", "--random_weights=0", f"--result={path}", cwd=tmp_path)
+    assert result.returncode == 4
+    assert words in error_of(result)
+    assert not list(tmp_path.iterdir())
+    assert Path("/dev/null").is_char_device()
 
 
 def error_of(result: subprocess.CompletedProcess[str]) -> str:
@@ -214,11 +232,13 @@ def test_two_at_once_both_end_right(tensorrt_rtx: str, resnet50_file: Path, tmp_
     assert [Path(f).suffix for f in files_below(tmp_path / "engines")] == [".json", ".plan", ".html"]
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
-    process = start("build", "--dry_run", "--random_weights=1", cwd=tmp_path)
+def test_a_reader_that_goes_away_is_no_success(tmp_path: Path) -> None:
+    """As `cmx4trt build … | true` sees it: no engine, and no exit code 0."""
+    process = start("build", "--random_weights=1", cwd=tmp_path)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) == EXIT_PIPE_CLOSED
     with process.stderr as stream:
-        assert "Traceback" not in stream.read()
+        assert stream.read() == ""
+    assert files_below(tmp_path) == []

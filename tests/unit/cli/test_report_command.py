@@ -207,7 +207,7 @@ def test_the_engine_may_be_gone(report: Run, engine: Path) -> None:
         ("one.plan", 4, "a file is there that is no report of cmx4trt"),
         ("one.json", 4, "a file is there that is no report of cmx4trt"),
         ("pipe", 4, "something that is no file is there"),
-        ("/proc/page.html", 4, "cannot write report /proc/page.html"),
+        ("/proc/page.html", 4, "cannot write /proc/page.html"),
     ],
 )
 def test_where_a_page_cannot_go(
@@ -227,7 +227,7 @@ def test_a_read_only_folder(report: Run, engine: Path, tmpfs: Callable[..., Path
     folder = tmpfs("ro")
     code, _, err = report(engine, f"--html={folder / 'page.html'}")
     assert code == 4
-    assert "cannot write report" in err
+    assert "cannot write" in err
 
 
 def test_a_full_disk_leaves_the_old_page(report: Run, engine: Path, tmpfs: Callable[..., Path]) -> None:

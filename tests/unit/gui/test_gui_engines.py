@@ -49,6 +49,12 @@ def test_facts(tmp_path: Path) -> None:
     assert record.report == str(tmp_path / "a.report.html")
 
 
+def test_an_odd_size(tmp_path: Path) -> None:
+    path = published(tmp_path)
+    path.write_text(replace(MANIFEST, engine={**MANIFEST.engine, "file": "a.plan", "bytes": "many"}).to_json())
+    assert dict(EngineRecord.read(str(path)).facts())["Size"] == "not known"
+
+
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
@@ -81,6 +87,8 @@ def test_newest_first_and_only_engines(tmp_path: Path) -> None:
     (tmp_path / "y" / "other.plan").write_text("")
     (tmp_path / "y" / "broken.json").write_text("{")
     (tmp_path / "y" / "broken.plan").write_text("")
+    (tmp_path / "y" / "nested.json").write_text("[" * 100_000)
+    (tmp_path / "y" / "nested.plan").write_text("")
     (tmp_path / "y" / "settings.json").write_text(MANIFEST.to_json())
     assert [Path(record.engine).stem for record in engines_in(str(tmp_path))] == ["new", "old"]
 

@@ -289,6 +289,17 @@ def test_verdicts_by_case(published: Any) -> None:
     verification = published.manifest["verification"]
     published.edit(execution={**verification, "engine_executed_on_a_device": "yes", "device": "NVIDIA L4"})
     assert statuses()[:2] == [YES, YES]
+    published.edit(execution={"verdict": "failed"})
+    assert statuses()[:2] == [YES, NO]
+    published.drop("execution", "verdict")
+    assert statuses()[:2] == [YES, OPEN]
+    int8 = {"sqnr_db": {}, "agreement": 0.25, "agreement_of": "detections", "limit_agreement": 0.5, "images": 2}
+    for verdict, trained, status in (("passed", True, YES), ("failed", True, NO), ("skipped", False, OPEN)):
+        published.edit(execution={**int8, "verdict": verdict, "trained": trained})
+        found = verdicts_of_engine(facts_of_engine(str(published.engine)))[1]
+        assert found.status == status
+        assert "the engine, run on NVIDIA L4, " in found.sentence
+        assert "25.0% of detections agree, limit 50.0%. Measured on 2 calibration images" in found.figures
     published.edit(verification={"verdict": "failed"})
     assert statuses()[0] == NO
     published.edit(verification={"verdict": "skipped", "sqnr_db": {"y": 3.0}, "synthetic": True})
