@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import time
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
 
 STOP_SECONDS = 10.0
-"""How long an interrupted build may take to notice; then the process ends under it."""
+"""How long the end of Python waits for a library that was asked to stop: TensorRT-RTX looks up between its phases only."""
 
 
 def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
@@ -161,9 +162,11 @@ class _Build:
             verification, engine, described = verifying.result(), building.result(), describing.result()
         except BaseException:
             self._stop = True
-            building.wait(STOP_SECONDS)
+            # Whoever asked hears of it now. A thread that is still in a library would crash Python on its way out, so that
+            # waits; a process that leaves without Python's end, as the command line does, need not.
+            atexit.register(building.wait, STOP_SECONDS)
             if self._loading is not None:
-                self._loading.wait(STOP_SECONDS)
+                atexit.register(self._loading.wait, STOP_SECONDS)
             raise
         if self._request.device == "cuda" and self._request.verify:
             from cmx4trt.verify.engine import execute_engine

@@ -7,6 +7,7 @@ import os
 
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import RequestError
+from cmx4trt.gui.server import DEFAULT_ADDRESS, DEFAULT_PORT, LOOPBACK, check_installed, free_port, serve
 from cmx4trt.values import parse_bool, parse_int
 
 _INTERRUPTED = "the page is closed; runs that it had not finished were stopped"
@@ -15,9 +16,15 @@ _INTERRUPTED = "the page is closed; runs that it had not finished were stopped"
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt gui``."""
     parser.add_argument("--folder", default=".", help="folder that runs start in (default: the current one)")
-    parser.add_argument("--port", default="8501", help="port to listen on; 0 takes any that is free (default: 8501)")
     parser.add_argument(
-        "--address", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)"
+        "--port",
+        default=str(DEFAULT_PORT),
+        help=f"port to listen on; 0 takes any that is free (default: {DEFAULT_PORT})",
+    )
+    parser.add_argument(
+        "--address",
+        default=DEFAULT_ADDRESS,
+        help=f"address to listen on (default: {DEFAULT_ADDRESS}, this machine only)",
     )
     _add_switch(parser, "no_browser", "do not open a browser")
     _add_switch(parser, "no_run", "show the line, without a button that runs it")
@@ -36,7 +43,6 @@ def _add_switch(parser: argparse.ArgumentParser, name: str, help: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted. Raises CmxError, KeyboardInterrupt."""
     from cmx4trt.gui.scripts import own_script, script_from_tags
-    from cmx4trt.gui.server import LOOPBACK, check_installed, free_port, serve
     from cmx4trt.gui.settings import PageSettings
 
     port = parse_int("port", arguments.port, 0, 65535)
@@ -48,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_installed()
     own = own_script()
     script = script_from_tags(arguments.script) if arguments.script else own
-    port = free_port(arguments.address, port)
+    address = arguments.address or DEFAULT_ADDRESS  # an empty one is every address of this machine to the system
+    port = free_port(address, port)
     settings = PageSettings(
         script=script.folder,
         tags=script.tags,
@@ -58,10 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         may_run=may_run,
         title=arguments.title,
     )
-    host = f"[{arguments.address}]" if ":" in arguments.address else arguments.address
+    host = f"[{address}]" if ":" in address else address
     rows = [("page", f"http://{host}:{port}"), ("script", script.folder), ("runs start in", folder)]
-    if arguments.address not in LOOPBACK:
+    if address not in LOOPBACK:
         rows.append(("note", "whoever reaches this address can start builds as you"))
     print_table("cmx4trt gui (Ctrl-C ends it)", rows)
-    serve(settings, arguments.address, port, browser)
-    raise KeyboardInterrupt  # nothing else ends a page
+    serve(settings, address, port, browser)

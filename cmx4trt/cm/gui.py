@@ -17,11 +17,12 @@ from typing import Any
 
 import cmx4trt
 from cmx4trt.cm.input import CM_FLAGS
+from cmx4trt.cm.setup import PLAIN_TAGS
 from cmx4trt.errors import EXIT_UNFORESEEN, CmxError, RequestError
+from cmx4trt.gui.closed_streams import drop_closed_streams
 from cmx4trt.values import nearest
 
 _APP_KEY = "CM_GUI_APP"
-_DEFAULT_SCRIPT = "generate,engine,mlperf,inference,nvidia"
 _SWITCHES = ("no_browser", "no_run")
 _START = "import sys; sys.path.insert(0, {root!r}); from cmx4trt.cli import main; sys.exit(main(sys.argv[1:]))"
 """Instead of PYTHONPATH, which the page's own runs of CM would inherit."""
@@ -56,7 +57,7 @@ def _words(env: Mapping[str, Any], given: Mapping[str, Any], mapping: Mapping[st
     if app != "app":
         raise RequestError(f"'{app}' is an application of CM's own gui, which does not parse; leave out _{app}")
     values = {flag: env[key] for flag, key in mapping.items() if env.get(key) not in (None, "")}
-    values.setdefault("script", _DEFAULT_SCRIPT)
+    values.setdefault("script", PLAIN_TAGS)
     for flag, value in values.items():
         if value is True and flag not in _SWITCHES:
             raise RequestError(f"--{flag} was given without a value; write --{flag}=VALUE, with the equals sign")
@@ -77,19 +78,25 @@ def _run(words: list[str]) -> dict[str, Any]:
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Ctrl-C reaches both processes: it is the page that ends in order, and this one that waits for it."""
+    """Ctrl-C reaches both processes: it is the page that ends in order, and this one that waits for it.
+
+    So it does where the terminal was closed; what CM has to say after that would be an error to it.
+    """
     if threading.current_thread() is not threading.main_thread():
         return process.wait()
     handlers: dict[signal.Signals, Any] = {
         signal.SIGINT: signal.SIG_IGN,
         signal.SIGTERM: lambda *_: process.terminate(),
     }
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        handlers[signal.SIGHUP] = handlers[signal.SIGTERM]
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         return process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        drop_closed_streams()
 
 
 def _sentence(path: str, code: int) -> str:

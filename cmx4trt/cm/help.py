@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from cmx4trt import __version__
+from cmx4trt.cm.setup import PLAIN_TAGS
 
-_TAGS = "generate engine mlperf inference nvidia"
+_TAGS = PLAIN_TAGS.replace(",", " ")
 _MAX_WIDTH = 110
 """Longer lines are hard to read."""
 _COLUMN = 24
@@ -45,7 +46,7 @@ def _lines(meta: Mapping[str, Any], width: int) -> Iterator[str]:
     yield f"{meta['name']} (cmx4trt {__version__})"
     yield ""
     yield f'  cmr "{_TAGS} [_variation ...]" [--flag=value ...]'
-    yield "  cm run script --tags=" + _TAGS.replace(" ", ",") + "[,_variation...] [--flag=value ...]"
+    yield f"  cm run script --tags={PLAIN_TAGS}[,_variation...] [--flag=value ...]"
     yield ""
     yield "Examples"
     for purpose, variations, flags in EXAMPLES:

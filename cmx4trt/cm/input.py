@@ -14,7 +14,7 @@ from typing import Any
 
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
-from cmx4trt.proof_options import CM_OPTIONS
+from cmx4trt.proof_options import CM_OPTIONS, SYNTHETIC_DATA
 from cmx4trt.values import RANDOM_DATA
 
 _CM_FLAGS = """
@@ -47,7 +47,7 @@ _CM_FLAGS_WITHOUT_EFFECT = {
 _PROOF_FLAGS = frozenset(option.name for option in CM_OPTIONS)
 _MOUNTED = "/cm-mount/"
 """Where CM mounts the host's folders in a container."""
-_WORDS_FOR_PATHS = {"calibration_data": RANDOM_DATA, "data": "synthetic"}
+_WORDS_FOR_PATHS = {"calibration_data": RANDOM_DATA, "data": SYNTHETIC_DATA}
 """Options whose value is a path or this word."""
 _DEPENDENCY_FLAGS = ("ad", "add_deps", "adr", "add_deps_recursive")
 

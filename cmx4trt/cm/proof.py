@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmx4trt.errors import DataError, RequestError
-from cmx4trt.proof_options import CM_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.proof import check_proof
+from cmx4trt.proof_options import ACCURACY, CM_OPTIONS, LOADGEN_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import parse_bool, parse_int
 
@@ -78,22 +80,34 @@ def proof_of_environment(
             raise RequestError(f"--{lost} has no effect without _verify or _bench; add one of them to the tags")
         return proof
     given = {o.name: o.parse(o.name, v) for o in CM_OPTIONS if (v := env.get(mapping.get(o.name, ""))) is not None}
+    trained = request.random_weights is None
     if wanted["verify"]:
-        names = {option.name for option in VERIFY_OPTIONS}
-        proof.commands["verify"] = {name: value for name, value in given.items() if name in names}
+        proof.commands["verify"] = _options_of_verify(given, wanted["bench"], "data" in given or trained)
     if wanted["bench"]:
         proof.commands["bench"] = dict(given)
     for command, values in proof.commands.items():
-        if not _measures_accuracy(command, values):
-            continue
-        values.setdefault("count", _factor(env, "CM_BATCH_COUNT") * _factor(env, "CM_BATCH_SIZE"))
-        if "data" not in values and request.random_weights is None:
-            proof.needs_images = True
+        fetched = _measures_accuracy(command, values) and "data" not in values and trained
+        proof.needs_images |= fetched
+        asked = ProofRequest("", **{**values, **({"data": "to be fetched"} if fetched else {})})
+        check_proof(command, asked, request)
+        if _measures_accuracy(command, values) and (asked.data is not None or command == "bench"):
+            values.setdefault("count", _factor(env, "CM_BATCH_COUNT") * _factor(env, "CM_BATCH_SIZE"))
     return proof
 
 
+def _options_of_verify(given: Mapping[str, Any], bench: bool, images: bool) -> dict[str, Any]:
+    """What of the flags is for ``_verify``: with ``_bench`` beside it, what verify has no use for is bench's."""
+    names = {option.name for option in VERIFY_OPTIONS}
+    if bench and not images:
+        names -= set(LOADGEN_OPTIONS)
+    alien = next((name for name in given if name not in names), None)
+    if alien is not None and not bench:
+        raise RequestError(f"--{alien} has no effect without _bench; add it to the tags, or leave --{alien} out")
+    return {name: value for name, value in given.items() if name in names}
+
+
 def _measures_accuracy(command: str, values: Mapping[str, Any]) -> bool:
-    return command == "verify" or values.get("mode") == "accuracy"
+    return command == "verify" or values.get("mode") == ACCURACY
 
 
 def _factor(env: Mapping[str, Any], key: str) -> int:

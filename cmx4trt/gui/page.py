@@ -9,13 +9,16 @@ import streamlit as st
 from cmx4trt.errors import CmxError
 from cmx4trt.gui.form import Form, form_from_meta, read_meta
 from cmx4trt.gui.line import check_values, line_from_values, values_from_variations
-from cmx4trt.gui.page_form import Values, folder_of_engines, plain, show_form
+from cmx4trt.gui.page_form import Values, folder_of_engines, show_form
 from cmx4trt.gui.page_results import show_engines, show_run
 from cmx4trt.gui.runner import RUNS, Run
 from cmx4trt.gui.settings import PageSettings
+from cmx4trt.gui.text import plain
 
 _RUN = "run"
 """Name in the page's address that holds the id of its run: a reloaded page finds it again."""
+_PRESETS = "presets"
+"""Key in Streamlit's session state: what the form holds at first, where it comes from a run."""
 
 _NEXT_LINE = " \\\n  "
 """Between flags, so that a long line can be read, copied and typed."""
@@ -27,10 +30,11 @@ _STYLE = """
 [class*="st-key-facts"] thead { display: none; }
 [class*="st-key-facts"] td:last-child { overflow-wrap: anywhere; }
 [class*="st-key-facts"] td:first-child { white-space: nowrap; }
+@media (prefers-color-scheme: dark) { [role="tab"] { color: inherit !important; } }
 </style>
 """
 """Streamlit has no words for these: the command stays in view beside a long form; a table of facts has no head, and long
-paths in it break."""
+paths in it break; a green dark enough for white words on it is too dark for words on a dark page (the chosen tab's)."""
 
 
 def main() -> None:
@@ -56,11 +60,10 @@ def _show_build(settings: PageSettings, form: Form) -> Values:
     run = RUNS.find(st.query_params.get(_RUN))
     if run is not None:
         _show_run(settings, run)
-        return dict(st.session_state.get("values", {}))
+        return run.values
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        values = show_form(form, values_from_variations(form, settings.variations))
-    st.session_state["values"] = values
+        values = show_form(form, st.session_state.get(_PRESETS) or values_from_variations(form, settings.variations))
     with right.container(border=True, key="command"):
         _show_command(settings, form, values)
     return values
@@ -80,7 +83,7 @@ def _show_command(settings: PageSettings, form: Form, values: Values) -> None:
         return
     name = "Build" if settings.own else "Run"
     if st.button(name, type="primary", icon=":material/play_arrow:", width="stretch"):
-        st.query_params[_RUN] = RUNS.start(line, settings.folder).id
+        st.query_params[_RUN] = RUNS.start(line, settings.folder, values).id
         st.rerun()
     st.caption(
         f"{name} runs this line in the folder {plain(settings.folder)}; typed in a shell there, it does the same."
@@ -90,6 +93,7 @@ def _show_command(settings: PageSettings, form: Form, values: Values) -> None:
 def _show_run(settings: PageSettings, run: Run) -> None:
     st.code(run.line.shell(_NEXT_LINE), language="bash", wrap_lines=True)
     if run.outcome is not None and st.button("Back to the form", icon=":material/arrow_back:"):
+        st.session_state[_PRESETS] = run.values  # a page that was reloaded has forgotten what was filled in
         del st.query_params[_RUN]
         st.rerun()
     show_run(run, settings.own)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from cmx4trt.gui.engines import folder_from_text
 from cmx4trt.gui.form import Field, Form, Kind
 from cmx4trt.gui.line import Value
+from cmx4trt.gui.text import plain
 
 _AUTOMATIC = "automatic"
 _MANY = 8
@@ -18,13 +19,8 @@ _MANY = 8
 Values = dict[str, Value]
 
 
-def plain(text: str) -> str:
-    """Text that shows as it is where Streamlit reads Markdown."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|<>~$:" else c for c in text)
-
-
 def show_form(form: Form, presets: Values) -> Values:
-    """Show every field and return what they hold, by their keys."""
+    """Show every field and return what they hold, by their keys; ``presets`` is what they hold at first."""
     values: Values = {}
     _show_groups(form, presets, values)
     _show_variations(form, presets, values)
@@ -35,12 +31,12 @@ def show_form(form: Form, presets: Values) -> Values:
     for section in (*always, *matter):
         with st.container(border=True):
             st.markdown(f"**{plain(section.title)}**")
-            _show_fields(section.fields, values)
+            _show_fields(section.fields, presets, values)
     if others:
         with st.expander("Advanced: inputs for other choices"):
             for section in others:
                 st.markdown(f"**{plain(section.title)}**")
-                _show_fields(section.fields, values)
+                _show_fields(section.fields, presets, values)
     return values
 
 
@@ -126,19 +122,20 @@ def _variation(field: Field, preset: Value) -> Value:
     return text.strip() or True
 
 
-def _show_fields(fields: tuple[Field, ...], values: Values) -> None:
+def _show_fields(fields: tuple[Field, ...], presets: Values, values: Values) -> None:
     for field, place in _pairs(fields):
         with place:
-            values[field.key] = _input(field)
+            values[field.key] = _input(field, presets.get(field.key))
 
 
-def _input(field: Field) -> Value:
+def _input(field: Field, preset: Value) -> Value:
     help = plain(field.help) or None
     if field.kind is Kind.BOOLEAN:
-        return st.checkbox(field.label, bool(field.default), key=field.key, help=help, persist_state="session")
+        start = bool(field.default if preset is None else preset)
+        return st.checkbox(field.label, start, key=field.key, help=help, persist_state="session")
     if field.kind is Kind.CHOICE:
-        known = isinstance(field.default, str) and field.default in field.choices
-        index = field.choices.index(str(field.default)) if known else None
+        chosen = preset or field.default
+        index = field.choices.index(chosen) if isinstance(chosen, str) and chosen in field.choices else None
         return st.selectbox(
             field.label,
             field.choices,
@@ -149,14 +146,18 @@ def _input(field: Field) -> Value:
             persist_state="session",
         )
     return st.text_input(
-        field.label, key=field.key, placeholder=str(field.default or field.help), help=help, persist_state="session"
+        field.label,
+        preset if isinstance(preset, str) else "",
+        key=field.key,
+        placeholder=str(field.default or field.help),
+        help=help,
+        persist_state="session",
     )
 
 
 def folder_of_engines(form: Form, values: Values, start: str) -> str:
-    """Where the form's engines are published: ``output_dir``, below the folder that runs start in."""
+    """Where the form's engines are published: ``output_dir``, below the folder that runs start in. Raises RequestError."""
     field = next((field for field in form.fields() if field.name == "output_dir"), None)
     if field is None:
         return start
-    text = values.get(field.key) or field.default
-    return os.path.join(start, os.path.expanduser(str(text).strip()))
+    return folder_from_text(str(values.get(field.key) or field.default), start)

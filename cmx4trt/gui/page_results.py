@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 
 from cmx4trt.errors import CmxError
-from cmx4trt.gui.engines import EngineRecord, engines_in
-from cmx4trt.gui.page_form import plain
+from cmx4trt.gui.engines import EngineRecord, engines_in, folder_from_text
 from cmx4trt.gui.runner import Outcome, Run
+from cmx4trt.gui.text import plain, printable
 
 _REFRESH = 0.5
 """Seconds between looks at a running process."""
@@ -37,26 +39,26 @@ def show_run(run: Run, own: bool) -> None:
 def _show_progress(run: Run) -> None:
     outcome, seconds = run.outcome, f"{run.seconds:.0f} s"
     if outcome is None:
-        label, state = f"Running for {seconds}", "running"
+        label, state = f"{'Stopping after' if run.stopping else 'Running for'} {seconds}", "running"
     elif outcome.exit_code == 0:
         label, state = f"Finished in {seconds}", "complete"
     else:
         label, state = f"Ended after {seconds}", "error"
-    stages = run.stages()
-    with st.status(label, expanded=outcome is None, state=state):  # type: ignore[arg-type]
-        if stages:
-            with st.container(horizontal=True):
-                for stage in stages:
-                    if stage.seconds is None:
-                        st.badge(f"{stage.name} …", color="blue")
-                    else:
-                        color = "red" if stage.failed else "green"
-                        st.badge(f"{stage.name} {stage.seconds:.1f} s", color=color)  # type: ignore[arg-type]
-        with st.container(height=_LOG_HEIGHT, autoscroll=True):
-            st.code(run.log() or "…", language=None, wrap_lines=True)
+    # Not as a context: at its end Streamlit calls what is running complete.
+    status = st.status(label, expanded=outcome is None, state=state)  # type: ignore[arg-type]
+    if stages := run.stages():
+        with status.container(horizontal=True):
+            for stage in stages:
+                if stage.seconds is None:
+                    st.badge(f"{plain(stage.name)} …", color="blue")
+                else:
+                    color = "red" if stage.failed else "green"
+                    st.badge(f"{plain(stage.name)} {stage.seconds:.1f} s", color=color)  # type: ignore[arg-type]
+    with status.container(height=_LOG_HEIGHT, autoscroll=True):
+        st.code(run.log() or "…", language=None, wrap_lines=True)
     if outcome is None:
-        if st.button("Stop", key="stop", icon=":material/stop_circle:"):
-            run.stop()
+        name = "Stopping…" if run.stopping else "Stop"
+        st.button(name, key="stop", icon=":material/stop_circle:", disabled=run.stopping, on_click=run.stop)
     elif st.session_state.get("watched") == run.id:
         st.session_state["watched"] = ""
         st.rerun()  # the whole page: the run is over
@@ -67,20 +69,28 @@ def _show_progress(run: Run) -> None:
 def _show_success(outcome: Outcome, own: bool) -> None:
     manifest = str(outcome.exports.get(_MANIFEST_KEY) or "")
     if own and manifest:
-        try:
-            record = EngineRecord.read(manifest)
-        except (OSError, ValueError) as error:
-            st.error(f"The manifest {plain(manifest)} cannot be read ({plain(str(error))}).")
-            return
         reused = outcome.exports.get("CM_MLPERF_ENGINE_REUSED") == "yes"
         st.success("The engine was there already; it fits this request." if reused else "The engine is built.")
-        st.subheader(plain(record.title()), anchor=False)
-        show_engine(record, "run")
+        _show_manifest(manifest, partial(_show_published, manifest))
         return
     st.success("Done. The log above says what was found.")
     if outcome.exports:
         st.markdown("**What the next script gets**")
         st.json(dict(outcome.exports))
+
+
+def _show_published(manifest: str) -> None:
+    record = EngineRecord.read(manifest)
+    st.subheader(plain(record.title()), anchor=False)
+    show_engine(record, "run")
+
+
+def _show_manifest(path: str, show: Callable[[], None]) -> None:
+    """``show`` what the manifest says. Anybody may have put anything into it: what cannot be shown costs a sentence only."""
+    try:
+        show()
+    except Exception as error:
+        st.error(f"The manifest {plain(path)} cannot be shown ({plain(f'{type(error).__name__}: {error}')}).")
 
 
 def show_engine(record: EngineRecord, key: str) -> None:
@@ -93,25 +103,18 @@ def show_engine(record: EngineRecord, key: str) -> None:
     report = _read(record.report)
     with st.container(horizontal=True):
         if report is not None:
-            name = os.path.basename(record.report)
+            name = printable(os.path.basename(record.report))
             st.download_button("Report (HTML)", report, name, "text/html", key=f"{key}:report", on_click="ignore")
-        manifest = os.path.basename(record.manifest_path)
-        st.download_button(
-            "Manifest (JSON)",
-            record.manifest.to_json(),
-            manifest,
-            "application/json",
-            key=f"{key}:json",
-            on_click="ignore",
-        )
+        name, text = printable(os.path.basename(record.manifest_path)), printable(record.manifest.to_json())
+        st.download_button("Manifest (JSON)", text, name, "application/json", key=f"{key}:json", on_click="ignore")
     with st.expander("Manifest: everything that is known about this engine"):
-        st.json(record.manifest.to_json(), expanded=1)
+        st.json(text, expanded=1)
     if report is None:
         st.info(f"No report lies beside this engine; it would be {plain(record.report)}")
     else:
         # A data address has an origin of its own: what the file holds cannot reach this page.
         address = "data:text/html;charset=utf-8;base64," + base64.b64encode(report).decode()
-        st.iframe(address, height=_REPORT_HEIGHT, alt=f"Report of {record.title()}")
+        st.iframe(address, height=_REPORT_HEIGHT, alt=printable(f"Report of {record.title()}"))
 
 
 def _read(path: str) -> bytes | None:
@@ -124,16 +127,16 @@ def _read(path: str) -> bytes | None:
 
 def show_engines(folder: str, start: str) -> None:
     """The engines in a folder that can be changed on the page; a relative one is below ``start``."""
-    asked = st.text_input("Folder", folder, help="Engines in it and below are listed, the newest first.")
+    asked = st.text_input("Folder", printable(folder), help="Engines in it and below are listed, the newest first.")
     try:
-        records = engines_in(os.path.join(start, os.path.expanduser(asked.strip() or folder)))
+        records = engines_in(folder if asked.strip() in ("", printable(folder)) else folder_from_text(asked, start))
     except CmxError as error:
         st.error(plain(str(error)))
         return
     if not records:
         st.info("No engine here yet.")
     for record in records:
-        _show_card(record)
+        _show_manifest(record.manifest_path, partial(_show_card, record))
 
 
 def _show_card(record: EngineRecord) -> None:
@@ -151,6 +154,6 @@ def _show_card(record: EngineRecord) -> None:
             facts["Built with"],
         )
         st.caption(plain(" · ".join((*words, facts["Created"]))))
-        key = f"show:{record.manifest_path}"
+        key = printable(f"show:{record.manifest_path}")
         if st.toggle("Show", key=key):
             show_engine(record, key)

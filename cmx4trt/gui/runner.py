@@ -25,14 +25,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.errors import EXIT_INTERRUPTED, OutputError
-from cmx4trt.gui.line import CmrLine
+from cmx4trt.gui.line import CmrLine, Value
 
 KEPT_LINES = 5000
 """Of the log, the last so many: a script may write without end."""
 KEPT_RUNS = 50
 """Finished runs that a reloaded page can still show."""
 PATIENCE = 5.0
-"""Seconds between Ctrl-C, SIGTERM and SIGKILL: the build answers within tenths of a second, unless a library hangs."""
+"""Seconds between Ctrl-C, SIGTERM and SIGKILL: a build answers within tenths of a second, another script may not listen."""
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _BEGUN = re.compile(r"\[ *[\d.]+ s\] (.+) \.\.\.")
@@ -62,10 +62,11 @@ class Outcome:
 class Run:
     """One run, from its start on. Any thread may ask; a thread of its own reads the output."""
 
-    def __init__(self, line: CmrLine, folder: str) -> None:
-        """Start the line in ``folder``. Raises OutputError."""
+    def __init__(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> None:
+        """Start the line in ``folder``; ``values`` are those of the form it was made from. Raises OutputError."""
         self.id = secrets.token_urlsafe(16)
         self.line = line
+        self.values = dict(values)
         self._scratch = tempfile.mkdtemp(prefix="cmx4trt-gui-")
         self._answer = os.path.join(self._scratch, "answer.json")
         self.command = [*_cmr(), *line.words(), "--quiet", f"--save_to_json={self._answer}"]
@@ -81,7 +82,8 @@ class Run:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=folder,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # Whatever a script that is killed leaves among its temporary files goes with the run.
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": self._scratch},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -102,6 +104,11 @@ class Run:
     def seconds(self) -> float:
         """Since the start, up to the end."""
         return time.monotonic() - self._begun if self._seconds is None else self._seconds
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to end and has not yet."""
+        return self._stopped.is_set() and self._outcome is None
 
     def log(self) -> str:
         """The output so far (its last KEPT_LINES lines)."""
@@ -193,14 +200,14 @@ def _read_answer(path: str) -> dict[str, Any]:
 class Runs:
     """All runs of this process by their unguessable ids: a page knows its own, and finds it again when it is reloaded."""
 
-    def __init__(self, start: Callable[[CmrLine, str], Run] = Run) -> None:
+    def __init__(self, start: Callable[[CmrLine, str, Mapping[str, Value]], Run] = Run) -> None:
         self._start = start
         self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
 
-    def start(self, line: CmrLine, folder: str) -> Run:
+    def start(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> Run:
         """Start a run. Raises OutputError."""
-        run = self._start(line, folder)
+        run = self._start(line, folder, values)
         with self._lock:
             self._runs[run.id] = run
             finished = [id for id, known in self._runs.items() if known.outcome is not None]

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from contextlib import suppress
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
+from typing import Any, NoReturn
 
+from cmx4trt.background import Background
 from cmx4trt.errors import MissingSoftwareError, RequestError
+from cmx4trt.gui.closed_streams import drop_closed_streams
+from cmx4trt.gui.origin import SameOrigin
 from cmx4trt.gui.runner import RUNS
 from cmx4trt.gui.settings import PageSettings
 
@@ -16,12 +22,22 @@ DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 8501
 """Streamlit's own."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+"""Signals that end the page."""
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+"""Addresses to listen on that no browser can open."""
+
+_THEME = {
+    "theme.baseRadius": "small",
+    "theme.light.primaryColor": "#4a7c10",
+    "theme.dark.primaryColor": "#508414",
+}
+"""A colour for each: with one for both, Streamlit shows its light theme to those who prefer a dark one. The green of the dark
+theme has contrast 4.5 to the white of buttons and 4.0 to the background (WCAG 2.2 asks 4.5 of words and 3 of other parts)."""
 
 
 def check_installed() -> None:
     """Raises MissingSoftwareError where Streamlit, or CM, is missing."""
-    import sys
-
     for module, install in (("streamlit", "cmx4trt[gui]"), ("cmind", "cmx4trt"), ("yaml", "cmx4trt")):
         if find_spec(module) is None:
             raise MissingSoftwareError(
@@ -45,42 +61,71 @@ def free_port(address: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(settings: PageSettings, address: str, port: int, browser: bool) -> None:
-    """Serve the page until SIGINT, SIGTERM or the end of its terminal; then end every run it started."""
-    from streamlit.web.cli import main
+def serve(settings: PageSettings, address: str, port: int, browser: bool) -> NoReturn:
+    """Serve the page until SIGINT, SIGTERM, SIGQUIT or the end of its terminal; then end every run it started.
 
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    Raises KeyboardInterrupt, for there is no other end; RequestError where the server does not start.
+    """
+    from starlette.middleware import Middleware
+    from streamlit import App
+
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores the first
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
     page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.py")
-    flags = _flags(address, port, browser)
+    sys.argv = [page, settings.to_json()]  # where the page finds them
+    opening = _opened_in_browser(address, port) if browser else None
     try:
-        with suppress(SystemExit):
-            main(["run", page, *flags, "--", settings.to_json()], standalone_mode=False)
+        # Its server gives a signal back when it has stopped: here, to the handlers of the command line.
+        App(page, middleware=[Middleware(SameOrigin)], lifespan=opening).run(config=_options(address, port, browser))
+    except SystemExit as error:
+        raise RequestError(
+            f"the page's server did not start on port {port} of {address}; its own words are above"
+        ) from error
     finally:
+        for number in _ENDS:
+            signal.signal(number, signal.SIG_IGN)  # a second one would leave the runs behind
+        drop_closed_streams()
         RUNS.stop_all()
+    raise KeyboardInterrupt
 
 
-def _flags(address: str, port: int, browser: bool) -> list[str]:
-    """Flags win over a user's configuration of Streamlit. Protection against cross-site requests is its default."""
-    options = {
+def _opened_in_browser(address: str, port: int) -> Callable[[object], AbstractAsyncContextManager[None]]:
+    """What the server does when it begins to listen: show the page to the user, where there is a screen."""
+
+    @asynccontextmanager
+    async def opened(_: object) -> AsyncIterator[None]:
+        import webbrowser
+
+        import streamlit
+
+        if not streamlit.get_option("server.headless"):
+            host = "localhost" if address in _EVERYWHERE else f"[{address}]" if ":" in address else address
+            Background(lambda: webbrowser.open(f"http://{host}:{port}"))  # some browsers let their caller wait
+        yield
+
+    return opened
+
+
+def _options(address: str, port: int, browser: bool) -> dict[str, Any]:
+    """Streamlit's settings; they win over a user's configuration of it."""
+    options: dict[str, Any] = {
         "server.address": address,
         "server.port": port,
         "server.fileWatcherType": "none",
-        "server.runOnSave": "false",
-        "server.showEmailPrompt": "false",
-        "server.enableCORS": "true",
-        "server.enableXsrfProtection": "true",
-        "browser.gatherUsageStats": "false",
+        "server.runOnSave": False,
+        "server.showEmailPrompt": False,
+        "server.enableCORS": True,
+        "server.enableXsrfProtection": True,
+        "browser.gatherUsageStats": False,
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
-        "logger.hideWelcomeMessage": "true",
-        "runner.magicEnabled": "false",
-        "theme.primaryColor": "#4a7c10",
-        "theme.baseRadius": "small",
+        "logger.hideWelcomeMessage": True,
+        "runner.magicEnabled": False,
+        **_THEME,
     }
     if not browser:
-        options["server.headless"] = "true"
-    flags = [f"--{name}={value}" for name, value in options.items()]
+        options["server.headless"] = True
     if address in LOOPBACK:  # a foreign name that leads here is somebody else's page (DNS rebinding)
-        flags += [f"--server.allowedHosts={host}" for host in LOOPBACK]
-    return flags
+        options["server.allowedHosts"] = list(LOOPBACK)
+    return options

@@ -171,6 +171,12 @@ class Page:
         pattern = re.compile(re.escape(line) + "$")
         self.page.get_by_test_id("stCode").first.filter(has_text=pattern).wait_for()
 
+    def back(self) -> None:
+        """To the form; the run's own line is gone when its button is there."""
+        self.button("Back to the form").click()
+        self.button(r"Build|Run").wait_for()
+        self.button("Back to the form").wait_for(state="detached")
+
     def error(self) -> str:
         box = self.page.get_by_test_id("stAlert").first
         box.wait_for()
@@ -252,7 +258,7 @@ def test_bad_input_is_answered_in_the_words_of_cmr(site: Site, open_page: Callab
     assert typed.returncode == 2
     assert "Traceback" not in page.page.content()
     page.picture("gui-error.png")
-    page.button("Back to the form").click()
+    page.back()
     page.expect_line(f'cmr "{TAGS} _batch_size.0 _random-weights"')
 
 
@@ -291,13 +297,77 @@ def test_stop(site: Site, open_page: Callable[..., Page], tensorrt_rtx: str) -> 
     page.expect_line(f'cmr "{TAGS} _random-weights" \\\n  --output_dir=stopped')
     page.button("Build").click()
     page.page.get_by_text("prepare …").or_(page.page.get_by_text("build …")).first.wait_for()
+    page.page.reload()
     page.button("Stop").click()
     assert page.error().startswith("Stopped: interrupted")
     assert [path for path in (site.folder / "stopped").rglob("*") if path.is_file()] == []
+    page.back()  # to a form that the reloaded page has never filled in
+    page.expect_line(f'cmr "{TAGS} _random-weights" \\\n  --output_dir=stopped')
+
+
+def test_the_form_of_a_reloaded_run(site: Site, open_page: Callable[..., Page]) -> None:
+    """Every kind of field comes back, and can be changed as before."""
+    page = open_page(site)
+    page.choose("retinanet")
+    page.choose("fp16")
+    page.fill("Batch size", "0")
+    page.choose("Random weights")
+    page.fill("Random weights, value", "7")
+    page.fill("Target", "ada")
+    page.page.get_by_role("combobox", name=re.compile("Scenario")).click()
+    page.page.get_by_role("option", name="Server", exact=True).click()
+    line = f'cmr "{TAGS} _retinanet _fp16 _batch_size.0 _random-weights.7" \\\n  --scenario=Server \\\n  --target=ada'
+    page.expect_line(line)
+    page.button("Build").click()
+    assert "batch_size is 0" in page.error()
+    page.page.reload()
+    assert "batch_size is 0" in page.error()
+    page.back()
+    page.expect_line(line)
+    page.fill("Batch size", "4")
+    page.choose("resnet50")
+    page.expect_line(line.replace(" _retinanet", "").replace("_batch_size.0", "_batch_size.4"))
+
+
+def test_dark(site: Site, chromium: Any) -> None:
+    """Who prefers a dark page gets one that can be read: contrast of words at least 4.5, of other parts 3 (WCAG 2.2, AA)."""
+    context = chromium.new_context(viewport=DESKTOP, color_scheme="dark")
+    page = Page(context.new_page(), site)
+    behind = colour(page.page.get_by_test_id("stApp"), "background-color")
+    assert luminance(behind) < 0.05
+    assert contrast(colour(page.page.get_by_test_id("stApp"), "color"), behind) > 4.5
+    for tab in page.page.get_by_role("tab").all():
+        assert contrast(colour(tab, "color"), behind) > 4.5
+    button = page.button("Build")
+    green = colour(button, "background-color")
+    assert contrast(colour(button, "color"), green) > 4.5
+    assert contrast(green, behind) > 3
+    context.close()
+
+
+def colour(element: Any, name: str) -> tuple[float, ...]:
+    """Red, green and blue, 0 to 1."""
+    text = element.evaluate(f"e => getComputedStyle(e).getPropertyValue('{name}')")
+    return tuple(int(part) / 255 for part in re.findall(r"\d+", text)[:3])
+
+
+def luminance(rgb: tuple[float, ...]) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: tuple[float, ...], two: tuple[float, ...]) -> float:
+    low, high = sorted((luminance(one), luminance(two)))
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_ctrl_c_ends_builds_too(serve: Callable[..., Site], open_page: Callable[..., Page], tensorrt_rtx: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_ends_the_page_ends_builds_too(
+    serve: Callable[..., Site], open_page: Callable[..., Page], tensorrt_rtx: str, number: signal.Signals
+) -> None:
+    """Ctrl-C, and a terminal that is closed."""
     site = serve()
     page = open_page(site)
     page.choose("Random weights")
@@ -305,7 +375,7 @@ def test_ctrl_c_ends_builds_too(serve: Callable[..., Site], open_page: Callable[
     page.button("Build").click()
     page.page.get_by_text("prepare …").or_(page.page.get_by_text("build …")).first.wait_for()
     assert len(processes_of(site)) >= 3  # the page, cmr, the build
-    site.process.send_signal(signal.SIGINT)
+    site.process.send_signal(number)
     assert site.process.wait(LIMIT) == 130
     assert processes_of(site) == []
     assert [path for path in site.folder.rglob("*") if path.is_file()] == []

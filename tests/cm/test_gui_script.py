@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +25,7 @@ from cmx4trt.cli import main
 from cmx4trt.gui.form import form_from_meta, read_meta
 from cmx4trt.gui.line import CmrLine, check_values, line_from_values
 from cmx4trt.gui.runner import Run
+from cmx4trt.gui.scripts import script_from_tags
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAIN = "generate,engine,mlperf,inference,nvidia"
@@ -50,6 +53,22 @@ def answers(address: str) -> bool:
     return False
 
 
+def serves(process: subprocess.Popen[Any], address: str) -> bool:
+    """Waits for the page; false where its process ended, or hangs."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline and process.poll() is None:
+        if answers(f"{address}/_stcore/health"):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def lives(group: int) -> bool:
     with suppress(ProcessLookupError):
         os.killpg(group, 0)
@@ -64,9 +83,7 @@ def served(cm_gui: Any, folder: Path) -> Iterator[Callable[..., tuple[subprocess
     started: list[subprocess.Popen[str]] = []
 
     def serve(*flags: str) -> tuple[subprocess.Popen[str], str]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         cmr = Path(sys.executable).parent / "cmr"
         started.append(
             subprocess.Popen(
@@ -81,11 +98,8 @@ def served(cm_gui: Any, folder: Path) -> Iterator[Callable[..., tuple[subprocess
             )
         )
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + LIMIT
-        while time.monotonic() < deadline and started[-1].poll() is None:
-            if answers(f"{address}/_stcore/health"):
-                return started[-1], address
-            time.sleep(0.1)
+        if serves(started[-1], address):
+            return started[-1], address
         os.killpg(started[-1].pid, signal.SIGKILL)
         raise AssertionError(started[-1].communicate()[0])
 
@@ -127,15 +141,66 @@ def test_terminated_from_outside(served: Any) -> None:
     assert not lives(process.pid)
 
 
-def test_closed_terminal(served: Any) -> None:
-    """cmr dies of it at once; the page ends in order, with what it started."""
-    process, _ = served()
-    os.killpg(process.pid, signal.SIGHUP)
-    process.communicate(timeout=LIMIT)
-    deadline = time.monotonic() + LIMIT
-    while lives(process.pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+BY_CM = (str(Path(sys.executable).parent / "cmr"), "cm gui")
+BY_COMMAND = (sys.executable, "-m", "cmx4trt", "gui")
+needs_streamlit = pytest.mark.skipif(
+    importlib.util.find_spec("streamlit") is None, reason="Streamlit is not installed (pip install 'cmx4trt[gui]')"
+)
+needs_setsid = pytest.mark.skipif(
+    shutil.which("setsid") is None, reason="setsid is not installed (apt-get install util-linux)"
+)
+
+
+@pytest.fixture
+def watched(cm_gui: Any, folder: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], str]]]:
+    """Starts a command with its output on ``stream`` and waits for the page; at the end nothing of it may be left."""
+    started: list[subprocess.Popen[bytes]] = []
+    scratch = tmp_path / "temporary files"
+    scratch.mkdir()
+
+    def start(command: tuple[str, ...], stream: int) -> tuple[subprocess.Popen[bytes], str]:
+        port = free_port()
+        environment = {**cm_gui.environment, "PYTHONPATH": str(ROOT), "HOME": str(folder), "TMPDIR": str(scratch)}
+        words = ["setsid", *(["--ctty"] if os.isatty(stream) else []), *command, "--no_browser", f"--port={port}"]
+        process = subprocess.Popen(words, cwd=folder, env=environment, stdin=stream, stdout=stream, stderr=stream)
+        started.append(process)
+        os.close(stream)
+        assert serves(process, f"http://127.0.0.1:{port}")
+        return process, f"http://127.0.0.1:{port}"
+
+    yield start
+    left = [process.pid for process in started if lives(process.pid)]
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert left == []
+    assert list(scratch.iterdir()) == []
+
+
+@needs_streamlit
+@needs_setsid
+@pytest.mark.parametrize("command", [BY_CM, BY_COMMAND], ids=["cmr", "cmx4trt"])
+def test_closed_terminal(watched: Any, command: tuple[str, ...]) -> None:
+    """A terminal whose window is closed: the page ends in order, though its last words reach nobody."""
+    ours, theirs = os.openpty()
+    process, address = watched(command, theirs)
+    os.close(ours)
+    assert process.wait(LIMIT) == 130
+    assert not answers(address)
+
+
+@needs_streamlit
+@needs_setsid
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP])
+def test_a_reader_that_went_away(watched: Any, number: signal.Signals) -> None:
+    """``cmx4trt gui | head -1``: the page goes on, and listens to signals as ever."""
+    ours, theirs = os.pipe()
+    process, address = watched(BY_COMMAND, theirs)
+    os.close(ours)
+    assert answers(address)
+    process.send_signal(number)
+    assert process.wait(LIMIT) == 130
 
 
 def test_only_this_machine_and_only_this_page(served: Any) -> None:
@@ -144,6 +209,7 @@ def test_only_this_machine_and_only_this_page(served: Any) -> None:
     host = address.removeprefix("http://")
     assert handshake(host, host, address) == 101
     assert handshake(host, host, "http://evil.example") == 403
+    assert handshake(host, host, "http://localhost:9") == 403, "whoever else serves pages on this machine"
     assert handshake(host, f"evil.example:{host.split(':')[1]}", f"http://evil.example:{host.split(':')[1]}") == 403
     listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     assert f"0100007F:{int(host.split(':')[1]):04X}" in listening
@@ -191,6 +257,15 @@ def test_what_cannot_be_meant(cm_gui: Any, folder: Path, flags: tuple[str, ...],
     assert list(folder.iterdir()) == []
 
 
+def test_the_guides_example(in_cm_home: Any) -> None:
+    """Tags that select one script, and a variation that it has."""
+    guide = (ROOT / "docs" / "how-to" / "gui.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r'variations to begin with: `--script="([^"]+)"`', guide)
+    script = script_from_tags(example)
+    assert script.variations
+    assert (Path(script.folder) / "_cm.yaml").is_file()
+
+
 def test_short_help(cm_gui: Any, folder: Path) -> None:
     done = cm_gui.command("cmr", "cm gui", "-h", cwd=folder)
     assert done.returncode == 0, done.stdout
@@ -226,7 +301,7 @@ def in_cm_home(cm_gui: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def ran(line: CmrLine, folder: Path) -> Run:
-    run = Run(line, str(folder))
+    run = Run(line, str(folder), {})
     assert run.wait(LIMIT), run.log()
     return run
 
@@ -284,7 +359,7 @@ def test_a_run_reuses_what_the_line_built(in_cm_home: Any, rtx: None, published:
 def test_stopping_a_build_keeps_the_store_sane(in_cm_home: Any, rtx: None, folder: Path) -> None:
     """Stopped in the middle: no process, no engine, no half file; and the next run builds."""
     line = CmrLine((*PLAIN.split(","),), ("random-weights",), (("output_dir", "=store"), ("verify", "=no")))
-    run = Run(line, str(folder))
+    run = Run(line, str(folder), {})
     deadline = time.monotonic() + LIMIT
     while not any(stage.name == "build" for stage in run.stages()):
         assert time.monotonic() < deadline, run.log()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,38 @@ def test_what_cannot_be_meant(page: type[FakePage], flags: dict[str, Any], env: 
     answer = called(flags, env)
     assert answer["return"] == 2
     assert answer["error"].startswith(expected)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_cm_ends_the_page_first(
+    page: type[FakePage], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """SIGHUP, of a terminal that is closed, would end CM before its temporary folder is removed."""
+    ended: list[str] = []
+
+    def wait(self: FakePage) -> int:
+        handler = signal.getsignal(number)
+        assert callable(handler)
+        handler(number, None)
+        return 130
+
+    monkeypatch.setattr(page, "wait", wait)
+    monkeypatch.setattr(page, "terminate", lambda self: ended.append("page"), raising=False)
+    before = signal.getsignal(number)
+    assert called({})["return"] == 130
+    assert ended == ["page"]
+    assert signal.getsignal(number) == before
+
+
+def test_nohup_is_respected(page: type[FakePage], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        found: list[Any] = []
+        monkeypatch.setattr(page, "wait", lambda self: found.append(signal.getsignal(signal.SIGHUP)) or 0)
+        assert called({}) == {"return": 0}
+        assert found == [signal.SIG_IGN]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_identity() -> None:

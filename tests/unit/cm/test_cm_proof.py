@@ -71,7 +71,7 @@ def test_own_data_and_count_win() -> None:
 def test_random_weights_have_no_accuracy() -> None:
     proof = asked("verify", request=RANDOM)
     assert proof.keys() == {}
-    assert "data" not in proof.commands["verify"]
+    assert proof.commands == {"verify": {}}
 
 
 def test_both_at_once_share_the_flags_they_know(tmp_path: Path) -> None:
@@ -82,6 +82,20 @@ def test_both_at_once_share_the_flags_they_know(tmp_path: Path) -> None:
         "verify": {"execute": "graph", "count": 1, "data": "/data"},
         "bench": {"execute": "graph", "duration": 3.0},
     }
+
+
+def test_what_verify_has_no_use_for_is_benchs_or_refused() -> None:
+    proof = asked("verify", "bench", request=RANDOM, target_qps="100", log_dir="/logs")
+    assert proof.commands == {"verify": {}, "bench": {"target_qps": 100.0, "log_dir": "/logs"}}
+    with pytest.raises(RequestError, match="--log_dir has no effect without --data"):
+        asked("verify", request=RANDOM, log_dir="/logs")
+    with pytest.raises(RequestError, match="--mode has no effect without _bench"):
+        asked("verify", mode="accuracy")
+
+
+def test_contradictions_are_refused_before_anything_is_fetched() -> None:
+    with pytest.raises(RequestError, match="rules=mlperf takes count"):
+        asked("bench", rules="mlperf", count="5")
 
 
 def test_a_dependency_that_brought_no_images_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cmx4trt.errors import RequestError
-from cmx4trt.gui.engines import MAX_ENGINES, EngineRecord, engines_in
+from cmx4trt.gui.engines import MAX_ENGINES, EngineRecord, engines_in, folder_from_text
 from cmx4trt.manifest import FAILED, PASSED, SKIPPED, Manifest
 
 MANIFEST = Manifest(
@@ -98,6 +98,16 @@ def test_folders_without_engines(tmp_path: Path) -> None:
     assert engines_in(str(tmp_path)) == engines_in(str(tmp_path / "gone")) == []
     with pytest.raises(RequestError, match="is not a folder"):
         engines_in(str(tmp_path / "file"))
+
+
+def test_folders_that_people_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder_from_text(" engines ", "/start") == "/start/engines"
+    assert folder_from_text("/else/where", "/start") == "/else/where"
+    assert folder_from_text("~/engines", "/start") == str(tmp_path / "engines")
+    for text in ("a\0b", "~\0"):
+        with pytest.raises(RequestError, match="holds a NUL character"):
+            folder_from_text(text, "/start")
 
 
 def test_a_page_has_an_end(tmp_path: Path) -> None:

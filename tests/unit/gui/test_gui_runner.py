@@ -38,7 +38,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             "    json.dump(values, open(path, 'w'))\n"
         )
         monkeypatch.setattr(runner, "_cmr", lambda: [sys.executable, "-c", prelude + code])
-        started.append(Run(line, str(folder)))
+        started.append(Run(line, str(folder), {}))
         return started[-1]
 
     monkeypatch.setattr(runner, "PATIENCE", 0.5)
@@ -149,6 +149,18 @@ def test_stop_ends_the_whole_group(start: Start, stubborn: str) -> None:
     assert members(group) == []
 
 
+def test_what_is_told_to_end_is_stopping_until_it_has(start: Start) -> None:
+    run = start(
+        "signal.signal(signal.SIGINT, lambda *_: print('heard', flush=True)); print('up', flush=True)\ntime.sleep(60)"
+    )
+    until(lambda: "up" in run.log())
+    assert not run.stopping
+    run.stop()
+    assert run.stopping
+    ended(run)
+    assert not run.stopping
+
+
 def test_stop_when_it_has_just_ended_well(start: Start) -> None:
     run = start("answer(new_env={})")
     outcome = ended(run)
@@ -158,10 +170,18 @@ def test_stop_when_it_has_just_ended_well(start: Start) -> None:
 
 
 def test_nothing_is_left_behind(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even by a script that is killed: its temporary files are the run's."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    ended(start("answer(new_env={})"))
+    run = start(
+        "import tempfile; tempfile.mkdtemp(prefix='cmx4trt-'); print(tempfile.gettempdir(), flush=True)\n"
+        "[signal.signal(n, signal.SIG_IGN) for n in (2, 15)]; print('deaf', flush=True); time.sleep(60)"
+    )
+    until(lambda: "deaf" in run.log())
+    assert Path(run.log().split()[0]).parent == scratch
+    run.stop()
+    ended(run)
     until(lambda: not list(scratch.iterdir()))
 
 
@@ -174,28 +194,28 @@ def test_long_logs_keep_their_end(start: Start, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(runner.OutputError, match="cannot start cmr in"):
-        Run(LINE, str(tmp_path / "gone"))
+        Run(LINE, str(tmp_path / "gone"), {})
 
 
 def test_runs_do_not_mix(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "KEPT_RUNS", 1)
-    runs = Runs(lambda line, folder: start(f"print({folder!r})", line))
-    first, second, third = (runs.start(LINE, name) for name in ("one", "two", "three"))
+    runs = Runs(lambda line, folder, values: start(f"print({folder!r})", line))
+    first, second, third = (runs.start(LINE, name, {}) for name in ("one", "two", "three"))
     for run in (first, second, third):
         ended(run)
     assert [run.log() for run in (first, second, third)] == ["one", "two", "three"]
     assert len({first.id, second.id, third.id}) == 3
     assert runs.find(third.id) is third
     assert runs.find(None) is runs.find("unknown") is None
-    fourth = runs.start(LINE, "four")
+    fourth = runs.start(LINE, "four", {})
     ended(fourth)
     assert runs.find(first.id) is None, "only so many finished runs are kept"
     assert runs.find(fourth.id) is fourth
 
 
 def test_stop_all(start: Start) -> None:
-    runs = Runs(lambda line, folder: start("print('up', flush=True); time.sleep(60)", line))
-    both = [runs.start(LINE, name) for name in ("one", "two")]
+    runs = Runs(lambda line, folder, values: start("print('up', flush=True); time.sleep(60)", line))
+    both = [runs.start(LINE, name, {}) for name in ("one", "two")]
     until(lambda: all(run.log() for run in both))
     runs.stop_all()
     assert [run.outcome.exit_code for run in both if run.outcome] == [130, 130]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import importlib.util
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from cmx4trt.cli import gui as command
 from cmx4trt.cli import main
 from cmx4trt.errors import MissingSoftwareError, RequestError
 from cmx4trt.gui import server
@@ -36,19 +41,19 @@ def test_an_address_of_another_machine(address: str) -> None:
 
 
 def test_nothing_is_asked_sent_or_opened_up() -> None:
-    flags = server._flags("127.0.0.1", 8501, browser=False)
+    options = server._options("127.0.0.1", 8501, browser=False)
     assert {
-        "--browser.gatherUsageStats=false",
-        "--server.showEmailPrompt=false",
-        "--server.headless=true",
-        "--server.enableXsrfProtection=true",
-        "--server.enableCORS=true",
-        "--server.address=127.0.0.1",
-        "--server.allowedHosts=127.0.0.1",
-        "--client.showErrorDetails=none",
-    } <= set(flags)
-    assert not any("headless" in flag for flag in server._flags("127.0.0.1", 8501, browser=True))
-    assert not any("allowedHosts" in flag for flag in server._flags("0.0.0.0", 8501, browser=True))
+        "browser.gatherUsageStats": False,
+        "server.showEmailPrompt": False,
+        "server.headless": True,
+        "server.enableXsrfProtection": True,
+        "server.enableCORS": True,
+        "server.address": "127.0.0.1",
+        "server.allowedHosts": ["127.0.0.1", "::1", "localhost"],
+        "client.showErrorDetails": "none",
+    }.items() <= options.items()
+    assert "server.headless" not in server._options("127.0.0.1", 8501, browser=True)
+    assert "server.allowedHosts" not in server._options("0.0.0.0", 8501, browser=True)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("streamlit") is None, reason="Streamlit is not installed (cmx4trt[gui])")
@@ -56,8 +61,69 @@ def test_streamlit_knows_every_setting() -> None:
     from streamlit import config
 
     known = config.get_config_options()
-    names = {flag[2:].split("=")[0] for flag in server._flags("127.0.0.1", 8501, browser=False)}
-    assert names <= set(known)
+    assert set(server._options("127.0.0.1", 8501, browser=False)) <= set(known)
+
+
+@pytest.mark.parametrize("words", [[], ["--address="]])
+def test_without_an_address_it_is_this_machine_only(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    """An empty one, of a shell variable that is not set, would be every address of the machine."""
+    served: list[str] = []
+    monkeypatch.setattr(command, "check_installed", lambda: None)
+    monkeypatch.setattr(command, "serve", lambda settings, address, port, browser: served.append(address))
+    command.run(parsed("--port=0", *words))
+    assert served == [server.DEFAULT_ADDRESS]
+
+
+def test_a_port_that_somebody_else_took_meanwhile() -> None:
+    """After it was found free: a sentence, where Streamlit would end the process."""
+    pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
+    code = (
+        "import sys\n"
+        "from cmx4trt.errors import RequestError\n"
+        "from cmx4trt.gui.server import serve\n"
+        "from cmx4trt.gui.settings import PageSettings\n"
+        "try:\n"
+        "    serve(PageSettings('/s', (), (), '/', own=True), '127.0.0.1', int(sys.argv[1]), browser=False)\n"
+        "except RequestError as error:\n"
+        "    print(error)\n"
+    )
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = subprocess.run([sys.executable, "-c", code, str(port)], capture_output=True, text=True, check=True)
+    assert f"the page's server did not start on port {port} of 127.0.0.1; its own words are above" in done.stdout
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser, "gui")
+    return parser.parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("address", "headless", "shown"),
+    [
+        ("127.0.0.1", False, ["http://127.0.0.1:8501"]),
+        ("::1", False, ["http://[::1]:8501"]),
+        ("0.0.0.0", False, ["http://localhost:8501"]),
+        ("127.0.0.1", True, []),
+    ],
+)
+def test_the_users_browser(monkeypatch: pytest.MonkeyPatch, address: str, headless: bool, shown: list[str]) -> None:
+    """Opened once the server listens; not on a machine without a screen, by Streamlit's own reckoning."""
+    streamlit = pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
+    opened: list[str] = []
+    asked = {"server.headless": headless}
+    monkeypatch.setattr(streamlit, "get_option", asked.__getitem__)
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr(server, "Background", lambda function: function())
+
+    async def begin() -> None:
+        async with server._opened_in_browser(address, 8501)(None):
+            assert opened == shown
+
+    asyncio.run(begin())
 
 
 @pytest.mark.parametrize("module", ["streamlit", "cmind", "yaml"])
