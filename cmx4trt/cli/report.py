@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cmx4trt import store
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import RequestError
-from cmx4trt.report.gpus import NAMES, Gpu, gpu_of_engine, gpu_of_name
+from cmx4trt.report.gpus import NAMES, Gpu, gpu_of_engines, gpu_of_name
 
 if TYPE_CHECKING:
     from cmx4trt.report.facts import EngineFacts
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--gpu",
         metavar="NAME",
-        help=f"GPU to estimate the speed for: {', '.join(NAMES)} (default: one that the engine is for)",
+        help=f"GPU to estimate the speed for: {', '.join(NAMES)} (default: one that most of the engines are for)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the facts as JSON; a page is written only with --html"
@@ -49,12 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     from cmx4trt.report.facts import facts_of_engine
     from cmx4trt.report.writing import check_page_path
 
-    gpu = None if arguments.gpu is None else gpu_of_name(arguments.gpu)
+    asked = None if arguments.gpu is None else gpu_of_name(arguments.gpu)
     engines = [facts_of_engine(os.path.abspath(path)) for path in arguments.engines]
     paths = [facts.engine for facts in engines]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise RequestError(f"{twice} is given twice; name every engine once")
+    gpu = asked or gpu_of_engines(engines)
     path = None if arguments.json and not arguments.html else _page_path(arguments.html, engines)
     if path is not None:
         check_page_path(path)
@@ -75,7 +76,7 @@ def _page_path(html: str | None, engines: Sequence[EngineFacts]) -> str:
     return store.report_path_of(engines[0].engine) if len(engines) == 1 else os.path.abspath(COMPARISON)
 
 
-def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu | None) -> None:
+def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu) -> None:
     from cmx4trt.cli.terminal import TerminalProgress
     from cmx4trt.report.comparison import page_of_engines
     from cmx4trt.report.facts import showing
@@ -88,17 +89,25 @@ def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu | None) -> None:
     write_page(path, page)
 
 
-def _content(engines: Sequence[EngineFacts], gpu: Gpu | None) -> dict[str, object]:
+def _content(engines: Sequence[EngineFacts], gpu: Gpu) -> dict[str, object]:
     """What the pages show, as JSON types. Raises ModelError."""
-    from cmx4trt.report.estimates import estimate_layers
     from cmx4trt.report.facts import showing
     from cmx4trt.report.verdicts import verdicts_of_engine
 
     shown = []
     for facts in engines:
-        device = str(facts.manifest.execution.get("device", ""))
-        estimate = estimate_layers(facts.layers, gpu or gpu_of_engine(facts.builder, facts.target, device), facts.batch)
         with showing(facts.manifest_path):
             verdicts = [verdict.to_dict() for verdict in verdicts_of_engine(facts)]
-        shown.append({**facts.to_dict(), "verdicts": verdicts, "estimate": estimate.to_dict() if estimate else None})
+        shown.append({**facts.to_dict(), "verdicts": verdicts, "estimate": _estimate(facts, gpu)})
     return {"schema": SCHEMA, "engines": shown}
+
+
+def _estimate(facts: EngineFacts, gpu: Gpu) -> dict[str, object] | None:
+    """The estimate with what a page says beside it: is the engine for this GPU, how many operators are not in it."""
+    from cmx4trt.report.estimates import estimate_layers
+
+    estimate = estimate_layers(facts.layers, gpu, facts.batch)
+    if estimate is None:
+        return None
+    left_out = sum(facts.uncounted.values())
+    return {**estimate.to_dict(), "engine_is_for_this_gpu": gpu in facts.gpus, "operators_left_out": left_out}

@@ -47,9 +47,11 @@ def _write(engine: str, path: str, progress: Progress) -> bool:
     """Whether the report could be written; if not, a note says why."""
     try:
         from cmx4trt.report.facts import facts_of_engine
+        from cmx4trt.report.gpus import gpu_of_engines
         from cmx4trt.report.page import page_of_engine
 
-        write_page(path, page_of_engine(facts_of_engine(engine), None, progress.note))
+        facts = facts_of_engine(engine)
+        write_page(path, page_of_engine(facts, gpu_of_engines([facts]), progress.note))
         return True
     except Exception as error:  # a broken plotting library included: whatever it is, the engine is there
         reason = " ".join(str(error).split()) or type(error).__name__

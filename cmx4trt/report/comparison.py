@@ -7,23 +7,24 @@ from typing import Any
 
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import Estimate, estimate_layers
-from cmx4trt.report.facts import EngineFacts
-from cmx4trt.report.gpus import Gpu, gpu_of_engine
+from cmx4trt.report.facts import EngineFacts, order_of_precision
+from cmx4trt.report.gpus import Gpu
 from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.measured import figure_of_run, what_ran
 from cmx4trt.report.parts import Column, Figure
 from cmx4trt.report.speed import cells_of_estimate
 from cmx4trt.report.verdicts import YES, verdicts_of_engine
 
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+_LEFT_OUT = "; post-processing and the like is not in them"
 
 
-def page_of_engines(engines: Sequence[EngineFacts], gpu: Gpu | None, note: Callable[[str], None]) -> str:
-    """The page as HTML; ``gpu`` estimates the speed of all (None: the one that fits the first)."""
-    first = engines[0]
-    chosen = gpu or gpu_of_engine(first.builder, first.target, str(first.manifest.execution.get("device", "")))
+def page_of_engines(engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[str], None]) -> str:
+    """The page as HTML; the speed of all is estimated for ``gpu``. ``note`` is told what is missing."""
     titles = list(dict.fromkeys(facts.title for facts in engines))
-    sections = [_network([f for f in engines if f.title == title], chosen, note) for title in titles]
+    sections = [
+        _network(number, [facts for facts in engines if facts.title == title], gpu, note)
+        for number, title in enumerate(titles, 1)
+    ]
     return parts.page(
         f"{len(engines)} engines compared",
         element("h1", f"{len(engines)} engines of {' and '.join(titles)}"),
@@ -33,19 +34,23 @@ def page_of_engines(engines: Sequence[EngineFacts], gpu: Gpu | None, note: Calla
             kind="soft",
         ),
         *sections,
-        _sources(chosen),
+        _sources(gpu),
     )
 
 
-def _network(engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[str], None]) -> Html:
-    ordered = sorted(engines, key=lambda f: (_order(f.precision), f.precision, f.batch, f.builder, f.engine))
+def _network(number: int, engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[str], None]) -> Html:
+    ordered = sorted(engines, key=lambda f: (order_of_precision(f.precision), f.batch, f.builder, f.engine))
     estimates = {facts.engine: estimate_layers(facts.layers, gpu, facts.batch) for facts in ordered}
     return parts.section(
         ordered[0].title,
         _engines(ordered, estimates, gpu),
         _matrix("Engine file, MB", ordered, lambda f: f"{f.bytes / 1e6:,.1f}"),
-        _matrix(f"Images per second on {gpu.name} (estimate)", ordered, lambda f: _speed(estimates[f.engine])),
-        _curve(ordered, estimates, gpu, note),
+        _matrix(
+            f"Images per second on {gpu.name} (estimates{_left_out(ordered)})",
+            ordered,
+            lambda f: cells_of_estimate(estimates[f.engine], f)[1].text,
+        ),
+        _curve(f"throughput-{number}", ordered, estimates, gpu, note),
         element("details", element("summary", "Files"), parts.definitions(_files(ordered))),
         long=True,
     )
@@ -63,7 +68,7 @@ def _engines(engines: Sequence[EngineFacts], estimates: dict[str, Estimate | Non
                 parts.bar(facts.bytes / top),
                 Figure(build or -1, parts.NONE if build is None else f"{build:.2f}"),
                 Figure(facts.macs, f"{2 * facts.macs / 1e9:,.2f}" if facts.layers else "not recorded"),
-                *cells_of_estimate(estimates[facts.engine]),
+                *cells_of_estimate(estimates[facts.engine], facts),
                 _measured(facts),
                 _state(facts),
             )
@@ -77,11 +82,11 @@ def _engines(engines: Sequence[EngineFacts], estimates: dict[str, Estimate | Non
         ),
         *(Column("measured"), Column("graph verified")),
     )
-    caption = f"Milliseconds and images per second are estimates for {gpu.name}, never measurements"
+    caption = f"Milliseconds and images per second are estimates for {gpu.name}, never measurements{_left_out(engines)}"
     return parts.table(caption, columns, rows, kind="engines sortable", row_kinds=[f.precision for f in engines])
 
 
-def _matrix(caption: str, engines: Sequence[EngineFacts], content: Callable[[EngineFacts], str]) -> Html:
+def _matrix(caption: str, engines: Sequence[EngineFacts], content: Callable[[EngineFacts], object]) -> Html:
     """Batch by precision; cells that several engines share name all of them."""
     precisions = list(dict.fromkeys(facts.precision for facts in engines))
     batches = sorted({facts.batch for facts in engines})
@@ -90,26 +95,32 @@ def _matrix(caption: str, engines: Sequence[EngineFacts], content: Callable[[Eng
         cells = []
         for precision in precisions:
             found = [f for f in engines if (f.batch, f.precision) == (batch, precision)]
-            texts = [content(f) if len(found) == 1 else f"{content(f)} ({_label(f)})" for f in found]
-            cells.append(joined(*(element("div", text) for text in texts)) if texts else parts.NONE)
+            names = [element("small", f"({_label(f)})") if len(found) > 1 else "" for f in found]
+            shown = [element("div", content(f), name) for f, name in zip(found, names, strict=True)]
+            cells.append(joined(*shown) if shown else parts.NONE)
         rows.append((f"batch {batch}", *cells))
     columns = (Column(""), *(Column(precision.upper(), True) for precision in precisions))
     return parts.table(caption, columns, rows)
 
 
 def _curve(
-    engines: Sequence[EngineFacts], estimates: dict[str, Estimate | None], gpu: Gpu, note: Callable[[str], None]
+    name: str,
+    engines: Sequence[EngineFacts],
+    estimates: dict[str, Estimate | None],
+    gpu: Gpu,
+    note: Callable[[str], None],
 ) -> Html:
+    """Images a second by batch, of the engines that ``gpu`` can run, where there are several batches of a precision."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for facts in engines:
-        if (estimate := estimates[facts.engine]) is not None:
+        if (estimate := estimates[facts.engine]) is not None and gpu in facts.gpus:
             lines.setdefault(facts.precision, []).append((facts.batch, estimate.images_per_second))
-    if not any(len(points) > 1 for points in lines.values()):
+    if not any(len(dict(points)) > 1 for points in lines.values()):
         return joined()
     from cmx4trt.report.plots import plot_throughput
 
     caption = f"Estimate for {gpu.name}: what a larger batch can bring, since weights are read once for all images."
-    return parts.drawn(lambda: plot_throughput(lines, gpu.name), caption, note)
+    return parts.drawn(lambda: plot_throughput(name, lines, gpu.name), caption, note)
 
 
 def _files(engines: Sequence[EngineFacts]) -> list[tuple[str, object]]:
@@ -120,8 +131,9 @@ def _label(facts: EngineFacts) -> str:
     return f"{facts.builder}, {facts.target}, {facts.scenario}"
 
 
-def _speed(estimate: Estimate | None) -> str:
-    return parts.NONE if estimate is None else parts.rounded(estimate.images_per_second)
+def _left_out(engines: Sequence[EngineFacts]) -> str:
+    """The end of a caption of estimates: what they leave out, if anything."""
+    return _LEFT_OUT if any(facts.left_out for facts in engines) else ""
 
 
 def _measured(facts: EngineFacts) -> Html | str:
@@ -141,10 +153,6 @@ def _state(facts: EngineFacts) -> str:
     if facts.doubt:
         return "✗ file changed"
     return "✓ yes" if facts.manifest.verified and verdicts_of_engine(facts)[0].status == YES else "\N{EN DASH} no"
-
-
-def _order(precision: str) -> int:
-    return _PRECISIONS.index(precision) if precision in _PRECISIONS else len(_PRECISIONS)
 
 
 def _sources(gpu: Gpu) -> Html:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,7 +13,9 @@ from typing import Any
 from cmx4trt import store
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.layers import Layer
-from cmx4trt.manifest import Manifest
+from cmx4trt.manifest import ENGINE_SHA256, Manifest
+from cmx4trt.options import PRECISIONS
+from cmx4trt.report.gpus import Gpu, gpu_of_device, gpus_of_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,28 @@ class EngineFacts:
         return f"{self.title} · {self.precision.upper()} · batch {self.batch}"
 
     @property
+    def left_out(self) -> str:
+        """The operators that are in none of the layers, counted by type, the most frequent first; empty without any."""
+        if not self.uncounted:
+            return ""
+        frequent = sorted(self.uncounted.items(), key=lambda item: -item[1])
+        named = ", ".join(f"{count} {name}" for name, count in frequent[:_NAMED_OPERATORS])
+        rest = ", …" if len(frequent) > _NAMED_OPERATORS else ""
+        return f"{sum(self.uncounted.values())} operators ({named}{rest})"
+
+    @property
+    def gpu_that_ran(self) -> Gpu | None:
+        """The GPU of the table that ran the engine, or else the one it was built on; None where neither is known."""
+        built_on = self.manifest.builder.get("gpu")
+        recorded = built_on.get("name", "") if isinstance(built_on, dict) else ""
+        return gpu_of_device(str(self.manifest.execution.get("device") or recorded))
+
+    @property
+    def gpus(self) -> Sequence[Gpu]:
+        """The GPUs of the table that the engine can be for."""
+        return gpus_of_engine(self.builder, self.target, self.gpu_that_ran)
+
+    @property
     def quantization(self) -> Mapping[str, Any]:
         """What the manifest says of INT8; empty for other engines."""
         found = self.manifest.graph.get("quantization")
@@ -92,6 +116,8 @@ _SHOWN = (
     *("title", "network", "precision", "builder", "version", "target", "scenario", "batch"),
     *("bytes", "constant_bytes"),
 )
+_NAMED_OPERATORS = 6
+"""Types of operators that a sentence names."""
 
 
 def facts_of_engine(path: str) -> EngineFacts:
@@ -99,6 +125,11 @@ def facts_of_engine(path: str) -> EngineFacts:
     manifest_path, manifest = store.read_published_manifest(path)
     with showing(manifest_path):
         return _facts(manifest_path, manifest)
+
+
+def order_of_precision(precision: str) -> tuple[int, str]:
+    """What precisions are sorted by: as the options list them; others (types of data that are only moved) follow by name."""
+    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS), precision
 
 
 @contextmanager
@@ -168,6 +199,6 @@ def _run(path: str, schema: str, sha256: str) -> Run | str:
             result = json.load(stream)
         if not isinstance(result, dict) or result.get("schema") != schema:
             raise ValueError(f"not a result of schema {schema}")
-        return Run(os.path.dirname(path), result, result["subject"].get("engine sha256") == sha256)
+        return Run(os.path.dirname(path), result, result["subject"].get(ENGINE_SHA256) == sha256)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         return f"{path} ({getattr(error, 'strerror', None) or error})"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from cmx4trt.graph.layers import Layer
+from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.facts import EngineFacts
 from cmx4trt.report.html import Html, element, joined
@@ -68,7 +69,7 @@ def _ranges(facts: EngineFacts, note: Callable[[str], None]) -> Html:
     ranges = [range_of_layer(layer) for layer in layers]
     columns = (Column("layer"), Column("input range ±", True), Column("one step", True))
     rows = [
-        (layer.name, Figure(size, f"{size:.4g}"), Figure(size / INT8_MAX, f"{size / INT8_MAX:.3g}"))
+        (layer.name, Figure(size, rounded(size, 4)), Figure(size / INT8_MAX, rounded(size / INT8_MAX)))
         for layer, size in zip(layers, ranges, strict=True)
     ]
     caption = (

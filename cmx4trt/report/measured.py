@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.facts import EngineFacts, Run
 from cmx4trt.report.html import Html, element, joined
 
 _COMMAND = "cmx4trt bench ENGINE"
+_DIGITS = 4
+"""Significant digits of what was measured; an estimate has three."""
 
 
 def measured_section(facts: EngineFacts) -> Html:
@@ -40,12 +43,14 @@ def _run(run: Run) -> Html:
 
 
 def figure_of_run(result: Mapping[str, Any]) -> str:
-    """The figure that MLPerf ranks the scenario by, with its unit; latencies in ms."""
+    """The figure that MLPerf ranks the scenario by, with its unit; latencies in ms, and which latency it is."""
     metric = result.get("metric") or {}
     value = metric.get("value")
     if not isinstance(value, (int, float)):
         return parts.NONE
-    return f"{value / 1e6:.4g} ms" if metric.get("unit") == "ns" else f"{value:,.4g} {metric.get('unit')}"
+    if metric.get("unit") == "ns":
+        return f"{parts.milliseconds(value / 1e9, _DIGITS)} ({str(metric.get('name')).replace('_', ' ')})"
+    return f"{rounded(value, _DIGITS)} {metric.get('unit')}"
 
 
 def what_ran(result: Mapping[str, Any]) -> str:
@@ -58,7 +63,7 @@ def latencies_of_run(result: Mapping[str, Any]) -> str:
     latencies = {
         name: value for name, value in (result.get("latency_ns") or {}).items() if isinstance(value, (int, float))
     }
-    texts = [f"p{float(name):g} {value / 1e6:.4g}" for name, value in latencies.items()]
+    texts = [f"p{float(name):g} {rounded(value / 1e6, _DIGITS)}" for name, value in latencies.items()]
     return f"{', '.join(texts)} ms" if texts else parts.NONE
 
 

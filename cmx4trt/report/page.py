@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from cmx4trt.graph.layers import Layer
+from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import LayerEstimate, bytes_of_layer, estimate_layers
-from cmx4trt.report.facts import EngineFacts
-from cmx4trt.report.gpus import Gpu, gpu_of_engine
+from cmx4trt.report.facts import EngineFacts, order_of_precision
+from cmx4trt.report.gpus import Gpu
 from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.int8 import int8_sections
 from cmx4trt.report.measured import measured_section
@@ -29,12 +30,10 @@ _STAGES = {
     "verify": "compare the graph with the original model",
     "execute": "run the engine on the GPU, and compare",
 }
-_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
-def page_of_engine(facts: EngineFacts, gpu: Gpu | None, note: Callable[[str], None]) -> str:
-    """The page as HTML; ``gpu`` estimates the speed (None: the one that fits the engine). ``note`` is told what is missing."""
-    chosen = gpu or gpu_of_engine(facts.builder, facts.target, str(facts.manifest.execution.get("device", "")))
+def page_of_engine(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) -> str:
+    """The page as HTML; the speed is estimated for ``gpu``. ``note`` is told what is missing."""
     return parts.page(
         f"{facts.name}: engine report",
         _head(facts),
@@ -43,10 +42,10 @@ def page_of_engine(facts: EngineFacts, gpu: Gpu | None, note: Callable[[str], No
         _stages(facts),
         _size(facts),
         _precisions(facts),
-        *speed_sections(facts, chosen, note),
+        *speed_sections(facts, gpu, note),
         *int8_sections(facts, note),
         measured_section(facts),
-        _layers(facts, chosen),
+        _layers(facts, gpu),
         _builder(facts),
     )
 
@@ -54,7 +53,7 @@ def page_of_engine(facts: EngineFacts, gpu: Gpu | None, note: Callable[[str], No
 def _head(facts: EngineFacts) -> Html:
     figures = [(parts.megabytes(facts.bytes), "engine file")]
     if facts.layers:
-        figures.append((f"{parts.rounded(2 * facts.macs / 1e9)} GFLOP", "for one image"))
+        figures.append((f"{rounded(2 * facts.macs / 1e9)} GFLOP", "for one image"))
         figures.append((str(len(facts.layers)), "layers (fused)"))
     figures.append((parts.seconds(_wall_seconds(facts)), "to make it"))
     figures.append(("yes" if facts.manifest.verified else "no", "graph compared with the original"))
@@ -167,7 +166,7 @@ def _size(facts: EngineFacts) -> Html:
 def _precisions(facts: EngineFacts) -> Html:
     if not facts.layers:
         return parts.section("Precision", parts.paragraph(_NOT_RECORDED))
-    names = sorted({layer.precision for layer in facts.layers}, key=lambda p: (p not in _PRECISIONS, _order(p), p))
+    names = sorted({layer.precision for layer in facts.layers}, key=order_of_precision)
     rows = []
     for name in names:
         chosen = [layer for layer in facts.layers if layer.precision == name]
@@ -187,10 +186,6 @@ def _precisions(facts: EngineFacts) -> Html:
         "The type that layers compute with: how many layers, how much of the arithmetic, how many of the bytes moved"
     )
     return parts.section("Precision", parts.table(caption, columns, rows, row_kinds=names))
-
-
-def _order(precision: str) -> int:
-    return _PRECISIONS.index(precision) if precision in _PRECISIONS else len(_PRECISIONS)
 
 
 def _layers(facts: EngineFacts, gpu: Gpu) -> Html:
@@ -231,17 +226,9 @@ def _row_of_layer(number: int, layer: Layer, estimate: LayerEstimate | None) -> 
 
 
 def _uncounted(facts: EngineFacts) -> Html:
-    if not facts.uncounted:
+    if not facts.left_out:
         return joined()
-    total = sum(facts.uncounted.values())
-    named = ", ".join(
-        f"{count} {name}" for name, count in sorted(facts.uncounted.items(), key=lambda item: -item[1])[:6]
-    )
-    return parts.paragraph(
-        f"Not counted: {total} small operators without multiplications of matrices, such as casts and the selection of "
-        f"results ({named}{', …' if len(facts.uncounted) > 6 else ''}).",
-        kind="soft",
-    )
+    return parts.paragraph(f"Not counted: post-processing and the like, {facts.left_out}.", kind="soft")
 
 
 def _builder(facts: EngineFacts) -> Html:

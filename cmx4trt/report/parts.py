@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cmx4trt import __version__
 from cmx4trt.errors import MissingSoftwareError
+from cmx4trt.quantities import rounded
 from cmx4trt.report.html import Html, element, escaped, joined
 from cmx4trt.report.writing import MARKER
 
@@ -146,11 +147,6 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 100 else f"{value:,.0f} s"
 
 
-def milliseconds(value: float) -> str:
-    """Seconds as ms, with three significant digits."""
-    return f"{value * 1e3:.3g} ms"
-
-
-def rounded(value: float) -> str:
-    """Three significant digits, thousands separated."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def milliseconds(value: float, digits: int = 3) -> str:
+    """Seconds as ms, with so many significant digits."""
+    return f"{rounded(value * 1e3, digits)} ms"

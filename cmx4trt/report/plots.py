@@ -122,8 +122,8 @@ def plot_ranges(ranges: Sequence[float]) -> Html:
     return _svg(draw, "ranges", "Range of every int8 layer's input; the table of layers has the figures")
 
 
-def plot_throughput(lines: Mapping[str, Sequence[tuple[int, float]]], gpu: str) -> Html:
-    """The estimated images a second by batch, one line for each precision."""
+def plot_throughput(name: str, lines: Mapping[str, Sequence[tuple[int, float]]], gpu: str) -> Html:
+    """The estimated images a second by batch, one line for each precision; ``name`` is the drawing's own on its page."""
 
     def draw(axes: Axes) -> None:
         batches = sorted({batch for points in lines.values() for batch, _ in points})
@@ -137,7 +137,7 @@ def plot_throughput(lines: Mapping[str, Sequence[tuple[int, float]]], gpu: str) 
         axes.set(xlabel="batch size", ylabel="images per second (estimate)")
         axes.grid(visible=True, axis="y")
 
-    return _svg(draw, "throughput", f"Estimated throughput on {gpu} by batch; the table above has the figures")
+    return _svg(draw, name, f"Estimated throughput on {gpu} by batch; the table above has the figures")
 
 
 def load_matplotlib() -> tuple[Any, type[Figure]]:

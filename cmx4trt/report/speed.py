@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import Estimate, estimate_layers
 from cmx4trt.report.facts import EngineFacts
-from cmx4trt.report.gpus import Gpu, gpus_of_engine
-from cmx4trt.report.html import Html, element
+from cmx4trt.report.gpus import Gpu
+from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.parts import Column, Figure
 
 
@@ -25,25 +26,26 @@ def speed_sections(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
             parts.paragraph(f"NVIDIA publishes no rate of the {gpu.name} for one of this engine's precisions.")
         )
     else:
-        content.append(_sentence(estimate))
+        content.append(_sentence(estimate, facts.left_out))
         if facts.macs:
             content.append(parts.drawn(lambda: plot_roofline(estimate), _caption(estimate), note))
-    if gpu.sm not in {other.sm for other in gpus_of_engine(facts.builder, facts.target)}:
+    if gpu not in facts.gpus:
         content.append(
             parts.paragraph(f"This engine is not built for the {gpu.name}: the figures are of its graph only.")
         )
     yield parts.section("How fast it may be: an estimate, nothing was measured", *content, _gpu_table(facts))
 
 
-def _sentence(estimate: Estimate) -> Html:
+def _sentence(estimate: Estimate, left_out: str) -> Html:
     most = estimate.most_images_per_second
-    bound = f" The arithmetic alone allows at most {parts.rounded(most)}." if most else ""
+    bound = f" The arithmetic alone allows at most {rounded(most)}." if most else ""
     return parts.paragraph(
         element("strong", "Estimate. "),
         f"On {estimate.gpu.name} a batch of {estimate.batch} takes about {parts.milliseconds(estimate.seconds)} if every layer "
-        f"is as fast as memory and peak rates let it be: {parts.rounded(estimate.images_per_second)} images per second, "
+        f"is as fast as memory and peak rates let it be: {rounded(estimate.images_per_second)} images per second, "
         f"{estimate.memory_share:.0%} of the time waiting for memory.{bound} Engines are slower where they do not reach peak "
         "rates, faster where data stay in a cache.",
+        f" Not in these figures: post-processing and the like, {left_out}." if left_out else "",
         kind="estimate",
     )
 
@@ -59,14 +61,14 @@ def _caption(estimate: Estimate) -> str:
 
 def _gpu_table(facts: EngineFacts) -> Html:
     rows = []
-    for gpu in gpus_of_engine(facts.builder, facts.target):
+    for gpu in facts.gpus:
         estimate = estimate_layers(facts.layers, gpu, facts.batch)
         rows.append(
             (
                 gpu.name,
                 gpu.architecture,
                 f"{gpu.gigabytes_per_second:,.0f}",
-                *cells_of_estimate(estimate),
+                *cells_of_estimate(estimate, facts),
                 gpu.source,
             )
         )
@@ -79,9 +81,13 @@ def _gpu_table(facts: EngineFacts) -> Html:
     return element("details", element("summary", "Other GPUs"), content)
 
 
-def cells_of_estimate(estimate: Estimate | None) -> tuple[object, object]:
-    """Table cells: ms of a batch, images a second."""
+def cells_of_estimate(estimate: Estimate | None, facts: EngineFacts) -> tuple[Figure, Figure]:
+    """Table cells: ms of a batch, images a second; marked where the engine is not built for the estimate's GPU."""
     if estimate is None:
         return Figure(-1, "no rate published"), Figure(-1, parts.NONE)
-    speed = estimate.images_per_second
-    return Figure(estimate.seconds, f"{estimate.seconds * 1e3:.3g}"), Figure(speed, parts.rounded(speed))
+    milliseconds, speed = rounded(estimate.seconds * 1e3), rounded(estimate.images_per_second)
+    mark = "" if estimate.gpu in facts.gpus else element("small", "not built for this GPU")
+    return (
+        Figure(estimate.seconds, joined(milliseconds, mark)),
+        Figure(estimate.images_per_second, joined(speed, mark)),
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.manifest import PASSED, SKIPPED
+from cmx4trt.quantities import rounded
 from cmx4trt.report.facts import EngineFacts
 
 YES, NO, OPEN, NOTE = "yes", "no", "open", "note"
@@ -127,7 +128,7 @@ def _method(record: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, (int, float)) else "not recorded"
+    return rounded(value) if isinstance(value, (int, float)) else "not recorded"
 
 
 def _percent(value: Any) -> str:

@@ -124,6 +124,29 @@ def test_json_is_for_machines(report: Run, engine: Path, tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {"one.plan", "one.json"}, "a page was not asked for"
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_json_estimates_for_the_gpu_of_the_page(report: Run, engine: Path, tmp_path: Path, swapped: bool) -> None:
+    page = tmp_path / "page.html"
+    engines = [engine, publish(tmp_path, "ampere", target="sm86")]
+    code, out, _ = report(*(engines[::-1] if swapped else engines), "--json", f"--html={page}")
+    assert code == 0
+    estimates = [shown["estimate"] for shown in json.loads(out)["engines"]]
+    assert [estimate["gpu"] for estimate in estimates] == ["A40", "A40"]
+    assert "estimates for A40" in page.read_text()
+
+
+def test_json_says_what_an_estimate_is_not(report: Run, engine: Path, tmp_path: Path) -> None:
+    ampere = publish(tmp_path, "ampere", target="sm86")
+    path = ampere.with_suffix(".json")
+    manifest = json.loads(path.read_text())
+    manifest["graph"]["uncounted_operators"] = {"TopK": 13, "Where": 172}
+    path.write_text(json.dumps(manifest))
+    _, out, _ = report(engine, ampere, "--json", "--gpu=L4")
+    estimates = [shown["estimate"] for shown in json.loads(out)["engines"]]
+    assert [estimate["engine_is_for_this_gpu"] for estimate in estimates] == [True, False]
+    assert [estimate["operators_left_out"] for estimate in estimates] == [0, 185]
+
+
 def test_another_file_in_the_engine_s_place_is_told(report: Run, engine: Path) -> None:
     engine.write_bytes(b"ENGINE")
     (shown,) = json.loads(report(engine, "--json")[1])["engines"]
@@ -183,6 +206,20 @@ def test_verdicts_that_cannot_be_read(report: Run, engine: Path, several: bool) 
     assert code == 3
     assert "holds something that a report cannot show" in err
     assert not engine.with_name("c.html").exists()
+
+
+def test_nothing_is_written_where_a_manifest_points(report: Run, tmp_path: Path) -> None:
+    victim, here = tmp_path / "victim", tmp_path / "a" / "b"
+    victim.mkdir()
+    here.mkdir(parents=True)
+    path = publish(here, "one").with_suffix(".json")
+    manifest = json.loads(path.read_text())
+    manifest["engine"]["file"] = "../../victim/x.plan"
+    path.write_text(json.dumps(manifest))
+    code, _, err = report(path)
+    assert list(victim.iterdir()) == []
+    assert (code, err) == (0, ""), "the engine is looked for beside its manifest"
+    assert "x.plan cannot be read" in (here / "x.report.html").read_text()
 
 
 def test_no_manifest(report: Run, tmp_path: Path) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from cmx4trt.errors import RequestError
 from cmx4trt.graph.layers import Layer
+from cmx4trt.options import PRECISIONS
 from cmx4trt.report.estimates import estimate_layers
-from cmx4trt.report.gpus import GPUS, Gpu, gpu_of_engine, gpu_of_name, gpus_of_engine
+from cmx4trt.report.facts import order_of_precision
+from cmx4trt.report.gpus import GPUS, Gpu, gpu_of_device, gpu_of_engines, gpu_of_name, gpus_of_engine
+
+
+class Destination:
+    """What an engine is for, as its facts tell it."""
+
+    def __init__(self, builder: str, target: str, device: str) -> None:
+        self.gpu_that_ran = gpu_of_device(device)
+        self.gpus = gpus_of_engine(builder, target, self.gpu_that_ran)
+
 
 GPU = Gpu("test", "none", "8.9", {"fp32": 1.0, "fp16": 2.0}, 100.0, "a test")
 HEAVY = Layer("heavy", "Conv", "fp16", [1], 10**12, 0, 10**9)
@@ -71,6 +84,11 @@ def test_an_unknown_gpu() -> None:
 @pytest.mark.parametrize(
     ("builder", "target", "device", "name"),
     [
+        ("tensorrt-rtx", "sm80", "", "A100"),
+        ("tensorrt-rtx", "sm121", "", "RTX 5090"),
+        ("tensorrt-rtx", "portable", "TensorRT-RTX 1.7 on NVIDIA L4", "L4"),
+        ("tensorrt-rtx", "portable", "TensorRT-RTX 1.7 on NVIDIA H200", "H200"),
+        ("tensorrt", "ampere_plus", "Tesla T4", "H100"),
         ("tensorrt-rtx", "portable", "", "RTX 4090"),
         ("tensorrt-rtx", "sm75", "", "T4"),
         ("tensorrt-rtx", "sm80+sm86", "", "A40"),
@@ -82,10 +100,51 @@ def test_an_unknown_gpu() -> None:
     ],
 )
 def test_the_gpu_that_fits_an_engine(builder: str, target: str, device: str, name: str) -> None:
-    assert gpu_of_engine(builder, target, device).name == name
+    assert gpu_of_engines([Destination(builder, target, device)]).name == name
+
+
+@pytest.mark.parametrize(
+    ("destinations", "name"),
+    [
+        ([("tensorrt-rtx", "portable", ""), ("tensorrt-rtx", "sm80+sm86", "")], "A40"),
+        ([("tensorrt-rtx", "portable", ""), ("tensorrt", "current", "")], "RTX 4090"),
+        ([("tensorrt-rtx", "sm89", ""), ("tensorrt-rtx", "sm120", ""), ("tensorrt-rtx", "portable", "")], "RTX 4090"),
+        ([("tensorrt-rtx", "portable", ""), ("tensorrt-rtx", "portable", "NVIDIA L4")], "L4"),
+        (
+            [("tensorrt", "current", "NVIDIA H200"), ("tensorrt-rtx", "sm89", ""), ("tensorrt-rtx", "sm89", "")],
+            "RTX 4090",
+        ),
+    ],
+)
+def test_the_gpu_that_most_engines_can_run_on(destinations: list[tuple[str, str, str]], name: str) -> None:
+    for order in permutations(Destination(*words) for words in destinations):
+        assert gpu_of_engines(order).name == name
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA RTX A4000", None),
+        ("NVIDIA T400", None),
+        ("", None),
+    ],
+)
+def test_the_gpu_of_a_device(device: str, name: str | None) -> None:
+    found = gpu_of_device(device)
+    assert (found and found.name) == name
+
+
+def test_precisions_stand_in_the_order_of_the_options() -> None:
+    shown = sorted(["int8", "int64", "fp16", "bool", "bf16", "fp32"], key=order_of_precision)
+    assert shown == [*PRECISIONS, "bool", "int64"]
 
 
 def test_gpus_an_engine_can_be_for() -> None:
+    native = {gpu.name for gpu in gpus_of_engine("tensorrt", "current", gpu_of_name("H200"))}
+    assert native == {"H100", "H200"}, "other compute capabilities cannot run it"
+    assert "T4" not in {gpu.name for gpu in gpus_of_engine("tensorrt", "ampere_plus")}
     assert [gpu.name for gpu in gpus_of_engine("tensorrt-rtx", "sm75+sm120")] == ["T4", "RTX 5090"]
     assert "H100" not in {gpu.name for gpu in gpus_of_engine("tensorrt-rtx", "portable")}
     assert "H100" in {gpu.name for gpu in gpus_of_engine("tensorrt", "current")}

@@ -14,7 +14,7 @@ import pytest
 from cmx4trt.errors import ModelError
 from cmx4trt.report.comparison import page_of_engines
 from cmx4trt.report.facts import facts_of_engine
-from cmx4trt.report.gpus import gpu_of_name
+from cmx4trt.report.gpus import gpu_of_engines, gpu_of_name
 from cmx4trt.report.page import page_of_engine
 from cmx4trt.report.verdicts import NO, OPEN, YES, verdicts_of_engine
 
@@ -33,7 +33,7 @@ def show(tmp_path: Path, page_of: Callable[[Path], Any]) -> Callable[..., Any]:
 
     def show(*engines: Any, gpu: str | None = None, note: Callable[[str], None] = unexpected) -> Any:
         facts = [facts_of_engine(str(published.engine)) for published in engines]
-        chosen = gpu_of_name(gpu) if gpu else None
+        chosen = gpu_of_name(gpu) if gpu else gpu_of_engines(facts)
         page = page_of_engine(facts[0], chosen, note) if len(facts) == 1 else page_of_engines(facts, chosen, note)
         path = tmp_path / "shown.html"
         path.write_text(page, encoding="utf-8")
@@ -200,7 +200,7 @@ def test_loadgen_runs(published: Any, show: Callable[..., Any]) -> None:
     published.add_run("Offline")
     published.add_run("Server", valid=False, reason="too slow", subject={"engine sha256": "0" * 64})
     published.add_run("Short", valid=False, reason="too short")
-    published.add_run("SingleStream", metric={"name": "p90_latency", "value": 2_000_000, "unit": "ns"})
+    published.add_run("SingleStream", metric={"name": "early_stopping_p90_latency", "value": 2_000_000, "unit": "ns"})
     published.add_run("MultiStream").write_text('{"schema": "something else"}')
     page = show(published)
     for text in (
@@ -209,7 +209,7 @@ def test_loadgen_runs(published: Any, show: Callable[..., Any]) -> None:
         "\N{CHECK MARK} VALID",
         "INVALID: too slow",
         "an earlier build",
-        "2 ms",
+        "2 ms (early stopping p90 latency)",
         "min_duration_ms 10000 (not 600000)",
         "ONNX Runtime over the graph; no GPU",
         "not a result of schema cmx4trt-bench/1",
@@ -252,6 +252,70 @@ def test_several_engines(published: Any, show: Callable[..., Any]) -> None:
     for text in ("FP16, batch 2", "FP16, batch 8", "FP32, batch 2", "batch 8", str(larger.engine), "\N{EN DASH} no"):
         assert text in page.text, text
     assert len(page.all("svg")) == 1  # only one network has several batches of a precision
+
+
+def test_plots_of_two_networks_share_no_id(published: Any, show: Callable[..., Any]) -> None:
+    engines = [published, published.copy("larger", request={"batch_size": 8})]
+    engines += [engine.copy(f"other{i}", network={"title": "Another"}) for i, engine in enumerate(engines)]
+    page = show(*engines)
+    assert len(page.all("svg")) == 2
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 10
+
+
+def test_engines_that_cannot_run_on_the_gpu_are_marked(
+    published: Any, show: Callable[..., Any], tmp_path: Path
+) -> None:
+    engines = [published, published.copy("ampere", request={"target": "sm80+sm86"})]
+    both = show(*engines)
+    assert "estimates for A40" in both.text
+    assert "not built for this GPU" not in both.text
+    text = (tmp_path / "shown.html").read_text()
+    show(*engines[::-1])
+    assert (tmp_path / "shown.html").read_text() == text, "the order of the files changes nothing"
+    for gpu, marked in (("RTX 4090", 1), ("H200", 2)):
+        marks = show(*engines, gpu=gpu).text.count("not built for this GPU")
+        assert marks == 3 * marked, "in two cells of the table and one of the matrix"
+
+
+def test_the_curve_has_engines_only_that_can_run_on_the_gpu(published: Any, show: Callable[..., Any]) -> None:
+    engines = [published, published.copy("larger", request={"batch_size": 8})]
+    assert len(show(*engines, gpu="L4").all("svg")) == 1
+    assert show(*engines, gpu="H200").all("svg") == []
+
+
+def test_a_native_engine_is_for_the_gpu_it_was_built_on(published: Any, show: Callable[..., Any]) -> None:
+    published.edit(request={"builder": "tensorrt", "target": "current"}, builder={"gpu": {"name": "NVIDIA L40S"}})
+    page = show(published)
+    assert "On L40S a batch of 2" in page.text
+    assert "A100" not in page.text
+    assert "This engine is not built for the T4" in show(published, gpu="T4").text
+
+
+def test_an_estimate_says_what_it_leaves_out(published: Any, show: Callable[..., Any]) -> None:
+    published.edit(graph={"uncounted_operators": {"TopK": 13, "Where": 172, "Greater": 96}})
+    page = show(published)
+    (box,) = re.findall(r"Estimate\. On .*?cache\.(.*?)\.", page.text)
+    assert box == " Not in these figures: post-processing and the like, 281 operators (172 Where, 96 Greater, 13 TopK)"
+    assert "Not counted: post-processing and the like, 281 operators" in page.text
+    many = published.copy("many", graph={"uncounted_operators": {f"Op{count}": count for count in range(1, 9)}})
+    assert "36 operators (8 Op8, 7 Op7, 6 Op6, 5 Op5, 4 Op4, 3 Op3, …)" in show(many).text
+    whole = published.copy("whole", graph={"uncounted_operators": {}})
+    compared = show(published, whole)
+    assert compared.text.count("; post-processing and the like is not in them") == 2
+    assert "post-processing" not in show(whole).text
+    assert "post-processing" not in show(whole, whole.copy("second")).text
+
+
+def test_measured_figures_have_no_exponent(published: Any, show: Callable[..., Any]) -> None:
+    published.add_run("Offline", metric={"name": "samples_per_second", "value": 12345.6, "unit": "samples/s"})
+    published.add_run("SingleStream", metric={"name": "p90", "value": 23_456_700_000, "unit": "ns"})
+    published.add_run("Server", latency_ns={"50.00": 1_000_000, "99.00": 34_567_800_000})
+    for page in (show(published), show(published, published.copy("other"))):
+        assert "12,346 samples/s" in page.text
+        assert "23,457 ms" in page.text
+        assert "e+" not in page.text
+    assert "p50 1, p99 34,568 ms" in show(published).text
 
 
 def test_engines_alike_in_batch_and_precision_are_told_apart(published: Any, show: Callable[..., Any]) -> None:
