@@ -4,40 +4,47 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__, store
-from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, UnsupportedError
+from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, RequestError, UnsupportedError
 from cmx4trt.fingerprint import SOURCE
 from cmx4trt.manifest import Manifest
 from cmx4trt.models import spec_of
 from cmx4trt.models.spec import ModelSpec
 from cmx4trt.prepare import Prepared, prepare
 from cmx4trt.progress import Progress
+from cmx4trt.proof_options import ENGINE, GRAPH
 from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source, source_of_request
 
 if TYPE_CHECKING:
+    from cmx4trt.bench.datasets import RGB
     from cmx4trt.runtimes.base import Session
 
-AUTO, ENGINE, GRAPH = "auto", "engine", "graph"
-EXECUTE = (AUTO, ENGINE, GRAPH)
-"""What runs: the engine if it can, else the graph; only the engine; only the graph."""
 OWN_BUILDERS = ("tensorrt-rtx", "tensorrt")
 """Builders that are given our graph; NVIDIA's common code makes its own, which nothing but the engine holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedEngine:
-    """An engine of the store with its manifest and the request it was built for."""
+    """An engine of the store with its manifest and the request it was built for, and what its manifest says for running it.
+
+    ``logits``: how many a classifier has, None where they are not among the outputs; ``normalization``: mean and standard
+    deviation for pixels 0..1 of a detector's images, None where that is unknown; ``input_scale``: of an int8 input.
+    """
 
     path: str
     manifest_path: str
     manifest: Manifest
     request: BuildRequest
+    logits: int | None
+    normalization: tuple[RGB, RGB] | None
+    input_scale: float | None
 
     @property
     def spec(self) -> ModelSpec:
@@ -47,28 +54,70 @@ class PublishedEngine:
 
 @dataclass(frozen=True, slots=True)
 class Executable:
-    """A session, the sentence that says what it executes, and whether that is the engine itself."""
+    """A session, the sentence that says what it executes, whether that is the engine itself, and whether a GPU does it."""
 
     session: Session
     sentence: str
     is_engine: bool
+    on_gpu: bool
 
 
 def read_published(path: str, network: str | None = None, model: str | None = None) -> PublishedEngine:
     """The engine at ``path``, or whose manifest that is. ``network``: what it must be; ``model``: where its source file is now.
 
-    Raises ModelError where there is no manifest, the engine is not the published one, or is of another network.
+    Raises ModelError where there is no manifest or a damaged one, the engine is not the published one, or is of another network.
     """
     manifest_path, manifest = store.read_published_manifest(path)
+    with _reading("engine.file", manifest_path):
+        os.fspath(manifest.engine["file"])
     doubt = store.doubt_of_engine(manifest_path, manifest)
     if doubt:
         raise ModelError(f"{doubt}; build it again")
-    request = BuildRequest.from_values(BuildRequest.values_from_json(json.dumps(manifest.request)))
+    with _reading("request", manifest_path):
+        request = BuildRequest.from_values(BuildRequest.values_from_json(json.dumps(manifest.request)))
     if network is not None and network != request.network:
         raise ModelError(f"{path} is an engine of {request.network}, expected one of {network}; give the right engine")
     if model is not None:
         request = replace(request, model=model)
-    return PublishedEngine(store.engine_path_of(manifest_path, manifest), manifest_path, manifest, request)
+    with _reading("network.outputs", manifest_path):
+        logits = _logits(manifest.network)
+    with _reading("graph", manifest_path):
+        normalization, input_scale = _normalization(manifest.graph, request), _input_scale(manifest.graph)
+    engine_path = store.engine_path_of(manifest_path, manifest)
+    return PublishedEngine(engine_path, manifest_path, manifest, request, logits, normalization, input_scale)
+
+
+@contextmanager
+def _reading(part: str, manifest_path: str) -> Iterator[None]:
+    """Turns what a damaged ``part`` of a manifest leads to into a sentence. Raises ModelError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RequestError) as error:
+        raise ModelError(
+            f"{part} in manifest {manifest_path} is not what cmx4trt writes there ({error!r}); build the engine again"
+        ) from error
+
+
+def _logits(network: Mapping[str, Any]) -> int | None:
+    for output in network.get("outputs", ()):
+        if output["name"] == "logits":
+            return int(output["shape"][1])
+    return None
+
+
+def _normalization(graph: Mapping[str, Any], request: BuildRequest) -> tuple[RGB, RGB] | None:
+    if request.input_range == "0-1":  # the engine normalises by itself
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if "normalization" not in graph:
+        return None
+    found = json.loads(graph["normalization"])
+    (r, g, b), (std_r, std_g, std_b) = (map(float, found[name]) for name in ("mean", "std"))
+    return (r, g, b), (std_r, std_g, std_b)
+
+
+def _input_scale(graph: Mapping[str, Any]) -> float | None:
+    scale = (graph.get("quantization") or {}).get("input_scale")
+    return None if scale is None else float(scale)
 
 
 class EngineGraph:
@@ -120,7 +169,7 @@ class EngineGraph:
 def open_executable(
     engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool = True
 ) -> Iterator[Executable]:
-    """What ``execute`` (one of EXECUTE) asks for, closed afterwards, unless threads of a failed run still use it.
+    """What ``execute`` (one of proof_options.EXECUTE) asks for, closed afterwards, unless threads of a failed run still use it.
 
     ``fast``: a graph runs on the fastest device that ONNX Runtime knows here, else on the CPU.
     Raises DeviceError or MissingSoftwareError where only the engine would do and nothing here runs it, ModelError.
@@ -151,13 +200,12 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
 
     session = open_prepared(graph.prepared.graph, fastest_providers() if fast else CPU)
     reason = f" ({why})" if why else ""
-    return Executable(
-        session, f"{session.device} over the engine's graph; the engine itself was not run{reason}", False
-    )
+    sentence = f"{session.device} over the engine's graph; the engine itself was not run{reason}"
+    return Executable(session, sentence, is_engine=False, on_gpu=session.providers != CPU)
 
 
 def _open_engine(engine: PublishedEngine) -> Executable:
     from cmx4trt.runtimes.tensorrt import open_engine
 
     session: Any = open_engine(engine.path, engine.manifest)
-    return Executable(session, f"the engine itself, by {session.device}", True)
+    return Executable(session, f"the engine itself, by {session.device}", is_engine=True, on_gpu=True)

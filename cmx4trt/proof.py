@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -17,10 +16,10 @@ from cmx4trt.executable import (
     open_executable,
     read_published,
 )
-from cmx4trt.manifest import FAILED, PASSED, SKIPPED
-from cmx4trt.models.spec import Task
+from cmx4trt.manifest import ENGINE_SHA256, FAILED, PASSED, SKIPPED
 from cmx4trt.prepare import Prepared, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
+from cmx4trt.proof_options import ACCURACY, LOADGEN_OPTIONS, MAX_COUNT, PERFORMANCE, SYNTHETIC_DATA
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
 
@@ -36,8 +35,6 @@ _AGREES = {
     SKIPPED: ("unknown", "not judged: what was measured on these images cannot tell"),
 }
 """Verdict -> the export, the row."""
-SHORT_SAMPLES = 64
-"""Synthetic images of a run, unless more are asked for: as many as a short run keeps in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +55,9 @@ def bench_engine(request: ProofRequest, progress: Progress | None = None) -> Pro
     """
     progress = progress or Silent()
     engine = read_published(request.engine, request.network, request.model)
-    _check_values(engine, request)
+    check_proof("bench", request, engine.request)
     dataset = _open_dataset(engine, request)
-    if request.mode == "accuracy":
+    if request.mode == ACCURACY:
         _check_truth(request, dataset)
     with open_executable(engine, EngineGraph(engine, progress), request.execute, progress) as executable:
         result = _run(engine, request, executable, dataset, progress)
@@ -79,9 +76,9 @@ def verify_engine(request: ProofRequest, progress: Progress | None = None) -> Pr
     A disagreement is the proof's ``error`` (VerificationError). Raises CmxError as ``bench_engine`` does.
     """
     progress = progress or Silent()
-    request = replace(request, mode="accuracy")
     engine = read_published(request.engine, request.network, request.model)
-    _check_values(engine, request)
+    check_proof("verify", request, engine.request)
+    request = replace(request, mode=ACCURACY)
     dataset, comparable = None, engine.request.builder in OWN_BUILDERS
     if not comparable and request.data is None:
         raise UnsupportedError(
@@ -118,7 +115,7 @@ def _compare(
     with progress.stage("verify"):
         found = _judge(prepared, graph.source.message, engine.request, executable)
     agrees, words = _AGREES[found.verdict]
-    where = "" if executable.is_engine else ", in ONNX Runtime on the CPU"
+    where = ", the graph on the CPU" if executable.on_gpu and not executable.is_engine else ""
     rows += [("agrees with the original model", words), ("measured", found.sentence() + where)]
     exports["AGREES"] = agrees
     if found.verdict != FAILED:
@@ -151,47 +148,65 @@ def _run(
     from cmx4trt.bench.responses import responder_for
     from cmx4trt.bench.run import Bench, run_bench
 
-    settings = _settings(engine, request)
+    settings = _settings(engine.request, request)
     batch = request.batch_size or engine.request.batch_size
     responder = responder_for(engine.spec, executable.session.outputs, _classes(engine), engine.request.nms_offset)
     subject = {
         "engine": engine.path,
         "network": engine.spec.title,
         "precision": engine.request.precision,
-        "engine sha256": engine.manifest.engine["sha256"],
+        ENGINE_SHA256: engine.manifest.engine["sha256"],
         "batch size": batch,
     }
     bench = Bench(executable.session, engine.request.network, responder, dataset, batch, executable.sentence, subject)
     result = run_bench(bench, settings, _log_folder(engine, request, settings), progress)
-    if settings.mode != "accuracy":
+    if settings.mode != ACCURACY:
         return result
     result = replace(result, accuracy=_measure_accuracy(engine, dataset, result.folder))
     result.save()
     return result
 
 
-def _check_values(engine: PublishedEngine, request: ProofRequest) -> None:
-    """Refuse what cannot be meant before anything is opened. Raises RequestError."""
+def check_proof(command: str, request: ProofRequest, built: BuildRequest) -> None:
+    """Refuse what cannot be meant of an engine of ``built``, which may be still to be built; ``command``: verify or bench.
+
+    The ``engine`` and the files of ``request`` are not looked at, except user.conf. Raises RequestError.
+    """
     from cmx4trt.bench.user_conf import read_user_conf
 
-    settings = _settings(engine, request)
+    if command == "verify":
+        request = replace(request, mode=ACCURACY)
+    settings = _settings(built, request)
+    if (idle := _without_effect(command, request, settings.scenario)) is not None:
+        raise RequestError(f"--{idle[0]} has no effect {idle[1]}; leave it out")
     if settings.user_conf is not None:
-        read_user_conf(settings.user_conf, engine.request.network, settings.scenario)
-    if request.batch_size is not None and request.batch_size > engine.request.batch_size:
-        raise RequestError(
-            f"batch_size is {request.batch_size}, expected at most the engine's {engine.request.batch_size}"
-        )
+        read_user_conf(settings.user_conf, built.network, settings.scenario)
+    if request.batch_size is not None and request.batch_size > built.batch_size:
+        raise RequestError(f"batch_size is {request.batch_size}, expected at most the engine's {built.batch_size}")
 
 
-def _settings(engine: PublishedEngine, request: ProofRequest) -> BenchSettings:
+def _without_effect(command: str, request: ProofRequest, scenario: str) -> tuple[str, str] | None:
+    """An option that was given and changes nothing, and where."""
+    if command == "verify" and request.data is None:
+        for name in LOADGEN_OPTIONS:
+            if getattr(request, name) is not None:
+                return name, "without --data: verify runs LoadGen only to measure accuracy"
+    if request.mode == ACCURACY and request.duration is not None:
+        return "duration", "in accuracy mode, which answers every image once"
+    if request.target_qps is not None and scenario in ("SingleStream", "MultiStream"):
+        return "target_qps", f"in {scenario}, where a query is sent when the one before is answered"
+    return None
+
+
+def _settings(built: BuildRequest, request: ProofRequest) -> BenchSettings:
     from cmx4trt.bench.settings import BenchSettings
 
     return BenchSettings(
-        scenario=request.scenario or engine.request.scenario,
+        scenario=request.scenario or built.scenario,
         mode=request.mode,
         rules=request.rules,
-        count=request.count if request.mode == "performance" else None,  # the data set has that many images already
-        duration=request.duration if request.mode == "performance" else None,
+        count=request.count if request.mode == PERFORMANCE else None,  # the data set has that many images already
+        duration=request.duration,
         target_qps=request.target_qps,
         user_conf=request.user_conf,
     )
@@ -200,85 +215,76 @@ def _settings(engine: PublishedEngine, request: ProofRequest) -> BenchSettings:
 def _log_folder(engine: PublishedEngine, request: ProofRequest, settings: BenchSettings) -> str:
     """As in a submission's results: <Scenario>/performance/run_1 or <Scenario>/accuracy."""
     root = request.log_dir or f"{os.path.splitext(engine.path)[0]}.results"
-    parts = ("performance", "run_1") if settings.mode == "performance" else ("accuracy",)
+    parts = ("performance", "run_1") if settings.mode == PERFORMANCE else ("accuracy",)
     return os.path.join(root, settings.scenario, *parts)
 
 
 def _open_dataset(engine: PublishedEngine, request: ProofRequest) -> Dataset:
-    from cmx4trt.bench.datasets import SYNTHETIC, SyntheticImages, open_folder
+    from cmx4trt.bench.datasets import InputForm, SyntheticImages, open_folder
 
-    form = _input_form(engine)
-    if request.data is None or request.data == SYNTHETIC:
+    form = InputForm.of_network(engine.spec, engine.normalization, engine.input_scale)
+    if request.data is None or request.data == SYNTHETIC_DATA:
         if request.labels is not None:
             raise DataError("synthetic data have no labels; leave --labels out, or give --data=FOLDER")
-        batch = request.batch_size or engine.request.batch_size
-        return SyntheticImages(engine.spec, form, _synthetic_count(request, batch))
-    count = request.count if request.mode == "accuracy" else None
+        return SyntheticImages(engine.spec, form, _synthetic_count(engine, request))
+    count = request.count if request.mode == ACCURACY else None
     return open_folder(engine.spec, form, request.data, request.labels, count)
 
 
-def _synthetic_count(request: ProofRequest, batch: int) -> int:
-    if request.mode == "accuracy" and request.count:
+def _synthetic_count(engine: PublishedEngine, request: ProofRequest) -> int:
+    """As many images as are asked for; a performance run draws from no more than LoadGen wants in memory, and fills a batch."""
+    from cmx4trt.bench.loadgen import import_loadgen
+    from cmx4trt.bench.settings import plan_run, samples_in_memory
+
+    if request.mode == ACCURACY and request.count:
         return request.count
-    if request.rules == "mlperf":
-        from cmx4trt.bench.datasets import MLPERF_SAMPLES
-
-        return max(MLPERF_SAMPLES, batch)
-    return max(min(SHORT_SAMPLES, request.count or SHORT_SAMPLES), batch)
-
-
-def _input_form(engine: PublishedEngine) -> Any:
-    """What images the engine takes: the manifest says how the file normalised, and the scale of an int8 input."""
-    from cmx4trt.bench.datasets import InputForm
-
-    graph = engine.manifest.graph
-    normalization = None
-    if engine.spec.task is Task.DETECTION:
-        if engine.request.input_range == "0-1":
-            normalization = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        elif "normalization" in graph:
-            found = json.loads(graph["normalization"])
-            normalization = (tuple(found["mean"]), tuple(found["std"]))
-    scale = (graph.get("quantization") or {}).get("input_scale")
-    return InputForm.of_network(engine.spec, normalization, scale)
+    batch = request.batch_size or engine.request.batch_size
+    plan = plan_run(import_loadgen(), engine.request.network, _settings(engine.request, request))
+    wanted = samples_in_memory(plan, batch, MAX_COUNT)
+    return max(min(wanted, request.count or wanted), batch)
 
 
 def _classes(engine: PublishedEngine) -> int:
-    """How many logits a classifier has; 1000 where the engine has none among its outputs (NVIDIA's)."""
-    for output in engine.manifest.network.get("outputs", ()):
-        if output["name"] == "logits":
-            return int(output["shape"][1])
-    return 1000
+    """How many logits a classifier has; ImageNet's where the engine has none among its outputs (NVIDIA's)."""
+    from cmx4trt.bench.responses import IMAGENET_CLASSES
+
+    return IMAGENET_CLASSES if engine.logits is None else engine.logits
 
 
 def _check_truth(request: ProofRequest, dataset: Dataset) -> None:
-    """Labels that are missing are found out before the run, unless the data cannot have any."""
-    if request.data in (None, "synthetic") or dataset.truth is not None:
-        return
+    """Refuse, before the run, to measure accuracy without labels or pycocotools. Raises DataError, MissingSoftwareError."""
     from cmx4trt.bench.labels import LABEL_FILES
+    from cmx4trt.verify.accuracy import import_pycocotools
 
-    names = " or ".join(LABEL_FILES.values())
-    raise DataError(f"no labels for {request.data}: it holds no {names}; give the label file with --labels")
+    if dataset.truth is None and request.data not in (None, SYNTHETIC_DATA):
+        names = " or ".join(LABEL_FILES.values())
+        raise DataError(f"no labels for {request.data}: it holds no {names}; give the label file with --labels")
+    if dataset.truth is not None and dataset.truth.positions:
+        import_pycocotools()
 
 
 def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) -> dict[str, Any]:
+    """Accuracy of a finished run whose logs are in ``folder``, judged only if every image of the complete set was answered."""
+    from cmx4trt.bench.annotations import read_annotations
     from cmx4trt.models.retinanet import DetectorSpec
-    from cmx4trt.verify.accuracy import accuracy_of, map_of_answers, read_accuracy_log, top1_of_answers
+    from cmx4trt.verify.accuracy import accuracy_of, map_of_answers, read_accuracy_log, top1_of_answers, unmeasured
 
     answers = read_accuracy_log(os.path.join(folder, "mlperf_log_accuracy.json"))
-    truth = dataset.truth
+    truth, details = dataset.truth, engine.spec.details
     if truth is None:
-        return {
-            "images": len(answers),
-            "verdict": "none",
-            "note": "synthetic data have no labels: nothing is said about accuracy",
-        }
-    network, details = engine.request.network, engine.spec.details
+        return unmeasured(len(answers), "synthetic data have no labels: nothing is said about accuracy")
+    value: float | None
     if isinstance(details, DetectorSpec):
-        value = map_of_answers(answers, truth.path, truth.positions, details.classes)
-        return accuracy_of(network, "mAP", value, len(answers), dataset.complete).to_dict()
-    value = top1_of_answers(answers, truth.labels)
-    return accuracy_of(network, "top-1", value, len(answers), dataset.complete).to_dict()
+        annotations = read_annotations(truth.path, details.classes)
+        metric, value = "mAP", map_of_answers(answers, annotations, truth.positions)
+    else:
+        metric, value = "top-1", top1_of_answers(answers, truth.labels)
+    if value is None:
+        return unmeasured(
+            len(answers), "no object is annotated in these images: there is no ground truth to measure against"
+        )
+    complete = dataset.complete and len(answers) == len(dataset)  # user.conf can make LoadGen ask for fewer
+    return accuracy_of(engine.request.network, metric, value, len(answers), complete).to_dict()
 
 
 def _accuracy_error(result: BenchResult) -> CmxError | None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 
 from cmx4trt.errors import RequestError
-from cmx4trt.options import MAX_BATCH_SIZE, MODELS, OPTIONS_BY_NAME, SCENARIOS, Option
-from cmx4trt.values import parse_choice, parse_int, parse_path, parse_text
+from cmx4trt.options import MAX_BATCH_SIZE, MODELS, OPTIONS_BY_NAME, SCENARIOS, Option, choice_option
+from cmx4trt.values import parse_int, parse_path, parse_text
 
+AUTO, ENGINE, GRAPH = EXECUTE = ("auto", "engine", "graph")
+"""What runs: the engine if it can, else the graph; only the engine; only the graph."""
+PERFORMANCE, ACCURACY = MODES = ("performance", "accuracy")
+SHORT, MLPERF = RULES = ("short", "mlperf")
+SYNTHETIC_DATA = "synthetic"
+"""Instead of a folder of images: made-up ones."""
 MAX_COUNT = 10**9
 MAX_SECONDS = 7 * 24 * 3600.0
 
@@ -32,22 +38,18 @@ def _parse_seconds(name: str, value: object) -> float:
 
 
 def _parse_data(name: str, value: object) -> str:
-    """A folder, or the word 'synthetic'."""
-    return "synthetic" if str(value).strip().lower() == "synthetic" else parse_path(name, value)
-
-
-def _choice_option(name: str, default: str | None, help: str, choices: tuple[str, ...]) -> Option:
-    return Option(name, default, help, lambda n, value: parse_choice(n, value, choices), choices)
+    """A folder, or the word for made-up images."""
+    return SYNTHETIC_DATA if str(value).strip().lower() == SYNTHETIC_DATA else parse_path(name, value)
 
 
 VERIFY_OPTIONS: tuple[Option, ...] = (
-    _choice_option("network", None, "model the engine must be of; another one is an error", MODELS),
+    choice_option("network", None, "model the engine must be of; another one is an error", MODELS),
     Option("model", None, "where the engine's ONNX file is now, if it was moved", parse_path),
-    _choice_option(
+    choice_option(
         "execute",
-        "auto",
+        AUTO,
         "what runs: the engine, its graph in ONNX Runtime, or (auto) whichever can",
-        ("auto", "engine", "graph"),
+        EXECUTE,
     ),
     Option(
         "data",
@@ -73,7 +75,7 @@ VERIFY_OPTIONS: tuple[Option, ...] = (
         "largest batch to form (default: the engine's)",
         lambda name, value: parse_int(name, value, 1, MAX_BATCH_SIZE),
     ),
-    _choice_option("scenario", None, "MLPerf scenario (default: the one the engine is named for)", SCENARIOS),
+    choice_option("scenario", None, "MLPerf scenario (default: the one the engine is named for)", SCENARIOS),
     Option(
         "target_qps",
         None,
@@ -85,19 +87,21 @@ VERIFY_OPTIONS: tuple[Option, ...] = (
 )
 BENCH_OPTIONS: tuple[Option, ...] = (
     *VERIFY_OPTIONS,
-    _choice_option(
+    choice_option(
         "mode",
-        "performance",
+        PERFORMANCE,
         "measure speed (performance), or answer every image once (accuracy)",
-        ("performance", "accuracy"),
+        MODES,
     ),
-    _choice_option(
+    choice_option(
         "rules",
-        "short",
+        SHORT,
         "length of the run: at least 10 s (short), or as mlperf.conf says, 600 s and more (mlperf)",
-        ("short", "mlperf"),
+        RULES,
     ),
     Option("duration", None, "shortest performance run, in seconds", _parse_seconds),
 )
+LOADGEN_OPTIONS = ("labels", "count", "batch_size", "scenario", "target_qps", "user_conf", "log_dir")
+"""Of the options of verify those that say how accuracy is measured."""
 CM_OPTIONS: tuple[Option, ...] = tuple(option for option in BENCH_OPTIONS if option.name not in OPTIONS_BY_NAME)
 """Those that a CM line has beside the options of the build."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.errors import RequestError
-from cmx4trt.proof_options import BENCH_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.proof_options import AUTO, BENCH_OPTIONS, PERFORMANCE, SHORT, VERIFY_OPTIONS
 from cmx4trt.values import nearest, parse_path
 
 OPTIONS_OF = {"verify": VERIFY_OPTIONS, "bench": BENCH_OPTIONS}
@@ -19,7 +19,7 @@ def parse_values(values: Mapping[str, object], command: str = "bench") -> dict[s
     known = {option.name: option for option in OPTIONS_OF[command]}
     for name in values:
         if name not in known:
-            raise RequestError(f"'{name}' is no option of {command}{nearest(name, tuple(known))}")
+            raise RequestError(f"'{name}' is no option of {command}{nearest(str(name), tuple(known))}")
     return {name: known[name].parse(name, value) for name, value in values.items() if value is not None}
 
 
@@ -35,10 +35,10 @@ class ProofRequest:
     engine: str
     network: str | None = None
     model: str | None = None
-    execute: str = "auto"
+    execute: str = AUTO
     scenario: str | None = None
-    mode: str = "performance"
-    rules: str = "short"
+    mode: str = PERFORMANCE
+    rules: str = SHORT
     count: int | None = None
     duration: float | None = None
     target_qps: float | None = None

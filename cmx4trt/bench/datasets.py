@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.bench.labels import IMAGE_EXTENSIONS, LABEL_FILES, Truth, image_name, listed_images, truth_of_images
 from cmx4trt.errors import DataError
 from cmx4trt.models.spec import ModelSpec, Task
+from cmx4trt.proof_options import SYNTHETIC_DATA
+from cmx4trt.runtimes.int8 import quantized_image
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SYNTHETIC = "synthetic"
-"""Value of the option ``data`` that asks for seeded noise."""
 SYNTHETIC_SEED = 20241123
-MLPERF_SAMPLES = 1024
-"""Images that MLPerf wants in memory at least, of either model (mlperf.conf: 1024 and 64)."""
 COMPLETE = {"resnet50": 50000, "retinanet": 24781}
 """Images of the validation sets that MLPerf's accuracy targets refer to: ImageNet 2012; OpenImages v6, MLPerf's classes."""
 
@@ -71,14 +70,12 @@ class InputForm:
 
     def write(self, image: NDArray[np.float32], out: NDArray[Any]) -> None:
         """Put a normalised image into ``out`` [C, H, W], in its dtype. Raises DataError for int8 without a known scale."""
-        import numpy as np
-
-        if out.dtype != np.int8:
+        if out.dtype != "int8":
             out[...] = image
             return
         if self.scale is None:
             raise DataError("the engine takes int8 images, but its manifest names no scale for them; build it again")
-        out[...] = np.clip(np.rint(image / np.float32(self.scale)), -128, 127)
+        out[...] = quantized_image(image, self.scale)
 
 
 class Dataset(Protocol):
@@ -149,7 +146,8 @@ class PreprocessedFolder:
             )
         if count is not None and count > len(found):
             raise DataError(
-                f"count is {count}, expected at most the {len(found)} listed images in {folder}; lower --count"
+                f"{count} images were asked for, expected at most the {len(found)} listed ones in {folder}; lower --count (or "
+                "CM_BATCH_COUNT and CM_BATCH_SIZE, whose product CM asks for without it)"
             )
         found = found[:count]
         self._paths = [files[image.name] for image in found]
@@ -182,24 +180,47 @@ def open_folder(
     folder = os.path.abspath(os.path.expanduser(data))
     if not os.path.isdir(folder):
         raise DataError(
-            f"data folder {folder} does not exist; give a folder of preprocessed images, or --data={SYNTHETIC}"
+            f"data folder {folder} does not exist; give a folder of preprocessed images, or --data={SYNTHETIC_DATA}"
         )
     return PreprocessedFolder(spec, form, folder, label_file, count)
 
 
 def _files_by_name(folder: str) -> dict[str, str]:
-    """Image files at any depth, by the name the image had; the reference preprocessor makes folders of its own."""
+    """Image files at any depth, by the name the image had; the reference preprocessor makes folders of its own.
+
+    Raises DataError where two files are of one image (which one the file system names first must not matter), or a file is none.
+    """
     files: dict[str, str] = {}
-    for place, _, names in os.walk(folder):
-        for name in names:
-            if name.endswith(IMAGE_EXTENSIONS):
-                files[image_name(name)] = os.path.join(place, name)
+    for entry in _files_below(folder):
+        if not entry.name.endswith(IMAGE_EXTENSIONS):
+            continue
+        if not entry.is_file():
+            raise DataError(f"image file {entry.path} is not a regular file (a pipe, or a broken link); remove it")
+        other = files.setdefault(image_name(entry.name), entry.path)
+        if other != entry.path:
+            one, two = sorted((other, entry.path))
+            raise DataError(
+                f"{one} and {two} hold the same image, expected one file of each; give the folder of one set"
+            )
     if not files:
         raise DataError(
             f"{folder} holds no preprocessed image ({', '.join(IMAGE_EXTENSIONS)}); run CM's get,dataset,preprocessed, "
-            f"or give --data={SYNTHETIC}"
+            f"or give --data={SYNTHETIC_DATA}"
         )
     return files
+
+
+def _files_below(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Everything at any depth that is no folder; their kinds come with the names, without a look at each file."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _files_below(entry.path)
+                else:
+                    yield entry
+    except OSError as error:
+        raise DataError(f"folder {folder} cannot be read ({error.strerror}); give one that can") from error
 
 
 def _read_image(path: str, shape: tuple[int, int, int]) -> NDArray[np.float32]:

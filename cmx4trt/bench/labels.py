@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from cmx4trt.bench.annotations import quoted, read_annotations, refuse_repeated
+from cmx4trt.bench.responses import IMAGENET_CLASSES
 from cmx4trt.errors import DataError
+from cmx4trt.models.retinanet import DetectorSpec
 from cmx4trt.models.spec import ModelSpec, Task
 
 LABEL_FILES = {
@@ -41,49 +42,68 @@ class ListedImage:
 
 
 def listed_images(spec: ModelSpec, folder: str, label_file: str | None, names: Sequence[str]) -> list[ListedImage]:
-    """The images of the label file, in its order; without one, those of the folder by name."""
+    """The images of the label file, in its order; without one, those of the folder by name. Raises DataError."""
     path = label_file or os.path.join(folder, LABEL_FILES[spec.task])
     if not os.path.isfile(path):
         if label_file is not None:
-            raise DataError(
-                f"label file {path} does not exist; give {LABEL_FILES[spec.task]} of the data set with --labels"
-            )
+            wrong = "is not a regular file" if os.path.exists(path) else "does not exist"
+            raise DataError(f"label file {path} {wrong}; give {LABEL_FILES[spec.task]} of the data set with --labels")
         return [ListedImage("", name, None, position) for position, name in enumerate(names)]
-    if spec.task is Task.DETECTION:
-        return _images_of_annotations(path)
+    if isinstance(spec.details, DetectorSpec):
+        return _images_of_annotations(path, spec.details.classes)
     return _images_of_class_list(path, names)
 
 
 def _images_of_class_list(path: str, names: Sequence[str]) -> list[ListedImage]:
     """Lines 'NAME CLASS'; or 'CLASS' alone, then one for each file, in the order of the files' names."""
-    with open(path, encoding="utf-8") as stream:
-        rows = [line.split() for line in stream if line.strip()]
-    if rows and all(len(row) == 1 and row[0].isdigit() for row in rows):
+    lines = _lines_of_file(path)
+    rows = [(number, text.rsplit(None, 1)) for number, text in lines]  # names may hold spaces
+    if rows and all(len(row) == 1 and _class_of(row[0]) is not None for _, row in rows):
         if len(rows) != len(names):
             raise DataError(
                 f"label file {path} has {len(rows)} classes, expected {len(names)}, one for each image file"
             )
-        rows = [[name, row[0]] for name, row in zip(names, rows, strict=True)]
+        rows = [(number, [name, row[0]]) for name, (number, row) in zip(names, rows, strict=True)]
     listed: list[ListedImage] = []
-    for number, row in enumerate(rows):
-        if len(row) != 2 or not row[1].isdigit():
-            raise DataError(f"line {number + 1} of label file {path} is '{' '.join(row)}', expected 'NAME CLASS'")
-        listed.append(ListedImage(path, image_name(row[0]), int(row[1]), number))
+    for (number, row), (_, text) in zip(rows, lines, strict=True):
+        label = _class_of(row[1]) if len(row) == 2 else None
+        if label is None:
+            raise DataError(
+                f"line {number} of label file {path} is {quoted(text)}, expected 'NAME CLASS' with one of ImageNet's classes "
+                f"0..{IMAGENET_CLASSES - 1}; subtract 1 from all if a background class was counted"
+            )
+        listed.append(ListedImage(path, image_name(row[0]), label, len(listed)))
+    places = (f"line {number}" for number, _ in rows)
+    refuse_repeated(f"label file {path}", zip(places, (image.name for image in listed), strict=True))
     return listed
 
 
-def _images_of_annotations(path: str) -> list[ListedImage]:
-    """The images of an annotation file in COCO's format."""
+def _lines_of_file(path: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, numbered from 1, without a byte order mark."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            images: list[Mapping[str, Any]] = json.load(stream)["images"]
-        return [
-            ListedImage(path, image_name(image["file_name"]), None, position) for position, image in enumerate(images)
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"label file {path} is not a COCO annotation file ({error!r}); give openimages-mlperf.json"
-        ) from error
+        with open(path, encoding="utf-8-sig") as stream:
+            lines = stream.read().split("\n")  # at once, so that a decoding error tells the place in the file
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"label file {path} cannot be read ({error}); give text of lines 'NAME CLASS'") from error
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _class_of(text: str) -> int | None:
+    """One of ImageNet's classes, from 0: answers have no background class (see ClassResponder); None for anything else."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"  # int() refuses thousands of digits, zeros too
+    number = int(digits) if len(digits) <= len(str(IMAGENET_CLASSES)) else IMAGENET_CLASSES
+    return number if number < IMAGENET_CLASSES else None
+
+
+def _images_of_annotations(path: str, classes: int) -> list[ListedImage]:
+    """The images of an annotation file in COCO's format, whose objects are of ``classes`` categories."""
+    images = read_annotations(path, classes)["images"]
+    listed = [ListedImage(path, image_name(image["file_name"]), None, place) for place, image in enumerate(images)]
+    named = ((f"images[{image.position}].file_name", image.name) for image in listed)
+    refuse_repeated(f"annotation file {path}", named)
+    return listed
 
 
 def truth_of_images(spec: ModelSpec, images: Sequence[ListedImage]) -> Truth | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.bench.sut import Failure, Feeder
+from cmx4trt.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +49,13 @@ class SampleLibrary:
         if self._samples is None or len(self._samples) < len(indices):
             self._samples = None  # free the old ones first
             shape = (len(indices), *self._dataset.shape)
-            self._samples = self._session.allocate(shape, self._session.input_dtype(name))
+            try:
+                self._samples = self._session.allocate(shape, self._session.input_dtype(name))
+            except MemoryError as error:
+                raise DataError(
+                    f"{len(indices)} samples of {list(self._dataset.shape)} do not fit into memory; lower "
+                    "performance_sample_count_override in user.conf, or the batch size"
+                ) from error
         for row, index in enumerate(indices):
             if self._failure.error is not None:
                 return  # interrupted meanwhile

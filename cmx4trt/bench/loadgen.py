@@ -7,19 +7,14 @@ for Ctrl-C and for failures. LoadGen has no way to stop a test. A failed run end
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.bench.sut import Failure, SystemUnderTest
-from cmx4trt.errors import MissingSoftwareError, OutputError
-from cmx4trt.files import PARTIAL_SUFFIX
+from cmx4trt.errors import MissingSoftwareError
 
-LOG_NAMES = tuple(f"mlperf_log_{name}" for name in ("summary.txt", "detail.txt", "accuracy.json", "trace.json"))
-"""What LoadGen writes."""
 NO_AUDIT = "cmx4trt-has-no-audit.config"
 """LoadGen looks for a file of this name in the current folder, where a forgotten 'audit.config' would change the run silently."""
 STOP_SECONDS = 5.0
@@ -55,9 +50,8 @@ def left_behind() -> bool:
 
 
 def run_test(lg: Any, settings: Any, system: SystemUnderTest, samples: Samples, folder: str, failure: Failure) -> None:
-    """Run one test to its end; LoadGen's logs are then in ``folder``. Raises what the first failing query raised, OutputError,
+    """Run one test to its end; LoadGen's logs are then in ``folder``. Raises what the first failing query raised,
     KeyboardInterrupt."""
-    _check_log_files(folder)
     sut = lg.ConstructFastSUT(system.issue, system.flush)
     qsl = lg.ConstructQSL(samples.total, samples.in_memory, samples.load, samples.unload)
 
@@ -86,13 +80,6 @@ def run_test(lg: Any, settings: Any, system: SystemUnderTest, samples: Samples, 
         raise failure.error
 
 
-def mark_partial(folder: str) -> None:
-    """Rename the logs of a run that failed: what was refused at its end makes LoadGen's own summary worthless, even 'VALID'."""
-    for name in LOG_NAMES:
-        with contextlib.suppress(OSError):
-            os.replace(os.path.join(folder, name), os.path.join(folder, name + PARTIAL_SUFFIX))
-
-
 def _log_settings(lg: Any, folder: str) -> Any:
     output = lg.LogOutputSettings()
     output.outdir = folder
@@ -101,16 +88,3 @@ def _log_settings(lg: Any, folder: str) -> Any:
     made.log_output = output
     made.enable_trace = False
     return made
-
-
-def _check_log_files(folder: str) -> None:
-    """LoadGen writes to standard error and goes on where it cannot open its files; find out before. Old logs go."""
-    for name in LOG_NAMES:
-        path = os.path.join(folder, name)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path + PARTIAL_SUFFIX)
-            with open(path, "wb"):
-                pass
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}; give another --log_dir") from error

@@ -6,41 +6,41 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.bench.datasets import Dataset
 from cmx4trt.bench.library import SampleLibrary
-from cmx4trt.bench.loadgen import Samples, import_loadgen, mark_partial, run_test
+from cmx4trt.bench.loadgen import Samples, import_loadgen, run_test
+from cmx4trt.bench.log_folder import clear_logs, hold_log_folder, mark_partial
 from cmx4trt.bench.responses import ResponderFactory
 from cmx4trt.bench.results import (
     COMPLETE,
     FAILED,
     INTERRUPTED,
-    LOG_SETTING,
     BenchResult,
     performance_of_log,
     read_detail_log,
     settings_of_log,
 )
 from cmx4trt.bench.settings import (
-    PERFORMANCE,
     BenchSettings,
     Measured,
-    loadgen_settings,
+    Plan,
+    complete_plan,
     needs_measurement,
+    plan_run,
     samples_in_memory,
 )
 from cmx4trt.bench.sut import Failure, InlineSystem, Lane, QueuedSystem, SystemUnderTest
-from cmx4trt.errors import UnsupportedError
-from cmx4trt.files import make_folder
+from cmx4trt.errors import OutputError, UnsupportedError
 from cmx4trt.progress import Progress
+from cmx4trt.proof_options import PERFORMANCE
 
 if TYPE_CHECKING:
     from cmx4trt.runtimes.base import Session, Stream
 
-MULTI_STREAM_SAMPLES = 8
-"""Samples of a MultiStream query (mlperf.conf)."""
 MEASURE_SECONDS = 0.5
 MEASURE_ROUNDS = 5
 """The rate is measured over at most so many batches on each stream, and no longer than needed for ``MEASURE_SECONDS``."""
@@ -65,10 +65,23 @@ class Bench:
     subject: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is known when LoadGen is about to start. ``size``: the largest batch that can come up; ``held``: samples in memory."""
+
+    plan: Plan
+    departures: Mapping[str, Any]
+    library: SampleLibrary
+    failure: Failure
+    size: int
+    held: int
+
+
 def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Progress) -> BenchResult:
     """Run LoadGen once. Its logs and our result are in ``folder`` afterwards, also after a failure, then marked as partial.
 
-    Raises MissingSoftwareError, RequestError, OutputError, DataError and DeviceError; KeyboardInterrupt.
+    What is there already stays as it is until LoadGen is about to start. Raises MissingSoftwareError, UnsupportedError,
+    RequestError, OutputError, DataError and DeviceError; KeyboardInterrupt.
     """
     lg = import_loadgen()
     largest = bench.session.max_batch
@@ -76,66 +89,85 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
         raise UnsupportedError(
             f"batches of {bench.batch} were asked for, expected at most {largest}; lower --batch_size"
         )
-    make_folder(folder, LOG_SETTING)
-    blank = BenchResult(
+    with hold_log_folder(folder):
+        run = _prepare(lg, bench, settings, progress)
+        blank = _result_without_end(bench, run, folder)
+        blank.save()
+        try:
+            clear_logs(folder)
+            with progress.stage(f"bench {settings.scenario} {settings.mode}"):
+                _execute(lg, bench, run, folder)
+            result = _result_of_logs(blank, settings, folder)
+            result.save()
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            reason = "stopped by a signal" if interrupted else str(error) or type(error).__name__
+            mark_partial(folder)
+            with suppress(OutputError):  # the first error says more than a second one
+                replace(blank, status=INTERRUPTED if interrupted else FAILED, reason=reason).save()
+            raise
+    return result
+
+
+def _result_without_end(bench: Bench, run: _Run, folder: str) -> BenchResult:
+    """What holds until LoadGen has come to its end, and for good if the process does not live to see it."""
+    settings = run.plan.settings
+    return BenchResult(
         bench.executed,
-        COMPLETE,
+        INTERRUPTED,
         settings.scenario,
         settings.mode,
         folder,
         dict(bench.subject),
         bench.dataset.description,
+        reason="the process ended before LoadGen did",
+        departures=run.departures,
     )
-    try:
-        departures = _run(lg, bench, settings, folder, progress)
-    except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        reason = "stopped by a signal" if interrupted else str(error) or type(error).__name__
-        mark_partial(folder)
-        replace(blank, status=INTERRUPTED if interrupted else FAILED, reason=reason).save()
-        raise
-    facts = read_detail_log(folder)
-    measured = performance_of_log(facts, settings.scenario) if settings.mode == PERFORMANCE else {}
+
+
+def _result_of_logs(blank: BenchResult, settings: BenchSettings, folder: str) -> BenchResult:
+    facts = read_detail_log(folder, settings.mode)
+    found = performance_of_log(facts, settings.scenario) if settings.mode == PERFORMANCE else {}
     loadgen = {
         "version": facts.values.get("loadgen_version", ""),
         "errors": list(facts.errors),
         "warnings": len(facts.warnings),
     }
-    result = replace(blank, departures=departures, settings=settings_of_log(facts), loadgen=loadgen, **measured)
-    result.save()
-    return result
+    complete = {"status": COMPLETE, "reason": "", "settings": settings_of_log(facts), "loadgen": loadgen}
+    return replace(blank, **{**complete, **found})
 
 
-def _run(lg: Any, bench: Bench, settings: BenchSettings, folder: str, progress: Progress) -> dict[str, dict[str, Any]]:
+def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress) -> _Run:
     failure = Failure()
     library = SampleLibrary(bench.dataset, bench.session, failure)
-    size = _batch_of_scenario(bench.batch, settings.scenario)
-    held = samples_in_memory(lg, bench.network, settings, size, len(bench.dataset))
+    plan = plan_run(lg, bench.network, settings)
+    # A query's samples where one query follows the other.
+    size = bench.batch if settings.scenario in ("Offline", "Server") else min(bench.batch, plan.samples_per_query)
+    held = samples_in_memory(plan, size, len(bench.dataset))
     measured = None
     if needs_measurement(settings):
         with progress.stage("measure"):
-            measured = _measure(bench, library, size, MULTI_STREAM_SAMPLES if settings.scenario == "MultiStream" else 1)
-    made, departures = loadgen_settings(lg, bench.network, settings, held, measured)
+            measured = _measure(bench, library, size, plan.samples_per_query)
+    departures = complete_plan(plan, held, len(bench.dataset), measured)
+    return _Run(plan, departures, library, failure, size, held)
+
+
+def _execute(lg: Any, bench: Bench, run: _Run, folder: str) -> None:
+    """LoadGen's run over the system under test that suits scenario and session."""
+    scenario, made = run.plan.settings.scenario, run.plan.made
     lanes = [
-        Lane(stream, library.feeder(stream.depth, size), bench.responder(lg, size))
-        for stream in _used_streams(bench.session, settings.scenario)
+        Lane(stream, run.library.feeder(stream.depth, run.size), bench.responder(lg, run.size))
+        for stream in _used_streams(bench.session, scenario)
     ]
     system: SystemUnderTest
     blocking = len(lanes) == 1 and lanes[0].stream.depth == 1
-    if settings.scenario == "Server" or (settings.scenario == "Offline" and not blocking):
-        patience = made.server_target_latency_ns * 1e-9 * PATIENCE_SHARE if settings.scenario == "Server" else 0.0
-        system = QueuedSystem(lg, lanes, size, patience, failure)
+    if scenario == "Server" or (scenario == "Offline" and not blocking):
+        patience = made.server_target_latency_ns * 1e-9 * PATIENCE_SHARE if scenario == "Server" else 0.0
+        system = QueuedSystem(lg, lanes, run.size, patience, run.failure)
     else:
-        system = InlineSystem(lg, lanes[0], size, failure)
-    samples = Samples(len(bench.dataset), held, library.load, library.unload)
-    with progress.stage(f"bench {settings.scenario} {settings.mode}"):
-        run_test(lg, made, system, samples, folder, failure)
-    return departures
-
-
-def _batch_of_scenario(batch: int, scenario: str) -> int:
-    """The largest batch that can come up: a query's samples where one query follows the other."""
-    return min(batch, {"SingleStream": 1, "MultiStream": MULTI_STREAM_SAMPLES}.get(scenario, batch))
+        system = InlineSystem(lg, lanes[0], run.size, run.failure)
+    samples = Samples(len(bench.dataset), run.held, run.library.load, run.library.unload)
+    run_test(lg, made, system, samples, folder, run.failure)
 
 
 def _used_streams(session: Session, scenario: str) -> Sequence[Stream]:

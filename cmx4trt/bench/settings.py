@@ -1,20 +1,19 @@
 """What a benchmark run is asked to do, and LoadGen's settings made of it.
 
 Values are taken in this order, the later ones win: LoadGen's built-in mlperf.conf; the short run's (unless ``rules`` is
-'mlperf'); what was measured just before the run; the user.conf file; explicit options.
+'mlperf'); the user.conf file; explicit options. A rate that none of these gives is what was measured just before the run.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.bench.user_conf import read_user_conf
 from cmx4trt.errors import RequestError
-
-PERFORMANCE, ACCURACY = "performance", "accuracy"
-MODES = (PERFORMANCE, ACCURACY)
-RULES = ("short", "mlperf")
+from cmx4trt.proof_options import ACCURACY, MLPERF, PERFORMANCE, SHORT
 
 SHORT_SECONDS = 10.0
 """Least duration of a short run. MLPerf asks for 600 s (mlperf.conf); ten are enough to see a mean within some percent."""
@@ -32,22 +31,27 @@ SERVER_SHARE = 0.5
 LATENCY_SHARE = 0.5
 """LoadGen prepares queries for this share of the measured latency; a run that runs out of queries is INVALID."""
 
-MAX_PREPARED = {"Offline": 10**8, "Server": 10**7, "SingleStream": 10**7, "MultiStream": 10**6}
-"""Most samples (Offline) or queries that a measured rate makes LoadGen prepare: it does so before it starts, and needs about 180
-and 220 bytes for each (peak memory of benchmarks/harness.py). Ten minutes of a GPU stay below; a session that does nothing
-would fill the memory."""
+MAX_PREPARED = {"Offline": 10**8, "Server": 10**7, "SingleStream": 2 * 10**7, "MultiStream": 16 * 10**6}
+"""Most samples that LoadGen may be made to prepare: it does so before it starts, and needs about 180 bytes for each, 220 where a
+query has one (peak memory of benchmarks/harness.py). Ten minutes of a GPU stay below; more would fill the memory, which ends the
+process without a word."""
+OFFLINE_SLACK = 1.1
+GENERATED_TIMES = {"Server": 1, "SingleStream": 2, "MultiStream": 2}
+"""LoadGen prepares queries for so many times the least duration, Offline samples for ``OFFLINE_SLACK`` times
+(loadgen/test_settings_internal.cc and loadgen.cc; the tests hold them against its log)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """One run. ``count``: samples, exactly so many; ``duration``: least seconds; ``target_qps``: Server's load, Offline's guess.
+    """One run. ``count``: samples, exactly so many, in whole queries; with ``duration`` (seconds), at least so many and so long.
+    ``target_qps``: Server's load, Offline's guess, in samples/s.
 
     None leaves a value to the rules, to ``user_conf`` or to measurement.
     """
 
     scenario: str
     mode: str = PERFORMANCE
-    rules: str = "short"
+    rules: str = SHORT
     count: int | None = None
     duration: float | None = None
     target_qps: float | None = None
@@ -55,7 +59,7 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself. Raises RequestError."""
-        if self.rules == "mlperf" and (self.count is not None or self.duration is not None):
+        if self.rules == MLPERF and (self.count is not None or self.duration is not None):
             raise RequestError(
                 "rules=mlperf takes count and duration from mlperf.conf; leave --count and --duration out"
             )
@@ -74,34 +78,103 @@ def needs_measurement(settings: BenchSettings) -> bool:
     return settings.mode == PERFORMANCE or settings.scenario == "Server"
 
 
-def loadgen_settings(
-    lg: Any, network: str, settings: BenchSettings, samples_in_memory: int, measured: Measured | None
-) -> tuple[Any, dict[str, dict[str, Any]]]:
-    """LoadGen's TestSettings, and where they depart from MLPerf's: name -> {'used', 'mlperf'}. Raises RequestError."""
-    mlperf = _mlperf_settings(lg, network, settings)
-    used = _mlperf_settings(lg, network, settings)
-    if settings.rules == "short":
-        _shorten(used, settings)
-    used.performance_sample_count_override = samples_in_memory
-    if measured is not None:
-        _apply_measured(used, settings, measured)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run's settings while the speed of the session is unknown: all that the rules, user.conf and options say.
+
+    ``made``: LoadGen's TestSettings of the run, ``mlperf``: those MLPerf demands; ``user_conf``: values of the file, by key.
+    """
+
+    settings: BenchSettings
+    made: Any
+    mlperf: Any
+    user_conf: Mapping[str, str]
+
+    @property
+    def samples_per_query(self) -> int:
+        """Samples that LoadGen asks for at once, where one query waits for the other; in Offline and Server 1."""
+        return int(self.made.multi_stream_samples_per_query) if self.settings.scenario == "MultiStream" else 1
+
+    @property
+    def rate_given(self) -> bool:
+        """Whether user.conf or an option says how fast samples are sent, or expected to be answered."""
+        if self.settings.scenario in ("Offline", "Server"):
+            return self.settings.target_qps is not None or "target_qps" in self.user_conf
+        return "target_latency" in self.user_conf
+
+
+def plan_run(lg: Any, network: str, settings: BenchSettings) -> Plan:
+    """What is known of a run before the session has run once. Raises RequestError."""
+    made = _mlperf_settings(lg, network, settings)
+    values: dict[str, str] = {}
+    if settings.rules == SHORT:
+        _shorten(made, settings)
     if settings.user_conf is not None:
-        read_user_conf(settings.user_conf, network, settings.scenario)  # refuses what LoadGen would ignore
+        values = read_user_conf(settings.user_conf, network, settings.scenario)  # refuses what LoadGen would ignore
         # 2: on top of what is there; 1 would load mlperf.conf again and only once in a process.
-        if used.FromConfig(settings.user_conf, network, settings.scenario, 2) != 0:
+        if made.FromConfig(os.fsencode(settings.user_conf), network, settings.scenario, 2) != 0:
             raise RequestError(
-                f"LoadGen cannot read user.conf {settings.user_conf}; see mlperf_log_detail.txt for its reason"
+                f"LoadGen cannot read user.conf {settings.user_conf}; expected lines 'model.scenario.key = number', and a space "
+                "after the '#' of a comment"
             )
-    _apply_options(used, settings)
-    return used, _departures(mlperf, used, settings)
+    _apply_options(made, settings)
+    return Plan(settings, made, _mlperf_settings(lg, network, settings), values)
 
 
-def samples_in_memory(lg: Any, network: str, settings: BenchSettings, batch: int, available: int) -> int:
-    """How many samples LoadGen may draw from: the rules' number in whole batches (which are then fed without a copy)."""
-    least = SHORT_SAMPLES
-    if settings.rules == "mlperf":
-        least = _mlperf_settings(lg, network, settings).performance_sample_count_override
+def complete_plan(
+    plan: Plan, samples_in_memory: int, available: int, measured: Measured | None
+) -> dict[str, dict[str, Any]]:
+    """Give ``plan.made`` its last values, and say where it departs from MLPerf's: name -> {'used', 'mlperf'}.
+
+    ``available``: images there are. Raises RequestError for what LoadGen would crash on.
+    """
+    made = plan.made
+    made.performance_sample_count_override = samples_in_memory
+    if measured is not None and not plan.rate_given:
+        _apply_measured(plan, measured)
+    if made.performance_issue_same and made.performance_issue_same_index >= samples_in_memory:
+        raise RequestError(
+            f"performance_issue_same_index in user.conf is {made.performance_issue_same_index}, expected less than the "
+            f"{samples_in_memory} samples in memory"
+        )
+    if made.performance_issue_same and made.performance_issue_unique:
+        raise RequestError("user.conf sets performance_issue_same and performance_issue_unique; leave one of them out")
+    prepared, most = prepared_samples(plan, available), MAX_PREPARED[plan.settings.scenario]
+    if prepared > most:
+        raise RequestError(
+            f"LoadGen would prepare {prepared} samples before the {plan.settings.scenario} run starts, expected at most {most}, "
+            "for want of memory; lower count, target_qps or duration (options, or their like in user.conf)"
+        )
+    return _departures(plan)
+
+
+def samples_in_memory(plan: Plan, batch: int, available: int) -> int:
+    """How many samples LoadGen may draw from: user.conf's number, else that of the rules in whole batches (which are then fed
+    without a copy); never more than there are."""
+    if "performance_sample_count_override" in plan.user_conf:
+        return min(available, int(plan.made.performance_sample_count_override))
+    mlperf = int(plan.mlperf.performance_sample_count_override)
+    least = mlperf if plan.settings.rules == MLPERF else SHORT_SAMPLES
     return min(available, -(-least // batch) * batch)
+
+
+def prepared_samples(plan: Plan, available: int) -> int:
+    """How many samples LoadGen prepares before it starts, of a data set of ``available``; in Server the number expected."""
+    made, scenario = plan.made, plan.settings.scenario
+    if plan.settings.mode == ACCURACY:
+        return min(available, int(made.accuracy_sample_count_override) or available)
+    if made.performance_issue_unique or made.performance_issue_same:
+        return int(made.performance_sample_count_override)
+    seconds: float = made.min_duration_ms / 1000
+    if scenario == "Offline":
+        return max(int(made.min_query_count), int(OFFLINE_SLACK * seconds * made.offline_expected_qps))
+    queries_per_second: float = {
+        "Server": made.server_target_qps,
+        "SingleStream": 1e9 / made.single_stream_expected_latency_ns,
+        "MultiStream": 1e9 / made.multi_stream_expected_latency_ns,
+    }[scenario]
+    queries = round(GENERATED_TIMES[scenario] * seconds * queries_per_second)
+    return max(int(made.min_query_count), queries) * plan.samples_per_query
 
 
 def _mlperf_settings(lg: Any, network: str, settings: BenchSettings) -> Any:
@@ -117,58 +190,67 @@ def _shorten(made: Any, settings: BenchSettings) -> None:
     made.min_query_count = SHORT_QUERIES[settings.scenario]
 
 
-def _apply_measured(made: Any, settings: BenchSettings, measured: Measured) -> None:
-    seconds = max(1.0, made.min_duration_ms / 1000 if settings.duration is None else settings.duration)
-    most_per_second = MAX_PREPARED[settings.scenario] / seconds
-    if settings.scenario == "Offline":
-        made.offline_expected_qps = min(measured.rate * OFFLINE_MARGIN, most_per_second)
-    elif settings.scenario == "Server":
-        share = SERVER_SHARE if settings.mode == PERFORMANCE else 1.0
-        made.server_target_qps = min(measured.rate * share, most_per_second)
-    else:
-        latency_ns = int(max(measured.latency * LATENCY_SHARE, 1 / most_per_second) * 1e9)
-        if settings.scenario == "SingleStream":
-            made.single_stream_expected_latency_ns = latency_ns
-        else:
-            made.multi_stream_expected_latency_ns = latency_ns
-
-
 def _apply_options(made: Any, settings: BenchSettings) -> None:
     if settings.target_qps is not None:
         made.offline_expected_qps = made.server_target_qps = settings.target_qps
     if settings.count is not None:
+        one_by_one = settings.scenario in ("SingleStream", "MultiStream")
         per_query = made.multi_stream_samples_per_query if settings.scenario == "MultiStream" else 1
-        made.min_query_count = max(1, -(-settings.count // per_query))
+        made.min_query_count = -(-settings.count // per_query)
+        made.max_query_count = made.min_query_count if one_by_one else 0  # the others prepare exactly so many
         made.min_duration_ms = 0
-        made.offline_expected_qps = settings.target_qps or 1.0
-        if settings.scenario in ("SingleStream", "MultiStream"):
-            made.max_query_count = made.min_query_count
     if settings.duration is not None:
         made.min_duration_ms = int(settings.duration * 1000)
         made.max_query_count = 0
 
 
-_COMPARED = (
-    *(
-        "min_duration_ms",
-        "min_query_count",
-        "max_query_count",
-        "performance_sample_count_override",
-        "server_target_latency_ns",
-    ),
-    *("qsl_rng_seed", "sample_index_rng_seed", "schedule_rng_seed", "multi_stream_samples_per_query"),
+def _apply_measured(plan: Plan, measured: Measured) -> None:
+    made, scenario = plan.made, plan.settings.scenario
+    seconds = max(1.0, made.min_duration_ms / 1000)
+    most_per_second = MAX_PREPARED[scenario] / seconds / GENERATED_TIMES.get(scenario, OFFLINE_SLACK)
+    if scenario == "Offline":
+        made.offline_expected_qps = min(measured.rate * OFFLINE_MARGIN, most_per_second)
+    elif scenario == "Server":
+        share = SERVER_SHARE if plan.settings.mode == PERFORMANCE else 1.0
+        made.server_target_qps = min(measured.rate * share, most_per_second)
+    else:
+        least_latency = plan.samples_per_query / most_per_second
+        latency_ns = max(measured.latency * LATENCY_SHARE, least_latency) * 1e9
+        if scenario == "SingleStream":
+            made.single_stream_expected_latency_ns = latency_ns
+        else:
+            made.multi_stream_expected_latency_ns = latency_ns
+
+
+_OF_SCENARIO = {
+    "Offline": "offline_",
+    "Server": "server_",
+    "SingleStream": "single_stream_",
+    "MultiStream": "multi_stream_",
+}
+"""How the names of settings begin that only one scenario has."""
+_FREE = (
+    *("offline_expected_qps", "server_target_qps"),
+    *("single_stream_expected_latency_ns", "multi_stream_expected_latency_ns"),
 )
-"""What MLPerf fixes; fewer samples in memory, shorter runs or other seeds are no submission. Expected rates are the user's."""
+"""Settings that MLPerf leaves to the submitter."""
+_OF_PERFORMANCE = (
+    *("min_duration_ms", "max_duration_ms", "min_query_count", "max_query_count", "performance_sample_count_override"),
+    *("server_target_latency_ns", "server_target_latency_percentile", "server_coalesce_queries"),
+    *("server_max_async_queries", "single_stream_target_latency_percentile", "multi_stream_target_latency_percentile"),
+)
+"""Settings that change no answer: in accuracy mode every sample is asked for once whatever they are."""
 
 
-def _departures(mlperf: Any, used: Any, settings: BenchSettings) -> dict[str, dict[str, Any]]:
-    """Settings that are not MLPerf's; more samples in memory than asked for are allowed (mlperf.conf says so)."""
+def _departures(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Every setting of this scenario that is not MLPerf's, but for those that need not be."""
     departures: dict[str, dict[str, Any]] = {}
-    if settings.mode == ACCURACY:
-        return departures
-    for name in _COMPARED:
-        wanted, value = getattr(mlperf, name), getattr(used, name)
-        larger_is_fine = name == "performance_sample_count_override" and value > wanted
-        if value != wanted and not larger_is_fine:
+    others = tuple(prefix for name, prefix in _OF_SCENARIO.items() if name != plan.settings.scenario)
+    ignored = (*_FREE, *(_OF_PERFORMANCE if plan.settings.mode == ACCURACY else ()))
+    for name in dir(plan.mlperf):
+        wanted, value = getattr(plan.mlperf, name), getattr(plan.made, name)
+        if name.startswith(("_", *others)) or name in ignored or callable(wanted) or value == wanted:
+            continue
+        if name != "performance_sample_count_override" or value < wanted:  # more is allowed (mlperf.conf says so)
             departures[name] = {"used": value, "mlperf": wanted}
     return departures

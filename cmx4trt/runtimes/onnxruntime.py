@@ -107,12 +107,6 @@ class OnnxRuntimeSession:
         self._runs, self._streams = [], ()
 
     @classmethod
-    def from_file(cls, path: str, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
-        """A session on an ONNX file. Raises ModelError where ONNX Runtime cannot load it."""
-        ort = _import_onnxruntime()
-        return cls(_open(ort, path, _options(ort, threads), providers, f"model file {path}"))
-
-    @classmethod
     def from_bytes(
         cls, model: bytes, folder: str | None = None, providers: tuple[str, ...] = CPU, threads: int = 0
     ) -> OnnxRuntimeSession:
@@ -153,7 +147,7 @@ def _ortvalue(ort: Any, array: NDArray[Any], dtype: int) -> Any:
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, dtype)
 
 
-def _open(ort: Any, model: str | bytes, options: Any, providers: tuple[str, ...], what: str) -> Any:
+def _open(ort: Any, model: bytes, options: Any, providers: tuple[str, ...], what: str) -> Any:
     try:
         return ort.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's exception classes share no base below Exception

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import DataError, MissingSoftwareError
 from cmx4trt.manifest import FAILED, PASSED
+from cmx4trt.runtimes.detections import RECORD
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +27,8 @@ REQUIRED_SHARE = 0.99
 """What a submission must reach of it (the same rules)."""
 NO_VERDICT = "none"
 """Verdict where images or labels are not those the target refers to."""
-_RECORD = 7
-"""Float32 numbers of a detection: sample, ymin, xmin, ymax, xmax, score, label."""
+_UNDEFINED = -1.0
+"""pycocotools' mean over no category that has an object (cocoeval.py, summarize)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +54,17 @@ class Accuracy:
             values["note"] = "MLPerf's target holds for the complete validation set only"
         return values
 
-    def sentence(self) -> str:
-        """In words."""
-        return f"{self.metric} {self.value:.3f} % over {self.images} images (MLPerf's target {self.target:.3f} %)"
-
 
 def accuracy_of(network: str, metric: str, value: float, images: int, complete: bool) -> Accuracy:
     """An accuracy of ``value`` percent, judged if the validation set was ``complete``."""
     target = REFERENCE[network] * REQUIRED_SHARE
     verdict = (PASSED if value >= target else FAILED) if complete else NO_VERDICT
     return Accuracy(metric, value, target, images, verdict)
+
+
+def unmeasured(images: int, note: str) -> dict[str, Any]:
+    """In place of an accuracy for the result where there is nothing to measure against; ``note`` says why."""
+    return {"images": images, "verdict": NO_VERDICT, "note": note}
 
 
 def read_accuracy_log(path: str) -> dict[int, bytes]:
@@ -97,46 +99,44 @@ def top1_of_answers(answers: Mapping[int, bytes], labels: Sequence[int]) -> floa
     return float(100.0 * np.mean(found == np.asarray(labels)[indices]))
 
 
-def map_of_answers(answers: Mapping[int, bytes], annotations: str, positions: Sequence[int], classes: int) -> float:
-    """Mean average precision in percent (COCO's: IoU 0.50 … 0.95) of the answered samples.
+def map_of_answers(
+    answers: Mapping[int, bytes], annotations: Mapping[str, Any], positions: Sequence[int]
+) -> float | None:
+    """Mean average precision in percent (COCO's: IoU 0.50 … 0.95) of the answered samples; None where no object is annotated
+    in their images (crowds do not count), so that there is nothing to find.
 
-    ``positions``: for each sample its place among the images of the annotation file. Labels are category ids as they are.
-    Raises DataError, MissingSoftwareError.
+    ``annotations``: a checked annotation file in COCO's format (cmx4trt.bench.annotations); ``positions``: for each sample its
+    place among the file's images. Labels are category ids as they are. Raises DataError, MissingSoftwareError.
     """
-    coco_class, evaluation_class = _import_pycocotools()
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
-        try:
-            truth = coco_class(annotations)
-            images: list[Mapping[str, Any]] = truth.dataset["images"]
-            categories = truth.getCatIds()
-        except (OSError, ValueError, KeyError, AssertionError) as error:
+    coco_class, evaluation_class = import_pycocotools()
+    images: list[Mapping[str, Any]] = annotations["images"]
+    for index in answers:
+        if index >= len(positions) or positions[index] >= len(images):
             raise DataError(
-                f"annotation file {annotations} cannot be read ({error!r}); give openimages-mlperf.json"
-            ) from error
-        if categories and not 0 <= min(categories) <= max(categories) < classes:
-            raise DataError(
-                f"annotation file {annotations} has categories {min(categories)}..{max(categories)}, expected 0..{classes - 1} "
-                "as in openimages-mlperf.json; the labels would not fit"
+                f"the log answers sample {index}, for which the annotation file has no image; give the labels of the run's data"
             )
-        rows = [_coco_rows(answer, images[positions[index]], index) for index, answer in answers.items()]
-        found = _concatenate(rows)
-        if not len(found):
-            return 0.0
-        evaluation = evaluation_class(truth, truth.loadRes(found), iouType="bbox")
+    found = _concatenate([_coco_rows(answer, images[positions[index]], index) for index, answer in answers.items()])
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        truth = coco_class()
+        truth.dataset = annotations
+        truth.createIndex()
+        results = truth.loadRes(found) if len(found) else coco_class()  # loadRes takes no empty array
+        evaluation = evaluation_class(truth, results, iouType="bbox")
         evaluation.params.imgIds = [images[positions[index]]["id"] for index in answers]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return float(100.0 * evaluation.stats[0])
+    precision = float(evaluation.stats[0])
+    return None if precision == _UNDEFINED else 100.0 * precision
 
 
 def _coco_rows(answer: bytes, image: Mapping[str, Any], index: int) -> NDArray[np.float64]:
     """One image's detections [D, 7] as pycocotools takes them: image id, x, y, width, height in pixels, score, category."""
     import numpy as np
 
-    if len(answer) % (4 * _RECORD):
-        raise DataError(f"the answer for sample {index} has {len(answer)} bytes, expected a multiple of {4 * _RECORD}")
-    records = np.frombuffer(answer, np.float32).reshape(-1, _RECORD).astype(np.float64)
+    if len(answer) % (4 * RECORD):
+        raise DataError(f"the answer for sample {index} has {len(answer)} bytes, expected a multiple of {4 * RECORD}")
+    records = np.frombuffer(answer, np.float32).reshape(-1, RECORD).astype(np.float64)
     if len(records) and (records[:, 0] != index).any():
         raise DataError(f"the answer for sample {index} names sample {records[0, 0]:g}; the log is not of this run")
     height, width = image["height"], image["width"]
@@ -151,7 +151,8 @@ def _concatenate(rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.concatenate(rows)
 
 
-def _import_pycocotools() -> tuple[Any, Any]:
+def import_pycocotools() -> tuple[Any, Any]:
+    """The classes COCO and COCOeval. Raises MissingSoftwareError."""
     try:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval

@@ -12,6 +12,7 @@ from cmx4trt.ir.onnx_file import EncodedGraph, with_output
 from cmx4trt.manifest import FAILED, PASSED, SKIPPED
 from cmx4trt.models.spec import Task
 from cmx4trt.request import BuildRequest
+from cmx4trt.runtimes.int8 import quantized_image
 from cmx4trt.verify.matching import match_by_overlap
 
 if TYPE_CHECKING:
@@ -172,14 +173,6 @@ def measure_quantization(
         agreement=tally.agreed / tally.compared if tally.compared else None,
         agreement_of="detections" if detect else "classes",
     )
-
-
-def quantized_image(image: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
-    """An image as an int8 input takes it: divided by ``scale``, rounded to nearest even, clipped to -128 .. 127."""
-    import numpy as np
-
-    integers: NDArray[np.int8] = np.clip(np.rint(image / np.float32(scale)), -128, 127).astype(np.int8)
-    return integers
 
 
 def sqnr_db(signal: float, noise: float) -> float | None:

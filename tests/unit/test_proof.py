@@ -10,17 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cmx4trt import proof
+from cmx4trt.bench import datasets
 from cmx4trt.cli import main
-from cmx4trt.errors import DeviceError, MissingSoftwareError
+from cmx4trt.cli.proofs import INTERRUPTED
+from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, VerificationError
+from cmx4trt.executable import read_published
 from cmx4trt.options import SCENARIOS
 from cmx4trt.pipeline import build
+from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
+from cmx4trt.runtimes.null import NullSession
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 REPOSITORY = Path(__file__).parents[2]
@@ -75,7 +82,7 @@ def test_bench_runs_every_scenario_over_the_graph(cmx4trt: Run, engine: Path, tm
         engine,
         f"--scenario={scenario}",
         "--count=8",
-        "--target_qps=50",
+        *(["--target_qps=50"] if scenario in ("Offline", "Server") else []),
         f"--log_dir={tmp_path}",
         "--execute=graph",
     )
@@ -97,6 +104,8 @@ def test_bench_runs_every_scenario_over_the_graph(cmx4trt: Run, engine: Path, tm
         assert code == 11
         assert "Result is : INVALID" in summary
         assert "LoadGen calls the run INVALID" in result["error"]
+        assert result["exports"]["VALID"] == "no"
+        assert result["exports"]["LOG_PATH"] == str(log)
     assert (code == 0) == (scenario == "Offline")  # eight queries are too few for early stopping
 
 
@@ -192,8 +201,6 @@ def test_without_a_gpu_the_graph_runs_and_the_reason_is_given(
 def test_the_engine_itself_is_preferred(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmx4trt.runtimes.null import NullSession
-
     session = NullSession(4)
     session.device = "TensorRT on a GPU"
     monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: session)
@@ -266,8 +273,6 @@ def test_bad_values_are_refused_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    from cmx4trt.runtimes.null import NullSession
-
     monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NullSession(4))
     given = [str(engine) if argument == "ENGINE" else argument for argument in arguments]
     found, text, result = cmx4trt("bench", *given, f"--log_dir={tmp_path}")
@@ -291,8 +296,6 @@ def test_verify_checks_so_many_images_as_it_is_told(
 def test_engines_of_nvidias_code_have_no_graph_to_compare(
     cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmx4trt.runtimes.null import NullSession
-
     copy = _copy(engine, tmp_path)
     manifest = json.loads(copy.with_suffix(".json").read_text())
     manifest["request"] |= {"builder": "common-code", "device": "cuda", "precision": "int8", "target": "current"}
@@ -314,11 +317,154 @@ def test_missing_labels_are_found_out_before_the_run(cmx4trt: Run, engine: Path,
     assert "give the label file with --labels" in result["error"]
 
 
+def test_a_verdict_needs_an_answer_for_every_image(
+    cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """user.conf can make LoadGen ask for fewer images than there are."""
+    monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NullSession(4))
+    monkeypatch.setitem(datasets.COMPLETE, "resnet50", 6)
+    flags = ("--mode=accuracy", f"--data={images}", f"--log_dir={tmp_path}")
+    code, _, result = cmx4trt("bench", engine, *flags)
+    assert (code, result["exports"]["ACCURACY_VERDICT"]) == (VerificationError.exit_code, "failed")
+    conf = tmp_path / "user.conf"
+    conf.write_text("*.Offline.accuracy_sample_count_override = 3\n")
+    code, text, result = cmx4trt("bench", engine, *flags, f"--user_conf={conf}")
+    assert code == 0, text
+    assert (result["exports"]["ACCURACY_IMAGES"], result["exports"]["ACCURACY_VERDICT"]) == ("3", "none")
+    assert "complete validation set only" in text
+
+
+@pytest.fixture
+def detector(engine: Path, tmp_path: Path) -> Path:
+    """An engine that is said to be RetinaNet's; what is measured of it comes from ``NothingFound``."""
+    copy = _copy(engine, tmp_path)
+    manifest = json.loads(copy.with_suffix(".json").read_text())
+    manifest["request"]["network"] = "retinanet"
+    copy.with_suffix(".json").write_text(json.dumps(manifest))
+    return copy
+
+
+@pytest.fixture
+def two_photographs(tmp_path: Path) -> Path:
+    """Of which only the second shows an object."""
+    folder = tmp_path / "photographs"
+    (folder / "annotations").mkdir(parents=True)
+    for number in range(2):
+        np.zeros((3, 800, 800), np.float32).tofile(folder / f"{number}.raw")
+    listed = [{"id": n, "file_name": f"{n}.jpg", "height": 400, "width": 600} for n in range(2)]
+    object_ = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [1, 1, 50, 50], "area": 2500, "iscrowd": 0}
+    annotations = {"images": listed, "annotations": [object_], "categories": [{"id": 3, "name": "three"}]}
+    (folder / "annotations" / "openimages-mlperf.json").write_text(json.dumps(annotations))
+    return folder
+
+
+class NothingFound(NullSession):
+    """A detector in NVIDIA's output layout, [N, 7 D + 1] float32, that finds nothing."""
+
+    outputs = ("nmsopt_output",)
+
+    def run(self, feeds: Any) -> Any:
+        return {"nmsopt_output": np.zeros((4, 8), np.float32)}
+
+
+def test_images_without_objects_give_no_accuracy(
+    cmx4trt: Run, detector: Path, two_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (pip install 'cmx4trt[bench]')")
+    monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NothingFound(4))
+    flags = ("--mode=accuracy", f"--data={two_photographs}", f"--log_dir={tmp_path / 'logs'}")
+    code, text, result = cmx4trt("bench", detector, *flags, "--count=1")
+    assert code == 0, text
+    assert "there is no ground truth" in text
+    exports = {name: value for name, value in result["exports"].items() if name.startswith("ACCURACY")}
+    assert exports == {"ACCURACY_IMAGES": "1", "ACCURACY_VERDICT": "none"}
+    code, text, result = cmx4trt("bench", detector, *flags)
+    assert (code, result["exports"]["ACCURACY_VALUE"]) == (0, "0.0"), text
+
+
+def test_missing_pycocotools_is_found_out_before_the_run(
+    cmx4trt: Run, detector: Path, two_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NothingFound(4))
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    flags = (f"--data={two_photographs}", f"--log_dir={tmp_path / 'logs'}")
+    code, _, result = cmx4trt("bench", detector, "--mode=accuracy", *flags)
+    assert code == MissingSoftwareError.exit_code
+    assert "pycocotools cannot be imported" in result["error"]
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("command", ["bench", "verify"])
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("engine", {}, "engine.file in manifest"),
+        ("engine", {"file": 5}, "engine.file in manifest"),
+        ("request", {"network": "resnet51"}, "request in manifest"),
+        ("request", {"network": ["resnet50"]}, "request in manifest"),
+        ("network", {"outputs": [{}]}, "network.outputs in manifest"),
+        ("network", {"outputs": 5}, "network.outputs in manifest"),
+        ("network", {"outputs": [{"name": "logits", "shape": []}]}, "network.outputs in manifest"),
+        ("graph", {"quantization": 3}, "graph in manifest"),
+        ("graph", {"quantization": {"input_scale": "x"}}, "graph in manifest"),
+        ("graph", {"normalization": '{"mean": [0.5], "std": [1, 1, 1]}'}, "graph in manifest"),
+    ],
+)
+def test_a_damaged_manifest_is_told_in_a_sentence(
+    cmx4trt: Run, engine: Path, tmp_path: Path, command: str, part: str, value: dict[str, Any], words: str
+) -> None:
+    copy = _copy(engine, tmp_path)
+    manifest = json.loads(copy.with_suffix(".json").read_text())
+    manifest[part] = value
+    copy.with_suffix(".json").write_text(json.dumps(manifest))
+    code, _, result = cmx4trt(command, copy, "--execute=graph")
+    assert code == ModelError.exit_code
+    assert words in result["error"]
+    assert str(copy.with_suffix(".json")) in result["error"]
+    assert "build the engine again" in result["error"]
+
+
+@pytest.mark.parametrize(
+    ("input_range", "normalization"),
+    [("normalized", ((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))), ("0-1", ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))],
+)
+def test_the_manifest_says_which_images_an_engine_takes(
+    detector: Path, input_range: str, normalization: tuple[tuple[float, ...], ...]
+) -> None:
+    path = detector.with_suffix(".json")
+    manifest = json.loads(path.read_text())
+    manifest["request"]["input_range"] = input_range
+    manifest["graph"] |= {"normalization": '{"mean": [0.1, 0.2, 0.3], "std": [1, 2, 3]}'}
+    manifest["graph"] |= {"quantization": {"input_scale": 0.5}}
+    path.write_text(json.dumps(manifest))
+    published = read_published(str(detector))
+    assert published.normalization == normalization
+    assert published.input_scale == 0.5
+
+
+@pytest.mark.parametrize(
+    ("network", "values", "count"),
+    [
+        ("resnet50", {"rules": "mlperf"}, 1024),  # mlperf.conf, performance_sample_count_override
+        ("retinanet", {"rules": "mlperf"}, 64),
+        ("resnet50", {}, 64),
+        ("resnet50", {"count": 8}, 8),
+        ("resnet50", {"count": 1}, 4),  # a batch
+        ("resnet50", {"count": 1, "mode": "accuracy"}, 1),
+    ],
+)
+def test_so_many_images_are_made_up_as_loadgen_draws_from(
+    engine: Path, network: str, values: dict[str, Any], count: int
+) -> None:
+    published = read_published(str(engine))
+    published = replace(published, request=replace(published.request, network=network))
+    dataset = proof._open_dataset(published, ProofRequest.from_values(str(engine), values))
+    assert len(dataset) == count
+
+
 def test_missing_loadgen_says_what_to_install(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmx4trt.runtimes.null import NullSession
-
     monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NullSession(4))
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     code, _, result = cmx4trt("bench", engine, f"--log_dir={tmp_path}")
@@ -329,8 +475,6 @@ def test_missing_loadgen_says_what_to_install(
 def test_a_build_is_proved_in_the_same_line(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmx4trt.runtimes.null import NullSession
-
     monkeypatch.setattr("cmx4trt.runtimes.tensorrt.open_engine", lambda path, manifest: NullSession(4))
     folder = engine.parents[3]
     flags = ["--random_weights=3", "--precision=fp32", "--batch_size=4", "--verify=no", f"--output_dir={folder}"]
@@ -392,7 +536,7 @@ def test_ctrl_c_ends_the_run_at_once_and_leaves_marked_logs(engine: Path, tmp_pa
         str(engine),
         f"--scenario={scenario}",
         "--duration=600",
-        "--target_qps=50",
+        *(["--target_qps=50"] if scenario in ("Offline", "Server") else []),
         f"--log_dir={tmp_path}",
     ]
     process = subprocess.Popen(
@@ -411,7 +555,7 @@ def test_ctrl_c_ends_the_run_at_once_and_leaves_marked_logs(engine: Path, tmp_pa
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1] == "cmx4trt: error: interrupted; logs are kept, and marked as partial"
+    assert errors.strip().splitlines()[-1] == f"cmx4trt: error: {INTERRUPTED}"
     assert json.loads((folder / "cmx4trt_result.json").read_text())["status"] == "interrupted"
     assert (folder / "mlperf_log_detail.txt.partial").stat().st_size > 0
 

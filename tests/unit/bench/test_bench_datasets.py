@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def test_count_takes_the_first(tmp_path: Path) -> None:
     for number in range(5):
         np.save(tmp_path / f"{number}.npy", image(number))
     assert len(open_classifier(tmp_path, count=2)) == 2
-    with pytest.raises(DataError, match=r"count is 6, expected at most the 5 listed images"):
+    with pytest.raises(DataError, match=r"6 images were asked for, .* the 5 listed .*--count .*CM_BATCH_COUNT"):
         open_classifier(tmp_path, count=6)
 
 
@@ -88,7 +89,8 @@ def _detector_folder(tmp_path: Path, values: Any) -> Path:
         {"id": 7, "file_name": "b.jpg", "height": 10, "width": 20},
         {"id": 9, "file_name": "a.jpg", "height": 5, "width": 5},
     ]
-    annotations = {"images": images, "annotations": [], "categories": []}
+    object_ = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0}
+    annotations = {"images": images, "annotations": [object_], "categories": [{"id": 3, "name": "three"}]}
     (tmp_path / "annotations" / "openimages-mlperf.json").write_text(json.dumps(annotations))
     for name in ("a", "b"):
         values.astype(np.float32).tofile(tmp_path / f"{name}.raw")
@@ -161,6 +163,30 @@ def test_a_missing_folder_or_label_file_is_named(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", image(1))
     with pytest.raises(DataError, match=r"label file .*none\.txt does not exist"):
         open_classifier(tmp_path, label_file=str(tmp_path / "none.txt"))
+
+
+def test_two_files_of_one_image_are_refused(tmp_path: Path) -> None:
+    for name in ("NCHW", "NHWC"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "val_1.JPEG.npy", image(1))
+    with pytest.raises(DataError, match=r"NCHW/val_1\.JPEG\.npy and .*NHWC/val_1\.JPEG\.npy hold the same image"):
+        open_classifier(tmp_path)
+    assert len(open_classifier(tmp_path / "NHWC")) == 1
+
+
+def test_pipes_and_broken_links_are_no_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", image(1))
+    os.mkfifo(tmp_path / "b.npy")
+    with pytest.raises(DataError, match=r"b\.npy is not a regular file"):
+        open_classifier(tmp_path)
+    (tmp_path / "b.npy").unlink()
+    (tmp_path / "b.npy").symlink_to(tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"b\.npy is not a regular file"):
+        open_classifier(tmp_path)
+    (tmp_path / "b.npy").unlink()
+    (tmp_path / "b.npy").symlink_to(tmp_path / "a.npy")
+    os.mkfifo(tmp_path / "notes.txt")  # never opened
+    assert len(open_classifier(tmp_path)) == 2
 
 
 def test_synthetic_images_are_seeded_and_different() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.sut import Failure
+from cmx4trt.errors import DataError
 from cmx4trt.runtimes.null import NullSession
 
 
@@ -103,3 +104,14 @@ def test_a_session_without_inputs_needs_no_memory() -> None:
     library = SampleLibrary(Images(), session, Failure())
     library.load(list(range(10)))
     assert library.feeder(1, 4)([1, 2]) == {}
+
+
+def test_samples_that_memory_cannot_hold_are_one_sentence() -> None:
+    class Small(Session):
+        def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
+            raise MemoryError
+
+    failure = Failure()
+    SampleLibrary(Images(), Small(), failure).load([1, 2, 3])
+    assert isinstance(failure.error, DataError)
+    assert str(failure.error).startswith("3 samples of [1, 1, 1] do not fit into memory; lower")

@@ -1,0 +1,17 @@
+"""What an int8 input takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def quantized_image(image: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
+    """An image of any shape as an int8 input takes it: divided by ``scale``, rounded to nearest even, clipped to -128 .. 127."""
+    import numpy as np
+
+    integers: NDArray[np.int8] = np.clip(np.rint(image / np.float32(scale)), -128, 127).astype(np.int8)
+    return integers
