@@ -126,6 +126,11 @@ def lock_folder(path: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+def encode_json(text: str) -> bytes:
+    """JSON as UTF-8; what stands for bytes of a path that are no text (PEP 383) becomes an escape, and is read back as it was."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def write_atomic(path: str, data: Any, setting: str = OUTPUT_SETTING) -> None:
     """Write a buffer under a temporary name, flush it to the disk, rename it to ``path``.
 
@@ -168,9 +173,8 @@ def _sync_folder(folder: str) -> None:
             os.close(descriptor)
 
 
-def remove_abandoned(folder: str) -> int:
-    """Remove the temporary files in ``folder`` whose writers were killed; returns how many."""
-    removed = 0
+def remove_abandoned(folder: str) -> None:
+    """Remove the temporary files in ``folder`` whose writers were killed."""
     for name in os.listdir(folder):
         if not name.endswith(PARTIAL_SUFFIX):
             continue
@@ -180,7 +184,5 @@ def remove_abandoned(folder: str) -> int:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
                 os.unlink(path)
-                removed += 1
             finally:
                 os.close(descriptor)
-    return removed

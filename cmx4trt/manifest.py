@@ -13,6 +13,9 @@ SCHEMA = "cmx4trt-manifest/1"
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 """Verdicts of a verification."""
 
+ENGINE_SHA256 = "engine sha256"
+"""Under this name a result of LoadGen records the digest of the engine that it is of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:

@@ -65,22 +65,23 @@ class Option:
     choices: tuple[str, ...] = ()
 
 
-def _choice_option(name: str, default: str | None, help: str, choices: tuple[str, ...]) -> Option:
+def choice_option(name: str, default: str | None, help: str, choices: tuple[str, ...]) -> Option:
+    """An option that takes one of ``choices``."""
     return Option(name, default, help, _choice(choices), choices)
 
 
 OPTIONS: tuple[Option, ...] = (
-    _choice_option("network", "resnet50", "MLPerf model to build", MODELS),
-    _choice_option("device", "cpu", "where the build runs: cpu needs no GPU, cuda uses the local one", DEVICES),
-    _choice_option(
+    choice_option("network", "resnet50", "MLPerf model to build", MODELS),
+    choice_option("device", "cpu", "where the build runs: cpu needs no GPU, cuda uses the local one", DEVICES),
+    choice_option(
         "builder",
         None,
         "what makes the engine: TensorRT-RTX, TensorRT, or NVIDIA's own MLPerf code (default: tensorrt-rtx on cpu, "
         "common-code on cuda)",
         BUILDERS,
     ),
-    _choice_option("precision", None, "arithmetic of the engine (default: fp16; common-code: int8)", PRECISIONS),
-    _choice_option("scenario", "Offline", "MLPerf scenario the engine is named for", SCENARIOS),
+    choice_option("precision", None, "arithmetic of the engine (default: fp16; common-code: int8)", PRECISIONS),
+    choice_option("scenario", "Offline", "MLPerf scenario the engine is named for", SCENARIOS),
     Option("batch_size", 1, "largest batch, in samples; the engine takes 1 up to this many", _whole(1, MAX_BATCH_SIZE)),
     Option("copy_streams", 1, "number of optimisation profiles, one for each copy stream", _whole(1, MAX_COPY_STREAMS)),
     Option("model", None, "path of your own ONNX file instead of the MLPerf one", parse_path),
@@ -106,20 +107,20 @@ OPTIONS: tuple[Option, ...] = (
         "scratch memory the builder may use: in KiB, or with a suffix such as 4GiB",
         parse_size,
     ),
-    _choice_option(
+    choice_option(
         "input_dtype",
         "fp32",
         "element type of the engine's input (int8: quantized by the caller, for int8 engines)",
         INPUT_TYPES,
     ),
-    _choice_option("output_dtype", "fp32", "element type of the engine's floating-point outputs", FLOAT_TYPES),
-    _choice_option(
+    choice_option("output_dtype", "fp32", "element type of the engine's floating-point outputs", FLOAT_TYPES),
+    choice_option(
         "input_range",
         "normalized",
         "retinanet: values of the images the engine takes: normalized by the caller, or 0-1, normalized inside the engine",
         INPUT_RANGES,
     ),
-    _choice_option(
+    choice_option(
         "postprocess",
         "tensors",
         "retinanet: outputs: tensors (boxes, scores, labels), mlperf-nvidia (the 7001-float record of NVIDIA's harness), "
@@ -151,7 +152,7 @@ OPTIONS: tuple[Option, ...] = (
         "int8: number of images to calibrate with (default: all, at most 500)",
         _whole(1, 10**6),
     ),
-    _choice_option(
+    choice_option(
         "calibration_method",
         None,
         "int8: how the range of a tensor is taken from the images (default: mse)",
@@ -187,7 +188,7 @@ OPTIONS: tuple[Option, ...] = (
         "tensorrt: effort of the builder, 0 (build fast) to 5 (run fast) (default: the library's)",
         _whole(0, 5),
     ),
-    _choice_option(
+    choice_option(
         "tiling_optimization_level",
         None,
         "tensorrt: how far to search for tilings (default: as the library does)",

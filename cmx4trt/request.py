@@ -71,7 +71,7 @@ class BuildRequest:
         """A request from option values; absent and None mean the default. Raises RequestError."""
         for name in values:
             if name not in OPTIONS_BY_NAME:
-                raise RequestError(f"there is no option '{name}'{nearest(name, tuple(OPTIONS_BY_NAME))}")
+                raise RequestError(f"there is no option '{name}'{nearest(str(name), tuple(OPTIONS_BY_NAME))}")
         parsed: dict[str, Any] = {}
         for option in OPTIONS:
             value = values.get(option.name)

@@ -9,7 +9,15 @@ from typing import Any
 
 from cmx4trt.background import Background
 from cmx4trt.errors import ModelError
-from cmx4trt.files import Stamp, digest_if_changed, lock_folder, make_folder, remove_abandoned, write_atomic
+from cmx4trt.files import (
+    Stamp,
+    digest_if_changed,
+    encode_json,
+    lock_folder,
+    make_folder,
+    remove_abandoned,
+    write_atomic,
+)
 from cmx4trt.fingerprint import SOURCE, fingerprint_of
 from cmx4trt.manifest import Manifest
 from cmx4trt.request import BuildRequest
@@ -65,8 +73,8 @@ def read_published_manifest(path: str) -> tuple[str, Manifest]:
 
 
 def engine_path_of(manifest_path: str, manifest: Manifest) -> str:
-    """The engine that lies beside a manifest."""
-    return os.path.join(os.path.dirname(manifest_path), str(manifest.engine.get("file")))
+    """The engine that lies beside a manifest: whatever folders its record may name, the file is looked for there only."""
+    return os.path.join(os.path.dirname(manifest_path), os.path.basename(str(manifest.engine.get("file"))))
 
 
 def report_path_of(path: str) -> str:
@@ -141,7 +149,7 @@ def publish(paths: EnginePaths, data: Any, sha256: Background[str], manifest: Ma
             "stamp": Stamp.of(paths.engine).to_dict(),
         }
         final = replace(manifest, engine=engine)
-        write_atomic(paths.manifest, final.to_json().encode())
+        write_atomic(paths.manifest, encode_json(final.to_json()))
     return final
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTION_GROUPS, OPTIONS, Option, Parser
+from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import parse_bool, parse_path
 
@@ -56,14 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.result:
             write_result(arguments.result, {"dry_run": True, "engine": planned.engine, "exports": {}})
         return 0
-    proofs = _read_proofs(arguments.proof)
+    proofs = _read_proofs(arguments.proof, request)
     progress = TerminalProgress(sys.stderr)
     result = build(request, progress)
     print_table("reused" if result.reused else "built", result.rows())
-    proved = _run_proofs(proofs, result.engine, arguments, progress)
+    outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}
+    arguments.outcome = {**outcome, "result_exports": {}}
+    _run_proofs(proofs, result.engine, arguments, progress)
     if arguments.result:
-        outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}
-        write_result(arguments.result, {**outcome, "result_exports": proved})
+        write_result(arguments.result, arguments.outcome)
     return 0
 
 
@@ -79,22 +81,27 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
     return BuildRequest.from_values(values)
 
 
-def _read_proofs(path: str | None) -> dict[str, dict[str, Any]]:
+def _read_proofs(path: str | None, request: BuildRequest) -> dict[str, dict[str, Any]]:
+    """What is to be proved of the engine; what cannot be is refused before it is built. Raises CmxError."""
     if path is None:
         return {}
     from cmx4trt.cli.proofs import read_proofs
+    from cmx4trt.proof import check_proof
 
-    return read_proofs(path)
+    proofs = read_proofs(path)
+    for command, values in proofs.items():
+        check_proof(command, ProofRequest("", **values), request)
+    return proofs
 
 
 def _run_proofs(
     proofs: dict[str, dict[str, Any]], engine: str, arguments: argparse.Namespace, progress: Progress
-) -> dict[str, str]:
-    """Show what each proof of the built engine found; all their exports. Raises CmxError."""
-    exports: dict[str, str] = {}
+) -> None:
+    """Show what each proof of the built engine found, and keep its exports. Raises CmxError."""
     for command, values in proofs.items():
         from cmx4trt.cli.proofs import INTERRUPTED, print_proof, prove
 
         arguments.interrupted = f"the engine is published; {INTERRUPTED}"
-        exports |= print_proof(command, prove(command, engine, values, progress))
-    return exports
+        proof = prove(command, engine, values, progress)
+        arguments.outcome["result_exports"] |= proof.exports
+        print_proof(command, proof)

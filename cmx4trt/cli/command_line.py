@@ -18,11 +18,13 @@ from typing import Any, NamedTuple, NoReturn
 
 from cmx4trt import __version__
 from cmx4trt.cli.help import HelpFormatter, explain
+from cmx4trt.cli.output import drop_output, prepare_streams
 from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_UNFORESEEN, CmxError, OutputError, RequestError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (see cmx4trt.errors)."""
+    prepare_streams()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # under CM it is ignored at start, so that CM's shells live on to report
     arguments: argparse.Namespace | None = None
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except BrokenPipeError:
         # The reader of our output went away (`cmx4trt inspect … | head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return EXIT_PIPE_CLOSED
     except Exception as error:  # the border: whatever is unforeseen still gets one sentence
         if os.environ.get("CMX4TRT_DEBUG"):
@@ -65,7 +67,8 @@ def _fail(arguments: argparse.Namespace | None, sentence: str, code: int) -> int
         with suppress(OutputError):
             from cmx4trt.cli.output import write_result
 
-            write_result(result, {"error": sentence, "exit_code": code})
+            outcome = getattr(arguments, "outcome", {})  # a verdict that is a no has its figures all the same
+            write_result(result, {**outcome, "error": sentence, "exit_code": code})
             return code
     print(f"cmx4trt: error: {sentence}", file=sys.stderr, flush=True)
     return code

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from cmx4trt.cli.output import print_table
+from cmx4trt.cli.output import print_table, print_text
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     path, manifest = store.read_published_manifest(arguments.engine)
     if arguments.json:
-        print(manifest.to_json(), end="")
+        print_text(manifest.to_json().removesuffix("\n"))
         return 0
     for title, part in manifest.sections():
         print_table(title, [(name, _shown(value)) for name, value in part.items()])

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
+
+from cmx4trt.errors import OutputError
 
 RESULT_SETTING = "--result"
 
@@ -13,7 +18,38 @@ def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """A title, and below it a line for each (name, value)."""
     width = max((len(name) for name, _ in rows), default=0)
     lines = [title, *(f"  {name:<{width}}  {value}" for name, value in rows)]
-    print("\n".join(lines), flush=True)
+    print_text("\n".join(lines))
+
+
+def print_text(text: str) -> None:
+    """A text on standard output. Raises OutputError where it cannot be written, BrokenPipeError where nobody reads it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise OutputError(f"cannot write to standard output: {error.strerror}; send it elsewhere") from error
+
+
+def drop_output() -> None:
+    """Forget what standard output could not take, or Python would try once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def prepare_streams() -> None:
+    """Have standard output and error take everything: where a shell closed one (``>&-``), what is written there is dropped.
+
+    Without, Python has no object to write to, and a file opened later (an engine) would get the libraries' messages.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what is no text
 
 
 def check_result(path: str | None) -> None:
@@ -26,8 +62,7 @@ def check_result(path: str | None) -> None:
 
 def write_result(path: str, result: dict[str, Any]) -> None:
     """The outcome for the program that asked for it (``--result``). Raises OutputError."""
-    from cmx4trt.files import write_atomic
+    from cmx4trt.files import encode_json, write_atomic
 
     check_result(path)
-    text = json.dumps(result, indent=2, ensure_ascii=False)
-    write_atomic(path, text.encode("utf-8", "surrogateescape"), RESULT_SETTING)
+    write_atomic(path, encode_json(json.dumps(result, indent=2, ensure_ascii=False)), RESULT_SETTING)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.cli.build import add_option
 from cmx4trt.cli.output import check_result, print_table, write_result
-from cmx4trt.errors import CmxError, RequestError
+from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
 from cmx4trt.progress import Progress
 from cmx4trt.proof_request import OPTIONS_OF, ProofRequest, parse_values
 from cmx4trt.values import parse_path
@@ -20,7 +20,7 @@ from cmx4trt.values import parse_path
 if TYPE_CHECKING:
     from cmx4trt.proof import Proof
 
-INTERRUPTED = "interrupted; logs are kept, and marked as partial"
+INTERRUPTED = "interrupted; what LoadGen had written by then is kept, marked as partial"
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -40,18 +40,19 @@ def run(arguments: argparse.Namespace) -> int:
     check_result(arguments.result)
     values = {option.name: getattr(arguments, option.name) for option in OPTIONS_OF[command]}
     engine = parse_path("engine", arguments.engine)
-    exports = print_proof(command, prove(command, engine, parse_values(values, command), TerminalProgress(sys.stderr)))
+    proof = prove(command, engine, parse_values(values, command), TerminalProgress(sys.stderr))
+    arguments.outcome = {"exports": dict(proof.exports)}
+    print_proof(command, proof)
     if arguments.result:
-        write_result(arguments.result, {"exports": exports})
+        write_result(arguments.result, arguments.outcome)
     return 0
 
 
-def print_proof(command: str, proof: Proof) -> dict[str, str]:
-    """Show a proof's rows and return its exports. Raises its error, if it has one."""
+def print_proof(command: str, proof: Proof) -> None:
+    """Show a proof's rows. Raises its error, if it has one."""
     print_table(f"cmx4trt {command}", proof.rows)
     if proof.error is not None:
         raise proof.error
-    return dict(proof.exports)
 
 
 def read_proofs(path: str) -> dict[str, dict[str, Any]]:
@@ -86,7 +87,7 @@ def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progre
         proof = run(ProofRequest(engine=engine, **values), progress)
         refresh_report(engine, progress)
         return proof
-    except CmxError as error:
+    except Exception as error:
         if left_behind():
-            atexit.register(os._exit, error.exit_code)
+            atexit.register(os._exit, getattr(error, "exit_code", EXIT_UNFORESEEN))
         raise

@@ -7,7 +7,7 @@ little-endian), so a constant that no pass touches is never copied (docs/decisio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -199,19 +199,3 @@ def fresh_name(wanted: str, used: set[str]) -> str:
         name = f"{wanted}_{count}"
     used.add(name)
     return name
-
-
-def sort_topologically(nodes: Iterable[Node]) -> list[Node]:
-    """The nodes in an order where every value is computed before it is read.
-
-    Raises graphlib.CycleError where the nodes form a cycle.
-    """
-    from graphlib import TopologicalSorter
-
-    pending = list(nodes)
-    made_by = {name: index for index, node in enumerate(pending) for name in node.outputs if name}
-    needs = {
-        index: sorted({made_by[name] for name in node_reads(node) if name in made_by})
-        for index, node in enumerate(pending)
-    }
-    return [pending[index] for index in TopologicalSorter(needs).static_order()]

@@ -108,14 +108,14 @@ class _RandomDetector:
 
     def model(self) -> Model:
         features = self._pyramid(self._backbone(self._normalised("images")))
-        detector, channels = self._detector, self._sizes.pyramid
+        detector = self._detector
         anchors = detector.anchors_per_location
         class_head = self._head(anchors * detector.classes, CLASS_GAIN, -log((1 - CLASS_PRIOR) / CLASS_PRIOR))
         box_head = self._head(anchors * 4, BOX_GAIN, 0.0)
         sizes = self._grid_sizes()
         parts = []
         for level, feature in enumerate(features):
-            logits, offsets = (self._run_head(feature, head, channels) for head in (class_head, box_head))
+            logits, offsets = (self._run_head(feature, head) for head in (class_head, box_head))
             parts.append(self._level_candidates(level, sizes[level], logits, offsets))
         self._suppress([self._write.op("Concat", *column, axis=0) for column in zip(*parts, strict=True)])
         return Model(self._write.graph, {"": OPSET}, IR_VERSION)
@@ -183,7 +183,7 @@ class _RandomDetector:
         tower = [self._weights(channels, channels, 3) for _ in range(self._sizes.tower)]
         return [*tower, self._weights(channels, outputs, 3, gain=gain, bias=bias)]
 
-    def _run_head(self, value: str, head: list[list[str]], channels: int) -> str:
+    def _run_head(self, value: str, head: list[list[str]]) -> str:
         for weights in head[:-1]:
             value = self._relu(self._write.op("Conv", value, *weights, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
         return self._write.op("Conv", value, *head[-1], kernel_shape=[3, 3], pads=[1, 1, 1, 1])

@@ -56,7 +56,7 @@ does as well as an underscore on a command line. A flag beats a variation, a var
 ## Of the build
 
 {table(head, own)}
-Paths may be relative to the folder a command is typed in; `~` and variables are the shell's business. Sizes: a bare number is in KiB,
+Paths may be relative to the folder a command is typed in; a `~` at the start is your home folder, variables are the shell's business. Sizes: a bare number is in KiB,
 as upstream's key was meant; `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB` say otherwise.
 
 ## Of the proof
@@ -121,14 +121,14 @@ RESULT_KEYS = {
     "EXECUTED": "`engine` or `graph`: what ran",
     "DEVICE": "what it ran on, in words",
     "AGREES": "`_verify`: does it agree with the original model: `yes`, `no`, or `unknown` where made-up images or random weights cannot tell",
-    "STATUS": "`complete`, `failed` or `interrupted`",
+    "STATUS": "`complete`",
     "SCENARIO": "MLPerf scenario of the run",
     "MODE": "`performance` or `accuracy`",
     "LOG_PATH": "folder of LoadGen's logs",
     "FILE_WITH_PATH": "path of the [result](result.md)",
     "VALID": "`yes` or `no`: LoadGen's verdict on a performance run",
     "METRIC": "name of the scenario's figure",
-    "VALUE": "the figure: samples/s, or ns for SingleStream and MultiStream",
+    "VALUE": "the figure: samples/s; for SingleStream and MultiStream ns: LoadGen's early-stopping estimate (`early_stopping_p90_latency`, `early_stopping_p99_query_latency`), after too few queries for one the plain percentile (`p90_latency`, `p99_query_latency`)",
     "P50_LATENCY_NS … P99_9_LATENCY_NS": "percentiles of latency, ns (50, 90, 95, 97, 99, 99.9)",
     "ACCURACY_METRIC": "`top-1` or `mAP`",
     "ACCURACY_VALUE": "percent",
@@ -147,7 +147,8 @@ def exports() -> str:
 
 {MADE.format("tests/docs/test_reference_pages.py, checked against the code")}
 After `cmr` these keys are in `new_env` of CM's answer, and in the environment of the script that has ours as a dependency. All are text.
-`cmx4trt build --result=FILE` writes the same as JSON, without the prefix. An error exports nothing.
+`cmx4trt build --result=FILE` writes the same as JSON, without the prefix. An error exports nothing through
+CM; with codes 7 and 11 of `cmx4trt verify` and `bench`, `--result=FILE` holds the figures beside the error.
 
 ## Always
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"graph", "builders", "runtimes", "store", "fingerprint", "source"},
     {"request", "options", "proof_options", "proof_request", "values", "manifest", "models"},
     {"ir"},
-    {"errors", "files", "progress", "background", "__init__"},
+    {"errors", "files", "progress", "background", "quantities", "__init__"},
 ]
 """Top to bottom; a module imports from its own layer or below, members of SEPARATE not from each other."""
 

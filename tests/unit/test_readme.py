@@ -63,7 +63,7 @@ def test_exit_codes(readme: str) -> None:
     table = {int(row[0]): row[1] for row in rows(readme, "Exit codes")}
     classes = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, errors.CmxError)]
     expected = {c.exit_code for c in classes if c is not errors.CmxError}
-    assert set(table) == expected | {0, errors.EXIT_UNFORESEEN, errors.EXIT_INTERRUPTED}
+    assert set(table) == expected | {0, errors.EXIT_UNFORESEEN, errors.EXIT_INTERRUPTED, errors.EXIT_PIPE_CLOSED}
     assert len(expected) == len(classes) - 1
 
 

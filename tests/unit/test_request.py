@@ -34,6 +34,11 @@ def test_defaults() -> None:
     assert request.verify
 
 
+def test_names_of_options_are_text() -> None:
+    with pytest.raises(RequestError, match="there is no option '1'"):
+        BuildRequest.from_values({1: 2})  # type: ignore[dict-item]
+
+
 def test_defaults_that_follow_from_others() -> None:
     assert BuildRequest.from_values({"device": "cuda"}).builder == "common-code"
     assert BuildRequest.from_values({"device": "cuda"}).precision == "int8"

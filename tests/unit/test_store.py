@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,12 @@ def test_an_engine_copied_elsewhere_is_still_good(tmp_path: Path) -> None:
     engine.unlink()
     engine.write_bytes(content)
     assert find(request_in(tmp_path / "b")).manifest is not None
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere/x.plan", "/etc/x.plan"])
+def test_a_manifest_names_no_file_outside_its_folder(tmp_path: Path, name: str) -> None:
+    manifest = replace(manifest_for(request_in(tmp_path)), engine={"file": name})
+    assert store.engine_path_of(str(tmp_path / "x.json"), manifest) == str(tmp_path / "x.plan")
 
 
 def test_the_first_of_two_equal_publications_stays(tmp_path: Path) -> None:

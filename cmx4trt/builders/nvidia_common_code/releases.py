@@ -43,8 +43,6 @@ class Release:
     """Batch sizes are ``<component>:<n>``; else whole numbers."""
     gpu_flag: str
     engine_path: str
-    system_in_extras: bool
-    """The system id is in ``DETECTED_SYSTEM.extras``; else ``MATCHED_SYSTEM`` says whether the system is known."""
     precisions: Mapping[str, tuple[str, ...]]
     models: Mapping[str, str]
     retinanet_plugins: tuple[str, ...]
@@ -127,7 +125,6 @@ _R21 = Release(
     component_batches=False,
     gpu_flag="--gpu_only",
     engine_path=_INTEGER_PATH,
-    system_in_extras=False,
     precisions={"resnet50": _ALL, "retinanet": _ALL},
     models=_models(
         f"{_RETINANET_FOLDER}/submission/retinanet_resnext50_32x4d_efficientNMS.800x800.onnx",
@@ -158,7 +155,7 @@ _R31 = replace(
 )
 _R40 = replace(_R31, name="r4.0")
 _R41 = replace(_R40, name="r4.1", component_batches=True, engine_path=_COMPONENT_PATH)
-_R50 = replace(_R41, name="r5.0", system_in_extras=True)
+_R50 = replace(_R41, name="r5.0")
 _R51 = replace(
     _R50,
     name="r5.1",

@@ -32,7 +32,7 @@ def version(name):
         return ""
 
 detected = systems.DETECTED_SYSTEM
-if hasattr(detected, "extras"):
+if hasattr(detected, "extras"):  # from r5.0 on; before, MATCHED_SYSTEM says whether the system is known
     system = detected.extras.get("id")
 else:
     system = None if systems.MATCHED_SYSTEM is None else detected.get_id()

@@ -47,7 +47,7 @@ def find_heads(graph: Graph, spec: ModelSpec) -> Heads:
         raise wrong_model(spec, found, "one behind the class head")
     boxes = next(group for group in shared if group is not scored[0])
     _check_channels(graph, spec, scored[0][0], boxes[0])
-    return Heads(tuple(scored[0]), tuple(boxes), _image_value(graph, spec, [*scored[0], *boxes]))
+    return Heads(tuple(scored[0]), tuple(boxes), _image_value(graph, spec))
 
 
 def _check_float(graph: Graph, spec: ModelSpec) -> None:
@@ -99,7 +99,7 @@ def _check_channels(graph: Graph, spec: ModelSpec, class_head: Node, box_head: N
         )
 
 
-def _image_value(graph: Graph, spec: ModelSpec, heads: list[Node]) -> str:
+def _image_value(graph: Graph, spec: ModelSpec) -> str:
     """What the only convolution without a convolution before it reads: normalised images."""
     behind: set[str] = set()
     first: list[Node] = []

@@ -54,6 +54,38 @@ def test_a_result_that_cannot_be_written_is_refused_before_anything_is_built(
     assert Path("/dev/null").is_char_device()
 
 
+def test_closed_streams_do_not_stop_a_build(resnet50_file: Path, tmp_path: Path) -> None:
+    line = f"'{sys.executable}' -m cmx4trt build '--model={resnet50_file}' --verify=no --report=no <&- >&- 2>&-"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    assert subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, check=False).returncode == 0
+    (engine,) = tmp_path.rglob("*.plan")
+    assert "unchanged since" in run("inspect", str(engine), cwd=tmp_path).stdout
+
+
+def test_output_that_cannot_be_written_ends_before_the_build(tmp_path: Path) -> None:
+    line = f"'{sys.executable}' -m cmx4trt build --random_weights=0 >/dev/full"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "cannot write to standard output: No space left on device" in error_of(done)
+    assert done.returncode == 4
+    assert files_below(tmp_path) == []
+
+
+def test_folders_whose_names_are_no_text(resnet50_file: Path, tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    line = ["build", f"--model={resnet50_file}", "--verify=no", f"--output_dir={folder}", "--result=r.json"]
+    command = [sys.executable, "-m", "cmx4trt"]
+    where = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}, "stdout": subprocess.PIPE}
+    for reused in ("no", "yes"):
+        subprocess.run([*command, *line], check=True, **where)  # type: ignore[call-overload]
+        result = json.loads((tmp_path / "r.json").read_text())
+        assert result["exports"]["REUSED"] == reused
+    assert os.path.dirname(result["engine"]).startswith(folder)
+    subprocess.run([*command, "inspect", result["engine"]], check=True, **where)  # type: ignore[call-overload]
+
+
 def error_of(result: subprocess.CompletedProcess[str]) -> str:
     """The one error sentence; the last line of standard error."""
     assert "Traceback" not in result.stderr + result.stdout

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cmx4trt.ir.model import DType, Tensor, fresh_name, sort_topologically
+from cmx4trt.ir.model import DType, Tensor, fresh_name
 
 
 @pytest.fixture
@@ -50,15 +50,6 @@ def test_copy_is_independent_but_shares_constants(diamond, model_from_text) -> N
     assert model.graph.nodes[0].inputs[0] == "x"
     assert model.graph.inputs[0].name == "x"
     assert copy.graph.initializers["w"] is model.graph.initializers["w"]
-
-
-def test_sort_topologically(diamond) -> None:
-    shuffled = diamond.nodes[::-1]
-    order = [node.outputs[0] for node in sort_topologically(shuffled)]
-    assert all(order.index(a) < order.index(b) for a, b in [("a", "b"), ("a", "c"), ("c", "d"), ("b", "y"), ("c", "y")])
-    diamond.nodes[0].inputs = ["y"]
-    with pytest.raises(ValueError, match="cycle"):
-        sort_topologically(diamond.nodes)
 
 
 def test_fresh_name_counts_up() -> None:
