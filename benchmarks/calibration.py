@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,7 @@ def run_ort(network: str, images: str, output: str, kind: str, method: str) -> N
         quantize_static,
     )
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.images = read_each(images)
 
@@ -243,7 +244,12 @@ def run_modelopt(network: str, images: str, output: str, kind: str, method: str)
     )
 
 
-WORKERS = {"plain": run_plain, "ours": run_ours, "ort": run_ort, "modelopt": run_modelopt}
+WORKERS: dict[str, Callable[..., None]] = {
+    "plain": run_plain,
+    "ours": run_ours,
+    "ort": run_ort,
+    "modelopt": run_modelopt,
+}
 
 if __name__ == "__main__":
     main()

@@ -41,7 +41,7 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.runtimes.detections import detections_from_outputs
 from cmx4trt.runtimes.onnxruntime import fastest_providers
 from cmx4trt.source import source_of_request
-from cmx4trt.verify import verify_graph
+from cmx4trt.verify import Verification, verify_graph
 from cmx4trt.verify.classification import open_prepared
 from cmx4trt.verify.matching import match_by_overlap
 
@@ -88,7 +88,7 @@ class Setup:
     graph: PreparedGraph
     gpu: Any
     cpu: Any
-    verification: Any
+    verification: Verification
 
 
 def prepare_on_both(network: str, precision: str, batch: int) -> Setup:
@@ -112,7 +112,7 @@ def compare(setup: Setup) -> dict[str, Any]:
         "precision": setup.request.precision,
         "device": setup.gpu.device,
         "against_the_original_on_the_cpu": {
-            "passed": setup.verification.passed,
+            "verdict": setup.verification.verdict,
             "measured": setup.verification.sentence(),
         },
         "against_the_same_graph_on_the_cpu": same_answers(network, setup.gpu, setup.cpu, images),

@@ -110,7 +110,7 @@ def joined_model(folder: Path) -> bytes:
         halves[node.input[0]].CopyFrom(numpy_helper.from_array(values, node.output[0]))
         proto.graph.node.remove(node)
     widen_classes(proto)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def widen_classes(proto: onnx.ModelProto) -> None:
@@ -146,7 +146,7 @@ def quantized(model: bytes, values: dict[str, Any]) -> Result:
     return Result(session, built, f"{report.quantized_layers} of {report.layers}", seconds)
 
 
-def run(session: OnnxRuntimeSession, images: list[tuple[Any, Any]]) -> Any:
+def run(session: Session, images: list[tuple[Any, Any]]) -> Any:
     """The logits [N, classes] of the trained classes."""
     rows = [session.run({"input": textures.preprocess(image)})["logits"] for image, _ in images]
     return np.concatenate(rows)[:, : textures.CLASSES].astype(np.float64)

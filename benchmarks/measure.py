@@ -94,12 +94,12 @@ def measure(cases: Sequence[Case], rounds: int) -> dict[str, list[Run]]:
 
 def median(runs: Sequence[Run], what: str) -> float:
     """The median of one quantity ('wall', 'cpu', 'peak_mib')."""
-    return statistics.median(getattr(run, what) for run in runs)
+    return float(statistics.median(getattr(run, what) for run in runs))
 
 
 def paired_ratio(runs: Sequence[Run], baseline: Sequence[Run], what: str) -> float:
     """The median over rounds of run / baseline of the same round: noise that lasts longer than a round cancels."""
-    return statistics.median(getattr(a, what) / getattr(b, what) for a, b in zip(runs, baseline, strict=True))
+    return float(statistics.median(getattr(a, what) / getattr(b, what) for a, b in zip(runs, baseline, strict=True)))
 
 
 def print_table(title: str, runs: Mapping[str, Sequence[Run]], baseline: str) -> None:

@@ -38,7 +38,7 @@ def write_heads(model: Path, path: Path, precision: str) -> int:
     from cmx4trt.models import spec_of
 
     request = BuildRequest.from_values({"network": "retinanet", "precision": precision, "postprocess": "none"})
-    network = network_from_model(decode_model(read_bytes(model)), spec_of("retinanet"), request)
+    network = network_from_model(decode_model(read_bytes(str(model))), spec_of("retinanet"), request)
     graph = prepared_from_network(network, request)
     path.write_bytes(encode_model(graph.model, None).message)
     return sum(len(tensor.data) for tensor in graph.encoded.constants.values())
@@ -52,7 +52,8 @@ def build_command(model: Path, precision: str, folder: Path, *more: str) -> list
 def manifest(folder: Path) -> dict[str, dict[str, float]]:
     """The only manifest below ``folder``."""
     (path,) = folder.rglob("*.json")
-    return json.loads(path.read_text())
+    content: dict[str, dict[str, float]] = json.loads(path.read_text())
+    return content
 
 
 def main() -> None:

@@ -177,7 +177,7 @@ def onnx_bytes(model: Any) -> bytes:
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     onnx.checker.check_model(proto)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def write_parts(content: bytes, folder: Path) -> None:
