@@ -23,8 +23,8 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source, source_of_request
 
 if TYPE_CHECKING:
+    from cmx4trt.backends.session import Session
     from cmx4trt.bench.datasets import RGB
-    from cmx4trt.runtimes.base import Session
 
 OWN_BUILDERS = ("tensorrt-rtx", "tensorrt")
 """Builders that are given our graph; NVIDIA's common code makes its own, which nothing but the engine holds."""
@@ -195,7 +195,7 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
                 raise type(error)(f"nothing here can run {engine.path}: {error}{hint}") from error
             why = str(error)
             progress.note(f"the engine cannot run here ({why}); running its graph in ONNX Runtime")
-    from cmx4trt.runtimes.onnxruntime import CPU, fastest_providers
+    from cmx4trt.backends.onnxruntime.session import CPU, fastest_providers
     from cmx4trt.verify.classification import open_prepared
 
     session = open_prepared(graph.prepared.graph, fastest_providers() if fast else CPU)
@@ -205,7 +205,7 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
 
 
 def _open_engine(engine: PublishedEngine) -> Executable:
-    from cmx4trt.runtimes.tensorrt import open_engine
+    from cmx4trt.backends.tensorrt.session import open_engine
 
     session: Any = open_engine(engine.path, engine.manifest)
     return Executable(session, f"the engine itself, by {session.device}", is_engine=True, on_gpu=True)

@@ -25,7 +25,7 @@ from cmx4trt.source import Source, source_of_request
 from cmx4trt.store import EnginePaths
 
 if TYPE_CHECKING:
-    from cmx4trt.builders.base import BuiltEngine, GraphBuilder, ModelBuilder
+    from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder
     from cmx4trt.graph.network import PreparedGraph
 
 STOP_SECONDS = 10.0
@@ -37,8 +37,8 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
 
     ``model_follows``: a request without a model is no error, since CM fetches the MLPerf file when it builds.
     """
-    from cmx4trt.builders import builder_for
-    from cmx4trt.builders.base import ModelBuilder
+    from cmx4trt.backends import builder_for
+    from cmx4trt.backends.base import ModelBuilder
 
     if model_follows and request.model is None and request.random_weights is None:
         check_request(request)
@@ -64,7 +64,7 @@ class _LookedUp:
 
 
 def _look_up(request: BuildRequest) -> _LookedUp:
-    from cmx4trt.builders import builder_for
+    from cmx4trt.backends import builder_for
 
     check_request(request)
     builder = builder_for(request.builder)
@@ -138,7 +138,7 @@ class _Build:
         self._loading: Background[None] | None = None
 
     def run(self) -> Manifest:
-        from cmx4trt.builders.base import ModelBuilder
+        from cmx4trt.backends.base import ModelBuilder
 
         builder = self._builder
         return self._run_on_model(builder) if isinstance(builder, ModelBuilder) else self._run_on_graph(builder)

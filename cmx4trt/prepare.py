@@ -12,9 +12,9 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source
 
 if TYPE_CHECKING:
+    from cmx4trt.backends.session import Session
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.quantize import QuantizationReport
-    from cmx4trt.runtimes.base import Session
     from cmx4trt.verify import OriginalMessage, Verification
     from cmx4trt.verify.quantization import QuantizationAccuracy
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cmx4trt import pipeline
-from cmx4trt.builders.base import BuiltEngine
+from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.models import model_from_seed
@@ -60,7 +60,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 def tensorrt_rtx() -> str:
     """Skips where TensorRT-RTX is missing; gives its version."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (pip install 'cmx4trt[rtx]')")
-    from cmx4trt.builders.tensorrt_rtx import TensorRTRTXBuilder
+    from cmx4trt.backends.tensorrt.rtx import TensorRTRTXBuilder
 
     return TensorRTRTXBuilder().version()
 
@@ -81,7 +81,7 @@ class SmallBuilder:
 @pytest.fixture
 def small_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds take no library and no time."""
-    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: SmallBuilder())
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: SmallBuilder())
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +90,7 @@ def publish_small() -> Callable[..., Path]:
 
     def publish(folder: Path, **values: object) -> Path:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cmx4trt.builders.builder_for", lambda name: SmallBuilder())
+            patch.setattr("cmx4trt.backends.builder_for", lambda name: SmallBuilder())
             given = {"random_weights": 1, "report": False, "output_dir": str(folder), **values}
             return Path(pipeline.build(BuildRequest.from_values(given)).engine)
 

@@ -115,7 +115,7 @@ def predeps(i: Answer) -> Answer:
 
 def _check_early(request: BuildRequest, own_python: bool) -> None:
     """What the worker would refuse at once is refused before dependencies fetch gigabytes for it. Raises CmxError."""
-    from cmx4trt.builders import builder_for
+    from cmx4trt.backends import builder_for
     from cmx4trt.pipeline import check_request
     from cmx4trt.source import source_of_request
 

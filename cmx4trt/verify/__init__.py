@@ -9,8 +9,8 @@ from cmx4trt.models.spec import Task
 from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
+    from cmx4trt.backends.session import Session
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.runtimes.base import Session
 
 
 class Verification(Protocol):

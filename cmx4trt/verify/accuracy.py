@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import DataError, MissingSoftwareError
+from cmx4trt.graph.detector.detections import RECORD
 from cmx4trt.manifest import FAILED, PASSED
-from cmx4trt.runtimes.detections import RECORD
 
 if TYPE_CHECKING:
     import numpy as np

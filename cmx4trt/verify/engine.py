@@ -11,8 +11,8 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.verify import Verification
 
 if TYPE_CHECKING:
-    from cmx4trt.builders.base import BuiltEngine
-    from cmx4trt.runtimes.base import Session
+    from cmx4trt.backends.base import BuiltEngine
+    from cmx4trt.backends.session import Session
 
 
 def execute_engine(
@@ -22,9 +22,9 @@ def execute_engine(
 
     Raises VerificationError where it disagrees, DeviceError where the GPU refuses it.
     """
-    from cmx4trt.builders import execution_library
-    from cmx4trt.runtimes.cuda import open_device
-    from cmx4trt.runtimes.tensorrt import TensorRTSession
+    from cmx4trt.backends import execution_library
+    from cmx4trt.backends.tensorrt.session import TensorRTSession
+    from cmx4trt.devices.driver import open_device
 
     device = open_device()
     session = TensorRTSession(execution_library(request.builder, device.gpu), engine.data, device)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cmx4trt.runtimes.base import Session
-    from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
+    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
+    from cmx4trt.backends.session import Session
 
 SEED = 20241123
 IMAGES = 2

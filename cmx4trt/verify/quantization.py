@@ -8,20 +8,20 @@ from functools import partial
 from math import log10
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.images.int8 import quantized_image
 from cmx4trt.ir.onnx_file import EncodedGraph, with_output
 from cmx4trt.manifest import FAILED, PASSED, SKIPPED
 from cmx4trt.models.spec import Task
 from cmx4trt.request import BuildRequest
-from cmx4trt.runtimes.int8 import quantized_image
 from cmx4trt.verify.matching import match_by_overlap
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cmx4trt.backends.session import Session
+    from cmx4trt.graph.detector.detections import Detections
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.runtimes.base import Session
-    from cmx4trt.runtimes.detections import Detections
 
     Outputs = Mapping[str, NDArray[Any]]
 
@@ -131,9 +131,9 @@ def verify_quantized(
 
     ``input_scale`` is that of an int8 input; ``engine``, where given, runs in place of the graph it was built from.
     """
+    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
     from cmx4trt.graph.detector.details import Detector, head_names
-    from cmx4trt.runtimes.detections import detections_from_outputs
-    from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
+    from cmx4trt.graph.detector.detections import detections_from_outputs
 
     details, detect, names = graph.details, None, list[str]()
     if isinstance(details, Detector):

@@ -31,7 +31,7 @@ def _load(path: Path) -> ModuleType:
 
 
 _unit_fixtures = _load(ROOT / "tests" / "unit" / "conftest.py")
-_builder_fixtures = _load(ROOT / "tests" / "unit" / "builders" / "conftest.py")
+_builder_fixtures = _load(ROOT / "tests" / "unit" / "backends" / "common_code" / "conftest.py")
 _cm_fixtures = _load(ROOT / "tests" / "cm" / "conftest.py")
 _cm_runs = _load(ROOT / "tests" / "cm" / "test_cm_runs.py")
 cm = _cm_fixtures.cm

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from cmx4trt.devices.driver import Device, open_device
 from cmx4trt.errors import CmxError
-from cmx4trt.runtimes.cuda import Device, open_device
 
 FAKE_TENSORRT = Path(__file__).parents[1] / "data" / "fake_tensorrt" / "tensorrt.py"
 

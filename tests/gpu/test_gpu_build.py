@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cmx4trt.backends.tensorrt.session import open_engine
+from cmx4trt.devices.driver import Device
 from cmx4trt.pipeline import build
 from cmx4trt.request import BuildRequest
-from cmx4trt.runtimes.cuda import Device
-from cmx4trt.runtimes.tensorrt import open_engine
 from cmx4trt.values import COMPUTE_CAPABILITIES
 
 pytestmark = pytest.mark.gpu

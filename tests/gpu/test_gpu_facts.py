@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cmx4trt.devices.driver import Device, check_workspace, local_gpu
 from cmx4trt.errors import DeviceError
-from cmx4trt.runtimes.cuda import Device, check_workspace, local_gpu
 from cmx4trt.values import COMPUTE_CAPABILITIES
 
 pytestmark = pytest.mark.gpu

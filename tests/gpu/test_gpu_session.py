@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.runtimes.cuda import Device
-from cmx4trt.runtimes.tensorrt import TensorRTSession
+from cmx4trt.backends.tensorrt.session import TensorRTSession
+from cmx4trt.devices.driver import Device
 
 pytestmark = [
     pytest.mark.gpu,

@@ -36,6 +36,6 @@ stub "$work/generated/tensorrt_rtx_bindings/tensorrt_rtx.pyi" rtx
 for library in native rtx; do
   echo "types of $library"
   mypy --config-file "$work/$library/mypy.ini" --follow-imports=silent --cache-dir "$work/$library/cache" \
-    tests/typing/satisfied.py cmx4trt/runtimes/tensorrt.py \
-    cmx4trt/builders/{nvinfer,tensorrt,tensorrt_rtx,timing_cache,inspection,library}.py
+    tests/typing/satisfied.py cmx4trt/backends/tensorrt/session.py \
+    cmx4trt/backends/tensorrt/{serialize,native,rtx,timing_cache,inspection,library}.py
 done

@@ -2,7 +2,7 @@
 
 import tensorrt
 
-from cmx4trt.builders.library import Library
+from cmx4trt.backends.tensorrt.library import Library
 
 LIBRARY: Library = tensorrt
 BUILDER: type[tensorrt.Builder] = tensorrt.Builder

@@ -28,7 +28,7 @@ def _forget(name: str) -> None:
 
 
 def _forget_device() -> None:
-    from cmx4trt.runtimes.cuda import local_gpu, open_device
+    from cmx4trt.devices.driver import local_gpu, open_device
 
     local_gpu.cache_clear()
     open_device.cache_clear()
@@ -54,7 +54,7 @@ def fake_tensorrt(monkeypatch: pytest.MonkeyPatch, fake_pycuda: ModuleType) -> I
     monkeypatch.syspath_prepend(DATA / "fake_tensorrt")
     _forget("tensorrt")
     module = import_module("tensorrt")
-    monkeypatch.setattr("cmx4trt.builders.tensorrt.installed_version", lambda names: module.__version__)
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.native.installed_version", lambda names: module.__version__)
     yield module
     _forget("tensorrt")
 

@@ -16,9 +16,9 @@ LAYERS = [
     {"cli", "gui", "cm"},
     {"pipeline", "prepare", "results", "report", "executable", "proof"},
     {"quantize", "verify", "bench"},
-    {"graph", "builders", "runtimes", "store", "fingerprint", "source"},
+    {"graph", "backends", "store", "fingerprint", "source"},
     {"request", "options", "proof_options", "proof_request", "values", "manifest", "models"},
-    {"ir"},
+    {"ir", "devices", "images"},
     {"errors", "files", "progress", "background", "quantities", "__init__"},
 ]
 """Top to bottom; a module imports from its own layer or below, members of SEPARATE not from each other."""
@@ -26,10 +26,10 @@ LAYERS = [
 SEPARATE = {"quantize", "verify", "bench"}
 
 VENDORS = {
-    "tensorrt_rtx": {"builders/tensorrt_rtx.py"},
-    "tensorrt": {"builders/tensorrt.py"},
-    "onnxruntime": {"runtimes/onnxruntime.py"},
-    "pycuda": {"runtimes/cuda.py"},
+    "tensorrt_rtx": {"backends/tensorrt/rtx.py"},
+    "tensorrt": {"backends/tensorrt/native.py"},
+    "onnxruntime": {"backends/onnxruntime/session.py"},
+    "pycuda": {"devices/driver.py"},
     "mlperf_loadgen": {"bench/loadgen.py"},
     "pycocotools": {"verify/accuracy.py"},
     "streamlit": {"gui/server.py", "gui/page.py", "gui/page_form.py", "gui/page_results.py"},
@@ -116,7 +116,7 @@ LIGHT = [
     "import cmx4trt",
     "import cmx4trt.cli",
     "import cmx4trt.cli.gui, cmx4trt.gui.form, cmx4trt.gui.line, cmx4trt.gui.runner, cmx4trt.gui.server",
-    "import cmx4trt.pipeline, cmx4trt.builders.tensorrt_rtx",
+    "import cmx4trt.pipeline, cmx4trt.backends.tensorrt.rtx",
     "import cmx4trt.graph, cmx4trt.graph.classifier, cmx4trt.ir.onnx_file",
     "from cmx4trt import BuildRequest, build",
 ]

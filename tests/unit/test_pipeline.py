@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cmx4trt import pipeline
-from cmx4trt.builders.base import BuiltEngine
+from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.cli import main
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
 from cmx4trt.files import sha256_of_file
@@ -70,7 +70,7 @@ class FakeBuilder:
 @pytest.fixture
 def fake_builder(monkeypatch: pytest.MonkeyPatch) -> FakeBuilder:
     builder = FakeBuilder()
-    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: builder)
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: builder)
     return builder
 
 
@@ -177,7 +177,7 @@ def test_a_failed_build_leaves_nothing(resnet50_file: Path, tmp_path: Path, monk
     def fail(graph: Any) -> BuiltEngine:
         raise BuildError("the library did not build: no reason")
 
-    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: FakeBuilder(fail))
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder(fail))
     with pytest.raises(BuildError):
         pipeline.build(request_for(resnet50_file, tmp_path))
     assert files_below(tmp_path) == []

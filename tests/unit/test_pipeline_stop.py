@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import pytest
 
 from cmx4trt import pipeline
+from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.tensorrt.serialize import BuildStoppedError
 from cmx4trt.background import Background
-from cmx4trt.builders.base import BuiltEngine
-from cmx4trt.builders.nvinfer import BuildStoppedError
 from cmx4trt.request import BuildRequest
 
 LIMIT = 60.0
@@ -55,7 +55,7 @@ def test_whoever_interrupts_is_not_kept_waiting(tmp_path: Path, monkeypatch: pyt
         assert builder.begun.wait(LIMIT)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: builder)
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: builder)
     monkeypatch.setattr(pipeline, "verify", interrupted)
     monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
     monkeypatch.setattr(pipeline, "STOP_SECONDS", 0.01)

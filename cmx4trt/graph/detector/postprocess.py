@@ -25,7 +25,7 @@ def attach_outputs(network: Network, request: BuildRequest) -> None:
     ``tensors``: ``boxes`` [N, D, 4] float32 (x1, y1, x2, y2 in pixels), ``scores`` [N, D] float32 falling, ``labels``
     [N, D] int32, padded with 0, 0 and -1; ``num`` [N] int32, how many are detections; ``inexact`` [N] int32, 1 where the
     suppression did not settle within its steps; ``candidates`` [N, T, 6] float32 (box, score, label), sorted by score,
-    from which ``runtimes.detections`` finishes such an image. D = 1000, T = 5000.
+    from which ``graph.detector.detections`` finishes such an image. D = 1000, T = 5000.
     ``mlperf-nvidia``: ``nmsopt_output`` [N, 7001] float32, D records (``inexact``, ymin, xmin, ymax, xmax as fractions of
     the image, score, label) and the count. ``none``: the head tensors.
 

@@ -27,7 +27,7 @@ class FakeBuilder:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's folder; whatever a test does, the process returns to where it was."""
-    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: FakeBuilder())
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder())
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -233,7 +233,7 @@ def test_the_whole_detector_is_quantized(toy_detector) -> None:  # type: ignore[
 @pytest.mark.parametrize("input_dtype", ["fp32", "int8"])
 def test_tensorrt_rtx_builds_resnet50(input_dtype: str) -> None:
     pytest.importorskip("tensorrt_rtx", reason="builds with TensorRT-RTX")
-    from cmx4trt.builders import builder_for
+    from cmx4trt.backends import builder_for
 
     values = {"random_weights": 0, "calibration_data": "random", "calibration_count": 4, "batch_size": 8}
     asked = request(**values, calibration_method="minmax", input_dtype=input_dtype)

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
+from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import RequestError
+from cmx4trt.graph.detector.detections import candidates_from_heads, detections_from_outputs, finish_detections
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import DType
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.runtimes.detections import candidates_from_heads, detections_from_outputs, finish_detections
-from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
 
 DETECTIONS = 50
 
@@ -182,7 +182,7 @@ def test_raw_heads_as_float16(toy_detector: Any) -> None:
     ],
 )
 def test_tensorrt_rtx_builds_it(toy_detector: Any, tensorrt_rtx: str, options: dict[str, str], batch: int) -> None:
-    from cmx4trt.builders.tensorrt_rtx import TensorRTRTXBuilder
+    from cmx4trt.backends.tensorrt.rtx import TensorRTRTXBuilder
     from cmx4trt.progress import Silent
 
     request = toy_detector.request(batch_size=batch, **options)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import ModelError
 from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.network import PreparedGraph
@@ -19,7 +20,6 @@ from cmx4trt.ir.model import Graph, Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
 from cmx4trt.models.retinanet import SPEC
 from cmx4trt.request import BuildRequest
-from cmx4trt.runtimes.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +139,7 @@ def test_what_is_found_in_the_file(content: bytes) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_tensorrt_rtx_builds_an_engine_for_batch_16(content: bytes, tensorrt_rtx: str, precision: str) -> None:
-    from cmx4trt.builders.tensorrt_rtx import TensorRTRTXBuilder
+    from cmx4trt.backends.tensorrt.rtx import TensorRTRTXBuilder
     from cmx4trt.progress import Silent
 
     options = {"network": "retinanet", "precision": precision, "batch_size": 16}

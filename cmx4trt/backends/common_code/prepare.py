@@ -1,0 +1,193 @@
+"""What must exist before NVIDIA's code can build, and which command provides what is missing.
+
+Checks only read; ``link_inputs`` makes folders and links, never replaces a file.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from dataclasses import dataclass
+
+from cmx4trt.backends.common_code.releases import Release
+from cmx4trt.errors import DataError, MissingSoftwareError, ModelError, OutputError, UnsupportedError
+from cmx4trt.request import BuildRequest
+
+SCRATCH = "MLPERF_SCRATCH_PATH"
+"""Environment variable of NVIDIA's Makefile: the folder of data, preprocessed_data and models."""
+_CALIBRATION_MAPS = {
+    "resnet50": "data_maps/imagenet/cal_map.txt",
+    "retinanet": "data_maps/open-images-v6-mlperf/cal_map.txt",
+}
+_CALIBRATION_ARRAYS = "preprocessed_data/imagenet/ResNet50/fp32"
+_PREPROCESS = 'cmr "reproduce mlperf inference nvidia harness _preprocess_data _resnet50"'
+_RETINANET_MARKS = {"r2.1": b"EfficientNMS_TRT"}
+_RETINANET_MARK = b"classification_head_100"
+"""Names inside the files that NVIDIA's exporters write: the plugin's node in r2.1, a raw head's output later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A checkout with its scratch space, as far as it is known before anything is made."""
+
+    folder: str
+    release: Release
+    scratch: str
+
+    def path(self, relative: str) -> str:
+        """A path in the checkout."""
+        return os.path.join(self.folder, relative)
+
+    def model(self, network: str) -> str:
+        """Where the release looks for the model file."""
+        return os.path.join(self.scratch, self.release.models[network])
+
+
+def scratch_of(folder: str, output_dir: str) -> str:
+    """The scratch space: the environment's, else the one the checkout is linked to, else one in the output folder.
+
+    Raises OutputError where the environment names one that is not there.
+    """
+    named = os.environ.get(SCRATCH)
+    if named:
+        if not os.path.isdir(named):
+            raise OutputError(
+                f"{SCRATCH} is {named}, which is not a folder; make it, or "
+                'cmr "get mlperf inference nvidia scratch space"'
+            )
+        return os.path.abspath(named)
+    linked = os.path.join(folder, "build", "models")
+    if os.path.isdir(linked):
+        return os.path.dirname(os.path.realpath(linked))
+    return os.path.join(output_dir, "nvidia_scratch")
+
+
+def check_tree(tree: Tree, request: BuildRequest) -> str:
+    """Refuse what would fail for lack of something; returns the path of the model file that will be built. Raises CmxError."""
+    network = request.network
+    if not os.path.isdir(tree.path(f"code/{network}")):
+        raise UnsupportedError(
+            f"{tree.folder} has no code for {network} (code/{network}); use another release, or _tensorrt"
+        )
+    tree.release.check(request)
+    _check_inference_source(tree, request.inference_source)
+    if network == "retinanet":
+        _check_plugins(tree)
+    model = _model_to_build(tree, request)
+    if request.precision == "int8":
+        _check_calibration(tree, network)
+    return model
+
+
+def _check_inference_source(tree: Tree, given: str | None) -> None:
+    release, place = tree.release, tree.path(tree.release.inference_source)
+    clone = place if os.path.isdir(place) else given
+    if clone is None or not os.path.isdir(clone):
+        raise MissingSoftwareError(
+            f"NVIDIA's code {release.name} needs a clone of mlcommons/inference in {place}, which is missing; "
+            'give --inference_source=PATH (cmr "get mlcommons inference src")'
+        )
+    files = [name.removeprefix("build/inference/") for name in release.inference_files]
+    if files and not any(os.path.isfile(os.path.join(clone, name)) for name in files):
+        raise MissingSoftwareError(
+            f"the clone of mlcommons/inference in {clone} does not fit NVIDIA's code {release.name}, which imports "
+            f"{files[0]} from it; give one of that release's time with --inference_source=PATH"
+        )
+    for folder in release.extra_folders:
+        if not os.path.isdir(tree.path(folder)):
+            raise MissingSoftwareError(
+                f"NVIDIA's code {release.name} needs {tree.path(folder)}, which is missing; "
+                "fetch it with: git submodule update --init"
+            )
+
+
+def _check_plugins(tree: Tree) -> None:
+    for plugin in tree.release.retinanet_plugins:
+        if not os.path.isfile(tree.path(plugin)):
+            raise MissingSoftwareError(
+                f"NVIDIA's plugin {tree.path(plugin)} is missing; build it with: make build_plugins, in {tree.folder} "
+                '(cmr "build mlperf inference server nvidia")'
+            )
+
+
+def _model_to_build(tree: Tree, request: BuildRequest) -> str:
+    place, given = tree.model(request.network), request.model
+    if given is None:
+        if os.path.isfile(place):
+            return place
+        raise ModelError(
+            f"NVIDIA's code {tree.release.name} needs {place}, which is missing; {_how_to_get(request.network)}"
+        )
+    if not os.path.isfile(given):
+        raise ModelError(f"model file {given} does not exist; {_how_to_get(request.network)}")
+    if request.network == "retinanet" and not _holds(given, _RETINANET_MARKS.get(tree.release.name, _RETINANET_MARK)):
+        raise ModelError(
+            f"model file {given} is not the RetinaNet that NVIDIA's code {tree.release.name} builds (its own export); "
+            f"{_how_to_get('retinanet')}, and leave --model out"
+        )
+    if os.path.lexists(place) and not os.path.islink(place) and not os.path.samefile(place, given):
+        raise ModelError(
+            f"NVIDIA's code builds {place}, which is another file than --model={given}; move it away, or leave --model out"
+        )
+    return given
+
+
+def _how_to_get(network: str) -> str:
+    if network == "resnet50":
+        return 'give --model=PATH of resnet50_v1.onnx (cmr "get ml-model resnet50 _onnx")'
+    return "make it with: make download_model BENCHMARKS=retinanet, in closed/NVIDIA"
+
+
+def _holds(path: str, mark: bytes) -> bool:
+    if os.path.getsize(path) == 0:  # cannot be mapped
+        return False
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(mark) >= 0
+
+
+def _check_calibration(tree: Tree, network: str) -> None:
+    cache, images = tree.path(f"code/{network}/tensorrt/calibrator.cache"), tree.path(_CALIBRATION_MAPS[network])
+    for path in (cache, images):
+        if not os.path.isfile(path):
+            raise DataError(
+                f"NVIDIA's code needs {path} for int8, which is missing; restore it: git checkout -- {path}"
+            )
+    if network != "resnet50":
+        return
+    folder = os.path.join(tree.scratch, _CALIBRATION_ARRAYS)
+    with open(images, encoding="utf-8") as stream:
+        names = [line.split()[0] for line in stream if line.strip()]
+    missing = [name for name in names if not _has_array(folder, name)]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} calibration arrays are missing in {folder} (the first: {missing[0]}.npy); "
+            f"NVIDIA's code loads them all even with its calibration cache; make them with: {_PREPROCESS}"
+        )
+
+
+def _has_array(folder: str, name: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, f"{stem}.npy")) for stem in (name, os.path.splitext(name)[0]))
+
+
+def link_inputs(tree: Tree, request: BuildRequest, model: str) -> None:
+    """Make the scratch space and the links to what was given from outside. Raises OutputError."""
+    try:
+        for name in ("data", "preprocessed_data", "models"):
+            os.makedirs(os.path.join(tree.scratch, name), exist_ok=True)
+        os.makedirs(tree.path("build"), exist_ok=True)
+        _link(tree.model(request.network), model)
+        if request.inference_source is not None:
+            _link(tree.path(tree.release.inference_source), request.inference_source)
+    except OSError as error:
+        raise OutputError(f"cannot prepare {error.filename} for NVIDIA's code: {error.strerror}") from error
+
+
+def _link(place: str, target: str) -> None:
+    """A symbolic link at ``place``; an older link gives way, a file or folder stays."""
+    if os.path.exists(place) and os.path.samefile(place, target):
+        return
+    if os.path.islink(place):
+        os.unlink(place)
+    if not os.path.lexists(place):
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        os.symlink(target, place)

@@ -1,0 +1,1 @@
+"""Computes nothing: what is measured over it is the harness itself."""

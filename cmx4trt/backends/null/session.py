@@ -1,0 +1,55 @@
+"""A session that computes nothing: what is measured over it is the harness itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.session import Stream, SynchronousStream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class NullSession:
+    """Takes no input and answers class 0 for every sample, at once: ``class`` [max_batch] int32, zeros.
+
+    ``copy_streams`` says how many streams it pretends to have.
+    """
+
+    inputs: tuple[str, ...] = ()
+    outputs = ("class",)
+    device = "nothing (null session: every answer is class 0)"
+    min_batch = 1
+
+    def __init__(self, max_batch: int, copy_streams: int = 1) -> None:
+        import numpy as np
+
+        self.max_batch: int | None = max_batch
+        self._answer = {"class": np.zeros(max_batch, np.int32)}
+        self._streams = [SynchronousStream(self.run) for _ in range(copy_streams)]
+
+    def input_shape(self, name: str) -> tuple[int | str | None, ...]:
+        """There are no inputs."""
+        raise KeyError(name)
+
+    def input_dtype(self, name: str) -> str:
+        """There are no inputs."""
+        raise KeyError(name)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Always the same array, as long as the largest batch."""
+        return self._answer
+
+    def streams(self) -> Sequence[Stream]:
+        """The pretended streams."""
+        return self._streams
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Ordinary memory."""
+        import numpy as np
+
+        return np.empty(shape, dtype)
+
+    def close(self) -> None:
+        """Nothing is held."""

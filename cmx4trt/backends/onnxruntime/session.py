@@ -1,0 +1,154 @@
+"""Runs graphs in ONNX Runtime; the only module that imports it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.session import Stream, SynchronousStream
+from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
+from cmx4trt.ir.onnx_file import EncodedGraph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    _Run = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
+
+CPU = ("CPUExecutionProvider",)
+DEVICE_STREAMS = 2
+"""Off the CPU: one batch is copied to the device while another is computed. Concurrent runs get CUDA streams of their own."""
+_PROVIDER_WORDS = {CPU[0]: "CPU", "CUDAExecutionProvider": "CUDA"}
+_NUMPY_NAMES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
+
+
+def fastest_providers() -> tuple[str, ...]:
+    """The CUDA provider where this ONNX Runtime has one, with the CPU behind it."""
+    ort = _import_onnxruntime()
+    available = ort.get_available_providers()
+    if "CUDAExecutionProvider" in available and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()  # CUDA and cuDNN from pip's nvidia packages, where no other place is known
+    return tuple(name for name in ("CUDAExecutionProvider", *CPU) if name in available)
+
+
+class OnnxRuntimeSession:
+    """A graph ready to run: see ``backends.session.Session``."""
+
+    min_batch = 1
+    max_batch: int | None = None
+
+    def __init__(self, session: Any, keep_alive: object = None) -> None:
+        self._session = session
+        self._keep_alive = keep_alive
+        self.inputs: tuple[str, ...] = tuple(i.name for i in session.get_inputs())
+        self.outputs: tuple[str, ...] = tuple(o.name for o in session.get_outputs())
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        provider = _PROVIDER_WORDS.get(self.providers[0], self.providers[0])
+        self.device: str = f"ONNX Runtime {_import_onnxruntime().__version__} ({provider})"
+        self._runs: list[_Run] = [self._run_on_cpu]
+        if self.providers[0] != CPU[0]:
+            self._runs = [self._bound(session.io_binding()) for _ in range(DEVICE_STREAMS)]
+        self._streams: tuple[Stream, ...] = tuple(SynchronousStream(run) for run in self._runs)
+
+    def input_shape(self, name: str) -> tuple[int | str | None, ...]:
+        """The declared shape of input ``name``; free dimensions are symbols or None."""
+        return next(tuple(i.shape) for i in self._session.get_inputs() if i.name == name)
+
+    def input_dtype(self, name: str) -> str:
+        """The numpy name of the element type of input ``name``."""
+        declared = next(i.type for i in self._session.get_inputs() if i.name == name)
+        return _NUMPY_NAMES[declared]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs for ``feeds``. Raises DeviceError with ONNX Runtime's reason."""
+        return self._runs[0](feeds)
+
+    def _run_on_cpu(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self._answer(lambda: self._session.run(None, dict(feeds)))
+
+    def _bound(self, binding: Any) -> _Run:
+        """Run by a binding: outputs stay on the device until all are there, and are copied once."""
+
+        def compute(feeds: Mapping[str, NDArray[Any]]) -> Any:
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array)
+            for name in self.outputs:
+                binding.bind_output(name, "cuda")
+            self._session.run_with_iobinding(binding)
+            return binding.copy_outputs_to_cpu()
+
+        return lambda feeds: self._answer(lambda: compute(feeds))
+
+    def _answer(self, compute: Callable[[], Sequence[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        try:
+            arrays = compute()
+        except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
+            raise DeviceError(f"{self.device} failed to run a batch: {str(error).strip().splitlines()[0]}") from error
+        return dict(zip(self.outputs, arrays, strict=True))
+
+    def streams(self) -> Sequence[Stream]:
+        """One on the CPU, where each batch uses all cores; DEVICE_STREAMS elsewhere."""
+        return self._streams
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Ordinary memory; ONNX Runtime's Python interface offers no page-locked one."""
+        import numpy as np
+
+        return np.empty(shape, dtype)
+
+    def close(self) -> None:
+        """Free the session with the last reference to it."""
+        self._session = self._keep_alive = None
+        self._runs, self._streams = [], ()
+
+    @classmethod
+    def from_bytes(
+        cls, model: bytes, folder: str | None = None, providers: tuple[str, ...] = CPU, threads: int = 0
+    ) -> OnnxRuntimeSession:
+        """A session on a serialized ModelProto whose external data, if any, lie in ``folder``."""
+        ort = _import_onnxruntime()
+        options = _options(ort, threads)
+        if folder is not None:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        return cls(_open(ort, model, options, providers, "the model"))
+
+    @classmethod
+    def from_graph(cls, graph: EncodedGraph, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
+        """A session on an encoded graph; its constants are used where they lie, not copied."""
+        ort = _import_onnxruntime()
+        options = _options(ort, threads)
+        values = [_ortvalue(ort, tensor.numpy(), int(tensor.dtype)) for tensor in graph.constants.values()]
+        if values:
+            options.add_external_initializers(list(graph.constants), values)
+        return cls(_open(ort, graph.message, options, providers, "the prepared graph"), keep_alive=(graph, values))
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingSoftwareError(f"ONNX Runtime cannot be imported ({error}); pip install onnxruntime") from error
+    return onnxruntime
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return options
+
+
+def _ortvalue(ort: Any, array: NDArray[Any], dtype: int) -> Any:
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, dtype)
+
+
+def _open(ort: Any, model: bytes, options: Any, providers: tuple[str, ...], what: str) -> Any:
+    try:
+        return ort.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
+        raise ModelError(f"ONNX Runtime cannot load {what}: {str(error).strip().splitlines()[0]}") from error

@@ -1,0 +1,95 @@
+"""What executes a graph or an engine: the interface between verification, benchmarks and backends.
+
+Feeds and outputs are mappings from tensor names to arrays whose first axis is the batch, [N, ...].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Stream(Protocol):
+    """One copy stream of a session, with buffers of its own; used by one thread at a time, any thread.
+
+    Batches come back in the order they were submitted.
+    """
+
+    @property
+    def depth(self) -> int:
+        """How many submitted batches may wait for ``wait`` at once; 1 or more."""
+
+    def submit(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Begin to execute one batch. ``feeds`` hold every input, of its dtype, and are left alone until that batch's ``wait``.
+
+        Raises DeviceError where the device refuses.
+        """
+
+    def wait(self) -> Mapping[str, NDArray[Any]]:
+        """All outputs of the oldest batch that was submitted; valid until ``depth`` further batches were submitted.
+
+        Raises DeviceError where the execution failed.
+        """
+
+
+class Session(Protocol):
+    """A graph or an engine, ready to run."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+
+    @property
+    def device(self) -> str:
+        """What executes, in words: library, version, processor."""
+
+    @property
+    def min_batch(self) -> int:
+        """The smallest batch it takes (an optimisation profile's minimum); smaller ones are padded by the caller."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """The largest batch it takes; None where there is no limit."""
+
+    def input_shape(self, name: str) -> tuple[int | str | None, ...]:
+        """The declared shape of an input; free dimensions are symbols or None."""
+
+    def input_dtype(self, name: str) -> str:
+        """The numpy name of an input's element type."""
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """All outputs for one batch; blocks until they are there. Uses the first stream."""
+
+    def streams(self) -> Sequence[Stream]:
+        """The copy streams: one per optimisation profile of an engine, one for a graph."""
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Host memory that this runtime reads fastest (page-locked for a GPU); uninitialised."""
+
+    def close(self) -> None:
+        """Give back what the device holds; afterwards nothing else may be called."""
+
+
+class SynchronousStream:
+    """A Stream over what only blocks: ``submit`` calls ``run`` at once."""
+
+    depth = 1
+
+    def __init__(self, run: Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]) -> None:
+        self._run = run
+        self._outputs: Mapping[str, NDArray[Any]] = {}
+
+    def submit(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Run ``feeds`` now."""
+        self._outputs = self._run(feeds)
+
+    def wait(self) -> Mapping[str, NDArray[Any]]:
+        """What ``submit`` computed."""
+        return self._outputs

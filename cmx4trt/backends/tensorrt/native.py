@@ -1,0 +1,178 @@
+"""Native TensorRT 10 and 11: engines built on the local GPU, whatever NVIDIA GPU it is, for it or for its family.
+
+DLA, the inference accelerator of NVIDIA's embedded modules, is not supported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.installed import installed_version
+from cmx4trt.backends.tensorrt.inspection import inspect_engine
+from cmx4trt.backends.tensorrt.serialize import serialize_engine
+from cmx4trt.backends.tensorrt.timing_cache import TimingCache
+from cmx4trt.errors import DeviceError, MissingSoftwareError, UnsupportedError
+from cmx4trt.progress import Progress
+from cmx4trt.request import BuildRequest
+
+if TYPE_CHECKING:
+    import tensorrt
+
+    from cmx4trt.backends.tensorrt.library import Library
+    from cmx4trt.devices.driver import Gpu
+    from cmx4trt.graph.network import PreparedGraph
+
+DISTRIBUTIONS = (
+    "tensorrt",
+    *(f"tensorrt_cu{cuda}{part}" for cuda in (13, 12, 11) for part in ("", "_bindings")),
+)
+"""Distributions that bring the module, from PyPI, NVIDIA's tar files or Debian packages, normalised as in their metadata."""
+OLDEST_MAJOR = 10
+"""First release whose networks can be strongly typed throughout."""
+AMPERE = (8, 0)
+"""Compute capability of the first Ampere GPU: 'ampere_plus' engines can only be built from there on (NvInfer.h,
+HardwareCompatibilityLevel)."""
+_MISSING = (
+    "TensorRT is not installed in this Python; pip install tensorrt-cu13, or install it from NVIDIA's tar file "
+    '(cmr "get tensorrt" --tar_file=FILE)'
+)
+
+
+class TensorRTBuilder:
+    """Builds with ``tensorrt`` on the local GPU."""
+
+    name = "tensorrt"
+
+    def version(self) -> str:
+        """The installed version: from package metadata, else the module's own word. Raises MissingSoftwareError."""
+        return installed_version(DISTRIBUTIONS) or str(import_tensorrt().__version__)
+
+    def resolve(self, request: BuildRequest) -> BuildRequest:
+        """The request as it is. Raises MissingSoftwareError, DeviceError where library, GPU or its memory do not suffice."""
+        from cmx4trt.devices.driver import check_workspace, open_device
+
+        _check_version(self.version())
+        device = open_device()
+        if request.target == "ampere_plus" and _numbers(device.gpu.compute_capability) < AMPERE:
+            raise DeviceError(
+                f"target ampere_plus needs compute capability 8.0 or later to build on, {device.gpu.name} has "
+                f"{device.gpu.compute_capability}; use --target=current"
+            )
+        check_workspace(request.workspace_size, device)
+        return request
+
+    def identity(self, request: BuildRequest) -> Mapping[str, str]:
+        """Library and version, and of the GPU what the target binds the engine to."""
+        from cmx4trt.devices.driver import local_gpu
+
+        identity = {"name": self.name, "version": self.version()}
+        if request.target == "current":
+            identity.update(local_gpu().identity())
+        elif request.target == "same_compute_capability":
+            identity["compute_capability"] = local_gpu().compute_capability
+        return identity
+
+    def build(
+        self, graph: PreparedGraph, request: BuildRequest, progress: Progress, stopped: Callable[[], bool]
+    ) -> BuiltEngine:
+        """The engine of ``graph``, with what the library says of its layers. Raises BuildError with the library's reason."""
+        from cmx4trt.devices.driver import local_gpu
+
+        trt, gpu = import_tensorrt(), local_gpu()
+        settings = settings_of(trt, request)
+        cache = TimingCache(request.timing_cache or timing_cache_path(request.output_dir, trt.__version__, gpu))
+
+        def configure(config: tensorrt.IBuilderConfig) -> None:
+            settings.apply(config)
+            cache.attach(config, progress)
+
+        engine, facts, log = serialize_engine(trt, graph, request, progress, configure, stopped)
+        cache.save()
+        facts.update(inspect_engine(trt, engine), timing_cache=cache.to_dict(), gpu=gpu.to_dict())
+        return BuiltEngine(engine, {"tensorrt_version": trt.__version__, **facts}, log)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What only TensorRT's builder configuration has; None leaves the library's choice."""
+
+    profiling_verbosity: Any
+    hardware_compatibility_level: Any
+    tiling_optimization_level: Any
+    builder_optimization_level: int | None
+    max_aux_streams: int | None
+
+    def apply(self, config: tensorrt.IBuilderConfig) -> None:
+        """Set what was asked for."""
+        config.profiling_verbosity = self.profiling_verbosity
+        if self.hardware_compatibility_level is not None:
+            config.hardware_compatibility_level = self.hardware_compatibility_level
+        if self.tiling_optimization_level is not None:
+            config.tiling_optimization_level = self.tiling_optimization_level
+        if self.builder_optimization_level is not None:
+            config.builder_optimization_level = self.builder_optimization_level
+        if self.max_aux_streams is not None:
+            config.max_aux_streams = self.max_aux_streams
+
+
+def settings_of(trt: Library, request: BuildRequest) -> Settings:
+    """The request's options in the library's own words. Raises UnsupportedError for one this TensorRT does not have."""
+    target = request.target
+    tiling = request.tiling_optimization_level
+    return Settings(
+        # Without DETAILED the engine keeps only the layers' names, and the manifest could not tell their precision.
+        profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
+        hardware_compatibility_level=(
+            None if target == "current" else _member(trt, "HardwareCompatibilityLevel", target, "target")
+        ),
+        tiling_optimization_level=(
+            None if tiling is None else _member(trt, "TilingOptimizationLevel", tiling, "tiling_optimization_level")
+        ),
+        builder_optimization_level=request.builder_optimization_level,
+        max_aux_streams=request.max_aux_streams,
+    )
+
+
+def _member(trt: Library, enumeration: str, value: str, option: str) -> Any:
+    member = getattr(getattr(trt, enumeration, None), value.upper(), None)
+    if member is None:
+        raise UnsupportedError(
+            f"{option} {value} is not part of TensorRT {trt.__version__}; leave it out or install a newer TensorRT"
+        )
+    return member
+
+
+def timing_cache_path(folder: str, version: str, gpu: Gpu) -> str:
+    """Where timings are kept beside the engines: they hold for one library version on one kind of GPU."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", gpu.name).strip("-")
+    return os.path.join(folder, f"tensorrt-{version}-{name}-{gpu.sm}.timing-cache")
+
+
+def import_tensorrt() -> Library:
+    """The module. Raises MissingSoftwareError where it is absent, a mere set of type stubs, or too old."""
+    try:
+        import tensorrt
+    except (ImportError, OSError) as error:  # OSError: the libraries behind the bindings are missing
+        raise MissingSoftwareError(f"{_MISSING}; importing it says: {error}") from error
+    version = getattr(tensorrt, "__version__", None)
+    if version is None:
+        raise MissingSoftwareError(f"{_MISSING}; what is there is a folder without the library")
+    _check_version(version)
+    module: Library = tensorrt
+    return module
+
+
+def _check_version(version: str) -> None:
+    if _numbers(version) < (OLDEST_MAJOR,):
+        raise MissingSoftwareError(
+            f"TensorRT {version} is installed, expected {OLDEST_MAJOR} or later; install a newer one"
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))

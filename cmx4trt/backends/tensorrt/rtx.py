@@ -1,0 +1,97 @@
+"""TensorRT-RTX: engines built ahead of time, on machines without a GPU, for RTX-class GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.installed import installed_version
+from cmx4trt.backends.tensorrt.serialize import serialize_engine
+from cmx4trt.errors import DeviceError, MissingSoftwareError
+from cmx4trt.graph.network import PreparedGraph
+from cmx4trt.progress import Progress
+from cmx4trt.request import BuildRequest
+from cmx4trt.values import COMPUTE_CAPABILITIES
+
+if TYPE_CHECKING:
+    from cmx4trt.backends.tensorrt.library import Library
+    from cmx4trt.devices.driver import Gpu
+
+DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
+"""PyPI distributions that bring the module, normalised as in the names of their metadata folders."""
+_MISSING = "TensorRT-RTX is not installed in this Python; pip install 'cmx4trt[rtx]' (or tensorrt-rtx-cu13)"
+
+
+class TensorRTRTXBuilder:
+    """Builds with ``tensorrt_rtx``; needs no GPU and no driver."""
+
+    name = "tensorrt-rtx"
+
+    def version(self) -> str:
+        """The installed version, read from package metadata. Raises MissingSoftwareError."""
+        version = installed_version(DISTRIBUTIONS)
+        if version is None:
+            raise MissingSoftwareError(_MISSING)
+        return version
+
+    def resolve(self, request: BuildRequest) -> BuildRequest:
+        """The request as it is. On the device cuda, refuses a GPU that TensorRT-RTX does not run on (DeviceError)."""
+        if _needs_gpu(request):
+            from cmx4trt.devices.driver import check_workspace, open_device
+
+            check_gpu(open_device().gpu)
+            check_workspace(request.workspace_size, open_device())
+        return request
+
+    def identity(self, request: BuildRequest) -> Mapping[str, str]:
+        """Library and version; only an engine for the local GPU ('current') depends on something of the machine."""
+        identity = {"name": self.name, "version": self.version()}
+        if request.target == "current":
+            from cmx4trt.devices.driver import local_gpu
+
+            identity.update(local_gpu().identity())
+        return identity
+
+    def build(
+        self, graph: PreparedGraph, request: BuildRequest, progress: Progress, stopped: Callable[[], bool]
+    ) -> BuiltEngine:
+        """The engine of ``graph`` for the request's compute capabilities. Raises BuildError with the library's reason."""
+        trt = import_tensorrt_rtx()
+        engine, facts, log = serialize_engine(
+            trt, graph, request, progress, lambda config: _set_targets(trt, config, request.target), stopped
+        )
+        return BuiltEngine(engine, {"tensorrt_version": trt.__version__, **facts}, log)
+
+
+def import_tensorrt_rtx() -> Library:
+    """The module. Raises MissingSoftwareError."""
+    try:
+        import tensorrt_rtx
+    except ImportError as error:
+        raise MissingSoftwareError(f"{_MISSING}; importing it says: {error}") from error
+    module: Library = tensorrt_rtx
+    return module
+
+
+def check_gpu(gpu: Gpu) -> None:
+    """Refuse a GPU that TensorRT-RTX does not run on: building works there, loading the engine fails. Raises DeviceError."""
+    if gpu.sm not in COMPUTE_CAPABILITIES:
+        raise DeviceError(
+            f"TensorRT-RTX does not run on compute capability {gpu.compute_capability} ({gpu.name}), only on "
+            f"{', '.join(COMPUTE_CAPABILITIES)}; use _tensorrt, or _cpu to build for another GPU"
+        )
+
+
+def _needs_gpu(request: BuildRequest) -> bool:
+    return request.device == "cuda" or request.target == "current"
+
+
+def _set_targets(trt: Any, config: Any, target: str) -> None:
+    """Name the compute capabilities to compile for; 'portable' names none and gets the library's default set."""
+    if target == "portable":
+        return
+    names = target.split("+")
+    config.num_compute_capabilities = len(names)
+    for index, name in enumerate(names):
+        config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), index)

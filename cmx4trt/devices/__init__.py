@@ -1,0 +1,1 @@
+"""The GPU of this machine, through its driver."""

@@ -1,1 +1,0 @@
-"""Sessions that execute graphs and engines, one module per runtime."""

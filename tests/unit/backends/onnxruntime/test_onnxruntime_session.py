@@ -1,0 +1,98 @@
+"""OnnxRuntimeSession off the CPU, with a stand-in for ONNX Runtime's CUDA session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmx4trt.backends.onnxruntime.session import DEVICE_STREAMS, OnnxRuntimeSession
+from cmx4trt.errors import DeviceError
+
+
+class FakeBinding:
+    def __init__(self) -> None:
+        self.inputs: dict[str, Any] = {}
+        self.bound: list[tuple[str, str]] = []
+
+    def bind_cpu_input(self, name: str, array: Any) -> None:
+        self.inputs[name] = array
+
+    def bind_output(self, name: str, device: str) -> None:
+        self.bound.append((name, device))
+
+    def copy_outputs_to_cpu(self) -> list[Any]:
+        return [self.inputs["x"] * 2]
+
+
+class FakeCudaSession:
+    """y = 2 x; ``barrier``: where that many runs must meet before one goes on."""
+
+    def __init__(self, barrier: threading.Barrier | None = None, error: str | None = None) -> None:
+        self.bindings: list[FakeBinding] = []
+        self._barrier, self._error = barrier, error
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="x", shape=["N", 2], type="tensor(float)")]
+
+    def get_outputs(self) -> list[Any]:
+        return [SimpleNamespace(name="y")]
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def io_binding(self) -> FakeBinding:
+        self.bindings.append(FakeBinding())
+        return self.bindings[-1]
+
+    def run_with_iobinding(self, binding: FakeBinding) -> None:
+        if self._error:
+            raise RuntimeError(self._error)
+        if self._barrier:
+            self._barrier.wait(timeout=20)
+
+
+def numbers(first: int) -> Mapping[str, Any]:
+    return {"x": np.arange(first, first + 4, dtype=np.float32).reshape(2, 2)}
+
+
+def test_a_device_has_streams_that_run_at_once_with_bindings_of_their_own() -> None:
+    fake = FakeCudaSession(threading.Barrier(DEVICE_STREAMS))
+    session = OnnxRuntimeSession(fake)
+    assert len(session.streams()) == DEVICE_STREAMS == len(fake.bindings)
+    answers: dict[int, Any] = {}
+
+    def run(index: int) -> None:
+        session.streams()[index].submit(numbers(index))
+        answers[index] = session.streams()[index].wait()["y"]
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(DEVICE_STREAMS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(DEVICE_STREAMS):
+        np.testing.assert_array_equal(answers[index], numbers(index)["x"] * 2)
+    assert all(binding.bound == [("y", "cuda")] for binding in fake.bindings)
+    assert session.device.endswith("(CUDA)")
+
+
+def test_run_answers_like_the_first_stream() -> None:
+    session = OnnxRuntimeSession(FakeCudaSession())
+    np.testing.assert_array_equal(session.run(numbers(3))["y"], numbers(3)["x"] * 2)
+
+
+def test_a_failing_device_is_a_device_error_in_one_line() -> None:
+    session = OnnxRuntimeSession(FakeCudaSession(error="CUDA failure 700\nmore"))
+    with pytest.raises(DeviceError, match=r"\(CUDA\) failed to run a batch: CUDA failure 700$"):
+        session.run(numbers(0))
+
+
+def test_nothing_is_left_after_close() -> None:
+    session = OnnxRuntimeSession(FakeCudaSession())
+    session.close()
+    assert session.streams() == ()

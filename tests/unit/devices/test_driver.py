@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import builtins
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from cmx4trt.backends.tensorrt.rtx import check_gpu
+from cmx4trt.devices import driver as cuda
+from cmx4trt.errors import DeviceError, MissingSoftwareError
+
+
+def test_facts(fake_pycuda: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "version").write_text("580.159.04\n")
+    monkeypatch.setattr(cuda, "_MODULE_VERSION", str(tmp_path / "version"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    gpu = cuda.local_gpu()
+    assert gpu.to_dict() == {
+        "name": "NVIDIA Fake 5090",
+        "compute_capability": "12.0",
+        "multiprocessors": 170,
+        "memory_bytes": 32 << 30,
+        "mig": False,
+        "visible": 1,
+        "visible_devices": "2",
+        "cuda": "13.0",
+        "driver": "580.159.04",
+    }
+    assert gpu.sm == "sm120"
+    assert gpu.identity()["driver"] == "580.159.04"
+
+
+def test_without_a_driver_version_the_cuda_version_stands_for_it(
+    fake_pycuda: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda, "_MODULE_VERSION", "/nowhere/version")
+    assert (cuda.local_gpu().driver, cuda.local_gpu().identity()["driver"]) == ("", "13.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "mig"),
+    [("NVIDIA A100-SXM4-40GB MIG 1g.5gb", True), ("NVIDIA H200", False), ("NVIDIA MIGHTY", False)],
+)
+def test_mig_is_seen_in_the_name(fake_pycuda: Any, name: str, mig: bool) -> None:
+    fake_pycuda.DEVICE.name = name
+    assert cuda.local_gpu().mig is mig
+
+
+def test_no_device(fake_pycuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_pycuda.DEVICE.count = 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(DeviceError, match=r"no usable NVIDIA GPU with CUDA_VISIBLE_DEVICES='' .*_cpu builds"):
+        cuda.local_gpu()
+
+
+def test_cuinit_fails(fake_pycuda: Any) -> None:
+    fake_pycuda.init_error = fake_pycuda.RuntimeError("cuInit failed: no CUDA-capable device is detected")
+    with pytest.raises(DeviceError, match=r"no usable NVIDIA GPU \(cuInit failed: no CUDA-capable"):
+        cuda.open_device()
+
+
+def fail_import(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    real = builtins.__import__
+
+    def importing(name: str, *arguments: Any, **options: Any) -> Any:
+        if name.startswith("pycuda"):
+            raise ImportError(reason)
+        return real(name, *arguments, **options)
+
+    for module in [m for m in sys.modules if m.split(".")[0] == "pycuda"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(builtins, "__import__", importing)
+    cuda.local_gpu.cache_clear()
+
+
+def test_no_pycuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_import(monkeypatch, "No module named 'pycuda'")
+    with pytest.raises(MissingSoftwareError, match=r"pip install 'cmx4trt\[cuda\]', or use _cpu"):
+        cuda.local_gpu()
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_import(monkeypatch, "libcuda.so.1: cannot open shared object file: No such file or directory")
+    with pytest.raises(DeviceError, match=r"there is no NVIDIA driver on this machine .*_cpu builds without one"):
+        cuda.local_gpu()
+
+
+def test_workspace_within_free_memory(fake_pycuda: Any) -> None:
+    device = cuda.open_device()
+    cuda.check_workspace(fake_pycuda.DEVICE.free, device)
+    with pytest.raises(DeviceError) as caught:
+        cuda.check_workspace(fake_pycuda.DEVICE.free + (1 << 20), device)
+    assert str(caught.value) == (
+        "workspace_size is 30721 MiB, expected at most 30720 MiB, which is what NVIDIA Fake 5090 has free of its "
+        "32768 MiB; give --workspace_size=30720MiB or less"
+    )
+
+
+def test_errors_name_what_was_done_and_leave_no_context(fake_pycuda: Any) -> None:
+    device = cuda.open_device()
+    with (
+        pytest.raises(DeviceError, match="could not allocate buffers on NVIDIA Fake 5090: cuMemAlloc failed"),
+        device.active("allocate buffers"),
+    ):
+        device.allocate(1 << 50)
+
+
+def test_pinned_memory_is_told_from_other(fake_pycuda: Any) -> None:
+    import numpy as np
+
+    device = cuda.open_device()
+    array = device.pinned((4, 6), "float32")
+    assert (array.shape, array.dtype) == ((4, 6), np.float32)
+    assert device.is_pinned(array)
+    assert device.is_pinned(array[1:3])
+    assert not device.is_pinned(array[:, 1:3])  # not contiguous
+    assert not device.is_pinned(np.zeros((4, 6), np.float32))
+
+
+@pytest.mark.parametrize("capability", ["9.0", "10.0", "8.7", "7.0"])
+def test_tensorrt_rtx_is_refused_where_it_does_not_run(fake_pycuda: Any, capability: str) -> None:
+    major, minor = capability.split(".")
+    fake_pycuda.DEVICE.compute_capability = (int(major), int(minor))
+    with pytest.raises(DeviceError, match=rf"does not run on compute capability {capability} .*use _tensorrt"):
+        check_gpu(cuda.local_gpu())
+
+
+def test_tensorrt_rtx_gpus_pass(fake_pycuda: Any) -> None:
+    check_gpu(cuda.local_gpu())
