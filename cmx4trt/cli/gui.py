@@ -7,7 +7,16 @@ import os
 
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import RequestError
-from cmx4trt.gui.server import DEFAULT_ADDRESS, DEFAULT_PORT, LOOPBACK, check_installed, free_port, serve
+from cmx4trt.gui.access import new_token
+from cmx4trt.gui.server import (
+    DEFAULT_ADDRESS,
+    DEFAULT_PORT,
+    LOOPBACK,
+    check_installed,
+    free_port,
+    page_address,
+    serve,
+)
 from cmx4trt.values import parse_bool, parse_int
 
 _INTERRUPTED = "the page is closed; runs that it had not finished were stopped"
@@ -65,9 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         may_run=may_run,
         title=arguments.title,
     )
-    host = f"[{address}]" if ":" in address else address
-    rows = [("page", f"http://{host}:{port}"), ("script", script.folder), ("runs start in", folder)]
+    token = new_token()
+    rows = [("page", page_address(address, port, token)), ("script", script.folder), ("runs start in", folder)]
     if address not in LOOPBACK:
-        rows.append(("note", "whoever reaches this address can start builds as you"))
+        rows.append(("note", "the address is sent over the network as it is: whoever reads it can start builds as you"))
+    rows.append(("next", "open the page; its address is the key to it, do not pass it on"))
     print_table("cmx4trt gui (Ctrl-C ends it)", rows)
-    serve(settings, address, port, browser)
+    serve(settings, address, port, token, browser)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from cmx4trt.errors import CmxError
 from cmx4trt.gui.form import Form, form_from_meta, read_meta
-from cmx4trt.gui.line import check_values, line_from_values, values_from_variations
+from cmx4trt.gui.line import CmrLine, check_values, line_from_values, values_from_variations
 from cmx4trt.gui.page_form import Values, folder_of_engines, show_form
 from cmx4trt.gui.page_results import show_engines, show_run
 from cmx4trt.gui.runner import RUNS, Run
@@ -83,11 +83,28 @@ def _show_command(settings: PageSettings, form: Form, values: Values) -> None:
         return
     name = "Build" if settings.own else "Run"
     if st.button(name, type="primary", icon=":material/play_arrow:", width="stretch"):
-        st.query_params[_RUN] = RUNS.start(line, settings.folder, values).id
-        st.rerun()
+        _start_run(settings, line, values)
     st.caption(
         f"{name} runs this line in the folder {plain(settings.folder)}; typed in a shell there, it does the same."
     )
+
+
+def _start_run(settings: PageSettings, line: CmrLine, values: Values) -> None:
+    """Start the line and show its run; where it was not started, say why, and what there is to stop."""
+    try:
+        _go_to(RUNS.start(line, settings.folder, values))
+    except CmxError as error:
+        st.error(plain(str(error)))
+        for run in RUNS.running():
+            label = f"The run of the last {run.seconds:.0f} s"
+            st.button(label, key=run.id, icon=":material/hourglass:", width="stretch", on_click=_go_to, args=(run,))
+        return
+    st.rerun()
+
+
+def _go_to(run: Run) -> None:
+    """Have the page show this run from the next time on that Streamlit runs it."""
+    st.query_params[_RUN] = run.id
 
 
 def _show_run(settings: PageSettings, run: Run) -> None:

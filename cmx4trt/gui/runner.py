@@ -24,11 +24,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt.errors import EXIT_INTERRUPTED, OutputError
+from cmx4trt.errors import EXIT_INTERRUPTED, OutputError, RequestError
 from cmx4trt.gui.line import CmrLine, Value
 
 KEPT_LINES = 5000
 """Of the log, the last so many: a script may write without end."""
+MAX_RUNNING = 2
+"""Runs at a time: each build takes several cores and gigabytes, and a page reloads and clicks faster than they end."""
 KEPT_RUNS = 50
 """Finished runs that a reloaded page can still show."""
 PATIENCE = 5.0
@@ -206,9 +208,14 @@ class Runs:
         self._lock = threading.Lock()
 
     def start(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> Run:
-        """Start a run. Raises OutputError."""
-        run = self._start(line, folder, values)
-        with self._lock:
+        """Start a run. Raises RequestError where MAX_RUNNING are under way, OutputError."""
+        with self._lock:  # held to the end, so that two clicks cannot both be the last that is allowed
+            running = len(self._running())
+            if running >= MAX_RUNNING:
+                raise RequestError(
+                    f"{running} runs are under way, which is as many as this page starts at a time; stop one, or wait for its end"
+                )
+            run = self._start(line, folder, values)
             self._runs[run.id] = run
             finished = [id for id, known in self._runs.items() if known.outcome is not None]
             for id in finished[: max(0, len(finished) - KEPT_RUNS)]:
@@ -219,10 +226,17 @@ class Runs:
         """The run with this id, if it is known."""
         return self._runs.get(id or "")
 
+    def running(self) -> list[Run]:
+        """Those that have not ended, whoever started them, in the order they began."""
+        with self._lock:
+            return self._running()
+
+    def _running(self) -> list[Run]:
+        return [run for run in self._runs.values() if run.outcome is None]
+
     def stop_all(self) -> None:
         """End every run, and wait until the last one has ended."""
-        with self._lock:
-            running = [run for run in self._runs.values() if run.outcome is None]
+        running = self.running()
         for run in running:
             run.stop()
         for run in running:

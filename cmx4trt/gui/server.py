@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from cmx4trt.background import Background
 from cmx4trt.errors import MissingSoftwareError, RequestError
+from cmx4trt.gui.access import OnlyWithToken, leading_page, private_folder
 from cmx4trt.gui.closed_streams import drop_closed_streams
 from cmx4trt.gui.origin import SameOrigin
 from cmx4trt.gui.runner import RUNS
@@ -61,8 +62,14 @@ def free_port(address: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(settings: PageSettings, address: str, port: int, browser: bool) -> NoReturn:
-    """Serve the page until SIGINT, SIGTERM, SIGQUIT or the end of its terminal; then end every run it started.
+def page_address(address: str, port: int, token: str) -> str:
+    """What a browser on this machine opens."""
+    host = "localhost" if address in _EVERYWHERE else f"[{address}]" if ":" in address else address
+    return f"http://{host}:{port}/{token}/"
+
+
+def serve(settings: PageSettings, address: str, port: int, token: str, browser: bool) -> NoReturn:
+    """Serve the page to those who know ``token``, until SIGINT, SIGTERM, SIGQUIT or the end of its terminal; then end its runs.
 
     Raises KeyboardInterrupt, for there is no other end; RequestError where the server does not start.
     """
@@ -74,10 +81,11 @@ def serve(settings: PageSettings, address: str, port: int, browser: bool) -> NoR
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGTERM))
     page = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.py")
     sys.argv = [page, settings.to_json()]  # where the page finds them
-    opening = _opened_in_browser(address, port) if browser else None
+    opening = _opened_in_browser(page_address(address, port, token)) if browser else None
+    guards = [Middleware(OnlyWithToken, token=token), Middleware(SameOrigin)]
     try:
         # Its server gives a signal back when it has stopped: here, to the handlers of the command line.
-        App(page, middleware=[Middleware(SameOrigin)], lifespan=opening).run(config=_options(address, port, browser))
+        App(page, middleware=guards, lifespan=opening).run(config=_options(address, port, token, browser))
     except SystemExit as error:
         raise RequestError(
             f"the page's server did not start on port {port} of {address}; its own words are above"
@@ -90,7 +98,7 @@ def serve(settings: PageSettings, address: str, port: int, browser: bool) -> NoR
     raise KeyboardInterrupt
 
 
-def _opened_in_browser(address: str, port: int) -> Callable[[object], AbstractAsyncContextManager[None]]:
+def _opened_in_browser(url: str) -> Callable[[object], AbstractAsyncContextManager[None]]:
     """What the server does when it begins to listen: show the page to the user, where there is a screen."""
 
     @asynccontextmanager
@@ -99,19 +107,21 @@ def _opened_in_browser(address: str, port: int) -> Callable[[object], AbstractAs
 
         import streamlit
 
-        if not streamlit.get_option("server.headless"):
-            host = "localhost" if address in _EVERYWHERE else f"[{address}]" if ":" in address else address
-            Background(lambda: webbrowser.open(f"http://{host}:{port}"))  # some browsers let their caller wait
-        yield
+        with private_folder() as folder:
+            if not streamlit.get_option("server.headless"):
+                leading = leading_page(folder, url)
+                Background(lambda: webbrowser.open(leading))  # some browsers let their caller wait
+            yield
 
     return opened
 
 
-def _options(address: str, port: int, browser: bool) -> dict[str, Any]:
+def _options(address: str, port: int, token: str, browser: bool) -> dict[str, Any]:
     """Streamlit's settings; they win over a user's configuration of it."""
     options: dict[str, Any] = {
         "server.address": address,
         "server.port": port,
+        "server.baseUrlPath": token,
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
         "server.showEmailPrompt": False,

@@ -107,13 +107,15 @@ def serve(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
                 command, cwd=folder, env=server_environment, stdout=log, stderr=log, start_new_session=True
             )
         started.append(process)
-        address = f"http://127.0.0.1:{port}"
+        printed = re.compile(rf"^  page +(http://127\.0\.0\.1:{port}/\S+)/$", re.MULTILINE)
         deadline = time.monotonic() + LIMIT
-        while not answers(f"{address}/_stcore/health"):
+        while not (said := printed.search((scratch / "server.log").read_text())) or not answers(
+            f"{said[1]}/_stcore/health"
+        ):
             assert process.poll() is None, (scratch / "server.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        return Site(address, folder, environment, process)
+        return Site(said[1], folder, environment, process)
 
     yield start
     for process in started:

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -48,16 +49,21 @@ def cm_gui(cm: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def answers(address: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(address, timeout=5):
-        return True
-    return False
+    """Whether a server listens there, and be it to refuse an address without the page's secret."""
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except urllib.error.HTTPError as refused:
+        return refused.code == 403
+    except OSError:
+        return False
 
 
 def serves(process: subprocess.Popen[Any], address: str) -> bool:
     """Waits for the page; false where its process ended, or hangs."""
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline and process.poll() is None:
-        if answers(f"{address}/_stcore/health"):
+        if answers(address):
             return True
         time.sleep(0.1)
     return False
@@ -77,12 +83,12 @@ def lives(group: int) -> bool:
 
 
 @pytest.fixture
-def served(cm_gui: Any, folder: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
-    """Starts ``cmr "cm gui" …`` and waits for the page; gives the process and the address."""
+def served(cm_gui: Any, folder: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dict[str, str]]]]:
+    """Starts ``cmr "cm gui" …`` and waits for the page; gives the process and the table it prints."""
     pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
     started: list[subprocess.Popen[str]] = []
 
-    def serve(*flags: str) -> tuple[subprocess.Popen[str], str]:
+    def serve(*flags: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
         port = free_port()
         cmr = Path(sys.executable).parent / "cmr"
         started.append(
@@ -97,9 +103,8 @@ def served(cm_gui: Any, folder: Path) -> Iterator[Callable[..., tuple[subprocess
                 start_new_session=True,
             )
         )
-        address = f"http://127.0.0.1:{port}"
-        if serves(started[-1], address):
-            return started[-1], address
+        if serves(started[-1], f"http://127.0.0.1:{port}"):
+            return started[-1], printed_rows(started[-1])
         os.killpg(started[-1].pid, signal.SIGKILL)
         raise AssertionError(started[-1].communicate()[0])
 
@@ -112,17 +117,26 @@ def served(cm_gui: Any, folder: Path) -> Iterator[Callable[..., tuple[subprocess
         process.wait()
 
 
+def printed_rows(process: subprocess.Popen[str]) -> dict[str, str]:
+    """The table that a page prints before it serves: name -> value."""
+    assert process.stdout is not None
+    rows: dict[str, str] = {}
+    while "next" not in rows and (line := process.stdout.readline()):
+        if row := re.match(r"  (\S.*?)  +(.*)", line):
+            rows[row[1]] = row[2]
+    return rows
+
+
 def test_the_very_command(served: Any, folder: Path) -> None:
     """It serves, says where, leaves the folder alone, and Ctrl-C ends it and everything it started."""
     (folder / "tmp-run.sh").write_text("the user's own")
-    process, address = served("--script=" + PLAIN, "--quiet", "--skip_sys_utils=yes")
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    process, rows = served("--script=" + PLAIN, "--quiet", "--skip_sys_utils=yes")
+    assert rows["script"].endswith("cmx4trt-generate-nvidia-engine")
+    with urllib.request.urlopen(rows["page"], timeout=10) as answer:
         assert b"<title>" in answer.read()
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
     said = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 130, said
-    assert address in said
-    assert "cmx4trt-generate-nvidia-engine" in said
     assert "Traceback" not in said
     assert re.findall("CM error: .*", said) == [
         "CM error: the page is closed; runs that it had not finished were stopped!"
@@ -205,23 +219,40 @@ def test_a_reader_that_went_away(watched: Any, number: signal.Signals) -> None:
 
 def test_only_this_machine_and_only_this_page(served: Any) -> None:
     """A page of somebody else cannot open the connection that presses buttons."""
-    _, address = served()
-    host = address.removeprefix("http://")
-    assert handshake(host, host, address) == 101
-    assert handshake(host, host, "http://evil.example") == 403
-    assert handshake(host, host, "http://localhost:9") == 403, "whoever else serves pages on this machine"
-    assert handshake(host, f"evil.example:{host.split(':')[1]}", f"http://evil.example:{host.split(':')[1]}") == 403
+    _, rows = served()
+    host, token = rows["page"].removeprefix("http://").rstrip("/").split("/")
+    assert handshake(host, token, host, f"http://{host}") == 101
+    assert handshake(host, token, host, "http://evil.example") == 403
+    assert handshake(host, token, host, "http://localhost:9") == 403, "whoever else serves pages on this machine"
+    other = f"evil.example:{host.split(':')[1]}"
+    assert handshake(host, token, other, f"http://{other}") == 403
     listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     assert f"0100007F:{int(host.split(':')[1]):04X}" in listening
     assert f"00000000:{int(host.split(':')[1]):04X}" not in listening
 
 
-def handshake(address: str, host: str, origin: str) -> int:
+def test_another_user_of_this_machine(served: Any) -> None:
+    """Whoever finds the port, but not the secret, gets neither the page nor its files nor the connection of its buttons."""
+    _, rows = served()
+    host, token = rows["page"].removeprefix("http://").rstrip("/").split("/")
+    for path in ("", "/", "/_stcore/health", "/_stcore/host-config", f"/{token[:-1]}/", "/static/index.html"):
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            urllib.request.urlopen(f"http://{host}{path}", timeout=10)
+        assert refused.value.headers["content-security-policy"] == "frame-ancestors 'none'"
+        refused.value.close()
+    assert handshake(host, "", host, f"http://{host}") == 403
+    assert handshake(host, token[:-1], host, f"http://{host}") == 403
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            assert token.encode() not in (process / "cmdline").read_bytes(), "readable by every user"
+
+
+def handshake(address: str, token: str, host: str, origin: str) -> int:
     """The status of an attempt to open Streamlit's websocket."""
     name, port = address.split(":")
     with socket.create_connection((name, int(port)), timeout=10) as connection:
         lines = [
-            "GET /_stcore/stream HTTP/1.1",
+            f"GET {f'/{token}' if token else ''}/_stcore/stream HTTP/1.1",
             f"Host: {host}",
             f"Origin: {origin}",
             "Connection: Upgrade",

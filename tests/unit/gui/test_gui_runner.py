@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cmx4trt.errors import RequestError
 from cmx4trt.gui import runner
 from cmx4trt.gui.line import CmrLine
 from cmx4trt.gui.runner import Run, Runs, Stage
@@ -197,20 +198,45 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
         Run(LINE, str(tmp_path / "gone"), {})
 
 
+def done(runs: Runs, folder: str) -> Run:
+    run = runs.start(LINE, folder, {})
+    ended(run)
+    return run
+
+
 def test_runs_do_not_mix(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "KEPT_RUNS", 1)
     runs = Runs(lambda line, folder, values: start(f"print({folder!r})", line))
-    first, second, third = (runs.start(LINE, name, {}) for name in ("one", "two", "three"))
-    for run in (first, second, third):
-        ended(run)
+    first, second, third = (done(runs, name) for name in ("one", "two", "three"))
     assert [run.log() for run in (first, second, third)] == ["one", "two", "three"]
     assert len({first.id, second.id, third.id}) == 3
     assert runs.find(third.id) is third
     assert runs.find(None) is runs.find("unknown") is None
-    fourth = runs.start(LINE, "four", {})
-    ended(fourth)
+    fourth = done(runs, "four")
     assert runs.find(first.id) is None, "only so many finished runs are kept"
     assert runs.find(fourth.id) is fourth
+
+
+def test_only_so_many_at_a_time(start: Start) -> None:
+    """Whoever clicks on: a sentence, and no process; a place that is free again is free again."""
+    begun: list[str] = []
+
+    def counted(line: CmrLine, folder: str, values: object) -> Run:
+        begun.append(folder)
+        return start("print('up', flush=True); time.sleep(60)", line)
+
+    runs = Runs(counted)
+    first, second = (runs.start(LINE, name, {}) for name in ("one", "two"))
+    assert runner.MAX_RUNNING == 2
+    with pytest.raises(RequestError, match="2 runs are under way, which is as many as this page starts at a time"):
+        runs.start(LINE, "three", {})
+    assert begun == ["one", "two"]
+    assert runs.running() == [first, second]
+    first.stop()
+    ended(first)
+    assert runs.running() == [second]
+    runs.start(LINE, "four", {})
+    assert begun == ["one", "two", "four"]
 
 
 def test_stop_all(start: Start) -> None:

@@ -41,7 +41,7 @@ def test_an_address_of_another_machine(address: str) -> None:
 
 
 def test_nothing_is_asked_sent_or_opened_up() -> None:
-    options = server._options("127.0.0.1", 8501, browser=False)
+    options = server._options("127.0.0.1", 8501, "secret", browser=False)
     assert {
         "browser.gatherUsageStats": False,
         "server.showEmailPrompt": False,
@@ -49,11 +49,12 @@ def test_nothing_is_asked_sent_or_opened_up() -> None:
         "server.enableXsrfProtection": True,
         "server.enableCORS": True,
         "server.address": "127.0.0.1",
+        "server.baseUrlPath": "secret",
         "server.allowedHosts": ["127.0.0.1", "::1", "localhost"],
         "client.showErrorDetails": "none",
     }.items() <= options.items()
-    assert "server.headless" not in server._options("127.0.0.1", 8501, browser=True)
-    assert "server.allowedHosts" not in server._options("0.0.0.0", 8501, browser=True)
+    assert "server.headless" not in server._options("127.0.0.1", 8501, "secret", browser=True)
+    assert "server.allowedHosts" not in server._options("0.0.0.0", 8501, "secret", browser=True)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("streamlit") is None, reason="Streamlit is not installed (cmx4trt[gui])")
@@ -61,7 +62,7 @@ def test_streamlit_knows_every_setting() -> None:
     from streamlit import config
 
     known = config.get_config_options()
-    assert set(server._options("127.0.0.1", 8501, browser=False)) <= set(known)
+    assert set(server._options("127.0.0.1", 8501, "secret", browser=False)) <= set(known)
 
 
 @pytest.mark.parametrize("words", [[], ["--address="]])
@@ -69,9 +70,22 @@ def test_without_an_address_it_is_this_machine_only(monkeypatch: pytest.MonkeyPa
     """An empty one, of a shell variable that is not set, would be every address of the machine."""
     served: list[str] = []
     monkeypatch.setattr(command, "check_installed", lambda: None)
-    monkeypatch.setattr(command, "serve", lambda settings, address, port, browser: served.append(address))
+    monkeypatch.setattr(command, "serve", lambda settings, address, port, token, browser: served.append(address))
     command.run(parsed("--port=0", *words))
     assert served == [server.DEFAULT_ADDRESS]
+
+
+def test_every_server_has_a_secret_of_its_own_in_the_address_it_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens: list[str] = []
+    monkeypatch.setattr(command, "check_installed", lambda: None)
+    monkeypatch.setattr(command, "serve", lambda settings, address, port, token, browser: tokens.append(token))
+    for _ in range(2):
+        command.run(parsed("--port=0"))
+        assert f"/{tokens[-1]}/\n" in capsys.readouterr().out
+    assert tokens[0] != tokens[1]
+    assert min(map(len, tokens)) >= 43, "256 bits"
 
 
 def test_a_port_that_somebody_else_took_meanwhile() -> None:
@@ -83,7 +97,7 @@ def test_a_port_that_somebody_else_took_meanwhile() -> None:
         "from cmx4trt.gui.server import serve\n"
         "from cmx4trt.gui.settings import PageSettings\n"
         "try:\n"
-        "    serve(PageSettings('/s', (), (), '/', own=True), '127.0.0.1', int(sys.argv[1]), browser=False)\n"
+        "    serve(PageSettings('/s', (), (), '/', own=True), '127.0.0.1', int(sys.argv[1]), 'secret', browser=False)\n"
         "except RequestError as error:\n"
         "    print(error)\n"
     )
@@ -102,28 +116,40 @@ def parsed(*words: str) -> argparse.Namespace:
 
 
 @pytest.mark.parametrize(
-    ("address", "headless", "shown"),
+    ("address", "shown"),
     [
-        ("127.0.0.1", False, ["http://127.0.0.1:8501"]),
-        ("::1", False, ["http://[::1]:8501"]),
-        ("0.0.0.0", False, ["http://localhost:8501"]),
-        ("127.0.0.1", True, []),
+        ("127.0.0.1", "http://127.0.0.1:8501/secret/"),
+        ("::1", "http://[::1]:8501/secret/"),
+        ("0.0.0.0", "http://localhost:8501/secret/"),
     ],
 )
-def test_the_users_browser(monkeypatch: pytest.MonkeyPatch, address: str, headless: bool, shown: list[str]) -> None:
-    """Opened once the server listens; not on a machine without a screen, by Streamlit's own reckoning."""
+def test_addresses_that_a_browser_can_open(address: str, shown: str) -> None:
+    assert server.page_address(address, 8501, "secret") == shown
+
+
+@pytest.mark.parametrize("headless", [False, True])
+def test_the_users_browser(monkeypatch: pytest.MonkeyPatch, headless: bool) -> None:
+    """Opened once the server listens; not on a machine without a screen, by Streamlit's own reckoning.
+
+    Its command line, which every user of the machine can read, names a file that only this one can read.
+    """
     streamlit = pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
     opened: list[str] = []
-    asked = {"server.headless": headless}
-    monkeypatch.setattr(streamlit, "get_option", asked.__getitem__)
+    monkeypatch.setattr(streamlit, "get_option", {"server.headless": headless}.__getitem__)
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr(server, "Background", lambda function: function())
 
     async def begin() -> None:
-        async with server._opened_in_browser(address, 8501)(None):
-            assert opened == shown
+        async with server._opened_in_browser("http://127.0.0.1:8501/secret/")(None):
+            for address in opened:
+                assert "secret" not in address
+                path = Path(address.removeprefix("file://"))
+                assert 'content="0; url=http://127.0.0.1:8501/secret/"' in path.read_text()
+                assert path.parent.stat().st_mode & 0o077 == 0
 
     asyncio.run(begin())
+    assert len(opened) == (0 if headless else 1)
+    assert not any(Path(address.removeprefix("file://")).exists() for address in opened)
 
 
 @pytest.mark.parametrize("module", ["streamlit", "cmind", "yaml"])
