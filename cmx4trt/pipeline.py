@@ -35,19 +35,25 @@ STOP_SECONDS = 10.0
 def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
     """What ``build`` would do, found out without building or writing anything. Raises what ``build`` raises early.
 
+    Nothing of a ModelBuilder's folder is executed, so that whoever does not trust one yet can see what would be done with it.
     ``model_follows``: a request without a model is no error, since CM fetches the MLPerf file when it builds.
     """
     from cmx4trt.backends import builder_for
     from cmx4trt.backends.base import ModelBuilder
 
+    builder = builder_for(request.builder)
     if model_follows and request.model is None and request.random_weights is None:
         check_request(request)
-        builder = builder_for(request.builder)
         known = not isinstance(builder, ModelBuilder)  # what such a builder starts from may have to be fetched, too
         name = f"{builder.name} {builder.version()}" if known else builder.name
         return Plan(EnginePaths.for_request(request).engine, name, "the MLPerf file, fetched by CM", False)
+    if isinstance(builder, ModelBuilder):
+        check_request(request)
+        request = builder.resolve(request)
+        source, engine = source_of_request(request), EnginePaths.for_request(request).engine
+        return Plan(engine, f"{builder.name} {builder.version()}", source.part({}), None)
     lookup = _look_up(request)
-    name = f"{lookup.builder.name} {lookup.builder.version()}"
+    name = f"{builder.name} {lookup.builder.version()}"
     return Plan(lookup.paths.engine, name, lookup.source.part({}), lookup.found.manifest is not None)
 
 

@@ -54,12 +54,19 @@ class BuildResult:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a request would do: ``reused`` means that its engine is there already."""
+    """What a request would do: ``reused``: its engine is there already; None: only the builder's own code could tell."""
 
     engine: str
     builder: str
     source: str
-    reused: bool
+    reused: bool | None
+
+    @property
+    def title(self) -> str:
+        """What would be done, in words."""
+        if self.reused is None:
+            return "would build, or reuse if NVIDIA's code, which a dry run does not start, is as it was"
+        return "already built" if self.reused else "would build"
 
     def rows(self) -> list[tuple[str, str]]:
         """The plan for people."""

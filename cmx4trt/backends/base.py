@@ -51,7 +51,10 @@ class GraphBuilder(Builder, Protocol):
 
 @runtime_checkable
 class ModelBuilder(Builder, Protocol):
-    """Makes an engine of the model file by itself, in ways we cannot see into; ``unverified`` says why that is not verified."""
+    """Makes an engine of the model file by itself, in ways we cannot see into; ``unverified`` says why that is not verified.
+
+    ``identity`` may execute code of somebody else. ``resolve`` and ``version`` only read: a dry run asks for no more.
+    """
 
     unverified: str
 

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     print_table("cmx4trt build" + (" (dry run)" if arguments.dry_run else ""), request.summary())
     if arguments.dry_run:
         planned = plan(request, model_follows=arguments.request is not None)
-        print_table("would build" if not planned.reused else "already built", planned.rows())
+        print_table(planned.title, planned.rows())
         if arguments.result:
             write_result(arguments.result, {"dry_run": True, "engine": planned.engine, "exports": {}})
         return 0

@@ -14,6 +14,7 @@ import pytest
 
 from cmx4trt import pipeline
 from cmx4trt.backends.common_code import CommonCodeBuilder
+from cmx4trt.cli import main
 from cmx4trt.errors import (
     BuildError,
     CmxError,
@@ -72,11 +73,32 @@ def test_plan(checkout: Make, request_for: Make) -> None:
     """What would be built, before and after it was, and where CM has still to fetch NVIDIA's code and the model."""
     request = request_for(checkout("r4.1"))
     planned = pipeline.plan(request)
-    assert (planned.builder, planned.reused) == ("common-code r4.1", False)
+    assert (planned.builder, planned.reused) == ("common-code r4.1", None)
     assert pipeline.build(request).engine == planned.engine
-    assert pipeline.plan(request).reused
+    assert pipeline.plan(request) == planned, "whether it still fits, only NVIDIA's code could tell"
+    assert "which a dry run does not start" in planned.title
     planned = pipeline.plan(replace(request, common_code=None, model=None), model_follows=True)
     assert (planned.builder, planned.source) == ("common-code", "the MLPerf file, fetched by CM")
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_dry_run_executes_nothing_of_a_tree(
+    checkout: Make, request_for: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], generation: str
+) -> None:
+    """Whoever was given a folder can look first: its Python, its make and its git hooks stay untouched, and so does it."""
+    tree, pwned = checkout(generation), tmp_path / "PWNED"
+    for path in tree.root.rglob("*.py"):
+        path.write_text(f"open({str(pwned)!r}, 'w')\n{path.read_text()}")
+    tree.write("Makefile", f"$(shell touch {pwned})\ngenerate_engines:\n\ttouch {pwned}\n")
+    subprocess.run(["git", "init", "-q", str(tree.root)], check=True)
+    for name in ("core.fsmonitor", "core.sshCommand", "core.pager", "core.editor"):
+        subprocess.run(["git", "-C", str(tree.root), "config", name, f"touch {pwned}"], check=True)
+    before = {path: path.stat().st_mtime_ns for path in tree.root.rglob("*")}
+    options = {"device": "cuda", "common_code": tree.root, "batch_size": 16, "output_dir": tmp_path / "out"}
+    assert main(["build", "--dry_run", *(f"--{name}={value}" for name, value in options.items())]) == 0
+    assert f"common-code {generation}" in capsys.readouterr().out
+    assert not pwned.exists()
+    assert {path: path.stat().st_mtime_ns for path in tree.root.rglob("*")} == before
 
 
 _WHAT = r"NVIDIA's code {generation}"
