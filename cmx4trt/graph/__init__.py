@@ -22,8 +22,11 @@ def network_from_model(model: Model, spec: ModelSpec, request: BuildRequest) -> 
     return network_from_classifier(model, spec)
 
 
-def prepared_from_network(network: Network, request: BuildRequest) -> PreparedGraph:
-    """The graph to build: ``network`` (consumed) in the precision and with the inputs and outputs that are asked for."""
+def prepared_from_network(network: Network, request: BuildRequest, rest: DType | None = None) -> PreparedGraph:
+    """The graph to build: ``network`` (consumed) in the precision and with the inputs and outputs that are asked for.
+
+    ``rest``: another type than the precision's own for what is not quantized.
+    """
     from cmx4trt.graph.precision import DTYPES, cast_floats
 
     graph, float_types = network.model.graph, {"fp32": DType.FLOAT, "fp16": DType.FLOAT16}
@@ -32,7 +35,7 @@ def prepared_from_network(network: Network, request: BuildRequest) -> PreparedGr
     if network.spec.task is Task.CLASSIFICATION or request.postprocess == "none":
         for info in graph.outputs:
             info.dtype = float_types[request.output_dtype]
-    casts = cast_floats(network.model, DTYPES[request.precision])
+    casts = cast_floats(network.model, rest or DTYPES[request.precision])
     if network.spec.task is Task.DETECTION:
         from cmx4trt.graph.detector import attach_outputs
 

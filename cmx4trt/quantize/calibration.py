@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cmx4trt.errors import DataError
+from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Graph, Model
 from cmx4trt.progress import Progress
@@ -58,13 +59,19 @@ class Calibration:
         return isinstance(self.images, RandomSamples)
 
 
-def calibrate(network: Network, placement: Placement, request: BuildRequest, progress: Progress) -> Calibration:
+def calibrate(
+    network: Network,
+    placement: Placement,
+    request: BuildRequest,
+    progress: Progress,
+    flavour: QuantizationFlavour = TENSORRT,
+) -> Calibration:
     """The ranges of ``placement``'s activations, as ``request`` asks. Runs images only where no earlier run did.
 
     Raises DataError.
     """
     if request.calibration_cache is None:
-        return _calibrate_on_images(network, placement, request, progress)
+        return _calibrate_on_images(network, placement, request, progress, flavour)
     ranges, origin = ranges_from_file(request.calibration_cache, network.model, placement)
     samples: Samples | None = None
     images: Samples | None = None
@@ -75,16 +82,16 @@ def calibrate(network: Network, placement: Placement, request: BuildRequest, pro
 
 
 def _calibrate_on_images(
-    network: Network, placement: Placement, request: BuildRequest, progress: Progress
+    network: Network, placement: Placement, request: BuildRequest, progress: Progress, flavour: QuantizationFlavour
 ) -> Calibration:
     model, method, store = network.model, Method(request.calibration_method or DEFAULT_METHOD), RangesStore()
     samples, rest = _open_images(request, network.spec.input_shape)
     with progress.stage("read images"):
-        key = (digest_of_model(model), _digest(samples, store), method.description())
+        key = (digest_of_model(model), _digest(samples, store), flavour.describe(method.description()))
     ranges = store.find(*key)
     reused = ranges is not None
     if ranges is None:
-        wanted = Wanted(placement.activations, mean_channels(model.graph, placement))
+        wanted = Wanted(placement.activations, mean_channels(model.graph, placement), placement.unsigned)
         with progress.stage(STAGE):
             observed = observe(model, wanted, samples, method, progress, store.path(*key) + ".state")
         scales = {name: _float32(largest / INT8_MAX) for name, largest in observed.ranges.items()}

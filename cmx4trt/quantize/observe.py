@@ -16,7 +16,9 @@ from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.progress import Progress
 from cmx4trt.quantize.observers import (
+    LEVELS,
     PERCENTILE,
+    UNSIGNED_LEVELS,
     ExtremesObserver,
     HistogramObserver,
     MeansObserver,
@@ -33,6 +35,8 @@ from cmx4trt.quantize.samples import Samples
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from cmx4trt.quantize.observers import Threshold
 
 STAGE = "calibrate"
 SAVE_SECONDS = 20.0
@@ -52,24 +56,26 @@ class Method(str, Enum):
         return f"percentile {PERCENTILE}" if self is Method.PERCENTILE else self.value
 
 
-_THRESHOLDS: dict[Method, Callable[[NDArray[np.int64]], float]] = {
-    Method.PERCENTILE: partial(percentile_threshold, percentile=PERCENTILE),
-    Method.ENTROPY: entropy_threshold,
-    Method.MSE: squared_error_threshold,
-}
+def _threshold(method: Method, levels: int) -> Threshold:
+    """How ``method`` chooses the magnitude that ``levels`` levels from 0 on shall cover."""
+    if method is Method.PERCENTILE:
+        return percentile_threshold
+    return partial(entropy_threshold if method is Method.ENTROPY else squared_error_threshold, levels=levels)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to observe: ``tensors`` that need a range, and ``channels`` (tensor [N, C, H, W] -> C) that need means."""
+    """What to observe: ``tensors`` that need a range, ``channels`` (tensor [N, C, H, W] -> C) that need means, and the tensors
+    that will be ``unsigned``."""
 
     tensors: tuple[str, ...]
     channels: Mapping[str, int]
+    unsigned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observed:
-    """The magnitude at 127 by tensor, and channel means, float32 [C], by tensor."""
+    """The magnitude at the largest level by tensor, and channel means, float32 [C], by tensor."""
 
     ranges: Mapping[str, float]
     means: Mapping[str, NDArray[np.float32]]
@@ -83,7 +89,7 @@ def observe(
     ``state_file`` is where an interrupted run leaves its statistics and the next one finds them; its name must stand for
     model, images and method. Raises DataError where a value leaves its type's range.
     """
-    extent, means = _range_observer(method, wanted.tensors), MeansObserver(wanted.channels)
+    extent, means = _range_observer(method, wanted), MeansObserver(wanted.channels)
     observers: tuple[Observer, ...] = (extent, means) if wanted.channels else (extent,)
     done = _resume(observers, state_file)
     if done:
@@ -152,10 +158,11 @@ def _join(graph: Graph, parts: Sequence[str], output: str) -> None:
     graph.outputs.append(ValueInfo(output, DType.FLOAT, None))
 
 
-def _range_observer(method: Method, tensors: Sequence[str]) -> RangeObserver:
+def _range_observer(method: Method, wanted: Wanted) -> RangeObserver:
     if method is Method.MINMAX:
-        return ExtremesObserver(tensors)
-    return HistogramObserver(tensors, _THRESHOLDS[method])
+        return ExtremesObserver(wanted.tensors)
+    levels = [UNSIGNED_LEVELS if tensor in wanted.unsigned else LEVELS for tensor in wanted.tensors]
+    return HistogramObserver(wanted.tensors, [_threshold(method, number) for number in levels])
 
 
 def _open(model: Model) -> Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]:

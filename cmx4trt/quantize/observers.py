@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Threshold = Callable[[NDArray[np.int64]], float]
+
 PERCENTILE = 99.999
 """Part of the values (in percent) that the percentile method covers: the default of onnxruntime.quantization."""
 
 HISTOGRAM_BINS = 2048
 LEVELS = 128
-"""Bins and positive int8 levels of the entropy method: S. Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 38-40."""
+"""Bins and non-negative int8 levels of the entropy method: S. Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 38-40."""
+UNSIGNED_LEVELS = 256
+"""Levels of uint8, for what cannot be negative."""
 CANDIDATE_STEP = 8
 """Every eighth of the possible thresholds is tried: 8/2048 of the range, below half an int8 step (1/128)."""
 
@@ -58,7 +62,7 @@ class RangeObserver(Observer, Protocol):
     """An observer of magnitudes."""
 
     def ranges(self) -> dict[str, float]:
-        """The magnitude that each tensor's 127 stands for."""
+        """The magnitude that each tensor's largest level stands for."""
 
 
 class ExtremesObserver:
@@ -102,11 +106,12 @@ class HistogramObserver:
     the whole range, so one pass over the images is enough and the order of images does not matter.
     """
 
-    def __init__(self, tensors: Sequence[str], threshold: Callable[[NDArray[np.int64]], float]) -> None:
+    def __init__(self, tensors: Sequence[str], thresholds: Sequence[Threshold]) -> None:
+        """``thresholds``: for each tensor how its magnitude is chosen."""
         import numpy as np
 
         self.tensors = tuple(tensors)
-        self._threshold = threshold
+        self._thresholds = tuple(thresholds)
         self._counts = np.zeros((len(self.tensors), HALF_CODES), np.int64)
 
     def add(self, observed: Mapping[str, NDArray[Any]]) -> None:
@@ -118,7 +123,8 @@ class HistogramObserver:
 
     def ranges(self) -> dict[str, float]:
         """The threshold that the method chooses for each tensor."""
-        found = {tensor: self._threshold(row) for tensor, row in zip(self.tensors, self._counts, strict=True)}
+        rows = zip(self.tensors, self._thresholds, self._counts, strict=True)
+        found = {tensor: threshold(row) for tensor, threshold, row in rows}
         for tensor, largest in found.items():
             if 0 < largest < SMALLEST_FINE_RANGE:
                 raise DataError(
@@ -197,8 +203,8 @@ def percentile_threshold(counts: NDArray[np.int64], percentile: float = PERCENTI
     return float(_magnitudes()[min(code, HALF_INFINITY - 1)])
 
 
-def entropy_threshold(counts: NDArray[np.int64]) -> float:
-    """The magnitude whose clipped, 128-level distribution differs least from the counted one (Kullback-Leibler).
+def entropy_threshold(counts: NDArray[np.int64], levels: int = LEVELS) -> float:
+    """The magnitude whose clipped distribution over ``levels`` levels differs least from the counted one (Kullback-Leibler).
 
     After S. Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 38-40. The first bin takes its neighbour's height, as
     NVIDIA's tools do: the zeros that Relu makes are represented exactly whatever the threshold.
@@ -211,13 +217,13 @@ def entropy_threshold(counts: NDArray[np.int64]) -> float:
     largest = float(_magnitudes()[used[-1]])
     bins = linear_histogram(counts, largest, HISTOGRAM_BINS)
     bins[0] = bins[1]
-    candidates = range(LEVELS, HISTOGRAM_BINS + 1, CANDIDATE_STEP)
-    best = min(candidates, key=lambda stop: _divergence(bins, stop))
+    candidates = range(levels, HISTOGRAM_BINS + 1, CANDIDATE_STEP)
+    best = min(candidates, key=lambda stop: _divergence(bins, stop, levels))
     return largest * best / HISTOGRAM_BINS
 
 
-def squared_error_threshold(counts: NDArray[np.int64]) -> float:
-    """The magnitude at which rounding and clipping to int8 together make the smallest mean squared error.
+def squared_error_threshold(counts: NDArray[np.int64], levels: int = LEVELS) -> float:
+    """The magnitude at which rounding and clipping to ``levels`` levels together make the smallest mean squared error.
 
     M. Nagel et al., "A White Paper on Neural Network Quantization" (arXiv:2106.08295), section 3.1.
     """
@@ -234,8 +240,8 @@ def squared_error_threshold(counts: NDArray[np.int64]) -> float:
     values = sums[present] / weights
 
     def error(largest: float) -> float:
-        step = largest / (LEVELS - 1)
-        return float(weights @ np.square(values - np.minimum(np.rint(values / step), LEVELS - 1) * step))
+        step = largest / (levels - 1)
+        return float(weights @ np.square(values - np.minimum(np.rint(values / step), levels - 1) * step))
 
     return float(min(candidates, key=error))
 
@@ -252,17 +258,17 @@ def linear_histogram(counts: NDArray[np.int64], largest: float, bins: int) -> ND
     return np.diff(np.interp(targets, edges, cumulated))
 
 
-def _divergence(bins: NDArray[np.float64], stop: int) -> float:
-    """KL divergence of the first ``stop`` bins, outliers added to the last, from their 128-level version."""
+def _divergence(bins: NDArray[np.float64], stop: int, levels: int) -> float:
+    """KL divergence of the first ``stop`` bins, outliers added to the last, from their version with ``levels`` levels."""
     import numpy as np
 
     head = bins[:stop]
     reference = head.copy()
     reference[-1] += bins[stop:].sum()
-    starts = np.arange(LEVELS) * stop // LEVELS
+    starts = np.arange(levels) * stop // levels
     filled = (head > 0).astype(np.float64)
     share = np.add.reduceat(head, starts) / np.maximum(np.add.reduceat(filled, starts), 1)
-    level_of_bin = np.repeat(np.arange(LEVELS), np.diff(np.append(starts, stop)))
+    level_of_bin = np.repeat(np.arange(levels), np.diff(np.append(starts, stop)))
     approximation = share[level_of_bin] * filled
     total, quantized_total = reference.sum(), approximation.sum()
     if quantized_total == 0:

@@ -1,4 +1,4 @@
-"""Where Q/DQ pairs go for TensorRT: rules as data, applied to a float network.
+"""Where Q/DQ pairs go: rules as data, applied to a float network for a backend's flavour of quantization.
 
 Sources quoted by the rules:
 - GUIDE: NVIDIA TensorRT documentation, "Working with Quantized Types", sections "Explicit Quantization" and "Q/DQ Placement
@@ -9,8 +9,9 @@ Sources quoted by the rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.ir.model import DType, Graph, Node
 
 _GUIDE = "TensorRT documentation, Q/DQ Placement Recommendations"
@@ -63,9 +64,10 @@ class Rule:
 class View:
     """A graph with what rules look up: producers, readers, depth in convolutions, and what is quantized so far."""
 
-    def __init__(self, graph: Graph, kept: frozenset[str]) -> None:
+    def __init__(self, graph: Graph, kept: frozenset[str], flavour: QuantizationFlavour) -> None:
         self.graph = graph
         self.kept = kept
+        self.flavour = flavour
         self.producers = graph.producers()
         self.readers = graph.consumers()
         self.outputs = frozenset(info.name for info in graph.outputs)
@@ -92,7 +94,8 @@ class Placement:
     """Everything to quantize in one graph.
 
     ``groups`` are sets of activations that must have the same scale; ``layers`` all layers with weights, ``kept`` those
-    that stay in floating point.
+    that stay in floating point. ``unsigned`` are the activations to store as uint8. ``bounds`` names for an average the
+    activation it is taken from, whose range holds for it, too.
     """
 
     edges: tuple[Edge, ...]
@@ -100,6 +103,8 @@ class Placement:
     groups: tuple[frozenset[str], ...]
     layers: tuple[str, ...]
     kept: tuple[str, ...]
+    unsigned: frozenset[str] = frozenset()
+    bounds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -124,7 +129,7 @@ def layer_name(node: Node) -> str:
 def _match_layer(view: View, node: Node) -> Match | None:
     if layer_name(node) in view.kept or len(node.inputs) < 2 or view.is_constant(node.inputs[0]):
         return None
-    if node.op_type == "Gemm" and node.outputs[0] in view.outputs:
+    if node.op_type == "Gemm" and node.outputs[0] in view.outputs and not view.flavour.classifier:
         return None
     weight = view.graph.initializers.get(node.inputs[1])
     if weight is None or weight.dtype is not DType.FLOAT or node.attributes.get("transA", 0):
@@ -138,7 +143,7 @@ def _match_residual(view: View, node: Node) -> Match | None:
     if any(view.is_constant(name) for name in node.inputs) or node.inputs[0] == node.inputs[1]:
         return None
     fusable = [index for index, name in enumerate(node.inputs) if view.fusable_conv(name, node)]
-    if not fusable:
+    if not fusable or (len(fusable) == 2 and not view.flavour.stored_shortcuts):
         return None
     # Both are convolutions where a block changes its shape: the deeper one is the main branch, the other the shortcut.
     main = max(fusable, key=lambda index: (view.depth[node.inputs[index]], -index))
@@ -161,6 +166,11 @@ def _match_average(view: View, node: Node) -> Match | None:
     return Match((0,)) if not view.is_constant(node.inputs[0]) else None
 
 
+_AVERAGES = ("GlobalAveragePool", "AveragePool")
+_RESHAPING = ("Flatten", "Reshape", "Squeeze", "Identity")
+_KEEPS_SIGN = ("MaxPool", *_AVERAGES, "Concat", "Flatten", "Squeeze", "Identity")
+"""Operators whose result is not negative if none of their inputs is."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "layer-input",
@@ -181,7 +191,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "average-pool",
-        ("GlobalAveragePool", "AveragePool"),
+        _AVERAGES,
         _match_average,
         "the layer before it can then write int8, a quarter of the memory traffic; the mean is not quantized",
         f"{_GUIDE}: quantizable layers; average pooling does not commute, so it gets no shared scale",
@@ -205,13 +215,18 @@ RULES: tuple[Rule, ...] = (
 """Applied from the graph's end to its start, so that a rule knows what its output's readers want."""
 
 
-def place(graph: Graph, kept: Collection[str] = (), rules: Iterable[Rule] = RULES) -> Placement:
+def place(
+    graph: Graph,
+    kept: Collection[str] = (),
+    flavour: QuantizationFlavour = TENSORRT,
+    rules: Iterable[Rule] = RULES,
+) -> Placement:
     """What to quantize in ``graph``; the layers named in ``kept`` stay as they are.
 
     Graph outputs are never quantized: int8 scores would leave a few dozen distinct values. Requires a float32 graph
     without batch normalisation and subgraphs.
     """
-    view = View(graph, frozenset(kept))
+    view = View(graph, frozenset(kept), flavour)
     by_type = {op_type: rule for rule in rules for op_type in rule.op_types}
     edges: list[Edge] = []
     weights: list[Weight] = []
@@ -230,13 +245,40 @@ def place(graph: Graph, kept: Collection[str] = (), rules: Iterable[Rule] = RULE
             groups.append(frozenset([*(node.inputs[index] for index in match.inputs), node.outputs[0]]))
     layers = [layer_name(node) for node in graph.nodes if node.op_type in ("Conv", "Gemm")]
     quantized = {layer_name(weight.node) for weight in weights}
+    merged = _merged(groups)
     return Placement(
         edges=tuple(edges[::-1]),
         weights=tuple(weights[::-1]),
-        groups=_merged(groups),
+        groups=merged,
         layers=tuple(layers),
         kept=tuple(name for name in layers if name not in quantized),
+        unsigned=_unsigned(graph, view.demanded, merged) if flavour.unsigned else frozenset(),
+        bounds=_bounds(view),
     )
+
+
+def _unsigned(graph: Graph, demanded: Collection[str], groups: Iterable[frozenset[str]]) -> frozenset[str]:
+    """The activations to quantize that cannot be negative; of a group all or none."""
+    nonnegative: set[str] = set()
+    for node in graph.nodes:
+        kept = node.op_type in _KEEPS_SIGN and nonnegative.issuperset(node.inputs)
+        if node.op_type == "Relu" or kept:
+            nonnegative.update(node.outputs)
+    mixed = {name for group in groups if not group <= nonnegative for name in group}
+    grouped = {name for group in groups for name in group}
+    return frozenset((grouped | set(demanded)) & nonnegative - mixed)
+
+
+def _bounds(view: View) -> dict[str, str]:
+    """Of the activations to quantize, the averages and what they are taken from."""
+    found: dict[str, str] = {}
+    for name in sorted(view.demanded):
+        node = view.producers.get(name)
+        while node is not None and node.op_type in _RESHAPING:
+            node = view.producers.get(node.inputs[0])
+        if node is not None and node.op_type in _AVERAGES:
+            found[name] = node.inputs[0]
+    return found
 
 
 def restricted(placement: Placement, known: Collection[str]) -> Placement:
@@ -247,16 +289,23 @@ def restricted(placement: Placement, known: Collection[str]) -> Placement:
     quantized = {layer_name(weight.node) for weight in weights}
     kept = tuple(name for name in placement.layers if name not in quantized)
     groups = tuple(group & frozenset(known) for group in placement.groups)
-    return Placement(edges, weights, tuple(g for g in groups if len(g) > 1), placement.layers, kept)
+    groups = tuple(group for group in groups if len(group) > 1)
+    return replace(placement, edges=edges, weights=weights, groups=groups, kept=kept)
 
 
 def shared_scales(placement: Placement, scales: Mapping[str, float]) -> dict[str, float]:
-    """``scales`` with all members of a group at the group's largest, also those that had none of their own."""
+    """``scales`` with all members of a group at the group's largest, also those that had none of their own.
+
+    An average without a range takes that of what it is taken from, which it cannot leave.
+    """
     shared = dict(scales)
     for group in placement.groups:
         known = [scales[name] for name in group if name in scales]
         if known:
             shared.update(dict.fromkeys(group, max(known)))
+    for name, source in placement.bounds.items():
+        if name not in shared and source in shared:
+            shared[name] = shared[source]
     return shared
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.ir.model import DType, Model, Node, Tensor, fresh_name
 from cmx4trt.quantize.bias import kernel_error, mean_error
 from cmx4trt.quantize.placement import Placement, Weight
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 INT8_MAX = 127
 """Largest quantized magnitude; symmetric (zero point 0), the only int8 TensorRT has (its documentation, Quantized Types)."""
 
+UINT8_MAX = 255
+"""Largest quantized value of an activation that cannot be negative, where a flavour stores it as uint8 (zero point 0)."""
+
 SMALLEST_SCALE = 2.0**-24
 """The smallest positive float16: an all-zero channel still gets a scale that is no zero when the rest becomes float16."""
 
@@ -23,16 +27,18 @@ DEAD_SCALE = 1.0
 """Scale of an activation that was zero on every image: any scale represents it exactly."""
 
 
-def storable_scale(scale: NDArray[Any]) -> NDArray[Any]:
-    """``scale`` rounded up to a float16 value (as float32), at least SMALLEST_SCALE.
+def storable_scale(scale: NDArray[Any], dtype: DType = DType.FLOAT16) -> NDArray[Any]:
+    """``scale`` as a float32 array of values of ``dtype``, at least SMALLEST_SCALE; float16 values are rounded up.
 
-    The scales are cast to float16 with the rest of the network. Integers computed with a scale that float16 holds exactly
+    The scales are cast to ``dtype`` with the rest of the network. Integers computed with a scale that float16 holds exactly
     stay right; rounding up keeps the largest magnitude at 127.
     """
     import numpy as np
 
-    exact = np.asarray(scale, np.float64)
-    half = np.maximum(exact, SMALLEST_SCALE).astype(np.float16)
+    exact = np.maximum(np.asarray(scale, np.float64), SMALLEST_SCALE)
+    if dtype is DType.FLOAT:
+        return exact.astype(np.float32)
+    half = exact.astype(np.float16)
     half = np.where(half.astype(np.float64) < exact, np.nextafter(half, np.float16(np.inf)), half)
     return half.astype(np.float32)
 
@@ -53,14 +59,16 @@ def insert_qdq(
     scales: Mapping[str, float],
     means: Mapping[str, NDArray[Any]] | None = None,
     int8_input: bool = False,
+    flavour: QuantizationFlavour = TENSORRT,
 ) -> Inserted:
     """Edit ``model`` so that ``placement`` holds.
 
-    ``scales`` gives what one step of every activation's int8 is worth; ``means`` the channel means [C] of convolutions'
+    ``scales`` gives what one step of every activation's int8 is worth (127 of them are its magnitude, whatever type it is
+    stored in); ``means`` the channel means [C] of convolutions'
     inputs, by which their biases are corrected. With ``int8_input`` the graph's input is int8 itself: whoever fills it
     divides by the returned scale, rounds to nearest even and clips to -128 .. 127. Requires opset 19.
     """
-    return _Inserter(model, placement, scales, means or {}).run(int8_input)
+    return _Inserter(model, placement, scales, means or {}, flavour.rest).run(int8_input)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,12 +81,18 @@ class _Constant:
 
 class _Inserter:
     def __init__(
-        self, model: Model, placement: Placement, scales: Mapping[str, float], means: Mapping[str, NDArray[Any]]
+        self,
+        model: Model,
+        placement: Placement,
+        scales: Mapping[str, float],
+        means: Mapping[str, NDArray[Any]],
+        rest: DType,
     ) -> None:
         self._graph = model.graph
         self._placement = placement
         self._scales = scales
         self._means = means
+        self._rest = rest
         self._used = self._graph.names()
         self._new_nodes: dict[str, list[Node]] = {"": []}
         self._pairs: dict[str, str] = {}
@@ -104,9 +118,10 @@ class _Inserter:
         if tensor not in self._pairs:
             import numpy as np
 
-            step = self._scales[tensor] or DEAD_SCALE
-            scale = self._constant(f"{tensor}_scale", storable_scale(np.array(step)))
-            zero = self._constant(f"{tensor}_zero_point", np.array(0, np.int8))
+            unsigned = tensor in self._placement.unsigned
+            step = self._scales[tensor] * (INT8_MAX / UINT8_MAX if unsigned else 1) or DEAD_SCALE
+            scale = self._constant(f"{tensor}_scale", storable_scale(np.array(step), self._rest))
+            zero = self._constant(f"{tensor}_zero_point", np.array(0, np.uint8 if unsigned else np.int8))
             quantized = fresh_name(f"{tensor}_quantized", self._used)
             result = fresh_name(f"{tensor}_dequantized", self._used)
             self._new_nodes[tensor] = [
@@ -128,7 +143,7 @@ class _Inserter:
         name, axis = weight.tensor, weight.axis
         values = self._graph.initializers[name].numpy()
         others = tuple(i for i in range(values.ndim) if i != axis)
-        scale = storable_scale(np.maximum(values.max(axis=others), -values.min(axis=others)) / INT8_MAX)
+        scale = storable_scale(np.maximum(values.max(axis=others), -values.min(axis=others)) / INT8_MAX, self._rest)
         steps = scale.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
         integers = np.clip(np.rint(values / steps), -INT8_MAX, INT8_MAX).astype(np.int8)
         result = fresh_name(f"{name}_dequantized", self._used)

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from cmx4trt.errors import DataError, RequestError
+from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Graph
 from cmx4trt.progress import Progress
@@ -90,19 +91,22 @@ def check_request(request: BuildRequest) -> None:
         )
 
 
-def quantize_network(network: Network, request: BuildRequest, progress: Progress) -> QuantizationReport:
-    """Insert Q/DQ into ``network.model`` (edited in place). Raises DataError, RequestError."""
+def quantize_network(
+    network: Network, request: BuildRequest, progress: Progress, flavour: QuantizationFlavour = TENSORRT
+) -> QuantizationReport:
+    """Insert Q/DQ into ``network.model`` (edited in place) as ``flavour`` has it. Raises DataError, RequestError."""
     check_request(request)
     model = network.model
-    full = place(model.graph)
-    calibration = calibrate(network, full, request, progress)
+    full = place(model.graph, flavour=flavour)
+    calibration = calibrate(network, full, request, progress, flavour)
     scales, missing = _covering_scales(full, calibration, request)
     if missing:
         progress.note(f"{len(missing)} tensors have no range and stay in float16: {_some(missing)}")
     ranking = _ranking(network, calibration, request, progress)
-    placement = restricted(place(model.graph, _kept_layers(request.keep_fp16, full, ranking)), scales)
+    placement = restricted(place(model.graph, _kept_layers(request.keep_fp16, full, ranking), flavour), scales)
     _check_input(model.graph, placement, request)
-    inserted = insert_qdq(model, placement, scales, calibration.ranges.means, request.input_dtype == "int8")
+    int8_input = request.input_dtype == "int8"
+    inserted = insert_qdq(model, placement, scales, calibration.ranges.means, int8_input, flavour)
     return QuantizationReport(
         origin=calibration.origin,
         method=calibration.ranges.method,

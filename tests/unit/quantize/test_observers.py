@@ -107,11 +107,11 @@ def test_histogram_refuses_what_float16_cannot_hold(bad: float) -> None:
     with np.errstate(over="ignore"):
         half = np.array([1.0, bad]).astype(np.float16)
     with pytest.raises(DataError, match=r"tensor 'a' leaves float16's range.*minmax"):
-        HistogramObserver(["a"], percentile_threshold).add({half_name("a"): half})
+        HistogramObserver(["a"], [percentile_threshold]).add({half_name("a"): half})
 
 
 def test_histogram_refuses_tensors_below_its_resolution() -> None:
-    observer = HistogramObserver(["a"], percentile_threshold)
+    observer = HistogramObserver(["a"], [percentile_threshold])
     observer.add({half_name("a"): np.array([1e-5], np.float16)})
     with pytest.raises(DataError, match=r"tensor 'a' stays below.*minmax"):
         observer.ranges()
@@ -130,7 +130,7 @@ def test_means_over_images_and_their_split() -> None:
     ("make", "image"),
     [
         (lambda: ExtremesObserver(["a"]), {ExtremesObserver.OUTPUT: np.array([2.0, -1.0], np.float32)}),
-        (lambda: HistogramObserver(["a"], percentile_threshold), {half_name("a"): np.array([2, -1], np.float16)}),
+        (lambda: HistogramObserver(["a"], [percentile_threshold]), {half_name("a"): np.array([2, -1], np.float16)}),
         (lambda: MeansObserver({"a": 2}), {MeansObserver.OUTPUT: np.array([2.0, -1.0], np.float32)}),
     ],
 )
