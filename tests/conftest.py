@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ import pytest
 
 from cmx4trt import pipeline
 from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
+from cmx4trt.backends.hopper.network import Network
+from cmx4trt.graph import network_from_model, prepared_from_network
+from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
-from cmx4trt.models import model_from_seed
+from cmx4trt.models import model_from_seed, spec_of
+from cmx4trt.progress import Silent
+from cmx4trt.quantize import quantize_network
 from cmx4trt.request import BuildRequest
 
 REPOSITORY = Path(__file__).parents[1]
@@ -95,6 +102,27 @@ def publish_small() -> Callable[..., Path]:
             return Path(pipeline.build(BuildRequest.from_values(given)).engine)
 
     return publish
+
+
+@dataclass(frozen=True)
+class HopperNetwork:
+    """A network lowered for the builder hopper, with the Q/DQ graph that it was lowered from."""
+
+    prepared: PreparedGraph
+    network: Network
+
+
+@pytest.fixture(scope="session")
+def hopper_resnet50(tmp_path_factory: pytest.TempPathFactory) -> HopperNetwork:
+    """ResNet-50 with random weights and 1001 classes, calibrated on two random images; made in about three seconds."""
+    values = {"calibration_data": "random", "calibration_count": 2, "calibration_method": "minmax"}
+    request = BuildRequest.from_values({"random_weights": 0, "precision": "int8", **values})
+    network = network_from_model(model_from_seed("resnet50", 0), spec_of("resnet50"), request)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("ranges")))
+        quantize_network(network, request, Silent(), FLAVOUR)
+    prepared = prepared_from_network(network, request, FLAVOUR.rest)
+    return HopperNetwork(prepared, lower(prepared.model))
 
 
 @pytest.fixture

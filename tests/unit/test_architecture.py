@@ -17,7 +17,7 @@ LAYERS = [
     {"pipeline", "prepare", "results", "report", "executable", "proof"},
     {"quantize", "verify", "bench"},
     {"graph", "backends", "store", "fingerprint", "source"},
-    {"request", "options", "proof_options", "proof_request", "values", "manifest", "models"},
+    {"request", "flavour", "options", "proof_options", "proof_request", "values", "manifest", "models"},
     {"ir", "devices", "images"},
     {"errors", "files", "progress", "background", "quantities", "__init__"},
 ]

@@ -48,6 +48,10 @@ class Residual:
     """A float32 value: output steps for each step of ``input``."""
 
 
+RESIDUAL_OFFSET = 32768.0
+"""256 * 128: see ``Convolution.residual_bias``."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Convolution:
     """Convolution, bias, one addend, ReLU and requantization as one operation; the output is uint8, its clipping the ReLU."""
@@ -65,14 +69,28 @@ class Convolution:
     padding: int
     addend: Residual | Projection | None = None
 
+    def residual_bias(self) -> NDArray[Any]:
+        """What a residual adds to instead of ``bias``, float32 [N]: ``bias`` less 32768 steps of the residual's input.
+
+        A byte x becomes the float32 value 128 + x/256 with one byte permutation; 256 * multiplier times that is the
+        residual and 32768 * multiplier, which this takes out again (reference.py).
+        """
+        import numpy as np
+
+        assert isinstance(self.addend, Residual)
+        return (self.bias.astype(np.float64) - RESIDUAL_OFFSET * self.addend.multiplier).astype(np.float32)
+
 
 @dataclass(frozen=True, slots=True)
 class MaxPool:
-    """Maximum over 3x3 windows, stride 2, padding 1; the scale stays."""
+    """Maximum over 3x3 windows, stride 2; the scale stays."""
 
     name: str
     input: str
     output: str
+    padding: int = 1
+    """Rows and columns before the first window's own, 1 (PyTorch) or 0 (TensorFlow's SAME, so the MLPerf file); the last
+    window may reach one beyond the edge. What lies outside never wins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,175 @@
+"""What every operation computes, bit for bit: the specification that kernels are held to, on any CPU.
+
+Integer sums are exact. Everything behind them is float32 in a fixed order, each step rounded to nearest even; ``fma`` rounds
+once. With sum s of a convolution and output steps y:
+
+    plain:       y = fma(float(s), multiplier, bias)
+    residual x:  y = fma(float(s), multiplier, fma(128 + x/256, 256 * r, residual_bias))
+    projection:  y = fma(float(s), multiplier, fma(float(sum of the projection), its multiplier, bias))
+    average:     y = float(s) * multiplier
+    classifier:  logit = fma(float(s), multiplier, bias); class = first index of the largest logit
+
+and a stored activation is y rounded to the nearest whole number, ties to even, clipped to 0 .. 255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.hopper.arithmetic import fma32, to_int8, to_uint8
+from cmx4trt.backends.hopper.network import (
+    AveragePool,
+    Classifier,
+    Convolution,
+    MaxPool,
+    Network,
+    Operation,
+    Projection,
+    Residual,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PIXELS = 8192
+"""Output pixels of a convolution computed at a time: some ten MB of float64."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """Logits, float32 [N, classes], and classes, int32 [N]; ``activations``, where kept, [N, H, W, C] by name."""
+
+    logits: NDArray[np.float32]
+    classes: NDArray[np.int32]
+    activations: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+def run(network: Network, images: NDArray[Any], keep: bool = False) -> Outputs:
+    """The outputs for ``images`` [N, C, H, W], floating-point or int8; ``keep`` every activation, the input among them.
+
+    Otherwise each is freed after its last reader.
+    """
+    source = network.input
+    values: dict[str, NDArray[Any]] = {source.name: quantize_input(images, source.scale)}
+    last = {name: index for index, op in enumerate(network.operations) for name in inputs_of(op)}
+    for index, operation in enumerate(network.operations):
+        result = run_operation(network, operation, values)
+        if isinstance(operation, Classifier):
+            return Outputs(result, result.argmax(axis=1).astype("int32"), values if keep else {})
+        values[operation.output] = result
+        if not keep:
+            values = {name: value for name, value in values.items() if last.get(name, -1) > index}
+    raise ValueError("the network has no classifier")
+
+
+def quantize_input(images: NDArray[Any], scale: float) -> NDArray[np.int8]:
+    """[N, C, H, W] to int8 [N, H, W, C], by ONNX's QuantizeLinear: a float32 quotient, rounded to even, clipped."""
+    import numpy as np
+
+    if images.dtype != np.int8:
+        images = to_int8(images.astype(np.float32) / np.float32(scale))
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+
+
+def inputs_of(operation: Operation) -> tuple[str, ...]:
+    """Names of the activations that an operation reads."""
+    addend = operation.addend if isinstance(operation, Convolution) else None
+    return (operation.input,) if addend is None else (operation.input, addend.input)
+
+
+def run_operation(network: Network, operation: Operation, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """What ``operation`` makes of its ``inputs`` (activations [N, H, W, C] by name): uint8 [N, H, W, C], or the logits."""
+    import numpy as np
+
+    source = inputs[operation.input]
+    if isinstance(operation, Convolution):
+        addend = inputs[operation.addend.input] if operation.addend else None
+        return _convolution(operation, source, addend)
+    if isinstance(operation, MaxPool):
+        return _max_pool(operation, source)
+    if isinstance(operation, AveragePool):
+        total = source.sum(axis=(1, 2), keepdims=True, dtype=np.int32)
+        return to_uint8(total.astype(np.float32) * np.float32(operation.multiplier))
+    total = source.reshape(len(source), -1).astype(np.float64) @ operation.weights.T.astype(np.float64)
+    return fma32(total.astype(np.float32), operation.multiplier, operation.bias)
+
+
+def _convolution(operation: Convolution, source: NDArray[Any], addend: NDArray[Any] | None) -> NDArray[np.uint8]:
+    """Some images at a time, so that the sums stay in the cache."""
+    import numpy as np
+
+    matrix = _matrix(operation.weights)
+    projection = _matrix(operation.addend.weights) if isinstance(operation.addend, Projection) else None
+    height, width = _output_size(operation, source)
+    result = np.empty((len(source), height, width, len(operation.weights)), np.uint8)
+    step = max(PIXELS // (height * width), 1)
+    for start in range(0, len(source), step):
+        part = slice(start, start + step)
+        total = _sums(operation, source[part], matrix)
+        offset: Any = operation.bias
+        if isinstance(operation.addend, Residual):
+            assert addend is not None
+            offset = _residual(operation, addend[part])
+        elif isinstance(operation.addend, Projection):
+            assert addend is not None
+            assert projection is not None
+            stride = operation.addend.stride
+            pixels = addend[part, ::stride, ::stride].astype(np.float64)
+            offset = fma32((pixels @ projection).astype(np.float32), operation.addend.multiplier, operation.bias)
+        result[part] = to_uint8(fma32(total.astype(np.float32), operation.multiplier, offset))
+    return result
+
+
+def _residual(operation: Convolution, values: NDArray[Any]) -> NDArray[np.float32]:
+    """The addend of a residual: 128 + x/256 is the byte x inside a float32 value."""
+    import numpy as np
+
+    assert isinstance(operation.addend, Residual)
+    bytes_as_floats = np.float32(128) + values.astype(np.float32) / np.float32(256)  # exact
+    return fma32(bytes_as_floats, np.float32(256 * operation.addend.multiplier), operation.residual_bias())
+
+
+def _matrix(weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Weights [N, R, S, C] as [R * S * C, N]."""
+    import numpy as np
+
+    return np.ascontiguousarray(weights.reshape(len(weights), -1).T, np.float64)
+
+
+def _output_size(operation: Convolution, source: NDArray[Any]) -> tuple[int, int]:
+    kernel, padding = operation.weights.shape[1], operation.padding
+    height, width = ((extent + 2 * padding - kernel) // operation.stride + 1 for extent in source.shape[1:3])
+    return height, width
+
+
+def _sums(operation: Convolution, source: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The integer sums [N, H, W, M], exact: they stay far below 2^53."""
+    import numpy as np
+
+    kernel, stride = operation.weights.shape[1], operation.stride
+    height, width = _output_size(operation, source)
+    if kernel == 1:
+        pixels = source[:, ::stride, ::stride]
+    else:
+        padded = np.pad(source, ((0, 0), *[(operation.padding, operation.padding)] * 2, (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+        pixels = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
+    flat = np.ascontiguousarray(pixels).reshape(-1, len(matrix)).astype(np.float64)
+    total: NDArray[np.float64] = flat @ matrix
+    return total.reshape(len(source), height, width, -1)
+
+
+def _max_pool(operation: MaxPool, source: NDArray[Any]) -> NDArray[Any]:
+    """No value is below 0, so zeros stand for what lies outside."""
+    import numpy as np
+
+    before = operation.padding
+    padded = np.pad(source, ((0, 0), (before, 2 - before), (before, 2 - before), (0, 0)))
+    rows = [padded[:, row : row + source.shape[1] : 2] for row in range(3)]
+    highest = np.maximum(np.maximum(rows[0], rows[1]), rows[2])
+    columns = [highest[:, :, column : column + source.shape[2] : 2] for column in range(3)]
+    result: NDArray[Any] = np.maximum(np.maximum(columns[0], columns[1]), columns[2])
+    return result
