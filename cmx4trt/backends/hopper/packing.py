@@ -1,0 +1,121 @@
+"""Weights and constants of a network in the order in which the kernels read them.
+
+Which thread of a warpgroup holds which element of a matrix product is the PTX ISA's choice (9.7.15.5, wgmma fragments).
+Rows of weights are permuted so that a thread ends up with 16 consecutive channels, and, where an accumulator becomes the
+next product's operand without leaving its thread, so is the next weights' K.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cmx4trt.backends.hopper.network import Convolution
+
+GROUP = 64
+"""Output channels that one epilogue step handles."""
+RESIDUAL_OFFSET = 32768.0
+RESIDUAL_FACTOR = 256.0
+"""A residual byte x enters as 128 + x / 256 (epilogue.cuh, byte_as_float): times 256 r that is x r + 32768 r."""
+SECTION = 256
+"""Alignment of everything in the weights section, in bytes."""
+
+
+def channel_of_column() -> NDArray[Any]:
+    """The channel that each of 64 columns of a product computes: column 8j + 2t + e holds channel 16t + 2j + e. int64 [64]."""
+    j, t, e = np.meshgrid(np.arange(8), np.arange(4), np.arange(2), indexing="ij")
+    return (16 * t + 2 * j + e).reshape(-1)
+
+
+def register_channels() -> NDArray[Any]:
+    """The channel at each of 64 positions of K when an epilogue's bytes are the A operand as they are. int64 [64].
+
+    Position 32h + 16m + 4t + i is byte i of quarter 2h + m of thread column t, which holds channel 16t + 4(2h + m) + i.
+    """
+    h, m, t, i = np.meshgrid(np.arange(2), np.arange(2), np.arange(4), np.arange(4), indexing="ij")
+    return (16 * t + 4 * (2 * h + m) + i).reshape(-1)
+
+
+def stem_channels() -> NDArray[Any]:
+    """The channel of each of the stem's 64 matrix rows: rows g and g + 8 of a warp hold neighbouring channels. int64 [64]."""
+    row = np.arange(64)
+    return 16 * (row // 16) + 2 * (row % 8) + row // 8 % 2
+
+
+def _grouped(order: NDArray[Any], count: int) -> NDArray[Any]:
+    """``order`` (of 64) repeated for every group of ``count`` channels."""
+    return (np.arange(0, count, GROUP)[:, None] + order).reshape(-1)
+
+
+def matrix(weights: NDArray[Any], k_from_registers: bool = False) -> NDArray[Any]:
+    """Weights [N, R, S, C] as the B operand [N, R * S * C], int8, N in the columns' order.
+
+    ``k_from_registers``: the A operand is an epilogue's output in registers (1x1 only).
+    """
+    flat = weights.reshape(len(weights), -1)
+    if k_from_registers:
+        flat = flat[:, _grouped(register_channels(), flat.shape[1])]
+    return np.ascontiguousarray(flat[_grouped(channel_of_column(), len(flat))])
+
+
+def padded_rows(array: NDArray[Any], multiple: int) -> NDArray[Any]:
+    """``array`` with zeros behind its first axis up to a multiple of ``multiple``."""
+    missing = -len(array) % multiple
+    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) if missing else array
+
+
+def stem_matrix(weights: NDArray[Any]) -> NDArray[Any]:
+    """The stem's weights [64, 7, 7, 3] as the A operand [64, 256]: 4x4 taps of 2x2 pixels of 4 channels, zeros elsewhere."""
+    square = np.zeros((64, 8, 8, 4), np.int8)
+    square[:, 1:, 1:, :3] = weights  # padding 3 becomes 4: the window starts one pixel earlier, on an even one
+    taps = square.reshape(64, 4, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4, 5)
+    return np.ascontiguousarray(taps.reshape(64, 256)[stem_channels()])
+
+
+def constants(multiplier: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
+    """Multipliers and biases [N] of an epilogue, float32 [N / 64, 4 quarters, 2, 4 thread columns, 4 channels]."""
+    both = np.stack([multiplier, bias]).astype(np.float32)
+    shaped = both.reshape(2, -1, 4, 4, 4)  # multiplier or bias, group, thread column, quarter, channel
+    return np.ascontiguousarray(shaped.transpose(1, 3, 0, 2, 4))
+
+
+def residual_bias(bias: NDArray[Any], multiplier: float) -> NDArray[Any]:
+    """The bias of a convolution with a residual, less what the residual's offset adds; rounded once to float32."""
+    exact = bias.astype(np.float64) - RESIDUAL_OFFSET * np.float64(np.float32(multiplier))
+    return exact.astype(np.float32)
+
+
+def residual_factor(multiplier: float) -> float:
+    """256 times a residual's multiplier: exact in float32."""
+    return float(np.float32(multiplier) * np.float32(RESIDUAL_FACTOR))
+
+
+def stem_constants(convolution: Convolution) -> NDArray[Any]:
+    """The stem's multipliers [64], then its biases [64], float32 in channel order."""
+    return np.concatenate([convolution.multiplier, convolution.bias]).astype(np.float32)
+
+
+class Weights:
+    """The weights section of an engine, written piece by piece."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._known: dict[str, int] = {}
+        self._size = 0
+
+    def add(self, key: str, array: NDArray[Any]) -> int:
+        """The offset of ``array``'s bytes; a key that was added before gives the same bytes again."""
+        if key not in self._known:
+            data = array.tobytes()
+            self._known[key] = self._size
+            self._pieces.append(data + bytes(-len(data) % SECTION))
+            self._size += len(self._pieces[-1])
+        return self._known[key]
+
+    def data(self) -> bytes:
+        """All bytes so far."""
+        return b"".join(self._pieces)

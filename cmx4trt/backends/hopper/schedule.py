@@ -1,0 +1,206 @@
+"""A network -> a plan: which launches compute it, in which buffers, for every range of batch sizes.
+
+Fusions are found by shape, everything else is chosen among candidates by a table of measurements (``choices.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cmx4trt.backends.hopper import launches, packing
+from cmx4trt.backends.hopper.candidates import Choices, candidates_of, make, signature_of
+from cmx4trt.backends.hopper.launches import Made, Site
+from cmx4trt.backends.hopper.network import (
+    AveragePool,
+    Classifier,
+    Convolution,
+    MaxPool,
+    Network,
+    Operation,
+    Projection,
+    Residual,
+)
+from cmx4trt.backends.hopper.plan import Buffer, Kernel, Launch, Place, Plan, Program
+from cmx4trt.errors import UnsupportedError
+
+INPUT, QUANTIZED = "input", "input_int8"
+"""The engine's input, and the buffer of what becomes of a float32 one."""
+STRIPS = ((18, 14), (75, 7))
+"""Largest batch -> strips of an image in the stem, so that few images still occupy all multiprocessors; 2 beyond."""
+FEWEST_STRIPS = 2
+ALIGNMENT = 1024
+"""Of buffers, in bytes: a swizzled tile's and more than the copy engine asks for (CUDA driver API, cuTensorMapEncode)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A plan with the bytes that belong to it."""
+
+    plan: Plan
+    weights: bytes
+
+
+def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choices) -> Scheduled:
+    """The plan of ``network`` for batches 1 to ``max_batch``; ``input_dtype`` is "float32" or "int8" ([N, C, H, W]).
+
+    Raises UnsupportedError where no kernel computes an operation.
+    """
+    weights = packing.Weights()
+    site = Site(network, weights)
+    programs: list[Program] = []
+    kernels: dict[str, Kernel] = {}
+    for first, last, strips in _ranges(max_batch):
+        made = list(_launches(site, input_dtype, strips, choices))
+        kernels.update((one.kernel.name, one.kernel) for one in made)
+        programs.append(Program(first, last, tuple(one.launch for one in made)))
+    buffers, arena = _place_buffers(network, programs, max_batch)
+    a, classifier = network.input, network.classifier
+    shape = [a.channels, a.height, a.width]
+    plan = Plan(
+        max_batch=max_batch,
+        kernels=tuple(kernels.values()),
+        buffers=buffers,
+        programs=tuple(programs),
+        arena_bytes=arena,
+        inputs={INPUT: {"dtype": input_dtype, "shape": shape, "scale": a.scale}},
+        outputs={
+            "logits": {"dtype": "float32", "shape": [len(classifier.weights)]},
+            "class": {"dtype": "int32", "shape": []},
+        },
+    )
+    return Scheduled(plan, weights.data())
+
+
+def _ranges(max_batch: int) -> Iterator[tuple[int, int, int]]:
+    """First and last batch of each program, and the stem's strips in it."""
+    first = 1
+    for last, strips in STRIPS:
+        if first <= max_batch:
+            yield first, min(last, max_batch), strips
+        first = last + 1
+    if first <= max_batch:
+        yield first, max_batch, FEWEST_STRIPS
+
+
+def _launches(site: Site, input_dtype: str, strips: int, choices: Choices) -> Iterator[Made]:
+    operations = list(site.network.operations)
+    image = Place("input", INPUT)
+    if input_dtype == "float32":
+        yield launches.quantize(site, image, site.network.input.name)
+        image = Place("buffer", site.network.input.name)
+    done = 2
+    first, pool = operations[:2]
+    if not (isinstance(first, Convolution) and isinstance(pool, MaxPool) and first.weights.shape == (64, 7, 7, 3)):
+        raise _unsupported(first)
+    yield launches.stem(site, first, pool.output, image, (first.name, pool.name), strips)
+    while done < len(operations):
+        made, count = _next(site, operations[done:], choices)
+        yield from made
+        done += count
+
+
+def _next(site: Site, operations: Sequence[Operation], choices: Choices) -> tuple[list[Made], int]:
+    """Launches for the first of ``operations``, and how many of them they compute."""
+    first = operations[0]
+    if isinstance(first, Convolution):
+        if _is_bottleneck(site, operations[:3]):
+            return [launches.bottleneck(site, *operations[:3])], 3  # type: ignore[arg-type]  # checked in the line above
+        if _is_expand_reduce(site, operations[:2]):
+            return [launches.expand_reduce(site, *operations[:2])], 2  # type: ignore[arg-type]
+        return [_convolution(site, first, choices)], 1
+    if isinstance(first, AveragePool):
+        return [launches.average(site, first)], 1
+    if isinstance(first, Classifier):
+        return [launches.classifier(site, first), launches.largest(len(first.weights))], 1
+    raise _unsupported(first)
+
+
+def _convolution(site: Site, convolution: Convolution, choices: Choices) -> Made:
+    options = candidates_of(site, convolution)
+    if not options:
+        raise _unsupported(convolution)
+    return make(site, convolution, choices.choose(signature_of(site, convolution), options))
+
+
+def _is_bottleneck(site: Site, operations: Sequence[Operation]) -> bool:
+    """Whether these three are a block at 56x56: 1x1 to 64, 3x3, 1x1 to 256, which reads what the first one reads."""
+    if len(operations) < 3 or not all(isinstance(operation, Convolution) for operation in operations):
+        return False
+    reduce, middle, expand = (operation for operation in operations if isinstance(operation, Convolution))
+    addend = expand.addend
+    channels = site.activation(reduce.input).channels
+    shapes = [c.weights.shape[:3] for c in (reduce, middle, expand)]
+    fits = shapes == [(64, 1, 1), (64, 3, 3), (256, 1, 1)] and site.activation(expand.output).height == 56
+    chained = middle.input == reduce.output and expand.input == middle.output and middle.stride == 1
+    expected = Residual if channels == 256 else Projection if channels == 64 else None
+    return fits and chained and expected is not None and isinstance(addend, expected) and addend.input == reduce.input
+
+
+def _is_expand_reduce(site: Site, operations: Sequence[Operation]) -> bool:
+    """Whether these two are 128 -> 512 with a residual, and 512 -> 128 of its output."""
+    if len(operations) < 2 or not all(isinstance(operation, Convolution) for operation in operations):
+        return False
+    expand, reduce = (operation for operation in operations if isinstance(operation, Convolution))
+    shapes = [c.weights.shape for c in (expand, reduce)]
+    return (
+        shapes == [(512, 1, 1, 128), (128, 1, 1, 512)]
+        and isinstance(expand.addend, Residual)
+        and reduce.addend is None
+        and reduce.input == expand.output
+        and expand.stride == reduce.stride == 1
+    )
+
+
+def _unsupported(operation: Operation) -> UnsupportedError:
+    shape = getattr(getattr(operation, "weights", None), "shape", None)
+    detail = f" with weights {list(shape)}" if shape else ""
+    return UnsupportedError(
+        f"builder hopper has no kernel for {operation.name} ({type(operation).__name__}{detail}): "
+        "it builds ResNet-50 v1.5 at 224x224"
+    )
+
+
+def _place_buffers(network: Network, programs: Sequence[Program], max_batch: int) -> tuple[tuple[Buffer, ...], int]:
+    """Offsets in one arena: buffers that live at the same time in any program do not overlap. Largest first, lowest gap."""
+    lives: dict[str, list[tuple[int, int, int]]] = {}
+    for number, program in enumerate(programs):
+        for index, launch in enumerate(program.launches):
+            for name in (*launch.reads, *launch.writes):
+                if name in network.activations:
+                    spans = lives.setdefault(name, [])
+                    if spans and spans[-1][0] == number:
+                        spans[-1] = (number, spans[-1][1], index)
+                    else:
+                        spans.append((number, index, index))
+    sizes = {name: _bytes(network, name) for name in lives}
+    placed: list[Buffer] = []
+    for name in sorted(lives, key=lambda name: -sizes[name]):
+        room = -(-sizes[name] * max_batch // ALIGNMENT) * ALIGNMENT
+        taken = sorted(
+            (other.offset, other.offset + -(-sizes[other.name] * max_batch // ALIGNMENT) * ALIGNMENT)
+            for other in placed
+            if _overlap(lives[name], lives[other.name])
+        )
+        offset = 0
+        for start, end in taken:
+            if offset + room <= start:
+                break
+            offset = max(offset, end)
+        placed.append(Buffer(name, sizes[name], offset=offset))
+    arena = max((b.offset + b.bytes_per_image * max_batch for b in placed), default=0)
+    return tuple(placed), -(-arena // ALIGNMENT) * ALIGNMENT
+
+
+def _bytes(network: Network, name: str) -> int:
+    activation = network.activations[name]
+    return activation.height * activation.width * activation.channels
+
+
+def _overlap(a: list[tuple[int, int, int]], b: list[tuple[int, int, int]]) -> bool:
+    return any(x[0] == y[0] and x[1] <= y[2] and y[1] <= x[2] for x in a for y in b)
+
+
+def with_launches(program: Program, made: Sequence[Launch]) -> Program:
+    """``program`` with other launches (for measurements of one operation)."""
+    return replace(program, launches=tuple(made))
