@@ -307,9 +307,8 @@ def average(site: Site, pool: AveragePool) -> Made:
     """The mean over an image."""
     a = site.activation(pool.input)
     units = a.channels // 16
-    # The grid is [images, ceil(units / 128)].
     arguments = (Place("buffer", pool.input), Place("buffer", pool.output), Amount(0, units), Float(pool.multiplier))
-    launch = (Grid(Amount(1), rows=-(-units // 128)), arguments, (pool.name,), (pool.input,), (pool.output,))
+    launch = (Grid(Amount(-(-units // 128))), arguments, (pool.name,), (pool.input,), (pool.output,))
     return _made("pool.cu", {"PIXELS": a.height * a.width}, 128, 0, launch)
 
 

@@ -92,8 +92,6 @@ class Grid:
     per_multiprocessor: int = 1
     multiple_of: int = 1
     most: Amount | None = None
-    rows: int = 1
-    """The grid's second dimension."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@
 static_assert(PIXELS * 255 < 65536, "sums are 16 bit");
 
 extern "C" __global__ void __launch_bounds__(128) KERNEL_NAME(const uint4* input, uint4* output, const int units, const float multiplier) {
-  const int unit = blockIdx.y * 128 + threadIdx.x, image = blockIdx.x;  // units: 16 channels each
+  const int blocks = (units + 127) / 128;  // of one image; a unit is 16 channels
+  const int unit = blockIdx.x % blocks * 128 + threadIdx.x, image = blockIdx.x / blocks;
   wait_for_predecessor();
   let_successor_start();
   if (unit >= units) return;
