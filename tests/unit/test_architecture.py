@@ -30,6 +30,7 @@ VENDORS = {
     "tensorrt": {"backends/tensorrt/native.py"},
     "onnxruntime": {"backends/onnxruntime/session.py"},
     "pycuda": {"devices/driver.py"},
+    "cuda": {"devices/cuda.py"},
     "mlperf_loadgen": {"bench/loadgen.py"},
     "pycocotools": {"verify/accuracy.py"},
     "streamlit": {"gui/server.py", "gui/page.py", "gui/page_form.py", "gui/page_results.py"},

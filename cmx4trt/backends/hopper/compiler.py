@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from cmx4trt.backends.hopper.cubin import elf_abi
 from cmx4trt.backends.hopper.nvrtc import Nvrtc, Program, open_nvrtc
 from cmx4trt.errors import BuildError, OutputError
 from cmx4trt.files import make_folder, write_atomic
@@ -32,12 +33,7 @@ OPTIONS = (
     "-default-device",
     "--ptxas-options=-v",
 )
-LEAST_DRIVER = {7: 525, 8: 580}
-"""ABI version in a cubin's ELF header -> the first driver that loads it (CUDA Toolkit release notes, minor version
-compatibility: CUDA 12 from 525 on, CUDA 13 from 580 on)."""
 CACHE_SETTING = "XDG_CACHE_HOME"
-_ELF_ABI_VERSION = 8
-"""Where the ABI version lies in an ELF header (System V ABI, e_ident[EI_ABIVERSION])."""
 _SERIALISED = re.compile(r"C75(?:0[89]|1\d|20)\b")
 """ptxas's advice C7508 to C7520: wgmma is serialised, or setmaxnreg ignored; correct, but slow."""
 _FIGURES = {
@@ -72,11 +68,6 @@ class Compiled:
     cubin: bytes
     resources: Resources
     warnings: tuple[str, ...]
-
-    @property
-    def elf_abi(self) -> int:
-        """The ABI version of the cubin, which decides the first driver that loads it."""
-        return self.cubin[_ELF_ABI_VERSION]
 
 
 class KernelCache:
@@ -160,10 +151,10 @@ class Compiler:
             return known
         cubin, log = self._library.compile(program, options)
         compiled = Compiled(cubin, parse_resources(log), parse_warnings(log))
-        if compiled.elf_abi not in LEAST_DRIVER:
+        if elf_abi(cubin) is None:
             raise BuildError(
-                f"{self.version} writes cubins of ELF ABI {compiled.elf_abi}, expected one of "
-                f"{', '.join(map(str, LEAST_DRIVER))}; pip install 'cmx4trt[hopper]' gets a version that is supported"
+                f"{self.version} writes kernels in a format that this release does not know; "
+                "pip install 'cmx4trt[hopper]' gets a version that it does"
             )
         self._cache.keep(key, compiled)
         return compiled
@@ -188,11 +179,6 @@ def parse_resources(log: str) -> Resources:
 def parse_warnings(log: str) -> tuple[str, ...]:
     """The lines in which ptxas says that wgmma is serialised or registers are not redistributed, without duplicates."""
     return tuple(dict.fromkeys(line.strip() for line in log.splitlines() if _SERIALISED.search(line)))
-
-
-def least_driver(kernels: Mapping[str, Compiled]) -> int:
-    """The first driver (its major version) that loads all of these kernels."""
-    return max(LEAST_DRIVER[compiled.elf_abi] for compiled in kernels.values())
 
 
 def _definitions(constants: Mapping[str, int]) -> list[str]:

@@ -1,0 +1,258 @@
+"""The CUDA driver through NVIDIA's ``cuda-bindings``: the GPU that engines of ours run on. The only module importing them.
+
+Everything runs in the device's primary context. No context stays current between calls, so that any thread may make them.
+The bindings look up every function of libcuda by the CUDA version that brought it, so that what is used here exists in all
+drivers from 525 on (CUDA 12.0), with bindings of CUDA 12 and 13.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.devices import tensor_maps
+from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Windows
+from cmx4trt.devices.cuda_errors import CudaFailure, device_error, no_device
+from cmx4trt.errors import DeviceError, MissingSoftwareError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MODULE_VERSION = "/sys/module/nvidia/version"
+"""Where the Linux kernel shows the version of NVIDIA's driver; not in every container."""
+_STREAM_NON_BLOCKING = 1
+_EVENT_DEFAULT, _EVENT_DISABLE_TIMING = 0, 2
+_NO_FLAGS = 0
+"""Values of the CUDA driver API: CU_STREAM_NON_BLOCKING, CU_EVENT_DEFAULT, CU_EVENT_DISABLE_TIMING."""
+
+
+@lru_cache(maxsize=1)
+def open_cuda() -> CudaDevice:
+    """The first visible GPU; its primary context stays until the process ends.
+
+    Raises MissingSoftwareError without cuda-bindings, DeviceError without a driver or GPU.
+    """
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise MissingSoftwareError(
+            f"cuda-bindings cannot be imported ({error}); pip install 'cmx4trt[hopper]', or use _cpu, which needs no GPU"
+        ) from error
+    return CudaDevice(driver)
+
+
+class CudaDevice:
+    """A GPU: see ``devices.base.ComputeDevice``."""
+
+    def __init__(self, driver: Any) -> None:
+        """Open the first GPU with the functions of ``driver``, the module ``cuda.bindings.driver``. Raises DeviceError."""
+        self._driver = driver
+        self._pinned: dict[int, int] = {}
+        try:
+            device = self._first_device()
+            self.facts = self._read_facts(device)
+            self._context = self._call("cuDevicePrimaryCtxRetain", device)
+        except CudaFailure as failure:
+            raise device_error("open the GPU", failure) from failure
+
+    @contextmanager
+    def active(self, doing: str) -> Iterator[None]:
+        """Make the device's context current meanwhile; CUDA's errors become one sentence about ``doing``."""
+        try:
+            self._call("cuCtxPushCurrent", self._context)
+            try:
+                yield
+            finally:
+                self._call("cuCtxPopCurrent")
+        except CudaFailure as failure:
+            raise device_error(f"{doing} on {self.facts.name}", failure) from failure
+
+    def free_memory(self) -> int:
+        """Bytes that can be allocated now."""
+        free, _ = self._call("cuMemGetInfo")
+        return int(free)
+
+    def allocate(self, size: int) -> int:
+        """The address of ``size`` uninitialised bytes."""
+        return int(self._call("cuMemAlloc", max(1, size)))
+
+    def free(self, address: int) -> None:
+        """Give memory from ``allocate`` back."""
+        self._call("cuMemFree", address)
+
+    def pinned(self, size: int) -> NDArray[Any]:
+        """Page-locked host memory; every context may copy from it."""
+        import numpy as np
+
+        address = int(self._call("cuMemHostAlloc", max(1, size), _NO_FLAGS))
+        self._pinned[address] = max(1, size)
+        memory: Any = (ctypes.c_uint8 * size).from_address(address)
+        return np.frombuffer(memory, dtype=np.uint8)
+
+    def free_pinned(self, array: NDArray[Any]) -> None:
+        """Give the array of ``pinned`` back."""
+        del self._pinned[array.ctypes.data]
+        self._call("cuMemFreeHost", array.ctypes.data)
+
+    def is_pinned(self, array: NDArray[Any]) -> bool:
+        """Whether ``array`` lies, contiguous, in memory from ``pinned``."""
+        first = array.ctypes.data
+        inside = any(start <= first and first + array.nbytes <= start + size for start, size in self._pinned.items())
+        return inside and array.flags.c_contiguous
+
+    def fill(self, address: int, value: int, size: int, stream: int) -> None:
+        """Begin to set bytes."""
+        if size:
+            self._call("cuMemsetD8Async", address, value, size, stream)
+
+    def upload(self, address: int, array: NDArray[Any], stream: int) -> None:
+        """Begin to copy to the device."""
+        if array.nbytes:
+            self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, stream)
+
+    def download(self, array: NDArray[Any], address: int, stream: int) -> None:
+        """Begin to copy from the device."""
+        self._call("cuMemcpyDtoHAsync", array.ctypes.data, address, array.nbytes, stream)
+
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        """Begin to copy on the device."""
+        self._call("cuMemcpyDtoDAsync", target, source, size, stream)
+
+    def new_stream(self) -> int:
+        """A stream that does not wait for the default stream."""
+        return int(self._call("cuStreamCreate", _STREAM_NON_BLOCKING))
+
+    def free_stream(self, stream: int) -> None:
+        """Give a stream back."""
+        self._call("cuStreamDestroy", stream)
+
+    def synchronize(self, stream: int) -> None:
+        """Block until the stream is done; other threads run meanwhile."""
+        self._call("cuStreamSynchronize", stream)
+
+    def new_event(self, timing: bool = False) -> int:
+        """An event."""
+        return int(self._call("cuEventCreate", _EVENT_DEFAULT if timing else _EVENT_DISABLE_TIMING))
+
+    def free_event(self, event: int) -> None:
+        """Give an event back."""
+        self._call("cuEventDestroy", event)
+
+    def record(self, event: int, stream: int) -> None:
+        """Let the event happen when the stream gets there."""
+        self._call("cuEventRecord", event, stream)
+
+    def wait_event(self, stream: int, event: int) -> None:
+        """Let the stream wait for the event."""
+        self._call("cuStreamWaitEvent", stream, event, _NO_FLAGS)
+
+    def synchronize_event(self, event: int) -> None:
+        """Block until the event has happened; other threads run meanwhile."""
+        self._call("cuEventSynchronize", event)
+
+    def elapsed_ms(self, first: int, last: int) -> float:
+        """Milliseconds between two events."""
+        return float(self._call("cuEventElapsedTime", first, last))
+
+    def load(self, cubin: Any) -> int:
+        """A module from the bytes of a cubin."""
+        return int(self._call("cuModuleLoadData", bytes(cubin)))
+
+    def unload(self, module: int) -> None:
+        """Give a module back."""
+        self._call("cuModuleUnload", module)
+
+    def function(self, module: int, name: str, shared_bytes: int) -> int:
+        """A module's kernel, allowed to use that much dynamic shared memory."""
+        function = self._call("cuModuleGetFunction", module, name.encode())
+        attribute = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        self._call("cuFuncSetAttribute", function, attribute, shared_bytes)
+        return int(function)
+
+    def encode_tiles(self, tiles: Tiles) -> bytes:
+        """A tiled CUtensorMap."""
+        return _bytes_of(self._call("cuTensorMapEncodeTiled", *tensor_maps.tiled(self._driver, tiles)))
+
+    def encode_windows(self, windows: Windows) -> bytes:
+        """An im2col CUtensorMap."""
+        return _bytes_of(self._call("cuTensorMapEncodeIm2col", *tensor_maps.im2col(self._driver, windows)))
+
+    def launch(self, configuration: LaunchConfiguration, stream: int) -> None:
+        """Begin to execute a kernel; its cluster size is compiled in."""
+        one, parameters = configuration, tensor_maps.Parameters(configuration.values)
+        sizes = (one.blocks, 1, 1, one.threads, 1, 1, one.shared_bytes)
+        self._call("cuLaunchKernel", one.function, *sizes, stream, parameters.address, 0)
+
+    def capture(self, enqueue: Callable[[], None], stream: int) -> int:
+        """Record an executable graph. Work of other threads on other streams is left alone."""
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", stream, mode)
+        try:
+            enqueue()
+        except BaseException:
+            with suppress(CudaFailure):  # the first error is the one to tell
+                self._call("cuGraphDestroy", self._call("cuStreamEndCapture", stream))
+            raise
+        graph = self._call("cuStreamEndCapture", stream)
+        try:
+            return int(self._call("cuGraphInstantiate", graph, _NO_FLAGS))
+        finally:
+            self._call("cuGraphDestroy", graph)
+
+    def launch_graph(self, graph: int, stream: int) -> None:
+        """Begin to execute a graph."""
+        self._call("cuGraphLaunch", graph, stream)
+
+    def free_graph(self, graph: int) -> None:
+        """Give a graph back."""
+        self._call("cuGraphExecDestroy", graph)
+
+    def _first_device(self) -> Any:
+        try:
+            self._call("cuInit", 0)
+            count = self._call("cuDeviceGetCount")
+        except RuntimeError as error:  # the bindings found no libcuda
+            raise DeviceError(no_device(str(error))) from error
+        except CudaFailure as failure:
+            raise DeviceError(no_device(failure.status)) from failure
+        if count == 0:
+            raise DeviceError(no_device("the driver shows none"))
+        return self._call("cuDeviceGet", 0)
+
+    def _read_facts(self, device: Any) -> DeviceFacts:
+        attribute = self._driver.CUdevice_attribute
+        major, minor, multiprocessors = (
+            int(self._call("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
+            for name in ("COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR", "MULTIPROCESSOR_COUNT")
+        )
+        name: bytes = self._call("cuDeviceGetName", 256, device)
+        return DeviceFacts(
+            name=name.split(b"\0")[0].decode(errors="replace"),
+            capability=(major, minor),
+            multiprocessors=multiprocessors,
+            memory_bytes=int(self._call("cuDeviceTotalMem", device)),
+            cuda=int(self._call("cuDriverGetVersion")),
+            driver=_driver_version(),
+        )
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        """The function's result: None, one value, or several. Raises CudaFailure."""
+        status, *results = getattr(self._driver, function)(*arguments)
+        if status != 0:
+            raise CudaFailure(function, str(getattr(status, "name", status)))
+        return results[0] if len(results) == 1 else results or None
+
+
+def _bytes_of(tensor_map: Any) -> bytes:
+    return ctypes.string_at(int(tensor_map.getPtr()), tensor_maps.SIZE)
+
+
+def _driver_version() -> str:
+    try:
+        with open(_MODULE_VERSION, encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,67 @@
+"""Errors of the CUDA driver as one sentence: what failed, why in words, what to do."""
+
+from __future__ import annotations
+
+import os
+
+from cmx4trt.errors import DeviceError
+
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that hides and orders GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
+
+_UPDATE = "update NVIDIA's driver"
+_LOST = "see Xid messages in the kernel's log (dmesg), then reset the GPU or restart the machine"
+_MEANINGS = {
+    "CUDA_ERROR_OUT_OF_MEMORY": (
+        "it is out of memory",
+        "give a smaller batch, fewer copy streams, or end what else uses it",
+    ),
+    "CUDA_ERROR_NO_BINARY_FOR_GPU": (
+        "its driver finds no kernel for this GPU in the engine",
+        "build the engine for it",
+    ),
+    "CUDA_ERROR_INVALID_IMAGE": ("its driver does not know the format of the kernels", _UPDATE),
+    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": ("its driver does not know the format of the kernels", _UPDATE),
+    "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": (
+        "libcuda and the kernel module have different versions",
+        "restart the machine",
+    ),
+    "CUDA_ERROR_ILLEGAL_ADDRESS": ("a kernel reached memory that is not its own", "start the process anew"),
+    "CUDA_ERROR_MISALIGNED_ADDRESS": ("a kernel used a misaligned address", "start the process anew"),
+    "CUDA_ERROR_ILLEGAL_INSTRUCTION": ("a kernel met an illegal instruction", "start the process anew"),
+    "CUDA_ERROR_LAUNCH_FAILED": ("a kernel failed", "start the process anew"),
+    "CUDA_ERROR_LAUNCH_TIMEOUT": ("a kernel took longer than the driver allows", "start the process anew"),
+    "CUDA_ERROR_ECC_UNCORRECTABLE": ("its memory has an uncorrectable error", _LOST),
+    "CUDA_ERROR_NO_DEVICE": ("the GPU is no longer there", _LOST),
+    "CUDA_ERROR_DEVICE_UNAVAILABLE": ("the GPU is lost or another process has it for itself", _LOST),
+    "CUDA_ERROR_DEINITIALIZED": ("the driver is shutting down", "start the process anew"),
+    "CUDA_ERROR_SYSTEM_NOT_READY": ("its driver is not ready", "see that nvidia-fabricmanager runs"),
+    "CUDA_ERROR_NVLINK_UNCORRECTABLE": ("its NVLink has an uncorrectable error", _LOST),
+    "CUDA_ERROR_UNKNOWN": ("the driver does not know why; the GPU may be lost", _LOST),
+}
+"""Status of the driver -> what it means, what to do."""
+
+
+class CudaFailure(Exception):  # noqa: N818
+    """A status of the driver other than success, before it is known what was being done."""
+
+    def __init__(self, function: str, status: str) -> None:
+        super().__init__(f"{function}: {status}")
+        self.function = function
+        self.status = status
+
+
+def device_error(doing: str, failure: CudaFailure) -> DeviceError:
+    """The error for ``failure`` while ``doing`` something."""
+    reason = f"{failure.function} says {failure.status}"
+    if failure.status not in _MEANINGS:
+        return DeviceError(f"could not {doing}: {reason}")
+    meaning, remedy = _MEANINGS[failure.status]
+    return DeviceError(f"could not {doing}: {meaning} ({reason}); {remedy}")
+
+
+def no_device(reason: str) -> str:
+    """The sentence for a machine without a usable GPU."""
+    hidden = os.environ.get(VISIBLE_DEVICES)
+    hint = f" with {VISIBLE_DEVICES}='{hidden}'" if hidden is not None else ""
+    return f"there is no usable NVIDIA GPU{hint} ({reason}); _cpu builds without one"

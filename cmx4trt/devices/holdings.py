@@ -1,0 +1,54 @@
+"""What a session holds of a GPU, given back as one, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cmx4trt.devices.base import ComputeDevice
+
+
+class Holdings:
+    """Memory, streams, events and modules of one device. All methods are to be called while it is active."""
+
+    def __init__(self, device: ComputeDevice) -> None:
+        self._device = device
+        self._undo = ExitStack()
+
+    def memory(self, size: int) -> int:
+        """The address of ``size`` bytes."""
+        return self._held(self._device.allocate(size), self._device.free)
+
+    def pinned(self, size: int) -> NDArray[Any]:
+        """``size`` bytes of page-locked host memory."""
+        array = self._device.pinned(size)
+        self._undo.callback(self._device.free_pinned, array)
+        return array
+
+    def stream(self) -> int:
+        """A stream."""
+        return self._held(self._device.new_stream(), self._device.free_stream)
+
+    def event(self, timing: bool = False) -> int:
+        """An event."""
+        return self._held(self._device.new_event(timing), self._device.free_event)
+
+    def module(self, cubin: Any) -> int:
+        """A loaded module."""
+        return self._held(self._device.load(cubin), self._device.unload)
+
+    def before_that(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called before what is held now is given back."""
+        self._undo.callback(callback)
+
+    def close(self) -> None:
+        """Give everything back; what fails does not keep the rest."""
+        self._undo.close()
+
+    def _held(self, handle: int, give_back: Callable[[int], None]) -> int:
+        self._undo.callback(give_back, handle)
+        return handle
