@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from cmx4trt.telemetry import switch_off
+
 SEED, TEST_SEED = 1234, 999
 TEST_IMAGES = {"resnet50": 16, "retinanet": 1}
 METHODS = ("minmax", "percentile", "entropy", "mse")
@@ -32,6 +34,7 @@ SHAPES = {"resnet50": (3, 224, 224), "retinanet": (3, 800, 800)}
 
 
 def main() -> None:
+    switch_off()
     if len(sys.argv) > 1 and sys.argv[1] in WORKERS:
         WORKERS[sys.argv[1]](*sys.argv[2:])
         return

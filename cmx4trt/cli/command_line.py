@@ -20,11 +20,13 @@ from cmx4trt import __version__
 from cmx4trt.cli.help import HelpFormatter, explain
 from cmx4trt.cli.output import drop_output, prepare_streams
 from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_UNFORESEEN, CmxError, OutputError, RequestError
+from cmx4trt.telemetry import switch_off
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (see cmx4trt.errors)."""
     prepare_streams()
+    switch_off()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # under CM it is ignored at start, so that CM's shells live on to report
     arguments: argparse.Namespace | None = None

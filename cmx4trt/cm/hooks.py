@@ -33,6 +33,7 @@ from cmx4trt.errors import (
     UnsupportedError,
 )
 from cmx4trt.request import BuildRequest
+from cmx4trt.telemetry import switch_off
 from cmx4trt.values import parse_bool
 
 Answer = dict[str, Any]
@@ -82,6 +83,7 @@ def _guarded(hook: Callable[[Answer], Answer]) -> Callable[[Answer], Answer]:
 @_guarded
 def predeps(i: Answer) -> Answer:
     """Check everything the user said, then move to a private folder, before CM starts its first shell."""
+    switch_off()  # for the scripts we depend on, too
     env, given, meta = i["env"], i["input"], i["meta"]
     const, mapping = i["run_script_input"]["const"], meta["input_mapping"]
     if given.get("h") and given.get("cmd"):

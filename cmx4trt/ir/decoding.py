@@ -64,7 +64,7 @@ def _decode_graph(data: memoryview, external: ExternalData) -> Graph:
     graph = Graph("", [], {}, [], [])
     for number, _, payload in wire.read_fields(data):
         if number == 1:
-            graph.nodes.append(_decode_node(payload, external))
+            graph.nodes.append(decode_node(payload, external))
         elif number == 2:
             graph.name = wire.text(payload)
         elif number == 5:
@@ -81,7 +81,8 @@ def _decode_graph(data: memoryview, external: ExternalData) -> Graph:
     return graph
 
 
-def _decode_node(data: memoryview, external: ExternalData) -> Node:
+def decode_node(data: memoryview, external: ExternalData) -> Node:
+    """The node of a NodeProto. Raises as model_from_message."""
     node = Node("", [], [])
     for number, _, payload in wire.read_fields(data):
         if number == 1:

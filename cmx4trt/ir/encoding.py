@@ -13,7 +13,7 @@ _FLOAT, _INT, _STRING, _TENSOR, _GRAPH, _FLOATS, _INTS, _STRINGS, _TENSORS, _GRA
 
 def message_of_graph(graph: Graph, constants: dict[str, Tensor], inline_bytes: int | None) -> bytes:
     """A GraphProto; constants above ``inline_bytes`` (None: no limit) are external in it and put into ``constants``."""
-    parts = [wire.bytes_field(1, _encode_node(node)) for node in graph.nodes]
+    parts = [wire.bytes_field(1, encode_node(node)) for node in graph.nodes]
     parts.append(wire.text_field(2, graph.name or "graph"))
     for tensor in graph.initializers.values():
         inside = inline_bytes is None or len(tensor.data) <= inline_bytes
@@ -25,7 +25,8 @@ def message_of_graph(graph: Graph, constants: dict[str, Tensor], inline_bytes: i
     return b"".join(parts)
 
 
-def _encode_node(node: Node) -> bytes:
+def encode_node(node: Node) -> bytes:
+    """A NodeProto."""
     parts = [wire.text_field(1, name) for name in node.inputs]
     parts += [wire.text_field(2, name) for name in node.outputs]
     parts += [wire.text_field(3, node.name), wire.text_field(4, node.op_type)]

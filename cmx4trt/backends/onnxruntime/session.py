@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.session import Stream, SynchronousStream
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
+from cmx4trt.ir.float32_quantize import quantize_in_float32
 from cmx4trt.ir.onnx_file import EncodedGraph
+from cmx4trt.telemetry import switch_off
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,16 +121,18 @@ class OnnxRuntimeSession:
 
     @classmethod
     def from_graph(cls, graph: EncodedGraph, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
-        """A session on an encoded graph; its constants are used where they lie, not copied."""
+        """A session on an encoded graph; its constants are used where they lie; float16 is quantized in float32."""
         ort = _import_onnxruntime()
         options = _options(ort, threads)
         values = [_ortvalue(ort, tensor.numpy(), int(tensor.dtype)) for tensor in graph.constants.values()]
         if values:
             options.add_external_initializers(list(graph.constants), values)
-        return cls(_open(ort, graph.message, options, providers, "the prepared graph"), keep_alive=(graph, values))
+        message = quantize_in_float32(graph.message)
+        return cls(_open(ort, message, options, providers, "the prepared graph"), keep_alive=(graph, values))
 
 
 def _import_onnxruntime() -> Any:
+    switch_off()
     try:
         import onnxruntime
     except ImportError as error:

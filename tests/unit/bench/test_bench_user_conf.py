@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,12 @@ def test_the_models_are_those_of_loadgens_own_conf() -> None:
     lines = re.findall(
         rb"^([a-z0-9._-]+)\.(?:\*|%b)\.[a-z_]+ = " % "|".join(SCENARIOS).encode(), Path(lg.__file__).read_bytes(), re.M
     )
-    assert {line.decode() for line in lines} == set(MODELS)
+    named = {line.decode() for line in lines}
+    assert named <= set(MODELS)
+    if (
+        metadata.version("mlcommons-loadgen") == "6.0.17"
+    ):  # older ones name fewer; a line for another model has no effect
+        assert named == set(MODELS)
 
 
 @pytest.mark.parametrize(
