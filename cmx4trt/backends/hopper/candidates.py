@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import launches
 from cmx4trt.backends.hopper.launches import SHARED_BYTES, Made, Site
-from cmx4trt.backends.hopper.network import Convolution, Residual
+from cmx4trt.backends.hopper.network import Convolution, Projection, Residual
 
 RESIDENT = (
     # block, columns, warpgroups, stages, residual stages
     (128, 128, 3, 6, 0),
     (128, 128, 2, 6, 0),
+    (128, 128, 3, 5, 0),
+    (128, 128, 3, 4, 0),
+    (128, 128, 2, 8, 0),
     (256, 256, 2, 6, 0),
     (256, 128, 3, 4, 2),
     (128, 128, 3, 4, 2),
@@ -61,8 +64,8 @@ def candidates_of(site: Site, convolution: Convolution) -> list[Candidate]:
     if (n, k, c, convolution.stride) == (128, 3, 128, 1) and source.width == 28 and convolution.addend is None:
         found.append(Candidate("halo"))
     residual = isinstance(convolution.addend, Residual)
-    if k == 1 and convolution.stride == 1 and (residual or convolution.addend is None):
-        found += [Candidate("resident", numbers) for numbers in RESIDENT if _fits(n, c, numbers, residual)]
+    if k == 1 and convolution.stride == 1:
+        found += [Candidate("resident", numbers) for numbers in RESIDENT if _fits(convolution, numbers)]
     if not residual:
         projected = convolution.addend is not None  # two accumulators leave room for 128 columns
         found += [
@@ -73,12 +76,18 @@ def candidates_of(site: Site, convolution: Convolution) -> list[Candidate]:
     return found
 
 
-def _fits(n: int, c: int, numbers: tuple[int, ...], residual: bool) -> bool:
+def _fits(convolution: Convolution, numbers: tuple[int, ...]) -> bool:
     block, columns, warpgroups, stages, residual_stages = numbers
-    rings = warpgroups * (stages + residual_stages)
-    shared = c * block + rings * launches.TILE * launches.CHUNK + block * 8 + 8 * (1 + rings)
-    passes_hold = block == columns or stages >= c // launches.CHUNK  # several passes keep all chunks of a tile
-    return n % block == 0 and shared <= SHARED_BYTES and passes_hold and residual == (residual_stages > 0)
+    n, _, _, c = convolution.weights.shape
+    projection = convolution.addend if isinstance(convolution.addend, Projection) else None
+    side = projection.weights.shape[3] if projection else 0
+    chunks = (c + side) // launches.CHUNK
+    shared = launches.resident_shared_bytes(chunks, block, warpgroups, stages + residual_stages, bool(side))
+    one_pass = block == columns
+    passes_hold = one_pass or (stages >= chunks and not side)  # several passes keep all chunks of a tile
+    room = not side or columns <= 128  # for two accumulators
+    residual = isinstance(convolution.addend, Residual)
+    return n % block == 0 and shared <= SHARED_BYTES and passes_hold and room and residual == (residual_stages > 0)
 
 
 def make(site: Site, convolution: Convolution, candidate: Candidate) -> Made:

@@ -133,9 +133,9 @@ def quantize(site: Site, source: Place, target: str) -> Made:
     return _made("quantize.cu", {}, 256, 0, launch)
 
 
-def stem(site: Site, convolution: Convolution, output: str, image: Place, operations: tuple[str, ...], strips: int) -> Made:
-    """7x7/2 convolution and max-pool, from int8 [N, C, H, W] at ``image``; ``strips`` of an image go to different warpgroups."""
-    rows, pitch, staging = 8, 115 * 16, 56 * 80
+def stem(site: Site, convolution: Convolution, output: str, image: Place, operations: tuple[str, ...]) -> Made:
+    """7x7/2 convolution and max-pool, from int8 [N, C, H, W] at ``image``."""
+    consumers, rows, pitch, staging = 3, 16, 115 * 16, 56 * 80
     weights = site.weights.add(convolution.name, packing.stem_matrix(convolution.weights))
     constants = site.weights.add(f"{convolution.name}:constants", packing.stem_constants(convolution))
     arguments = (
@@ -144,10 +144,10 @@ def stem(site: Site, convolution: Convolution, output: str, image: Place, operat
         Place("weights", offset=constants),
         Place("buffer", output),
         Amount(1),
-        Amount(0, strips),
     )
-    launch = (Grid(most=Amount(strips)), arguments, operations, (image.name,), (output,))
-    return _made("stem.cu", {"ROWS": rows}, 384, 2 * rows * pitch + 4 * staging + 4 * rows * 8, launch)
+    launch = (Grid(most=Amount(-(-56 // consumers))), arguments, operations, (image.name,), (output,))
+    shared = 64 * 256 + consumers * (rows * pitch + 2 * staging + 2 * rows * 8)
+    return _made("stem.cu", {"ROWS": rows}, 128 * (1 + consumers), shared, launch)
 
 
 def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Convolution) -> Made:
@@ -192,31 +192,68 @@ def resident(
     source, target = site.activation(convolution.input), site.activation(convolution.output)
     chunks, blocks_n = source.channels // CHUNK, target.channels // block
     added, factor = _residual_of(convolution)
+    box = (CHUNK, min(block, 256))
+    weights = site.matrix(convolution, box)
+    side = _Projected(site.rows(convolution.input, TILE), weights)
+    if isinstance(convolution.addend, Projection):
+        side = _projected(site, convolution.addend, TILE, box)
     arguments = (
         site.rows(convolution.input, TILE),
-        site.matrix(convolution, (CHUNK, min(block, 256))),
+        weights,
         site.rows(added, TILE),
+        side.input,
+        side.weights,
         site.pixels(convolution.output),
+        Amount(0, target.width),
+        Amount(0, target.height),
+        Amount(0, side.stride),
         Place("buffer", convolution.output),
         site.constants(convolution),
+        site.projection_constants(convolution),
         Float(factor),
     )
-    rings = warpgroups * (stages + residual_stages)
-    shared = chunks * block * CHUNK + rings * TILE * CHUNK + block * 8 + 8 * (1 + rings)
-    reads = (convolution.input, *((added,) if residual_stages else ()))
+    shared = resident_shared_bytes(chunks + side.chunks, block, warpgroups, stages + residual_stages, side.chunks > 0)
+    reads = (convolution.input, *((added,) if residual_stages else ()), *side.reads)
     grid = Grid(multiple_of=blocks_n, most=_tiles(target, TILE, blocks_n))
     constants = {
         "CHANNELS": target.channels,
         "N_BLOCK": block,
         "N_PASS": columns,
         "K_CHUNKS": chunks,
-        "CHUNK": CHUNK,
+        "PROJECTION_CHUNKS": side.chunks,
         "WARPGROUPS": warpgroups,
         "STAGES": stages,
         "RESIDUAL_STAGES": residual_stages,
     }
     launch = (grid, arguments, (convolution.name,), reads, (convolution.output,))
     return _made("resident.cu", constants, warpgroups * 128, shared, launch)
+
+
+def resident_shared_bytes(chunks: int, block: int, warpgroups: int, stages: int, projection: bool) -> int:
+    """Shared memory of the kernel with resident weights: weights, rings, constants, barriers."""
+    rings = warpgroups * stages
+    return chunks * block * CHUNK + rings * TILE * CHUNK + block * (16 if projection else 8) + 8 * (1 + rings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Projected:
+    """The second input of a convolution with a projection, as arguments; without one, something that is not read."""
+
+    input: Argument
+    weights: TiledMap
+    chunks: int = 0
+    stride: int = 1
+    reads: tuple[str, ...] = ()
+
+
+def _projected(site: Site, projection: Projection, pixels: int, box: tuple[int, int]) -> _Projected:
+    return _Projected(
+        site.window(projection.input, 1, 0, projection.stride, pixels),
+        site.matrix(projection, box),
+        site.activation(projection.input).channels // CHUNK,
+        projection.stride,
+        (projection.input,),
+    )
 
 
 def streamed(site: Site, convolution: Convolution, columns: int, stages: int) -> Made:
@@ -226,26 +263,19 @@ def streamed(site: Site, convolution: Convolution, columns: int, stages: int) ->
     windowed = kernel > 1 or stride > 1
     main = site.window(convolution.input, kernel, padding, stride, 128) if windowed else site.rows(convolution.input, 128)
     weights = site.matrix(convolution, (CHUNK, columns // 2))
-    side: tuple[Argument, Argument, int, int] = (main, weights, 0, 1)
-    reads = [convolution.input]
+    box = (CHUNK, columns // 2)
+    side = _Projected(main, weights)
     if isinstance(convolution.addend, Projection):
-        projection = convolution.addend
-        side = (
-            site.window(projection.input, 1, 0, projection.stride, 128),
-            site.matrix(projection, (CHUNK, columns // 2)),
-            site.activation(projection.input).channels // CHUNK,
-            projection.stride,
-        )
-        reads.append(projection.input)
+        side = _projected(site, convolution.addend, 128, box)
     numbers = (
         target.height, target.width, source.channels, stride, padding, kernel, target.channels,
-        kernel * kernel * source.channels // CHUNK, side[2], side[3], 0,
+        kernel * kernel * source.channels // CHUNK, side.chunks, side.stride, 0,
     )  # fmt: skip
     arguments = (
         main,
         weights,
-        side[0],
-        side[1],
+        side.input,
+        side.weights,
         site.pixels(convolution.output),
         *(Amount(0, number) for number in numbers),
         Place("buffer", convolution.output),
@@ -253,10 +283,10 @@ def streamed(site: Site, convolution: Convolution, columns: int, stages: int) ->
         site.projection_constants(convolution),
     )
     constants = {
-        "N_TILE": columns, "STAGES": stages, "WINDOW": int(windowed), "PROJECTION": int(len(reads) > 1), "LOGITS": 0
+        "N_TILE": columns, "STAGES": stages, "WINDOW": int(windowed), "PROJECTION": int(side.chunks > 0), "LOGITS": 0
     }  # fmt: skip
     grid = Grid(multiple_of=2, most=_tiles(target, 256, 2 * target.channels // columns))
-    launch = (grid, arguments, (convolution.name,), tuple(reads), (convolution.output,))
+    launch = (grid, arguments, (convolution.name,), (convolution.input, *side.reads), (convolution.output,))
     return _made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
 
 

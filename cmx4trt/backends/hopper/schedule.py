@@ -6,7 +6,7 @@ Fusions are found by shape, everything else is chosen among candidates by a tabl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import launches, packing
 from cmx4trt.backends.hopper.candidates import Choices, candidates_of, make, signature_of
@@ -21,14 +21,11 @@ from cmx4trt.backends.hopper.network import (
     Projection,
     Residual,
 )
-from cmx4trt.backends.hopper.plan import Buffer, Kernel, Launch, Place, Plan, Program
+from cmx4trt.backends.hopper.plan import Buffer, Place, Plan, Program
 from cmx4trt.errors import UnsupportedError
 
 INPUT, QUANTIZED = "input", "input_int8"
 """The engine's input, and the buffer of what becomes of a float32 one."""
-STRIPS = ((18, 14), (75, 7))
-"""Largest batch -> strips of an image in the stem, so that few images still occupy all multiprocessors; 2 beyond."""
-FEWEST_STRIPS = 2
 ALIGNMENT = 1024
 """Of buffers, in bytes: a swizzled tile's and more than the copy engine asks for (CUDA driver API, cuTensorMapEncode)."""
 
@@ -48,12 +45,9 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
     """
     weights = packing.Weights()
     site = Site(network, weights)
-    programs: list[Program] = []
-    kernels: dict[str, Kernel] = {}
-    for first, last, strips in _ranges(max_batch):
-        made = list(_launches(site, input_dtype, strips, choices))
-        kernels.update((one.kernel.name, one.kernel) for one in made)
-        programs.append(Program(first, last, tuple(one.launch for one in made)))
+    made = list(_launches(site, input_dtype, choices))
+    kernels = {one.kernel.name: one.kernel for one in made}
+    programs = (Program(1, max_batch, tuple(one.launch for one in made)),)
     buffers, arena = _place_buffers(network, programs, max_batch)
     a, classifier = network.input, network.classifier
     shape = [a.channels, a.height, a.width]
@@ -61,7 +55,7 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
         max_batch=max_batch,
         kernels=tuple(kernels.values()),
         buffers=buffers,
-        programs=tuple(programs),
+        programs=programs,
         arena_bytes=arena,
         inputs={INPUT: {"dtype": input_dtype, "shape": shape, "scale": a.scale}},
         outputs={
@@ -72,18 +66,7 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
     return Scheduled(plan, weights.data())
 
 
-def _ranges(max_batch: int) -> Iterator[tuple[int, int, int]]:
-    """First and last batch of each program, and the stem's strips in it."""
-    first = 1
-    for last, strips in STRIPS:
-        if first <= max_batch:
-            yield first, min(last, max_batch), strips
-        first = last + 1
-    if first <= max_batch:
-        yield first, max_batch, FEWEST_STRIPS
-
-
-def _launches(site: Site, input_dtype: str, strips: int, choices: Choices) -> Iterator[Made]:
+def _launches(site: Site, input_dtype: str, choices: Choices) -> Iterator[Made]:
     operations = list(site.network.operations)
     image = Place("input", INPUT)
     if input_dtype == "float32":
@@ -93,7 +76,7 @@ def _launches(site: Site, input_dtype: str, strips: int, choices: Choices) -> It
     first, pool = operations[:2]
     if not (isinstance(first, Convolution) and isinstance(pool, MaxPool) and first.weights.shape == (64, 7, 7, 3)):
         raise _unsupported(first)
-    yield launches.stem(site, first, pool.output, image, (first.name, pool.name), strips)
+    yield launches.stem(site, first, pool.output, image, (first.name, pool.name))
     while done < len(operations):
         made, count = _next(site, operations[done:], choices)
         yield from made
@@ -200,7 +183,3 @@ def _bytes(network: Network, name: str) -> int:
 def _overlap(a: list[tuple[int, int, int]], b: list[tuple[int, int, int]]) -> bool:
     return any(x[0] == y[0] and x[1] <= y[2] and y[1] <= x[2] for x in a for y in b)
 
-
-def with_launches(program: Program, made: Sequence[Launch]) -> Program:
-    """``program`` with other launches (for measurements of one operation)."""
-    return replace(program, launches=tuple(made))

@@ -1,17 +1,19 @@
 // The stem: convolution 7x7, stride 2, 3 -> 64 channels, requantization, max-pool 3x3 with stride 2, from NCHW int8 images.
 //
-// The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, in registers for the whole
-// launch; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one 16-byte unit holds [dy, dx, channel],
+// The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, resident in shared
+// memory; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one 16-byte unit holds [dy, dx, channel],
 // channel 3 zero, so the convolution is 4x4 with stride 1 over units. A unit is one row of a core matrix; horizontally neighbouring
 // taps are 16 bytes apart (overlapping descriptors): no copy of any pixel. 7x7x3 = 147 of K = 256 are in use.
 // Pooling happens on integer sums: requantization is monotone (multipliers are positive), so the largest sum gives the largest byte.
-// A warpgroup walks down a strip of an image and keeps the running maximum of the rows above; each row is computed once.
+// Every consumer warpgroup has a range of pooled rows of the whole batch, walks down it and keeps the running maximum of the rows
+// above: each convolution row is computed once, and one more where a range or an image begins.
 //
-// Warpgroup 0 produces: two warps for each consumer regroup rows into its ring. Warpgroups 1 and 2 consume: 8 products a row.
-// Resident in shared memory: for each consumer ROWS rows of 115 units (zero columns at both ends written once) and two staging rows,
+// Warpgroup 0 produces: a warp for each consumer regroups rows into its ring, loading two rows ahead. Warpgroups 1 to 3 consume:
+// 8 products a row, then the maximum over three neighbours in registers (one shuffle for each pair of pixels).
+// Resident in shared memory: the weights (two chunks of 64 rows x 128 bytes, swizzled); for each consumer ROWS rows of 115 units (zero columns at both ends written once) and two staging rows,
 // through which a pooled row (56 pixels x 64 channels) becomes 16-byte stores.
-// Bytes: 150,528 in and 200,704 out for each image (and 3 rows more for each strip).
-// Barriers: `full[s]` (one arrival: a producer warp has written row slot s, after fence_async in every lane), `empty[s]` (4 arrivals:
+// Bytes: 150,528 in and 200,704 out for each image (and a few rows twice where a range begins).
+// Barriers: `full[s]` (one arrival: the producer warp has written row slot s, after fence_async in every lane), `empty[s]` (4 arrivals:
 // the consumer's warps have done the last product that reads it); a consumer's named barrier orders staging stores before its loads.
 //
 // ROWS (ring, a power of two).
@@ -19,17 +21,18 @@
 #include "wgmma.cuh"
 
 constexpr int SIDE = 224, POOLED = 56, UNITS = 115, PITCH = UNITS * 16, RING = ROWS * PITCH;
+constexpr int CONSUMERS = 3, THREADS = 128 * (1 + CONSUMERS);
 constexpr int PIXEL_PITCH = 80, STAGING = POOLED * PIXEL_PITCH;  // 80: 16-bit stores of a warp hit different banks
+constexpr int WEIGHT_CHUNK = 64 * 128;
 constexpr int SMALLEST = -2147483647 - 1;
 
-// A strip: pooled rows first .. first + count - 1 of one image, made from convolution rows top .. bottom.
-struct Strip {
+// Consecutive pooled rows of one image, and the convolution rows that they are made from.
+struct Segment {
   int image, first, count, top, bottom;
 };
-DEVICE Strip strip_of(int index, int strips) {
-  Strip s;
-  s.count = POOLED / strips;
-  s.image = index / strips, s.first = index % strips * s.count;
+DEVICE Segment segment_at(int row, int end) {
+  Segment s;
+  s.image = row / POOLED, s.first = row % POOLED, s.count = min(end - row, POOLED - s.first);
   s.top = s.first ? 2 * s.first - 1 : 0, s.bottom = 2 * (s.first + s.count) - 1;
   return s;
 }
@@ -73,8 +76,7 @@ DEVICE void store_units(u32 row, const Pixels& p, int lane) {
 
 // ---- consumer ----------------------------------------------------------------------------------------------------
 struct Consumer {
-  u32 weights[8][4];
-  u32 ring, full, empty;
+  u32 weights, ring, full, empty;
   int row;  // rows of the ring used so far
 
   DEVICE void wait_row(int ahead) const { barrier_wait(full + 8 * ((row + ahead) % ROWS), ((row + ahead) / ROWS) & 1); }
@@ -88,45 +90,46 @@ struct Consumer {
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 8; k++)
-      multiply_s8_s8(sums, weights[k], matrix_descriptor(ring + (row + (k >> 1)) % ROWS * PITCH + (k & 1) * 32, 16, 128, SWIZZLE_NONE),
-                     k != 0);
+      multiply_s8_s8(sums, row_descriptor<128>(weights + (k >> 2) * WEIGHT_CHUNK + (k & 3) * 32),
+                     matrix_descriptor(ring + (row + (k >> 1)) % ROWS * PITCH + (k & 1) * 32, 16, 128, SWIZZLE_NONE), k != 0);
     wgmma_commit();
     wgmma_wait<0>();
     release_row();
   }
 };
 
-// Pooled bytes of one row: thread (g, t) of warp w holds channels 16w+2g and 16w+2g+1 of pooled pixels 4j+t.
-DEVICE void pool_and_stage(const int (&above)[56], const int (&below)[56], float2 multiplier, float2 bias, u32 staging, int lane) {
-  const int t = lane & 3, left = (lane & ~3) | ((t + 3) & 3);
-  int previous[2] = {SMALLEST, SMALLEST};  // the odd pixel of the group before, which thread t = 3 hands to t = 0
+// The largest sums of three neighbouring pixels of one row: thread (g, t) of warp w hands channel 16w+2g+i of pooled pixel
+// 4j+t to `use(2j+i, sum)`, in order. The left neighbour is the odd pixel of thread t - 1, for t = 0 that of thread 3 one group
+// earlier.
+template <typename Use> DEVICE void pool_row(const int (&sums)[56], int lane, Use use) {
+  const int left = (lane & ~3) | ((lane + 3) & 3);
+  int before[2] = {SMALLEST, SMALLEST};
 #pragma unroll
-  for (int j = 0; j < 14; j += 2) {
-    float value[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const int at = 4 * (j + i / 2) + 2 * (i & 1);
-      const int even = max(above[at], below[at]), odd = max(above[at + 1], below[at + 1]);
-      const int neighbour = __shfl_sync(0xffffffffu, t == 3 ? previous[i & 1] : odd, left);
-      previous[i & 1] = odd;
-      const int largest = max(max(even, odd), neighbour);
-      value[i] = i & 1 ? __fmaf_rn((float)largest, multiplier.y, bias.y) : __fmaf_rn((float)largest, multiplier.x, bias.x);
-    }
-    const u32 bytes = pack_bytes(value[0], value[1], value[2], value[3]);
-    store_shared_16(staging + (4 * j + t) * PIXEL_PITCH, bytes);
-    store_shared_16(staging + (4 * j + 4 + t) * PIXEL_PITCH, bytes >> 16);
+  for (int k = 0; k < 28; k++) {
+    const int odd = sums[2 * k + 1], moved = __shfl_sync(0xffffffffu, odd, left);
+    const int neighbour = lane & 3 ? moved : before[k & 1];
+    before[k & 1] = moved;
+    use(k, max(max(sums[2 * k], odd), neighbour));
   }
 }
 
 // weights: int8 [64 rows][256], row m = channel 16(m/16) + 2(m%8) + m/8%2 (packing.py); constants: multipliers, then biases.
-extern "C" __global__ void __launch_bounds__(384, 1)
-    KERNEL_NAME(const u8* images, const u8* weights, const float* constants, u8* output, const int count, const int strips) {
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    KERNEL_NAME(const u8* images, const u8* weights, const float* constants, u8* output, const int count) {
   extern __shared__ __align__(1024) u8 shared[];
-  const u32 rings = shared_address(shared), stagings = rings + 2 * RING, barriers = stagings + 4 * STAGING;
+  const u32 weights_at = shared_address(shared), rings = weights_at + 2 * WEIGHT_CHUNK, stagings = rings + CONSUMERS * RING, barriers = stagings + 2 * CONSUMERS * STAGING;
   const int thread = threadIdx.x, group = thread >> 7, lane = thread & 31, warp = (thread & 127) >> 5;
-  for (int i = thread; i < 2 * RING / 16; i += 384) store_shared(rings + 16 * i, make_uint4(0, 0, 0, 0));
+  for (int i = thread; i < CONSUMERS * RING / 16; i += THREADS) store_shared(rings + 16 * i, make_uint4(0, 0, 0, 0));
+  for (int i = thread; i < 2 * WEIGHT_CHUNK / 16; i += THREADS) {  // 16-byte unit i % 16 of row i / 16
+    const int row = i >> 4, unit = i & 15;
+    const u32 to = weights_at + (unit >> 3) * WEIGHT_CHUNK + row * 128 + (((unit & 7) ^ (row & 7)) << 4);
+    store_shared(to, __ldg((const uint4*)weights + i));
+  }
   if (thread == 0) {
-    for (int i = 0; i < 2 * ROWS; i++) barrier_init(barriers + 8 * i, 1), barrier_init(barriers + 16 * ROWS + 8 * i, 4);
+    for (int i = 0; i < CONSUMERS * ROWS; i++) {
+      barrier_init(barriers + 8 * i, 1);
+      barrier_init(barriers + 8 * (CONSUMERS * ROWS + i), 4);
+    }
     barrier_init_fence();
   }
   fence_async();
@@ -134,73 +137,74 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   wait_for_predecessor();
   let_successor_start();
 
-  const int total = count * strips, step = gridDim.x * 2;
+  const int consumer = group ? group - 1 : warp, total = count * POOLED;  // the consumer that this warp is or feeds
+  const int each = (total + gridDim.x * CONSUMERS - 1) / (gridDim.x * CONSUMERS);
+  const int begin = (blockIdx.x * CONSUMERS + consumer) * each, end = min(begin + each, total);
+  const u32 ring = rings + consumer * RING, full = barriers + consumer * ROWS * 8, empty = full + CONSUMERS * ROWS * 8;
   if (group == 0) {
-    release_registers<72>();
-    const int consumer = warp >> 1;
-    const u32 ring = rings + consumer * RING, full = barriers + consumer * ROWS * 8, empty = full + 16 * ROWS;
-    int row = 0;  // of the ring; this warp takes every other one
-    for (int index = blockIdx.x * 2 + consumer; index < total; index += step) {
-      const Strip strip = strip_of(index, strips);
-      const u8* image = images + (size_t)strip.image * 3 * SIDE * SIDE;
-      const int rows = strip.bottom + 4 - strip.top;
-      int i = (warp ^ row) & 1;
-      Pixels now = load_pixels(image, strip.top + i, lane);
-      for (; i < rows; i += 2) {
-        const Pixels next = load_pixels(image, strip.top + min(i + 2, rows - 1), lane);
-        const int slot = (row + i) % ROWS;
-        if (row + i >= ROWS) barrier_wait(empty + 8 * slot, ((row + i) / ROWS - 1) & 1);
-        store_units(ring + slot * PITCH, now, lane);
-        fence_async();
-        __syncwarp();
-        if (lane == 0) barrier_arrive(full + 8 * slot);
-        now = next;
+    release_registers<56>();
+    if (consumer < CONSUMERS) {
+      int used = 0;  // rows of the ring
+      for (int at = begin; at < end;) {
+        const Segment segment = segment_at(at, end);
+        const u8* image = images + (size_t)segment.image * 3 * SIDE * SIDE;
+        const int last = segment.bottom + 3;
+        Pixels now = load_pixels(image, segment.top, lane), next = load_pixels(image, segment.top + 1, lane);
+        for (int row = segment.top; row <= last; row++, used++) {
+          const Pixels later = load_pixels(image, min(row + 2, last), lane);
+          const int slot = used % ROWS;
+          if (used >= ROWS) barrier_wait(empty + 8 * slot, (used / ROWS - 1) & 1);
+          store_units(ring + slot * PITCH, now, lane);
+          fence_async();
+          __syncwarp();
+          if (lane == 0) barrier_arrive(full + 8 * slot);
+          now = next, next = later;
+        }
+        at += segment.count;
       }
-      row += rows;
     }
   } else {
-    take_registers<216>();
-    const int consumer = group - 1, g = lane >> 2, t = lane & 3, channel = 16 * warp + 2 * g;
+    take_registers<152>();
+    const int g = lane >> 2, t = lane & 3, channel = 16 * warp + 2 * g;
     Consumer c;
-    c.ring = rings + consumer * RING, c.full = barriers + consumer * ROWS * 8, c.empty = c.full + 16 * ROWS, c.row = 0;
-#pragma unroll
-    for (int k = 0; k < 8; k++)
-#pragma unroll
-      for (int i = 0; i < 4; i++)  // A fragment: rows g and g + 8, K 4t and 16 + 4t
-        c.weights[k][i] = __ldg((const u32*)(weights + (16 * warp + g + (i & 1) * 8) * 256 + k * 32 + (i >> 1) * 16 + 4 * t));
+    c.weights = weights_at, c.ring = ring, c.full = full, c.empty = empty, c.row = 0;
     const float2 multiplier = __ldg((const float2*)(constants + channel)), bias = __ldg((const float2*)(constants + 64 + channel));
     const u32 staging = stagings + consumer * 2 * STAGING;
     int buffer = 0;
-    for (int index = blockIdx.x * 2 + consumer; index < total; index += step) {
-      const Strip strip = strip_of(index, strips);
-      u8* to = output + ((size_t)strip.image * POOLED + strip.first) * POOLED * 64;
-      int even[56], odd[56];
-      auto finish = [&](const int (&above)[56], const int (&below)[56]) {
-        pool_and_stage(above, below, multiplier, bias, staging + buffer * STAGING + channel, lane);
+    for (int at = begin; at < end;) {
+      const Segment segment = segment_at(at, end);
+      u8* to = output + (size_t)at * POOLED * 64;
+      int sums[56], above[28];  // above: of the convolution row above the pooled row's two
+      for (int i = 0; i < 3; i++) c.wait_row(i);
+#pragma unroll
+      for (int k = 0; k < 28; k++) above[k] = SMALLEST;
+      if (segment.first) {
+        c.convolve(sums);
+        pool_row(sums, lane, [&](int k, int sum) { above[k] = sum; });
+      }
+      for (int p = 0; p < segment.count; p++) {
+        c.convolve(sums);
+        pool_row(sums, lane, [&](int k, int sum) { above[k] = max(above[k], sum); });
+        c.convolve(sums);
+        const u32 row = staging + buffer * STAGING + channel;
+        float value[4];
+        pool_row(sums, lane, [&](int k, int sum) {
+          const float largest = (float)max(above[k], sum);
+          above[k] = sum;
+          value[k & 3] = k & 1 ? __fmaf_rn(largest, multiplier.y, bias.y) : __fmaf_rn(largest, multiplier.x, bias.x);
+          if ((k & 3) == 3) {  // two channels of pooled pixels 4j+t and 4(j+1)+t
+            const u32 bytes = pack_bytes(value[0], value[1], value[2], value[3]);
+            store_shared_16(row + (2 * k - 6 + t) * PIXEL_PITCH, bytes);
+            store_shared_16(row + (2 * k - 2 + t) * PIXEL_PITCH, bytes >> 16);
+          }
+        });
         sync_threads(group, 128);
         for (int unit = thread & 127; unit < POOLED * 4; unit += 128)
           store_global(to + 16 * unit, load_shared(staging + buffer * STAGING + unit / 4 * PIXEL_PITCH + unit % 4 * 16));
         buffer ^= 1, to += POOLED * 64;
-      };
-      // `above` holds the convolution row above the pooled row's two; afterwards `below` does for the next one.
-      auto pooled_row = [&](int (&above)[56], int (&below)[56]) {
-        c.convolve(below);
-#pragma unroll
-        for (int i = 0; i < 56; i++) above[i] = max(above[i], below[i]);
-        c.convolve(below);
-        finish(above, below);
-      };
-      for (int i = 0; i < 3; i++) c.wait_row(i);
-      if (strip.first) {
-        c.convolve(even);
-      } else {
-#pragma unroll
-        for (int i = 0; i < 56; i++) even[i] = SMALLEST;
       }
-      int p = 0;
-      for (; p + 2 <= strip.count; p += 2) pooled_row(even, odd), pooled_row(odd, even);
-      if (p < strip.count) pooled_row(even, odd);
       for (int i = 0; i < 3; i++) c.release_row();
+      at += segment.count;
     }
   }
 }
