@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -139,7 +138,7 @@ class EngineGraph:
                     f"an engine of NVIDIA's {engine.request.builder} has no graph of ours; run it on the GPU it was built for"
                 )
             source = source_of_request(engine.request)
-            wanted, found = engine.manifest.parts.get(SOURCE), source.part(engine.manifest.source)
+            wanted, found = engine.manifest.parts.get(SOURCE), source.part()
             if wanted != found:
                 raise ModelError(
                     f"the model of {engine.path} has changed: it was {wanted} and is {found} now; build the engine again, "
@@ -155,8 +154,8 @@ class EngineGraph:
             source = self.source
             with self._progress.stage("prepare"):
                 prepared = prepare(self._engine.request, source, self._progress)
-            found = hashlib.sha256(prepared.graph.encoded.message).hexdigest()
-            if found != self._engine.manifest.graph.get("message_sha256"):
+            found = prepared.graph.encoded.sha256()
+            if found != self._engine.manifest.graph.get("sha256"):
                 raise ModelError(
                     f"cmx4trt {__version__} prepares another graph than {self._engine.manifest.tool.get('cmx4trt')} did for "
                     f"{self._engine.path}; build it again"

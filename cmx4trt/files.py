@@ -1,68 +1,77 @@
-"""Files: digests, atomic writes that leave nothing behind, and a lock on a folder."""
+"""Files: regular ones only are read, digests, atomic writes that leave nothing behind."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+import re
+import stat
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from io import FileIO
+from typing import Any, TextIO
 
 from cmx4trt.errors import OutputError
 
 PARTIAL_SUFFIX = ".partial"
-"""Ends the names of files being written; such a file whose writer is gone is removed by the next publication."""
+"""Ends the names of files being written; such a file whose writer is gone is removed by a later publication."""
+ABANDONED_SECONDS = 600.0
+"""A temporary file this long without a write has no writer. A free lock alone does not show that: on shared folders locks may
+hold on one machine only, or not at all."""
 OUTPUT_SETTING = "--output_dir"
 """What a user changes to have files elsewhere, unless the sentence names another setting."""
-_CHUNK = 1 << 22
+_TEMPORARY_NAME = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(PARTIAL_SUFFIX)}$")
+_CHUNK = 1 << 20
+"""Stays in the processor's cache between reading and hashing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What the file system says of a file; equal stamps mean an unchanged file (as git and make assume).
+class NotRegularError(OSError):
+    """A path that leads to a pipe, a device or a socket: reading it could wait for ever, or never end."""
 
-    The change time is part of it: it moves with every write, rename and time-stamp forgery.
-    """
+    def __init__(self, path: str) -> None:
+        super().__init__(0, "not a regular file", path)
 
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
+    def __str__(self) -> str:
+        """The sentence without a number, which means nothing here."""
+        return f"{self.filename} is not a regular file"
 
-    @classmethod
-    def of(cls, path: str) -> Stamp:
-        """The stamp of ``path``. Raises OSError."""
-        status = os.stat(path)
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
-    def to_dict(self) -> dict[str, int]:
-        """The stamp as JSON."""
-        return asdict(self)
+def open_file(path: str) -> FileIO:
+    """A regular file to read, unbuffered. Raises NotRegularError for anything else that could be opened, OSError."""
+    return open(path, "rb", buffering=0, opener=_open_regular)
+
+
+def open_text(path: str, encoding: str = "utf-8", errors: str | None = None, newline: str | None = None) -> TextIO:
+    """A regular file to read as text. Raises NotRegularError for anything else that could be opened, OSError."""
+    return open(path, encoding=encoding, errors=errors, newline=newline, opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """``open``'s opener: looks before it opens, which alone can move a tape, and again at what it has opened."""
+    if not _is_harmless(os.stat(path)):
+        raise NotRegularError(path)
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # does not wait for a pipe's other end
+    if not _is_harmless(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise NotRegularError(path)
+    return descriptor
+
+
+def _is_harmless(status: os.stat_result) -> bool:
+    """Whether reading ends: a regular file, or a folder, which the system refuses in its own words."""
+    return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
 
 
 def sha256_of_file(path: str) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal. Raises OSError."""
-    with open(path, "rb", buffering=0) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream: Any) -> str:
-    digest = hashlib.sha256()
-    while chunk := stream.read(_CHUNK):
-        digest.update(chunk)
+    """The SHA-256 of a regular file's bytes, in hexadecimal. Raises OSError."""
+    digest, chunk = hashlib.sha256(), bytearray(_CHUNK)
+    view = memoryview(chunk)
+    with open_file(path) as stream:
+        while count := stream.readinto(view):
+            digest.update(view[:count])
     return digest.hexdigest()
-
-
-def digest_if_changed(path: str, known: Mapping[str, Any]) -> str:
-    """The SHA-256 of ``path``: the ``known`` one while its stamp still fits, else from the bytes. Raises OSError.
-
-    ``known`` holds 'sha256' and 'stamp' as an earlier run recorded them; anything missing there means reading the file.
-    """
-    if "sha256" in known and known.get("stamp") == Stamp.of(path).to_dict():
-        return str(known["sha256"])
-    return sha256_of_file(path)
 
 
 def make_folder(path: str, setting: str = OUTPUT_SETTING) -> None:
@@ -105,25 +114,12 @@ def check_file(path: str, setting: str) -> None:
     if _is_read_only(folder):
         raise OutputError(f"cannot write {path}: {folder} is read-only; give another {setting}")
     if os.path.lexists(path) and not os.path.isfile(path):
-        raise OutputError(f"cannot write {path}: something that is no file is there; give another {setting}")
+        raise OutputError(f"cannot write {path}: not a regular file is there; give another {setting}")
 
 
 def _is_read_only(folder: str) -> bool:
     """Whether nothing can be written: by its permissions, or as a mount (root passes every permission check)."""
     return not os.access(folder, os.W_OK | os.X_OK) or bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
-
-
-@contextmanager
-def lock_folder(path: str) -> Iterator[None]:
-    """Hold the folder's advisory lock; no lock file is left behind. The lock goes with the process, whatever ends it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # File systems without locks (some network ones) still work, one build at a time.
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def encode_json(text: str) -> bytes:
@@ -137,30 +133,74 @@ def write_atomic(path: str, data: Any, setting: str = OUTPUT_SETTING) -> None:
     ``setting`` is what a user would change to have it written elsewhere.
     On any failure the temporary file goes and ``path`` is as before. Raises OutputError.
     """
-    temporary = f"{path}.{os.getpid()}{PARTIAL_SUFFIX}"
+    write_together([(path, data)], setting)
+
+
+def write_together(contents: Iterable[tuple[str, Any]], setting: str = OUTPUT_SETTING) -> None:
+    """Write (path, buffer) pairs as ``write_atomic`` does; no file is renamed before all are written and on the disk.
+
+    ``contents`` is asked for the next pair when the one before is written. Raises OutputError.
+    """
+    written: list[_Temporary] = []
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        for path, data in contents:
+            written.append(_Temporary(path, setting))
+            written[-1].write(data)
+        for temporary in written:
+            temporary.publish()
+    finally:
+        for temporary in written:
+            temporary.close()
+    for folder in {os.path.dirname(temporary.path) or "." for temporary in written}:
+        _sync_folder(folder)
+
+
+class _Temporary:
+    """A file that is being written, beside ``path``, whose name it takes in the end.
+
+    Its name is random and new (O_EXCL): process ids are equal in containers that share a folder.
+    """
+
+    def __init__(self, path: str, setting: str) -> None:
+        self.path = path
+        self._setting = setting
+        self._name: str | None = f"{path}.{os.urandom(8).hex()}{PARTIAL_SUFFIX}"
         try:
-            # Tells remove_abandoned that the writer is alive.
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            view = memoryview(data).cast("B")
-            written = 0
+            self._descriptor = os.open(self._name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def write(self, data: Any) -> None:
+        """Write all bytes, to the disk. Raises OutputError."""
+        # Tells remove_abandoned that the writer is alive.
+        with suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        view, written = memoryview(data).cast("B"), 0
+        try:
             while written < len(view):
-                written += os.write(descriptor, view[written:])
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise OutputError(f"cannot write {path}: {error.strerror}; free space or give another {setting}") from error
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(os.path.dirname(path) or ".")
+                written += os.write(self._descriptor, view[written:])
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def publish(self) -> None:
+        """Take the name. Raises OutputError."""
+        assert self._name is not None
+        try:
+            os.rename(self._name, self.path)
+        except OSError as error:
+            raise self._failure(error) from error
+        self._name = None
+
+    def close(self) -> None:
+        """Remove the file, unless it is published."""
+        if self._name is not None:
+            with suppress(OSError):
+                os.unlink(self._name)
+        os.close(self._descriptor)
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self.path}: {error.strerror}; free space or give another {self._setting}")
 
 
 def _sync_folder(folder: str) -> None:
@@ -174,15 +214,12 @@ def _sync_folder(folder: str) -> None:
 
 
 def remove_abandoned(folder: str) -> None:
-    """Remove the temporary files in ``folder`` whose writers were killed."""
+    """Remove the temporary files in ``folder`` whose writers were killed: old ones that nobody has locked."""
     for name in os.listdir(folder):
-        if not name.endswith(PARTIAL_SUFFIX):
+        if not _TEMPORARY_NAME.search(name):
             continue
-        with suppress(OSError):
-            path = os.path.join(folder, name)
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
-                os.unlink(path)
-            finally:
-                os.close(descriptor)
+        with suppress(OSError), open_file(os.path.join(folder, name)) as stream:
+            if time.time() - os.fstat(stream.fileno()).st_mtime < ABANDONED_SECONDS:
+                continue
+            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while the writer lives
+            os.unlink(stream.name)

@@ -9,17 +9,17 @@ from typing import Any
 
 from cmx4trt.request import BuildRequest
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever the same file and request would give another engine than before: older engines then miss."""
 
 SOURCE = "source"
-"""The part that is dearest to know (a digest of the model file), compared last."""
+"""The part that is most expensive to compute (digests of the model's files), compared last."""
 
 _NOT_IN_ENGINE = {
     *("model", "random_weights"),
     *("calibration_data", "calibration_list", "calibration_count", "calibration_cache"),
     *("common_code", "inference_source", "timing_cache"),
-    *("verify", "report", "output_dir"),
+    *("verify", "report", "output_dir", "wait"),
 }
 """Options that do not shape the engine, or that another part stands for: the source, the calibration data's digest, the
 builder's identity."""
@@ -36,9 +36,12 @@ def source_of_seed(seed: int) -> str:
     return f"random-weights:{seed}"
 
 
-def source_of_digest(sha256: str) -> str:
-    """The source part of a model file."""
-    return f"sha256:{sha256}"
+def source_of_digest(sha256: str, external: Mapping[str, str]) -> str:
+    """The source part of a model file whose ``external`` weight files (name in the model -> SHA-256) it comes with."""
+    if not external:
+        return f"sha256:{sha256}"
+    listed = json.dumps(sorted(external.items()), separators=(",", ":"))
+    return f"sha256:{sha256}+external:{hashlib.sha256(listed.encode()).hexdigest()}"
 
 
 def fingerprint_of(parts: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-SCHEMA = "cmx4trt-manifest/1"
+SCHEMA = "cmx4trt-manifest/2"
 """Name and version of the layout; raised when a field changes its meaning or goes."""
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
@@ -22,10 +22,10 @@ class Manifest:
     """A manifest as it lies on disk; all parts are JSON types.
 
     - ``fingerprint``: key of everything the engine depends on; ``parts``: those things, so that a difference can be named
-    - ``engine``: file (name beside the manifest), bytes, sha256, stamp (file-system state, to notice edits cheaply)
+    - ``engine``: file (name beside the manifest), bytes, sha256
     - ``request``: every effective option; ``source``: the model file or generator; ``network``: title, inputs, outputs
     - ``builder``: library, version, what it reported
-    - ``graph``: what was done to the source, sha256 of the result, its layers (see cmx4trt.graph.layers)
+    - ``graph``: what was done to the source, sha256 of the result with all its constants, its layers (see cmx4trt.graph.layers)
     - ``verification``: verdict, method, measured differences and their limits; ``execution``: whether a device ran the engine
     - ``stages``: wall seconds of each stage; ``created``: UTC time; ``tool``: package and versions
     """
@@ -69,13 +69,11 @@ class Manifest:
 
     def sections(self) -> list[tuple[str, Mapping[str, Any]]]:
         """The parts worth reading, titled, in the order of a reader's questions."""
-        engine = {name: value for name, value in self.engine.items() if name != "stamp"}
-        source = {name: value for name, value in self.source.items() if name != "stamp"}
         graph = {name: value for name, value in self.graph.items() if name != "layers"}
         return [
-            ("engine", {**engine, "created": self.created}),
+            ("engine", {**self.engine, "created": self.created}),
             ("request", self.request),
-            ("source", source),
+            ("source", self.source),
             ("network", self.network),
             ("graph", graph),
             ("builder", self.builder),

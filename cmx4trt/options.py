@@ -42,6 +42,9 @@ MAX_COPY_STREAMS = 16
 MAX_AUX_STREAMS = 64
 """Far above what TensorRT uses of its own accord; each stream costs a CUDA stream and scratch memory."""
 MAX_SEED = 2**32 - 1
+WAIT_SECONDS = 600
+"""A folder is locked while one engine is written, which takes seconds."""
+MAX_WAIT_SECONDS = 7 * 24 * 3600
 
 Parser = Callable[[str, object], Any]
 
@@ -209,6 +212,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("verify", True, "compare the engine's graph with the original model before publishing", parse_bool),
     Option("report", True, "write a report for people beside the engine, one HTML file", parse_bool),
     Option("output_dir", "engines", "folder that engines are published in, created where missing", parse_path),
+    Option(
+        "wait",
+        WAIT_SECONDS,
+        "seconds to wait at most while another process writes to the output folder",
+        _whole(0, MAX_WAIT_SECONDS),
+    ),
 )
 OPTION_GROUPS: Mapping[str, str] = {
     "network": "what to build",

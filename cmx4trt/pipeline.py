@@ -14,10 +14,10 @@ from cmx4trt import __version__, store
 from cmx4trt.background import Background
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.files import check_writable
-from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_digest, source_of_seed
+from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of
 from cmx4trt.manifest import FAILED, SKIPPED, Manifest
 from cmx4trt.models import spec_of
-from cmx4trt.prepare import Prepared, calibration_parts, prepare, verify, verify_execution
+from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
 from cmx4trt.request import BuildRequest
 from cmx4trt.results import BuildResult, Plan
@@ -27,6 +27,7 @@ from cmx4trt.store import EnginePaths
 if TYPE_CHECKING:
     from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.quantize import CalibrationData
 
 STOP_SECONDS = 10.0
 """How long the end of Python waits for a library that was asked to stop: TensorRT-RTX looks up between its phases only."""
@@ -51,10 +52,10 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
         check_request(request)
         request = builder.resolve(request)
         source, engine = source_of_request(request), EnginePaths.for_request(request).engine
-        return Plan(engine, f"{builder.name} {builder.version()}", source.part({}), None)
-    lookup = _look_up(request)
+        return Plan(engine, f"{builder.name} {builder.version()}", source.part(), None)
+    lookup = _look_up(request, Silent())
     name = f"{builder.name} {lookup.builder.version()}"
-    return Plan(lookup.paths.engine, name, lookup.source.part({}), lookup.found.manifest is not None)
+    return Plan(lookup.paths.engine, name, lookup.source.part(), lookup.found.manifest is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +65,25 @@ class _LookedUp:
     request: BuildRequest
     builder: GraphBuilder | ModelBuilder
     source: Source
+    calibration: CalibrationData | None
     paths: EnginePaths
     parts: Mapping[str, Any]
     found: store.Lookup
 
 
-def _look_up(request: BuildRequest) -> _LookedUp:
+def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
     from cmx4trt.backends import builder_for
 
     check_request(request)
     builder = builder_for(request.builder)
     request = builder.resolve(request)
     source, paths = source_of_request(request), EnginePaths.for_request(request)
-    parts = {**engine_parts(request, builder.identity(request)), **calibration_parts(request)}
-    return _LookedUp(request, builder, source, paths, parts, store.find(request, paths, parts, source.part))
+    parts = engine_parts(request, builder.identity(request))
+    calibration = calibration_of(request, progress)
+    if calibration is not None:
+        parts[CALIBRATION] = calibration.part()
+    found = store.find(request, paths, parts, source.part)
+    return _LookedUp(request, builder, source, calibration, paths, parts, found)
 
 
 def check_request(request: BuildRequest) -> None:
@@ -99,7 +105,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     engine is published.
     """
     progress = progress or Silent()
-    known = _look_up(request)
+    known = _look_up(request, progress)
     if known.found.manifest is not None:
         return _result(known, known.found.manifest, True, progress)
     if known.found.doubt:
@@ -136,6 +142,7 @@ class _Build:
         self._builder = known.builder
         self._source = known.source
         self._paths = known.paths
+        self._calibration = known.calibration
         self._parts = known.parts
         self._progress = progress
         self._seconds: dict[str, float] = {}
@@ -157,7 +164,7 @@ class _Build:
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
         with self._stage("prepare"):
-            prepared = prepare(self._request, self._source, self._progress)
+            prepared = prepare(self._request, self._source, self._progress, self._calibration)
         graph = prepared.graph
         # The library works without Python's lock: verification uses the other core meanwhile. The main thread only waits,
         # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
@@ -224,21 +231,20 @@ class _Build:
     def _publish(self, outcome: _Outcome) -> Manifest:
         data = outcome.engine.data
         digest = Background(lambda: hashlib.sha256(data).hexdigest())
-        return store.publish(self._paths, data, digest, self._manifest(outcome))
+        manifest = self._manifest(outcome)
+        return store.publish(self._paths, data, digest, manifest, self._request.wait, self._progress)
 
     def _manifest(self, outcome: _Outcome) -> Manifest:
         import datetime
         import platform
 
-        source = self._source.record()
-        part = source_of_digest(source["sha256"]) if "sha256" in source else source_of_seed(source["seed"])
-        parts = {**self._parts, SOURCE: part}
+        parts = {**self._parts, SOURCE: self._source.part()}
         return Manifest(
             fingerprint=fingerprint_of(parts),
             parts=parts,
             engine={},
             request={name: getattr(self._request, name) for name in self._request.__slots__},
-            source=source,
+            source=self._source.record(),
             network=_network_record(outcome.graph, self._request),
             builder={
                 **self._builder.identity(self._request),
@@ -258,7 +264,7 @@ def _graph_record(prepared: Prepared) -> dict[str, Any]:
     from cmx4trt.graph.layers import count_layers
 
     graph = prepared.graph
-    record: dict[str, Any] = {"message_sha256": hashlib.sha256(graph.encoded.message).hexdigest(), **graph.notes}
+    record: dict[str, Any] = {"sha256": graph.encoded.sha256(), **graph.notes}
     record.update(count_layers(graph.model.graph).to_dict())
     if prepared.quantization is not None:
         record["quantization"] = prepared.quantization.to_dict()

@@ -14,7 +14,7 @@ from cmx4trt.source import Source
 if TYPE_CHECKING:
     from cmx4trt.backends.session import Session
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.quantize import QuantizationReport
+    from cmx4trt.quantize import CalibrationData, QuantizationReport
     from cmx4trt.verify import OriginalMessage, Verification
     from cmx4trt.verify.quantization import QuantizationAccuracy
 
@@ -36,18 +36,23 @@ def quantizes(request: BuildRequest) -> bool:
     return request.precision == "int8" and request.builder != "common-code"
 
 
-def calibration_parts(request: BuildRequest) -> dict[str, str]:
-    """What the fingerprint says of the calibration data: a digest. Raises DataError, RequestError."""
+def calibration_of(request: BuildRequest, progress: Progress) -> CalibrationData | None:
+    """What an int8 engine is calibrated with; None for others. Raises DataError, RequestError."""
     if not quantizes(request):
-        return {}
-    from cmx4trt.quantize import check_request, data_part
+        return None
+    from cmx4trt.quantize import check_request, open_data
 
     check_request(request)
-    return {CALIBRATION: data_part(request, spec_of(request.network).input_shape)}
+    return open_data(request, spec_of(request.network).input_shape, progress)
 
 
-def prepare(request: BuildRequest, source: Source, progress: Progress) -> Prepared:
-    """The prepared graph of ``source``'s network. Raises ModelError on another network, DataError on unusable images."""
+def prepare(
+    request: BuildRequest, source: Source, progress: Progress, calibration: CalibrationData | None = None
+) -> Prepared:
+    """The prepared graph of ``source``'s network. Raises ModelError on another network, DataError on unusable images.
+
+    ``calibration`` is what ``calibration_of`` gave for the request, where that was done already.
+    """
     source.start_reading()
     from cmx4trt.graph import network_from_model, prepared_from_network
 
@@ -57,7 +62,7 @@ def prepare(request: BuildRequest, source: Source, progress: Progress) -> Prepar
     from cmx4trt.quantize import quantize_network
 
     twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
-    report = quantize_network(network, request, progress)
+    report = quantize_network(network, request, progress, data=calibration)
     exact = replace(request, precision="fp32", input_dtype="fp32")
     return Prepared(prepared_from_network(network, request), prepared_from_network(twin, exact), report)
 

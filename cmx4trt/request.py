@@ -65,6 +65,7 @@ class BuildRequest:
     verify: bool
     report: bool
     output_dir: str
+    wait: int
 
     @classmethod
     def from_values(cls, values: Mapping[str, object]) -> BuildRequest:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.background import Background
 from cmx4trt.errors import ModelError, RequestError
-from cmx4trt.files import Stamp, digest_if_changed
 from cmx4trt.fingerprint import source_of_digest, source_of_seed
 from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
-    from cmx4trt.ir.model import Model
+    from cmx4trt.ir.model import Model, Tensor
+    from cmx4trt.ir.onnx_file import EncodedGraph
 
 
 class Source(Protocol):
     """A network's origin; cheap until ``model`` is called."""
 
-    def part(self, known: Mapping[str, Any]) -> str:
-        """The source part of the fingerprint; ``known`` is an earlier manifest's source record."""
+    def part(self) -> str:
+        """The source part of the fingerprint."""
 
     def start_reading(self) -> None:
         """Begin to fetch what ``model`` needs, in the background."""
@@ -29,8 +28,8 @@ class Source(Protocol):
     def model(self) -> Model:
         """The network as it comes, decoded or generated anew."""
 
-    def message(self, output: str) -> tuple[bytes, str | None]:
-        """The network as a serialized ModelProto with ``output`` among its outputs, and its external data's folder."""
+    def message(self, output: str) -> EncodedGraph:
+        """The network as it comes, serialized, with ``output`` among its outputs."""
 
     def record(self) -> dict[str, Any]:
         """What the manifest says of the source; waits for the digest."""
@@ -45,7 +44,7 @@ def source_of_request(request: BuildRequest) -> Source:
             "no model: give --model=FILE.onnx, or --random_weights=SEED for the exact topology with random weights "
             "(through CM the MLPerf file comes from get,ml-model)"
         )
-    return FileSource(request.model)
+    return FileSource(request.model, is_onnx=request.builder != "common-code")
 
 
 class SeedSource:
@@ -55,7 +54,7 @@ class SeedSource:
         self._network = network
         self._seed = seed
 
-    def part(self, known: Mapping[str, Any]) -> str:
+    def part(self) -> str:
         """The seed."""
         return source_of_seed(self._seed)
 
@@ -68,11 +67,11 @@ class SeedSource:
 
         return model_from_seed(self._network, self._seed)
 
-    def message(self, output: str) -> tuple[bytes, str | None]:
+    def message(self, output: str) -> EncodedGraph:
         """The network drawn again and encoded whole."""
-        from cmx4trt.ir.onnx_file import encode_model
+        from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
 
-        return _with_output(encode_model(self.model(), inline_bytes=None).message, output), None
+        return EncodedGraph(_with_output(encode_model(self.model(), inline_bytes=None).message, output), {})
 
     def record(self) -> dict[str, Any]:
         """That the weights are random, and their seed."""
@@ -80,58 +79,97 @@ class SeedSource:
 
 
 class FileSource:
-    """An ONNX file, read once; its digest is computed in the background, over the very bytes that are built."""
+    """A model file and the files its external data are in.
 
-    def __init__(self, path: str) -> None:
+    Each is read once; the digests, computed in the background, are of the very bytes that are built and compared with.
+    """
+
+    def __init__(self, path: str, is_onnx: bool = True) -> None:
         self._path = path
+        self._is_onnx = is_onnx
         _check_file(path)
-        self._stamp = Stamp.of(path)
-        self._content: Background[memoryview] | None = None
-        self._digest: Background[str] | None = None
+        self._file: _HashedFile | None = None
+        self._others: dict[str, _HashedFile] = {}
+        self._external: dict[str, Tensor] | None = None
 
-    def part(self, known: Mapping[str, Any]) -> str:
-        """The digest of the file, from ``known`` while the file is unchanged."""
-        same_path = known.get("path") == self._path
-        try:
-            return source_of_digest(digest_if_changed(self._path, known if same_path else {}))
-        except OSError as error:
-            raise ModelError(f"cannot read model file {self._path}: {error.strerror}") from error
+    def part(self) -> str:
+        """The digests of the model file and of all files its constants are in. Raises ModelError."""
+        return source_of_digest(self._read().sha256(), {name: f.sha256() for name, f in self._external_files()})
 
     def start_reading(self) -> None:
         """Read the file, and then compute its digest, while others work."""
-        if self._content is None:
-            from cmx4trt.ir.onnx_file import read_bytes
-
-            content = Background(lambda: read_bytes(self._path))
-            self._content = content
-            self._digest = Background(lambda: hashlib.sha256(content.result()).hexdigest())
+        if self._file is None:
+            self._file = _HashedFile(self._path)
 
     def model(self) -> Model:
         """The file's model. Raises ModelError."""
+        from cmx4trt.ir.decoding import ExternalData
         from cmx4trt.ir.onnx_file import decode_model
 
-        return decode_model(self._read(), os.path.dirname(self._path), f"model file {self._path}")
+        external = ExternalData(os.path.dirname(self._path), self._read_external)
+        model = decode_model(self._read().content(), external, f"model file {self._path}")
+        self._external = external.constants
+        return model
 
-    def message(self, output: str) -> tuple[bytes, str | None]:
-        """The file's own bytes, and one output more."""
-        return _with_output(self._read(), output), os.path.dirname(self._path)
+    def message(self, output: str) -> EncodedGraph:
+        """The file's own bytes, and one output more; its external data as they were read for ``model``."""
+        from cmx4trt.ir.onnx_file import EncodedGraph
+
+        constants = self._external_constants()
+        return EncodedGraph(_with_output(self._read().content(), output), constants)
 
     def record(self) -> dict[str, Any]:
-        """Path, size, digest and file-system state."""
-        content = self._read()
-        assert self._digest is not None
-        return {
-            "kind": "file",
-            "path": self._path,
-            "bytes": len(content),
-            "sha256": self._digest.result(),
-            "stamp": self._stamp.to_dict(),
-        }
+        """Path, size and digest of the file, and of those with its external data (named as in the model)."""
+        external = [{"file": name, **file.record()} for name, file in self._external_files()]
+        own = {"kind": "file", "path": self._path, **self._read().record()}
+        return {**own, "external": external} if external else own
 
-    def _read(self) -> memoryview:
+    def _read(self) -> _HashedFile:
         self.start_reading()
-        assert self._content is not None
+        assert self._file is not None
+        return self._file
+
+    def _read_external(self, path: str) -> memoryview:
+        if path not in self._others:
+            self._others[path] = _HashedFile(path)
+        return self._others[path].content()
+
+    def _external_constants(self) -> dict[str, Tensor]:
+        if self._external is None:
+            self.model()
+        assert self._external is not None
+        return self._external
+
+    def _external_files(self) -> list[tuple[str, _HashedFile]]:
+        """The files with external data, by their names in the model; a file of another kind than ONNX has none."""
+        if not self._is_onnx:
+            return []
+        self._external_constants()
+        folder = os.path.dirname(self._path)
+        return sorted((os.path.relpath(path, folder), file) for path, file in self._others.items())
+
+
+class _HashedFile:
+    """A file being read, and then hashed, in the background."""
+
+    def __init__(self, path: str) -> None:
+        from cmx4trt.ir.onnx_file import read_bytes
+
+        content = Background(lambda: read_bytes(path))
+        self._content = content
+        self._digest = Background(lambda: hashlib.sha256(content.result()).hexdigest())
+
+    def content(self) -> memoryview:
+        """Its bytes. Raises ModelError."""
         return self._content.result()
+
+    def sha256(self) -> str:
+        """Their digest. Raises ModelError."""
+        return self._digest.result()
+
+    def record(self) -> dict[str, Any]:
+        """Size and digest."""
+        return {"bytes": len(self.content()), "sha256": self.sha256()}
 
 
 def _check_file(path: str) -> None:

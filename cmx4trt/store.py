@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cmx4trt.background import Background
 from cmx4trt.errors import ModelError
 from cmx4trt.files import (
-    Stamp,
-    digest_if_changed,
+    OUTPUT_SETTING,
+    check_file,
     encode_json,
-    lock_folder,
     make_folder,
+    open_text,
     remove_abandoned,
-    write_atomic,
+    sha256_of_file,
+    write_together,
 )
 from cmx4trt.fingerprint import SOURCE, fingerprint_of
+from cmx4trt.locks import lock_folder
 from cmx4trt.manifest import Manifest
+from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
 
 
@@ -48,7 +51,7 @@ class Lookup:
 
 def read_manifest(path: str) -> Manifest:
     """The manifest at ``path``. Raises OSError, ValueError."""
-    with open(path, encoding="utf-8") as stream:
+    with open_text(path) as stream:
         return Manifest.from_json(stream.read())
 
 
@@ -92,13 +95,11 @@ def describe_engine(manifest_path: str, manifest: Manifest) -> str:
     return doubt_of_engine(manifest_path, manifest) or "unchanged since it was published"
 
 
-def find(
-    request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: Callable[[Mapping[str, Any]], str]
-) -> Lookup:
+def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: Callable[[], str]) -> Lookup:
     """The published engine that fits ``parts``.
 
-    ``source`` gives the source part, and is asked only when everything else fits; it is shown the source record of the
-    manifest found, whose digest saves reading an unchanged model file.
+    ``source`` gives the source part, and is asked only when everything else fits: it reads the model. The engine is read
+    at the same time, by another thread.
     """
     if not os.path.lexists(paths.engine):
         return Lookup()
@@ -110,46 +111,52 @@ def find(
         return Lookup()
     if request.verify and not manifest.judged:
         return Lookup()
-    whole = {**parts, SOURCE: source(manifest.source)}
+    engine = Background(lambda: _check_engine(paths.engine, manifest))
+    whole = {**parts, SOURCE: source()}
     if manifest.parts != whole or manifest.fingerprint != fingerprint_of(whole):
         return Lookup()
-    return _check_engine(paths.engine, manifest)
+    return engine.result()
 
 
 def _check_engine(path: str, manifest: Manifest) -> Lookup:
     """Whether the engine's bytes are those that were published."""
     try:
-        size, digest = os.stat(path).st_size, digest_if_changed(path, manifest.engine)
+        digest = sha256_of_file(path)
     except OSError as error:
         return Lookup(doubt=f"{path} cannot be read ({_reason(error)})")
-    if size != manifest.engine.get("bytes") or digest != manifest.engine.get("sha256"):
+    if digest != manifest.engine.get("sha256"):
         return Lookup(doubt=f"{path} is not the file that was published (truncated or edited)")
     return Lookup(manifest)
 
 
-def publish(paths: EnginePaths, data: Any, sha256: Background[str], manifest: Manifest) -> Manifest:
-    """Write the engine, then the manifest, both atomically and under the folder's lock; returns the final manifest.
+def publish(
+    paths: EnginePaths, data: Any, sha256: Background[str], manifest: Manifest, wait: float, progress: Progress
+) -> Manifest:
+    """Write engine and manifest, then give both their names, under the folder's lock; returns the final manifest.
 
-    ``sha256`` is the engine's digest, computed while the engine is written.
+    ``sha256`` is the engine's digest, computed while the engine is written; ``wait``: seconds to wait for the lock.
     Where another process has published the same engine meanwhile, that one stays and its manifest is returned.
-    A crash leaves either the previous pair, or an engine whose manifest does not fit, which ``find`` treats as a miss.
-    Raises OutputError.
+    An error leaves the previous pair. A crash between the two renames leaves an engine whose manifest does not fit, which
+    ``find`` treats as a miss. Raises OutputError.
     """
     folder = os.path.dirname(paths.engine)
     make_folder(folder)
-    with lock_folder(folder):
+    final = manifest
+
+    def contents() -> Iterator[tuple[str, Any]]:
+        nonlocal final
+        yield paths.engine, data
+        name, size = os.path.basename(paths.engine), memoryview(data).nbytes
+        final = replace(manifest, engine={"file": name, "bytes": size, "sha256": sha256.result()})
+        yield paths.manifest, encode_json(final.to_json())
+
+    with lock_folder(folder, progress, wait, OUTPUT_SETTING):
         remove_abandoned(folder)
         if (other := _published_meanwhile(paths, manifest)) is not None:
             return other
-        write_atomic(paths.engine, data)
-        engine = {
-            "file": os.path.basename(paths.engine),
-            "bytes": memoryview(data).nbytes,
-            "sha256": sha256.result(),
-            "stamp": Stamp.of(paths.engine).to_dict(),
-        }
-        final = replace(manifest, engine=engine)
-        write_atomic(paths.manifest, encode_json(final.to_json()))
+        for path in (paths.engine, paths.manifest):
+            check_file(path, OUTPUT_SETTING)
+        write_together(contents())
     return final
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from cmx4trt.errors import DataError
+from cmx4trt.files import open_text
 
 _LARGEST = 2**53
 """pycocotools computes in float64, which tells integers apart up to here (IEEE 754: 53 bits of significand)."""
@@ -80,7 +81,7 @@ def read_annotations(path: str, classes: int) -> dict[str, Any]:
 
 def _parse(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8-sig") as stream:
+        with open_text(path, "utf-8-sig") as stream:
             values = json.load(stream)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"annotation file {path} cannot be read ({error}); give openimages-mlperf.json") from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cmx4trt.bench.annotations import quoted, read_annotations, refuse_repeated
 from cmx4trt.bench.responses import IMAGENET_CLASSES
 from cmx4trt.errors import DataError
+from cmx4trt.files import open_text
 from cmx4trt.models.retinanet import DetectorSpec
 from cmx4trt.models.spec import ModelSpec, Task
 
@@ -81,7 +82,7 @@ def _images_of_class_list(path: str, names: Sequence[str]) -> list[ListedImage]:
 def _lines_of_file(path: str) -> list[tuple[int, str]]:
     """The lines that are not blank, numbered from 1, without a byte order mark."""
     try:
-        with open(path, encoding="utf-8-sig") as stream:
+        with open_text(path, "utf-8-sig") as stream:
             lines = stream.read().split("\n")  # at once, so that a decoding error tells the place in the file
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"label file {path} cannot be read ({error}); give text of lines 'NAME CLASS'") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from cmx4trt.bench.results import LOG_SETTING, RESULT_NAME, TEXT_NAME
 from cmx4trt.errors import OutputError
 from cmx4trt.files import PARTIAL_SUFFIX, check_file, make_folder
+from cmx4trt.locks import holder_of, try_lock
 
 LOG_NAMES = tuple(f"mlperf_log_{name}" for name in ("summary.txt", "detail.txt", "accuracy.json", "trace.json"))
 """What LoadGen writes."""
@@ -33,12 +33,10 @@ def hold_log_folder(folder: str) -> Iterator[None]:
         check_file(os.path.join(folder, name), LOG_SETTING)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OutputError(f"another run writes to {folder}; wait for it or give another {LOG_SETTING}") from error
-        except OSError:
-            pass  # a file system without locks (some network ones) still holds one run at a time
+        if not try_lock(descriptor):
+            raise OutputError(
+                f"another run writes to {folder}: {holder_of(descriptor)}; wait for it or give another {LOG_SETTING}"
+            )
         yield
     finally:
         os.close(descriptor)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cmx4trt.errors import OutputError
-from cmx4trt.files import encode_json, write_atomic
+from cmx4trt.files import encode_json, open_text, write_atomic
 from cmx4trt.proof_options import ACCURACY, PERFORMANCE
 from cmx4trt.quantities import rounded
 
@@ -142,7 +142,7 @@ def read_detail_log(folder: str, mode: str) -> LogFacts:
     values: dict[str, Any] = {}
     messages: dict[str, list[str]] = {"is_error": [], "is_warning": []}
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
+        with open_text(path, errors="replace") as stream:
             for line in stream:
                 if not line.startswith(_LINE):
                     continue

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from cmx4trt.errors import RequestError
+from cmx4trt.files import open_text
 from cmx4trt.options import SCENARIOS
 
 _WHOLE = re.compile(r"0|[1-9][0-9]*")
@@ -89,7 +90,7 @@ MODELS = (
 def read_user_conf(path: str, network: str, scenario: str) -> dict[str, str]:
     """The values of the file that hold for this network and scenario, by key. Raises RequestError, naming the line."""
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
+        with open_text(path, newline="") as stream:
             text = stream.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error

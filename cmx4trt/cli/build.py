@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import RequestError
+from cmx4trt.files import open_text
 from cmx4trt.options import OPTION_GROUPS, OPTIONS, Option, Parser
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
@@ -73,7 +74,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
     values: dict[str, Any] = {}
     if arguments.request:
         try:
-            with open(arguments.request, encoding="utf-8") as stream:
+            with open_text(arguments.request) as stream:
                 values = BuildRequest.values_from_json(stream.read())
         except OSError as error:
             raise RequestError(f"cannot read request file {arguments.request}: {error.strerror}") from error

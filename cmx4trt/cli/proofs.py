@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.cli.build import add_option
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
+from cmx4trt.files import open_text
 from cmx4trt.progress import Progress
 from cmx4trt.proof_request import OPTIONS_OF, ProofRequest, parse_values
 from cmx4trt.values import parse_path
@@ -61,7 +62,7 @@ def read_proofs(path: str) -> dict[str, dict[str, Any]]:
     The file holds {"verify": {option: value, …}, "bench": {…}}, both optional.
     """
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open_text(path) as stream:
             asked = json.load(stream)
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read proof file {path} ({getattr(error, 'strerror', None) or error})") from error

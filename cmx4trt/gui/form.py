@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any
 
 from cmx4trt.errors import RequestError
+from cmx4trt.files import open_text
 
 Meta = Mapping[str, Any]
 
@@ -131,7 +132,7 @@ def read_meta(folder: str) -> dict[str, Any]:
 
     path = os.path.join(folder, "_cm.yaml")
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open_text(path) as stream:
             meta = yaml.safe_load(stream)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}; give the tags of a CM script") from error

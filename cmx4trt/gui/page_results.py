@@ -10,6 +10,7 @@ from functools import partial
 import streamlit as st
 
 from cmx4trt.errors import CmxError
+from cmx4trt.files import open_file
 from cmx4trt.gui.engines import EngineRecord, engines_in, folder_from_text
 from cmx4trt.gui.runner import Outcome, Run
 from cmx4trt.gui.text import plain, printable
@@ -119,7 +120,7 @@ def show_engine(record: EngineRecord, key: str) -> None:
 
 def _read(path: str) -> bytes | None:
     try:
-        with open(path, "rb") as stream:
+        with open_file(path) as stream:
             return stream.read()
     except OSError:
         return None

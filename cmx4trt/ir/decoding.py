@@ -6,7 +6,7 @@ import os
 import struct
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cmx4trt.ir import wire
 from cmx4trt.ir.model import Attribute, Buffer, DType, Graph, Model, Node, Tensor, ValueInfo
@@ -16,15 +16,20 @@ _TENSOR_TYPED_FIELDS = {4: "f", 5: "i", 7: "q", 10: "d", 11: "Q"}
 
 
 class ExternalData:
-    """Constants kept in files beside the model, each file read once."""
+    """Constants kept in files beside the model, each file read once; ``constants`` are those found, by name."""
 
     def __init__(self, folder: str | None, read_bytes: Callable[[str], memoryview]) -> None:
         self._folder = folder
         self._read_bytes = read_bytes
         self._files: dict[str, memoryview] = {}
+        self.constants: dict[str, Tensor] = {}
 
-    def view(self, tensor: str, location: dict[str, str], size: int) -> memoryview:
-        """The ``size`` bytes of constant ``tensor`` in the file that ``location`` names. Raises ValueError."""
+    def fill(self, tensor: Tensor, location: dict[str, str], size: int) -> None:
+        """Give ``tensor`` its ``size`` bytes in the file that ``location`` names. Raises ValueError."""
+        tensor.data = self._view(tensor.name, location, size)
+        self.constants[tensor.name] = replace(tensor)
+
+    def _view(self, tensor: str, location: dict[str, str], size: int) -> memoryview:
         name = location.get("location", "")
         if self._folder is None or not name or os.path.isabs(name) or ".." in name.split("/"):
             raise ValueError(f"constant '{tensor}' points to the external file '{name}', outside the model's folder")
@@ -36,6 +41,19 @@ class ExternalData:
         if len(data) != size:
             raise ValueError(f"constant '{tensor}' needs {size} bytes of '{name}', which has {len(data)} there")
         return data
+
+
+class _NoExternalData(ExternalData):
+    """For constants in operators: no exporter keeps those in files."""
+
+    def __init__(self) -> None:
+        super().__init__(None, memoryview)  # type: ignore[arg-type]
+
+    def fill(self, tensor: Tensor, location: dict[str, str], size: int) -> None:
+        raise ValueError(
+            f"constant '{tensor.name}' inside an operator is in the external file '{location.get('location', '')}', expected "
+            "only the graph's own constants there; save the model in one file"
+        )
 
 
 def model_from_message(data: memoryview, external: ExternalData) -> Model:
@@ -64,7 +82,7 @@ def _decode_graph(data: memoryview, external: ExternalData) -> Graph:
     graph = Graph("", [], {}, [], [])
     for number, _, payload in wire.read_fields(data):
         if number == 1:
-            graph.nodes.append(decode_node(payload, external))
+            graph.nodes.append(decode_node(payload, _NoExternalData()))
         elif number == 2:
             graph.name = wire.text(payload)
         elif number == 5:
@@ -184,7 +202,7 @@ def _decode_tensor(data: memoryview, external: ExternalData) -> Tensor:
     tensor = Tensor(fields.name, DType(fields.code), tuple(fields.dims), b"")
     size = tensor.size * tensor.dtype.itemsize
     if fields.is_external:
-        tensor.data = external.view(tensor.name, fields.location, size)
+        external.fill(tensor, fields.location, size)
     else:
         tensor.data = fields.raw if fields.raw is not None else _raw_from_typed(tensor.dtype, fields.typed)
     if len(tensor.data) != size:

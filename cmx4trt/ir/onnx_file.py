@@ -6,6 +6,7 @@ that builds or runs a graph needs them. Why this is not the ``onnx`` package: do
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import struct
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from cmx4trt.errors import ModelError
+from cmx4trt.files import open_file
 from cmx4trt.ir import wire
 from cmx4trt.ir.decoding import ExternalData, model_from_message
 from cmx4trt.ir.encoding import message_of_graph
@@ -29,6 +31,13 @@ class EncodedGraph:
     message: bytes
     constants: dict[str, Tensor]
 
+    def sha256(self) -> str:
+        """The digest of the whole graph: structure, names and all constants."""
+        digest = hashlib.sha256(self.message)  # which says how many bytes each of the constants outside has
+        for tensor in self.constants.values():
+            digest.update(tensor.data)
+        return digest.hexdigest()
+
 
 def read_bytes(path: str) -> memoryview:
     """The whole file in private memory (later changes of the file do not show).
@@ -36,7 +45,7 @@ def read_bytes(path: str) -> memoryview:
     Raises ModelError where the path is no readable, non-empty regular file.
     """
     try:
-        with open(path, "rb", buffering=0) as stream:
+        with open_file(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             if not size:
                 raise ModelError(f"model file {path} is empty; give a path to an ONNX file")
@@ -62,14 +71,16 @@ def _private_memory(size: int) -> mmap.mmap:
     return memory
 
 
-def decode_model(content: Buffer, folder: str | None = None, where: str = "the model") -> Model:
+def decode_model(content: Buffer, external: ExternalData | str | None = None, where: str = "the model") -> Model:
     """The model of a serialized ModelProto; its constants are views of ``content``.
 
-    ``folder`` is where external data files lie. Raises ModelError where the bytes are no ONNX model or use what this
-    package does not read (model-local functions, sparse constants).
+    ``external`` is where its external data come from: a folder, or what reads their files. Raises ModelError where the bytes
+    are no ONNX model or use what this package does not read (model-local functions, sparse constants).
     """
+    if not isinstance(external, ExternalData):
+        external = ExternalData(external, read_bytes)
     try:
-        model = model_from_message(memoryview(content).cast("B"), ExternalData(folder, read_bytes))
+        model = model_from_message(memoryview(content).cast("B"), external)
     except (wire.WireError, struct.error, ValueError) as error:
         raise ModelError(
             f"{where} is not a readable ONNX file ({error}); it may be truncated or of another kind"

@@ -5,8 +5,16 @@ Network --quantize_network--> the same Network with QuantizeLinear and Dequantiz
 
 from __future__ import annotations
 
-from cmx4trt.quantize.calibration import calibrate, data_part
+from cmx4trt.quantize.calibration import CalibrationData, calibrate, open_data
 from cmx4trt.quantize.placement import place
 from cmx4trt.quantize.quantizer import QuantizationReport, check_request, quantize_network
 
-__all__ = ["QuantizationReport", "calibrate", "check_request", "data_part", "place", "quantize_network"]
+__all__ = [
+    "CalibrationData",
+    "QuantizationReport",
+    "calibrate",
+    "check_request",
+    "open_data",
+    "place",
+    "quantize_network",
+]

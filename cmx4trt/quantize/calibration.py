@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmx4trt.errors import DataError
+from cmx4trt.errors import DataError, OutputError
+from cmx4trt.files import open_file
 from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Graph, Model
@@ -59,35 +60,69 @@ class Calibration:
         return isinstance(self.images, RandomSamples)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CalibrationData:
+    """What a request calibrates with: a cache file's content, or images, or both. Opened once for a build, so that the
+    engine's fingerprint names what was used.
+
+    ``sha256`` is that of ``samples``, ``rest`` are further images, to measure on.
+    """
+
+    cache: bytes | None = None
+    samples: FileSamples | RandomSamples | None = None
+    rest: Samples | None = None
+    sha256: str = ""
+
+    def part(self) -> str:
+        """What an engine's fingerprint says of it."""
+        cache = [] if self.cache is None else [f"cache:{hashlib.sha256(self.cache).hexdigest()}"]
+        images = [] if self.samples is None else [f"images:{self.sha256}"]
+        return " ".join(cache + images)
+
+
+def open_data(request: BuildRequest, shape: Shape, progress: Progress) -> CalibrationData:
+    """The calibration data that ``request`` names, read whole for their digests. Raises DataError."""
+    cache = None if request.calibration_cache is None else _read_cache(request.calibration_cache)
+    if request.calibration_data is None:
+        return CalibrationData(cache)
+    samples, rest = _open_images(request, shape)
+    with progress.stage("read images"):
+        return CalibrationData(cache, samples, rest, samples.digest())
+
+
 def calibrate(
     network: Network,
     placement: Placement,
     request: BuildRequest,
     progress: Progress,
     flavour: QuantizationFlavour = TENSORRT,
+    data: CalibrationData | None = None,
 ) -> Calibration:
     """The ranges of ``placement``'s activations, as ``request`` asks. Runs images only where no earlier run did.
 
-    Raises DataError.
+    ``data`` is what ``open_data`` gave for the request, where that was done already. Raises DataError.
     """
-    if request.calibration_cache is None:
-        return _calibrate_on_images(network, placement, request, progress, flavour)
-    ranges, origin = ranges_from_file(request.calibration_cache, network.model, placement)
-    samples: Samples | None = None
-    images: Samples | None = None
-    if request.calibration_data is not None:
-        samples, rest = _open_images(request, network.spec.input_shape)
-        images = rest or samples
-    return Calibration(ranges, origin, False, samples, images or _made_up(network, ranges))
+    data = data or open_data(request, network.spec.input_shape, progress)
+    if data.cache is None:
+        return _calibrate_on_images(network, placement, request, data, progress, flavour)
+    where = f"calibration_cache {request.calibration_cache}"
+    ranges, origin = ranges_from_content(data.cache, where, network.model, placement)
+    images = data.rest or data.samples or _made_up(network, ranges)
+    return Calibration(ranges, origin, False, data.samples, images)
 
 
 def _calibrate_on_images(
-    network: Network, placement: Placement, request: BuildRequest, progress: Progress, flavour: QuantizationFlavour
+    network: Network,
+    placement: Placement,
+    request: BuildRequest,
+    data: CalibrationData,
+    progress: Progress,
+    flavour: QuantizationFlavour,
 ) -> Calibration:
     model, method, store = network.model, Method(request.calibration_method or DEFAULT_METHOD), RangesStore()
-    samples, rest = _open_images(request, network.spec.input_shape)
-    with progress.stage("read images"):
-        key = (digest_of_model(model), _digest(samples, store), flavour.describe(method.description()))
+    samples = data.samples
+    assert samples is not None
+    key = (digest_of_model(model), data.sha256, flavour.describe(method.description()))
     ranges = store.find(*key)
     reused = ranges is not None
     if ranges is None:
@@ -96,21 +131,32 @@ def _calibrate_on_images(
             observed = observe(model, wanted, samples, method, progress, store.path(*key) + ".state")
         scales = {name: _float32(largest / INT8_MAX) for name, largest in observed.ranges.items()}
         ranges = Ranges(scales, *key, len(samples), observed.means)
+        _keep(ranges, store, progress)
+    return Calibration(ranges, "images", reused, samples, data.rest or samples)
+
+
+def _keep(ranges: Ranges, store: RangesStore, progress: Progress) -> None:
+    """Store ``ranges`` for later runs; this one goes on where that is impossible."""
+    try:
         store.keep(ranges)
-    return Calibration(ranges, "images", reused, samples, rest or samples)
+    except OutputError as error:
+        progress.note(f"the ranges are not kept for later runs: {error}")
 
 
-def ranges_from_file(path: str, model: Model, placement: Placement) -> tuple[Ranges, str]:
+def _read_cache(path: str) -> bytes:
+    try:
+        with open_file(path) as stream:
+            return stream.read()
+    except OSError as error:
+        raise DataError(f"calibration_cache {path} cannot be read: {error.strerror}") from error
+
+
+def ranges_from_content(content: bytes, where: str, model: Model, placement: Placement) -> tuple[Ranges, str]:
     """The ranges in a TensorRT cache or in our JSON, by the names of ``model``, and which of the two it was.
 
     Raises DataError on a damaged file, and on our JSON made for another network.
     """
-    try:
-        with open(path, "rb") as stream:
-            content = stream.read()
-    except OSError as error:
-        raise DataError(f"calibration_cache {path} cannot be read: {error.strerror}") from error
-    where, model_sha256 = f"calibration_cache {path}", digest_of_model(model)
+    model_sha256 = digest_of_model(model)
     if content.lstrip()[:1] == b"{":
         ranges = Ranges.from_json(content.decode("utf-8", errors="replace"), where)
         if ranges.model_sha256 != model_sha256:
@@ -132,21 +178,6 @@ def names_in_cache(graph: Graph, entries: Mapping[str, float]) -> dict[str, str]
     return names
 
 
-def data_part(request: BuildRequest, shape: Shape) -> str:
-    """What an engine's fingerprint says of the calibration data: a digest, cheap while the files are unchanged.
-
-    Raises DataError.
-    """
-    parts = []
-    if request.calibration_cache is not None:
-        with open(request.calibration_cache, "rb") as stream:
-            parts.append(f"cache:{hashlib.sha256(stream.read()).hexdigest()}")
-    if request.calibration_data is not None:
-        samples, _ = _open_images(request, shape)
-        parts.append(f"images:{_digest(samples, RangesStore())}")
-    return " ".join(parts)
-
-
 def _open_images(request: BuildRequest, shape: Shape) -> tuple[FileSamples | RandomSamples, Samples | None]:
     """The calibration images and, where there are more, others to measure on."""
     assert request.calibration_data is not None
@@ -158,18 +189,6 @@ def _open_images(request: BuildRequest, shape: Shape) -> tuple[FileSamples | Ran
     chosen = choose_samples(everything, request.calibration_count, request.calibration_data)
     rest = everything.part(len(chosen), len(everything))
     return chosen, rest if len(rest) else None
-
-
-def _digest(samples: FileSamples | RandomSamples, store: RangesStore) -> str:
-    """The images' digest; files with an unchanged stamp are not read again."""
-    if isinstance(samples, RandomSamples):
-        return samples.digest()
-    stamp = samples.stamp()
-    digest = store.recall(stamp)
-    if digest is None:
-        digest = samples.digest()
-        store.remember(stamp, digest)
-    return digest
 
 
 def _made_up(network: Network, ranges: Ranges) -> RandomSamples:

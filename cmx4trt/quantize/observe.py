@@ -11,7 +11,8 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.files import make_folder, write_atomic
+from cmx4trt.errors import OutputError
+from cmx4trt.files import make_folder, open_file, write_atomic
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.progress import Progress
@@ -105,11 +106,11 @@ def observe(
             done, whole = index + 1, True
             progress.step(STAGE, done, len(samples))
             if time.monotonic() - saved > SAVE_SECONDS:
-                _save(observers, done, state_file)
+                state_file = _save(observers, done, state_file, progress)
                 saved = time.monotonic()
     except BaseException:
         if whole:  # Statistics that hold a part of an image cannot be continued.
-            _save(observers, done, state_file)
+            _save(observers, done, state_file, progress)
         raise
     result = Observed(extent.ranges(), means.means() if wanted.channels else {})
     if state_file is not None:
@@ -171,18 +172,24 @@ def _open(model: Model) -> Callable[[Mapping[str, NDArray[Any]]], Mapping[str, N
     return OnnxRuntimeSession.from_graph(encode_model(model), fastest_providers()).run
 
 
-def _save(observers: Sequence[Observer], done: int, state_file: str | None) -> None:
+def _save(observers: Sequence[Observer], done: int, state_file: str | None, progress: Progress) -> str | None:
+    """Write the statistics; returns where to write the next ones, None where that is impossible and has been said."""
     import io
 
     import numpy as np
 
     if state_file is None or done == 0:
-        return
+        return state_file
     values = {name: array for observer in observers for name, array in observer.state().items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, done=np.array(done), **values)
-    make_folder(os.path.dirname(state_file), CACHE_SETTING)
-    write_atomic(state_file, buffer.getvalue(), CACHE_SETTING)
+    try:
+        make_folder(os.path.dirname(state_file), CACHE_SETTING)
+        write_atomic(state_file, buffer.getvalue(), CACHE_SETTING)
+    except OutputError as error:
+        progress.note(f"an interrupted calibration will begin anew: {error}")
+        return None
+    return state_file
 
 
 def _resume(observers: Sequence[Observer], state_file: str | None) -> int:
@@ -195,7 +202,7 @@ def _resume(observers: Sequence[Observer], state_file: str | None) -> int:
     if state_file is None or not os.path.exists(state_file):
         return 0
     try:
-        with open(state_file, "rb") as stream:
+        with open_file(state_file) as stream:
             content = io.BytesIO(stream.read())
         with np.load(content) as state:
             values = {name: state[name] for name in state.files}

@@ -13,7 +13,7 @@ from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Graph
 from cmx4trt.progress import Progress
-from cmx4trt.quantize.calibration import Calibration, calibrate
+from cmx4trt.quantize.calibration import Calibration, CalibrationData, calibrate
 from cmx4trt.quantize.placement import Placement, place, restricted, shared_scales
 from cmx4trt.quantize.qdq import insert_qdq
 from cmx4trt.quantize.samples import Samples
@@ -72,7 +72,7 @@ def check_request(request: BuildRequest) -> None:
     if request.calibration_cache is not None:
         if not os.path.isfile(request.calibration_cache):
             raise DataError(
-                f"calibration_cache {request.calibration_cache} is no file; give a TensorRT cache or our JSON"
+                f"calibration_cache {request.calibration_cache} is not a regular file; give a TensorRT cache or our JSON"
             )
         if request.calibration_data is None and _needs_ranking(request):
             raise RequestError(
@@ -92,13 +92,20 @@ def check_request(request: BuildRequest) -> None:
 
 
 def quantize_network(
-    network: Network, request: BuildRequest, progress: Progress, flavour: QuantizationFlavour = TENSORRT
+    network: Network,
+    request: BuildRequest,
+    progress: Progress,
+    flavour: QuantizationFlavour = TENSORRT,
+    data: CalibrationData | None = None,
 ) -> QuantizationReport:
-    """Insert Q/DQ into ``network.model`` (edited in place) as ``flavour`` has it. Raises DataError, RequestError."""
+    """Insert Q/DQ into ``network.model`` (edited in place) as ``flavour`` has it. Raises DataError, RequestError.
+
+    ``data`` is what ``open_data`` gave for the request, where that was done already.
+    """
     check_request(request)
     model = network.model
     full = place(model.graph, flavour=flavour)
-    calibration = calibrate(network, full, request, progress, flavour)
+    calibration = calibrate(network, full, request, progress, flavour, data)
     scales, missing = _covering_scales(full, calibration, request)
     if missing:
         progress.note(f"{len(missing)} tensors have no range and stay in float16: {_some(missing)}")

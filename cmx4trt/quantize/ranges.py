@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import DataError
-from cmx4trt.files import write_atomic
+from cmx4trt.files import make_folder, open_text, remove_abandoned, write_atomic
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
 
@@ -91,11 +91,7 @@ def check_scales(scales: Mapping[str, float], where: str) -> None:
 
 def digest_of_model(model: Model) -> str:
     """SHA-256 of a network: its structure, names and constants."""
-    encoded = encode_model(model)
-    digest = hashlib.sha256(encoded.message)
-    for tensor in encoded.constants.values():
-        digest.update(tensor.data)
-    return digest.hexdigest()
+    return encode_model(model).sha256()
 
 
 class RangesStore:
@@ -114,7 +110,7 @@ class RangesStore:
         """The stored ranges; a file that is absent, damaged or says something else is a miss."""
         path = self.path(model_sha256, data_sha256, method)
         try:
-            with open(path, encoding="utf-8") as stream:
+            with open_text(path) as stream:
                 ranges = Ranges.from_json(stream.read(), path)
         except (OSError, UnicodeDecodeError, DataError):
             return None
@@ -124,26 +120,7 @@ class RangesStore:
     def keep(self, ranges: Ranges) -> str:
         """Store ``ranges``; returns the file's path. Raises OutputError."""
         path = self.path(ranges.model_sha256, ranges.data_sha256, ranges.method)
-        self._make_folder(path)
+        make_folder(self.folder, CACHE_SETTING)
+        remove_abandoned(self.folder)
         write_atomic(path, ranges.to_json().encode(), CACHE_SETTING)
         return path
-
-    def remember(self, stamp: str, digest: str) -> None:
-        """Note the ``digest`` of the images whose files have the ``stamp``."""
-        path = os.path.join(self.folder, f"{stamp[:32]}.digest")
-        self._make_folder(path)
-        write_atomic(path, digest.encode(), CACHE_SETTING)
-
-    def recall(self, stamp: str) -> str | None:
-        """The digest noted for ``stamp``."""
-        try:
-            with open(os.path.join(self.folder, f"{stamp[:32]}.digest"), encoding="ascii") as stream:
-                digest = stream.read()
-        except (OSError, UnicodeDecodeError):
-            return None
-        return digest if len(digest) == 64 else None
-
-    def _make_folder(self, path: str) -> None:
-        from cmx4trt.files import make_folder
-
-        make_folder(os.path.dirname(path), CACHE_SETTING)

@@ -11,11 +11,13 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
+from cmx4trt.background import Background
 from cmx4trt.errors import DataError
-from cmx4trt.files import Stamp
+from cmx4trt.files import open_file, open_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,9 @@ MIN_SAMPLES = 4
 """Fewer images than this are taken for a mistake: their extremes say next to nothing about other images."""
 DEFAULT_SAMPLES = 500
 """Length of MLPerf's calibration lists for ImageNet and OpenImages (mlcommons/inference, calibration/)."""
+
+MAX_READERS = 8
+"""Threads that read and hash images; more wait for the disk."""
 
 _RANDOM_SEED = 20241123
 _NPY_MAGIC = b"\x93NUMPY"
@@ -63,10 +68,11 @@ class _Item:
 
 
 class FileSamples:
-    """Images in files, read one at a time."""
+    """Images in files, read one at a time. Once ``digest`` has seen an image, ``read`` gives that image or fails."""
 
-    def __init__(self, items: Sequence[_Item], shape: Shape) -> None:
+    def __init__(self, items: Sequence[_Item], shape: Shape, seen: dict[_Item, bytes] | None = None) -> None:
         self._items = tuple(items)
+        self._seen: dict[_Item, bytes] = {} if seen is None else seen
         self.shape = shape
 
     def __len__(self) -> int:
@@ -75,28 +81,51 @@ class FileSamples:
 
     def part(self, start: int, stop: int) -> FileSamples:
         """Images ``start`` to ``stop - 1``."""
-        return FileSamples(self._items[start:stop], self.shape)
+        return FileSamples(self._items[start:stop], self.shape, self._seen)
 
     def read(self, index: int) -> NDArray[np.float32]:
-        """Image ``index`` as [1, C, H, W] float32. Raises DataError where the file has become unreadable."""
+        """Image ``index`` as [1, C, H, W] float32. Raises DataError where the file is unreadable or changed by now."""
+        item = self._items[index]
+        image = self._read(item)
+        if item in self._seen and hashlib.sha256(image.data).digest() != self._seen[item]:
+            raise DataError(f"calibration image {item.path} changed while it was in use; start again")
+        return image
+
+    def digest(self) -> str:
+        """SHA-256 over shape and values, in order, read by several threads. Raises DataError for NaN and infinity."""
+        threads = min(len(os.sched_getaffinity(0)), MAX_READERS)
+        running = [Background(partial(self._look_at, self._items[start::threads])) for start in range(threads)]
+        for part in running:
+            part.result()
+        digest = hashlib.sha256(repr(self.shape).encode())
+        for item in self._items:
+            digest.update(self._seen[item])
+        return digest.hexdigest()
+
+    def _look_at(self, items: Sequence[_Item]) -> None:
         import numpy as np
 
-        item = self._items[index]
+        for item in items:
+            image = self._read(item)
+            if not np.isfinite(image).all():
+                bad = int(image.size - np.isfinite(image).sum())
+                raise DataError(
+                    f"calibration image {item.path} holds {bad} values that are NaN or infinite; "
+                    "a range cannot be taken from it: make it anew or leave it out"
+                )
+            self._seen[item] = hashlib.sha256(image.data).digest()
+
+    def _read(self, item: _Item) -> NDArray[np.float32]:
+        import numpy as np
+
         try:
-            values = np.fromfile(item.path, item.dtype, prod(self.shape), offset=item.offset)
+            with open_file(item.path) as stream:
+                stream.seek(item.offset)
+                content = stream.read(prod(self.shape) * np.dtype(item.dtype).itemsize)
+            values = np.frombuffer(content, item.dtype)
             return values.astype(np.float32, copy=False).reshape(1, *self.shape)
         except (OSError, ValueError) as error:
             raise DataError(f"calibration image {item.path} cannot be read any more ({error}); restore it") from error
-
-    def digest(self) -> str:
-        """SHA-256 of all images. Raises DataError where one holds NaN or infinity."""
-        return digest_of_images(self, lambda index: self._items[index].path)
-
-    def stamp(self) -> str:
-        """A key of the files' names and file-system states, so that unchanged files need not be read for their digest."""
-        text = repr([(i.path, i.offset, i.dtype) for i in self._items])
-        stamps = {path: Stamp.of(path).to_dict() for path in sorted({item.path for item in self._items})}
-        return hashlib.sha256(f"{self.shape}{text}{stamps}".encode()).hexdigest()
 
 
 class RandomSamples:
@@ -128,23 +157,6 @@ class RandomSamples:
         """SHA-256 of what determines the images."""
         text = f"normal:{_RANDOM_SEED}:{self._spread}:{self.shape}:{self._start}:{self._count}"
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest_of_images(samples: Samples, name_of: Any) -> str:
-    """SHA-256 over shape and values, in order. Raises DataError where an image holds NaN or infinity."""
-    import numpy as np
-
-    digest = hashlib.sha256(repr(samples.shape).encode())
-    for index in range(len(samples)):
-        image = samples.read(index)
-        if not np.isfinite(image).all():
-            bad = int(image.size - np.isfinite(image).sum())
-            raise DataError(
-                f"calibration image {name_of(index)} holds {bad} values that are NaN or infinite; "
-                "a range cannot be taken from it: make it anew or leave it out"
-            )
-        digest.update(image.data)
-    return digest.hexdigest()
 
 
 def open_samples(path: str, shape: Shape, list_file: str | None = None) -> FileSamples:
@@ -195,7 +207,7 @@ def _files_in(folder: str) -> list[str]:
 def _listed(paths: Sequence[str], list_file: str, where: str) -> list[str]:
     """The files that the list names, in its order. Raises DataError."""
     try:
-        with open(list_file, encoding="utf-8") as stream:
+        with open_text(list_file) as stream:
             wanted = [os.path.basename(line.split()[0]) for line in stream if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
@@ -225,7 +237,7 @@ def _keys(name: str) -> Iterator[str]:
 def _items_of(path: str, shape: Shape) -> list[_Item]:
     try:
         size = os.path.getsize(path)
-        with open(path, "rb") as stream:
+        with open_file(path) as stream:
             is_npy = stream.read(len(_NPY_MAGIC)) == _NPY_MAGIC
             stream.seek(0)
             return _npy_items(path, stream, size, shape) if is_npy else _raw_items(path, size, shape)

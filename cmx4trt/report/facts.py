@@ -12,6 +12,7 @@ from typing import Any
 
 from cmx4trt import store
 from cmx4trt.errors import ModelError
+from cmx4trt.files import open_text
 from cmx4trt.graph.layers import Layer
 from cmx4trt.manifest import ENGINE_SHA256, Manifest
 from cmx4trt.options import PRECISIONS
@@ -100,7 +101,7 @@ class EngineFacts:
             **{name: getattr(self, name) for name in _SHOWN},
             "sha256": manifest.engine.get("sha256"),
             "created": manifest.created,
-            "source": {name: value for name, value in manifest.source.items() if name != "stamp"},
+            "source": dict(manifest.source),
             "stages_seconds": dict(self.stages),
             "macs_per_image": self.macs if self.layers else None,
             "uncounted_operators": dict(self.uncounted),
@@ -195,7 +196,7 @@ def _runs(engine: str, sha256: str) -> tuple[tuple[Run, ...], tuple[str, ...]]:
 def _run(path: str, schema: str, sha256: str) -> Run | str:
     """The run whose result lies at ``path``, or why it cannot be read."""
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open_text(path) as stream:
             result = json.load(stream)
         if not isinstance(result, dict) or result.get("schema") != schema:
             raise ValueError(f"not a result of schema {schema}")

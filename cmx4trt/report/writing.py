@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cmx4trt.errors import OutputError
-from cmx4trt.files import check_file, write_atomic
+from cmx4trt.files import check_file, open_file, write_atomic
 
 MARKER = 'content="cmx4trt report"'
 """In the head of every page: what may be overwritten, and what is removed when its engine is replaced."""
@@ -16,7 +16,7 @@ _HEAD = 4096
 
 def is_report(path: str) -> bool:
     """Whether the file at ``path`` is a page of ours. Raises OSError."""
-    with open(path, "rb") as stream:
+    with open_file(path) as stream:
         return MARKER.encode() in stream.read(_HEAD)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.ir.onnx_file import EncodedGraph
 from cmx4trt.models.spec import Task
 from cmx4trt.request import BuildRequest
 
@@ -27,8 +28,8 @@ class Verification(Protocol):
         """In words."""
 
 
-OriginalMessage = Callable[[str], tuple[bytes, "str | None"]]
-"""Gives the original model as bytes, with one value among its outputs, and the folder of its external data."""
+OriginalMessage = Callable[[str], EncodedGraph]
+"""Gives the original model, byte for byte as it was read, with one value among its outputs."""
 
 
 def verify_graph(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import DataError, MissingSoftwareError
+from cmx4trt.files import open_text
 from cmx4trt.graph.detector.detections import RECORD
 from cmx4trt.manifest import FAILED, PASSED
 
@@ -71,7 +72,7 @@ def read_accuracy_log(path: str) -> dict[int, bytes]:
     """What was answered for each sample index; LoadGen may ask a sample twice, the first answer counts. Raises DataError."""
     answers: dict[int, bytes] = {}
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open_text(path) as stream:
             for entry in json.load(stream):
                 answers.setdefault(int(entry["qsl_idx"]), bytes.fromhex(entry["data"]))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -129,11 +129,9 @@ def verify_detector(
     """Detections, and the candidates they are chosen from, of both on ``IMAGES`` images; ``engine`` replaces the graph."""
     detector = graph.details
     assert isinstance(detector, Detector)
-    message, folder = original(detector.file_results[0])
-    heads = [
-        with_output(b"", name) for name in detector.file_heads
-    ]  # each only what is appended: the file is copied once
-    reference = OnnxRuntimeSession.from_bytes(b"".join((message, *heads)), folder)
+    file = original(detector.file_results[0])
+    heads = [with_output(b"", name) for name in detector.file_heads]  # only what is appended: the file is copied once
+    reference = OnnxRuntimeSession.from_graph(replace(file, message=b"".join((file.message, *heads))))
     return compare_detections(reference, engine or open_prepared(_with_candidates(graph)), detector, request)
 
 

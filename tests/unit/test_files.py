@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,30 +13,26 @@ import pytest
 from cmx4trt.errors import OutputError
 from cmx4trt.files import (
     PARTIAL_SUFFIX,
-    Stamp,
     check_writable,
-    digest_if_changed,
-    lock_folder,
     make_folder,
+    open_file,
+    open_text,
     remove_abandoned,
     sha256_of_file,
     write_atomic,
+    write_together,
 )
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_digest_is_taken_from_the_record_only_while_the_file_is_unchanged(tmp_path: Path) -> None:
+def test_digest(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"abc")
     assert sha256_of_file(str(path)) == ABC
-    record = {"sha256": "recorded", "stamp": Stamp.of(str(path)).to_dict()}
-    assert digest_if_changed(str(path), record) == "recorded"
-    status = path.stat()
-    path.write_bytes(b"abd")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # same size, forged modification time
-    assert digest_if_changed(str(path), record) == sha256_of_file(str(path))
-    assert digest_if_changed(str(path), {}) == sha256_of_file(str(path))
+    content = os.urandom(3_000_001)
+    path.write_bytes(content)
+    assert sha256_of_file(str(path)) == hashlib.sha256(content).hexdigest()
 
 
 def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -69,21 +67,104 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path: Path, monkeypatch: py
     assert os.listdir(tmp_path) == []
 
 
-def test_remove_abandoned_spares_files_being_written(tmp_path: Path) -> None:
-    (tmp_path / f"dead.1{PARTIAL_SUFFIX}").write_bytes(b"half")
-    (tmp_path / "other.txt").write_bytes(b"keep")
+def test_remove_abandoned_takes_old_files_without_a_writer(tmp_path: Path) -> None:
+    """A new file stays whatever its lock says: locks may hold on one machine only, and its writer be on another."""
+    dead, alive, new = (tmp_path / f"{name}.{'0' * 16}{PARTIAL_SUFFIX}" for name in ("dead", "alive", "new"))
+    others = [
+        tmp_path / "other.txt",
+        tmp_path / f"mlperf_log_detail.txt{PARTIAL_SUFFIX}",
+        tmp_path / f"x.1{PARTIAL_SUFFIX}",
+    ]
+    pipe = tmp_path / f"pipe.{'1' * 16}{PARTIAL_SUFFIX}"
+    for path in (dead, alive, new, *others):
+        path.write_bytes(b"half")
+    os.mkfifo(pipe)
+    for path in (dead, alive, *others, pipe):
+        os.utime(path, (0, 0))
     writer = (
         "import fcntl, sys, os\n"
-        f"d = os.open({str(tmp_path / ('alive.2' + PARTIAL_SUFFIX))!r}, os.O_WRONLY | os.O_CREAT)\n"
+        f"d = os.open({str(alive)!r}, os.O_WRONLY)\n"
         "fcntl.flock(d, fcntl.LOCK_EX); print('locked', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", writer], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
     assert process.stdout.readline() == b"locked\n"
     remove_abandoned(str(tmp_path))
-    assert sorted(os.listdir(tmp_path)) == [f"alive.2{PARTIAL_SUFFIX}", "other.txt"]
+    assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in (alive, new, *others, pipe))
     process.communicate()
     remove_abandoned(str(tmp_path))
-    assert os.listdir(tmp_path) == ["other.txt"]
+    assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in (new, *others, pipe))
+
+
+def test_writers_with_one_process_id_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in two containers that share a folder whose locks do nothing: both write at once, both as process 7."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    monkeypatch.setattr("fcntl.flock", lambda *arguments: None)
+    path, other = tmp_path / "f", b"of the other"
+    real_fsync = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", real_fsync)
+        write_atomic(str(path), other)
+        assert path.read_bytes() == other
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    write_atomic(str(path), b"ours")
+    assert path.read_bytes() == b"ours"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_temporary_name_that_is_taken_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "urandom", bytes)
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f"f.{'00' * 8}{PARTIAL_SUFFIX}").symlink_to(victim)
+    with pytest.raises(OutputError, match="File exists"):
+        write_atomic(str(tmp_path / "f"), b"new")
+    assert victim.read_bytes() == b"precious"
+
+
+def test_files_that_belong_together_are_renamed_when_all_are_written(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"old")
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        yield str(tmp_path / "a"), b"new"
+        raise OutputError("no second file")
+
+    with pytest.raises(OutputError, match="no second file"):
+        write_together(contents())
+    assert (tmp_path / "a").read_bytes() == b"old"
+    write_together([(str(tmp_path / name), b"new") for name in ("a", "b")])
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+    assert {(tmp_path / name).read_bytes() for name in ("a", "b")} == {b"new"}
+
+
+def irregular(folder: Path) -> Iterator[Path]:
+    os.mkfifo(folder / "pipe")
+    yield folder / "pipe"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+        yield folder / "socket"
+    yield Path("/dev/zero")
+    (folder / "link").symlink_to(folder / "pipe")
+    yield folder / "link"
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("text")
+    with open_file(str(tmp_path / "f")) as stream:
+        assert stream.read() == b"text"
+    with open_text(str(tmp_path / "f")) as text:
+        assert text.read() == "text"
+    for path in irregular(tmp_path):
+        for read in (open_file, open_text, sha256_of_file):
+            with pytest.raises(OSError, match="is not a regular file") as caught:
+                read(str(path))
+            assert caught.value.strerror == "not a regular file"
+    with pytest.raises(IsADirectoryError):
+        open_text(str(tmp_path))
 
 
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
@@ -102,16 +183,3 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
 def test_read_only_file_system_is_noticed_even_by_root(tmpfs: Callable[..., Path]) -> None:
     with pytest.raises(OutputError, match="read-only"):
         check_writable(str(tmpfs("ro") / "engines"))
-
-
-def test_lock_is_exclusive_and_leaves_no_file(tmp_path: Path) -> None:
-    probe = (
-        "import fcntl, os, sys\n"
-        f"d = os.open({str(tmp_path)!r}, os.O_RDONLY)\n"
-        "try: fcntl.flock(d, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "except BlockingIOError: sys.exit(3)"
-    )
-    with lock_folder(str(tmp_path)):
-        assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 3
-    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
-    assert os.listdir(tmp_path) == []

@@ -12,6 +12,7 @@ from cmx4trt.background import Background
 from cmx4trt.files import sha256_of_file
 from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of
 from cmx4trt.manifest import PASSED, SKIPPED, Manifest
+from cmx4trt.progress import Silent
 from cmx4trt.request import BuildRequest
 
 BUILDER = {"name": "tensorrt-rtx", "version": "1.7"}
@@ -46,13 +47,12 @@ def publish(request: BuildRequest, data: bytes = ENGINE, **keywords: str) -> Man
     import hashlib
 
     digest = Background(lambda: hashlib.sha256(data).hexdigest())
-    return store.publish(store.EnginePaths.for_request(request), data, digest, manifest_for(request, **keywords))
+    paths, manifest = store.EnginePaths.for_request(request), manifest_for(request, **keywords)
+    return store.publish(paths, data, digest, manifest, 1.0, Silent())
 
 
 def find(request: BuildRequest, source: str = "s", builder: dict[str, str] = BUILDER) -> store.Lookup:
-    return store.find(
-        request, store.EnginePaths.for_request(request), engine_parts(request, builder), lambda known: source
-    )
+    return store.find(request, store.EnginePaths.for_request(request), engine_parts(request, builder), lambda: source)
 
 
 def test_paths_follow_the_design(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_the_source_is_not_asked_for_when_something_else_differs(tmp_path: Path)
     publish(request_in(tmp_path))
     request = request_in(tmp_path, copy_streams=2)
 
-    def source(known: object) -> str:
+    def source() -> str:
         raise AssertionError("read the model file for nothing")
 
     paths = store.EnginePaths.for_request(request)

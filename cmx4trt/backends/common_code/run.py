@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from cmx4trt.background import Background
 from cmx4trt.errors import BuildError, CmxError, DeviceError, OutputError, UnsupportedError
-from cmx4trt.files import Stamp
 from cmx4trt.progress import Progress
 
 LINES_KEPT = 4000
@@ -40,6 +39,16 @@ _REASONS = tuple(
 )
 """What a failure's reason looks like, the most telling first: Python exceptions, argparse, TensorRT, NVIDIA's logger, make."""
 _PREFIX = re.compile(r"^\[[^\]]*\] ")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the file system says of a file: shows whether make has written it."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
 
 
 @dataclass(slots=True)
@@ -164,9 +173,10 @@ def _check_engine(engine: str, before: Stamp | None, what: str, log_path: str) -
 def stamp_of(path: str) -> Stamp | None:
     """What the file system says of ``path``; None where nothing is there."""
     try:
-        return Stamp.of(path)
+        status = os.stat(path)
     except OSError:
         return None
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def unknown_system(what: str) -> CmxError:

@@ -109,15 +109,10 @@ class OnnxRuntimeSession:
         self._runs, self._streams = [], ()
 
     @classmethod
-    def from_bytes(
-        cls, model: bytes, folder: str | None = None, providers: tuple[str, ...] = CPU, threads: int = 0
-    ) -> OnnxRuntimeSession:
-        """A session on a serialized ModelProto whose external data, if any, lie in ``folder``."""
+    def from_bytes(cls, model: bytes, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
+        """A session on a serialized ModelProto without external data."""
         ort = _import_onnxruntime()
-        options = _options(ort, threads)
-        if folder is not None:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        return cls(_open(ort, model, options, providers, "the model"))
+        return cls(_open(ort, model, _options(ort, threads), providers, "the model"))
 
     @classmethod
     def from_graph(cls, graph: EncodedGraph, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:

@@ -92,7 +92,7 @@ class TensorRTBuilder:
             cache.attach(config, progress)
 
         engine, facts, log = serialize_engine(trt, graph, request, progress, configure, stopped)
-        cache.save()
+        cache.save(progress, request.wait)
         facts.update(inspect_engine(trt, engine), timing_cache=cache.to_dict(), gpu=gpu.to_dict())
         return BuiltEngine(engine, {"tensorrt_version": trt.__version__, **facts}, log)
 

@@ -13,6 +13,7 @@ from cmx4trt.backends.tensorrt.serialize import collecting_logger
 from cmx4trt.devices.driver import Device, open_device
 from cmx4trt.devices.graphs import CudaGraph
 from cmx4trt.errors import DeviceError, ModelError
+from cmx4trt.files import open_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def open_engine(path: str, manifest: Manifest, cuda_graphs: bool = False) -> Ten
 
     trt = execution_library(str(manifest.builder.get("name")), open_device().gpu)
     try:
-        with open(path, "rb") as stream:
+        with open_file(path) as stream:
             data = stream.read()
     except OSError as error:
         raise ModelError(f"cannot read engine {path}: {error.strerror}") from error

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.files import lock_folder, make_folder, write_atomic
+from cmx4trt.errors import OutputError
+from cmx4trt.files import make_folder, open_file, remove_abandoned, write_atomic
+from cmx4trt.locks import lock_folder
 
 if TYPE_CHECKING:
     import tensorrt
@@ -36,13 +38,23 @@ class TimingCache:
             self._bytes_read = len(data)
         self._config = config
 
-    def save(self) -> None:
-        """Write all timings, those included that another process saved meanwhile. Raises OutputError."""
+    def save(self, progress: Progress, wait: float) -> None:
+        """Write all timings, those included that another process saved meanwhile; waits ``wait`` seconds for its lock.
+
+        Where they cannot be written, ``progress`` is told: the engine is built, and as good without them.
+        """
+        try:
+            self._save(progress, wait)
+        except OutputError as error:
+            progress.note(f"the kernel timings of this build are not kept: {error}")
+
+    def _save(self, progress: Progress, wait: float) -> None:
         assert self._config is not None
         folder = os.path.dirname(self._path)
         make_folder(folder, _SETTING)
         cache = self._config.get_timing_cache()
-        with lock_folder(folder):
+        with lock_folder(folder, progress, wait, _SETTING):
+            remove_abandoned(folder)
             other = self._config.create_timing_cache(self._read())
             if other is not None:
                 cache.combine(other, ignore_mismatch=False)
@@ -56,7 +68,7 @@ class TimingCache:
 
     def _read(self) -> bytes:
         try:
-            with open(self._path, "rb") as stream:
+            with open_file(self._path) as stream:
                 return stream.read()
         except OSError:
             return b""

@@ -171,7 +171,7 @@ def damage(manifest: Path, text: str) -> str:
     [
         ('{"schema": "cmx4tr', "is not a manifest of cmx4trt"),
         ("[" * 100_000, "is not a manifest of cmx4trt"),
-        ('{"schema": "cmx4trt-manifest/99"}', "not a manifest of schema cmx4trt-manifest/1"),
+        ('{"schema": "cmx4trt-manifest/99"}', "not a manifest of schema cmx4trt-manifest/2"),
         ("[]", "not a manifest of schema"),
         (f'{{"schema": "{SCHEMA}"}}', "the manifest lacks"),
     ],

@@ -66,7 +66,7 @@ ODD: dict[str, dict[str, Any]] = {
     "half a character": {"network": {"title": "\ud800"}},
     "a size beyond every number": {"engine": {"bytes": 10**400}},
     "lists for words": {"request": {"precision": [1], "batch_size": {}, "target": None, "network": []}, "network": {}},
-    "an odd stamp": {"engine": {"stamp": ["x"], "sha256": {}}},
+    "an odd digest": {"engine": {"bytes": ["x"], "sha256": {}}},
     "odd verdicts": {"verification": {"verdict": []}, "execution": {"engine_executed_on_a_device": {}}},
     "line breaks": {"network": {"title": "two\n| rows | of |"}, "created": "\n\n# now"},
     "no numbers": {"stages": {"build": float("nan")}},

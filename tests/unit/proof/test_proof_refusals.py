@@ -41,7 +41,7 @@ def test_another_network_or_a_changed_recipe_is_refused(cmx4trt: Run, copied: Pa
     assert code == 3
     assert "is an engine of resnet50, expected one of retinanet" in result["error"]
     manifest = json.loads(copied.with_suffix(".json").read_text())
-    manifest["graph"]["message_sha256"] = "0" * 64
+    manifest["graph"]["sha256"] = "0" * 64
     copied.with_suffix(".json").write_text(json.dumps(manifest))
     code, _, result = cmx4trt("bench", copied, "--execute=graph", "--count=2", "--mode=accuracy")
     assert code == 3

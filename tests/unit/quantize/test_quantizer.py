@@ -13,7 +13,7 @@ from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.network import Network
 from cmx4trt.models import model_from_seed, spec_of
 from cmx4trt.progress import Silent
-from cmx4trt.quantize import check_request, data_part, quantize_network
+from cmx4trt.quantize import check_request, open_data, quantize_network
 from cmx4trt.quantize.calibration import names_in_cache
 from cmx4trt.quantize.placement import place
 from cmx4trt.quantize.quantizer import MIN_COVERAGE
@@ -74,12 +74,12 @@ def test_ranges_are_reused_across_batch_sizes_and_not_across_methods(
 
 def test_other_images_are_not_mistaken_for_the_same(residual_network: Network, image_folder: Path) -> None:
     first = quantize_network(fresh(residual_network), request(calibration_data=image_folder), Silent())
-    before = data_part(request(calibration_data=image_folder), (3, 8, 8))
+    before = open_data(request(calibration_data=image_folder), (3, 8, 8), Silent()).part()
     np.save(image_folder / "image0.npy", np.ones((3, 8, 8), np.float32))
     second = quantize_network(fresh(residual_network), request(calibration_data=image_folder), Silent())
     assert not second.reused
     assert first.data_sha256 != second.data_sha256
-    assert data_part(request(calibration_data=image_folder), (3, 8, 8)) != before
+    assert open_data(request(calibration_data=image_folder), (3, 8, 8), Silent()).part() != before
 
 
 def test_our_json_serves_as_a_cache_for_the_same_network_only(residual_network: Network, image_folder: Path) -> None:
@@ -166,7 +166,7 @@ def test_no_data_names_the_three_ways_out() -> None:
     ("values", "kind", "sentence"),
     [
         ({"calibration_data": "/nowhere"}, DataError, "calibration_data /nowhere does not exist"),
-        ({"calibration_cache": "/nowhere"}, DataError, "calibration_cache /nowhere is no file"),
+        ({"calibration_cache": "/nowhere"}, DataError, "calibration_cache /nowhere is not a regular file"),
         ({"calibration_data": "random"}, RequestError, "serves networks with random weights only"),
     ],
 )

@@ -70,15 +70,6 @@ def test_a_file_under_a_wrong_name_is_a_miss() -> None:
     assert store.find("x" * 64, "d" * 64, "minmax") is None
 
 
-def test_digests_of_images_are_remembered_by_stamp() -> None:
-    store = RangesStore()
-    assert store.recall("s" * 64) is None
-    store.remember("s" * 64, "e" * 64)
-    assert store.recall("s" * 64) == "e" * 64
-    store.remember("s" * 64, "half")
-    assert store.recall("s" * 64) is None
-
-
 def test_model_digest_follows_weights_and_structure(residual: Model) -> None:
     first = digest_of_model(residual)
     assert digest_of_model(residual.copy()) == first

@@ -130,14 +130,6 @@ def test_digest_depends_on_values_and_order_only(tmp_path: Path) -> None:
     assert digests[0] == digests[2] != digests[1]
 
 
-def test_stamp_follows_the_files(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", images(1)[0])
-    first = open_samples(str(tmp_path), SHAPE).stamp()
-    assert open_samples(str(tmp_path), SHAPE).stamp() == first
-    np.save(tmp_path / "a.npy", images(1)[0] + 1)
-    assert open_samples(str(tmp_path), SHAPE).stamp() != first
-
-
 def test_count(tmp_path: Path) -> None:
     images(8).tofile(tmp_path / "all.bin")
     samples = open_samples(str(tmp_path), SHAPE)

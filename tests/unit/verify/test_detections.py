@@ -13,14 +13,14 @@ import pytest
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import DType, Graph, Node, Tensor
-from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
 from cmx4trt.verify import verify_graph
 from cmx4trt.verify.detections import GRIDS, IMAGES, LOGIT_LIMITS, MATCH_LIMITS, DetectionComparison, seeded_images
 
 
 def verify(toy: Any, graph: PreparedGraph, engine: Any = None, **options: object) -> DetectionComparison:
     message = toy.message(toy.model())
-    result = verify_graph(graph, lambda output: (message, None), toy.request(**options), engine)
+    result = verify_graph(graph, lambda output: EncodedGraph(message, {}), toy.request(**options), engine)
     assert isinstance(result, DetectionComparison)
     return result
 
@@ -160,7 +160,7 @@ def test_results_of_another_kind(toy_detector: Any) -> None:
     message = toy_detector.message(model)
     graph = toy_detector.prepared(model)
     with pytest.raises(ModelError, match=r"cannot be compared: got float32\[50, 4\], float32\[50\], expected boxes"):
-        verify_graph(graph, lambda output: (message, None), toy_detector.request())
+        verify_graph(graph, lambda output: EncodedGraph(message, {}), toy_detector.request())
 
 
 def passing() -> DetectionComparison:

@@ -17,7 +17,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import Graph, Model, Tensor
-from cmx4trt.ir.onnx_file import decode_model
+from cmx4trt.ir.onnx_file import EncodedGraph, decode_model
 from cmx4trt.models.retinanet import SPEC
 from cmx4trt.request import BuildRequest
 
@@ -175,5 +175,5 @@ def test_verification_passes(content: bytes) -> None:
     from cmx4trt.verify import verify_graph
 
     request = BuildRequest.from_values({"network": "retinanet", "precision": "fp32"})
-    result = verify_graph(prepared(decode_model(content)), lambda output: (content, None), request)
+    result = verify_graph(prepared(decode_model(content)), lambda output: EncodedGraph(content, {}), request)
     assert result.passed, result.sentence()
