@@ -15,7 +15,7 @@ from cmx4trt.fingerprint import SOURCE
 from cmx4trt.manifest import Manifest
 from cmx4trt.models import spec_of
 from cmx4trt.models.spec import ModelSpec
-from cmx4trt.prepare import Prepared, prepare
+from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare
 from cmx4trt.progress import Progress
 from cmx4trt.proof_options import ENGINE, GRAPH
 from cmx4trt.request import BuildRequest
@@ -24,6 +24,7 @@ from cmx4trt.source import Source, source_of_request
 if TYPE_CHECKING:
     from cmx4trt.backends.session import Session
     from cmx4trt.bench.datasets import RGB
+    from cmx4trt.quantize import CalibrationData
 
 OWN_BUILDERS = ("tensorrt-rtx", "tensorrt")
 """Builders that are given our graph; NVIDIA's common code makes its own, which nothing but the engine holds."""
@@ -152,8 +153,9 @@ class EngineGraph:
         """The graph. Raises ModelError where it is not, byte for byte, what the engine was built from."""
         if self._prepared is None:
             source = self.source
+            calibration = self._calibration()
             with self._progress.stage("prepare"):
-                prepared = prepare(self._engine.request, source, self._progress)
+                prepared = prepare(self._engine.request, source, self._progress, calibration)
             found = prepared.graph.encoded.sha256()
             if found != self._engine.manifest.graph.get("sha256"):
                 raise ModelError(
@@ -162,6 +164,16 @@ class EngineGraph:
                 )
             self._prepared = prepared
         return self._prepared
+
+    def _calibration(self) -> CalibrationData | None:
+        """What an int8 engine was calibrated with, unchanged. Raises ModelError where it is another now."""
+        calibration = calibration_of(self._engine.request, self._progress)
+        if calibration is not None and calibration.part() != self._engine.manifest.parts.get(CALIBRATION):
+            raise ModelError(
+                f"the calibration data of {self._engine.path} have changed: they were "
+                f"{self._engine.manifest.parts.get(CALIBRATION)} and are {calibration.part()} now; build the engine again"
+            )
+        return calibration
 
 
 @contextmanager

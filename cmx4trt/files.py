@@ -113,8 +113,13 @@ def check_file(path: str, setting: str) -> None:
         raise OutputError(f"cannot write {path}: {folder} is not a folder; make it or give another {setting}")
     if _is_read_only(folder):
         raise OutputError(f"cannot write {path}: {folder} is read-only; give another {setting}")
+    check_place(path, setting)
+
+
+def check_place(path: str, setting: str = OUTPUT_SETTING) -> None:
+    """Refuse early a ``path`` where something lies that a file must not replace: a folder, a pipe, … Raises OutputError."""
     if os.path.lexists(path) and not os.path.isfile(path):
-        raise OutputError(f"cannot write {path}: not a regular file is there; give another {setting}")
+        raise OutputError(f"cannot write {path}: what is there is not a regular file; give another {setting}")
 
 
 def _is_read_only(folder: str) -> bool:

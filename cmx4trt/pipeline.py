@@ -108,6 +108,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     known = _look_up(request, progress)
     if known.found.manifest is not None:
         return _result(known, known.found.manifest, True, progress)
+    store.check_places(known.paths)
     if known.found.doubt:
         progress.note(f"{known.found.doubt}; building again")
     return _result(known, _Build(known, progress).run(), False, progress)

@@ -11,7 +11,7 @@ from cmx4trt.background import Background
 from cmx4trt.errors import ModelError
 from cmx4trt.files import (
     OUTPUT_SETTING,
-    check_file,
+    check_place,
     encode_json,
     make_folder,
     open_text,
@@ -154,10 +154,15 @@ def publish(
         remove_abandoned(folder)
         if (other := _published_meanwhile(paths, manifest)) is not None:
             return other
-        for path in (paths.engine, paths.manifest):
-            check_file(path, OUTPUT_SETTING)
+        check_places(paths)
         write_together(contents())
     return final
+
+
+def check_places(paths: EnginePaths) -> None:
+    """Refuse early paths where something lies that no engine or manifest may replace. Raises OutputError."""
+    for path in (paths.engine, paths.manifest):
+        check_place(path)
 
 
 def _published_meanwhile(paths: EnginePaths, manifest: Manifest) -> Manifest | None:

@@ -179,8 +179,9 @@ def open_folder(
     """The data set in folder ``data``, at most ``count`` images of it. Raises DataError."""
     folder = os.path.abspath(os.path.expanduser(data))
     if not os.path.isdir(folder):
+        wrong = "is not a folder" if os.path.lexists(folder) else "does not exist"
         raise DataError(
-            f"data folder {folder} does not exist; give a folder of preprocessed images, or --data={SYNTHETIC_DATA}"
+            f"data folder {folder} {wrong}; give a folder of preprocessed images, or --data={SYNTHETIC_DATA}"
         )
     return PreprocessedFolder(spec, form, folder, label_file, count)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import fcntl
+import mmap
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -49,7 +51,11 @@ class FakeBuilder:
     name = "tensorrt-rtx"
 
     def __init__(self, build: Callable[..., BuiltEngine] | None = None) -> None:
-        self._build = build or (lambda graph: BuiltEngine(graph.encoded.message, {"layers": 1}, ("a warning",)))
+        self._build = build or (
+            lambda graph: BuiltEngine(
+                graph.encoded.message + graph.encoded.sha256().encode(), {"layers": 1}, ("a warning",)
+            )
+        )
         self.version_text = "1"
         self.builds = 0
 
@@ -151,6 +157,136 @@ def test_every_change_builds_again(
     assert build()  # the engines of other files and stream counts took its place
     fake_builder.version_text = "2"
     assert build()
+
+
+def with_external_weights(model: Path, folder: Path) -> tuple[Path, Path]:
+    """The model in two files: structure, and large constants."""
+    import onnx
+
+    path, weights = folder / "m.onnx", folder / "m.bin"
+    onnx.save(onnx.load(model), path, save_as_external_data=True, location=weights.name, size_threshold=1024)
+    return path, weights
+
+
+def changed(content: bytes) -> bytes:
+    """Other weights of the same size: every second float32 doubled in its exponent's last bit."""
+    import numpy as np
+
+    values = np.frombuffer(content, np.float32).copy()
+    values[::2] *= 2
+    return values.tobytes()
+
+
+def test_exchanged_external_weights_are_built_and_verified_anew(
+    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+) -> None:
+    model, weights = with_external_weights(resnet50_file, tmp_path)
+    request = request_for(model, tmp_path)
+    old = pipeline.build(request)
+    assert old.manifest.source["external"] == [
+        {"file": "m.bin", "bytes": weights.stat().st_size, "sha256": sha256_of_file(str(weights))}
+    ]
+    assert pipeline.build(request).reused
+    content, other = weights.read_bytes(), changed(weights.read_bytes())
+    weights.write_bytes(other)
+    with pytest.raises(ModelError, match=r"the model of .* has changed: it was sha256:.*\+external:"):
+        verify_engine(ProofRequest(engine=old.engine, execute="graph"))
+    new = pipeline.build(request)
+    assert not new.reused
+    assert new.manifest.graph["sha256"] != old.manifest.graph["sha256"], "the graph's digest leaves its weights out"
+    assert new.manifest.parts["source"] != old.manifest.parts["source"]
+    weights.write_bytes(content)
+    assert not pipeline.build(request).reused
+
+
+def test_what_is_verified_is_what_was_read(
+    resnet50_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights exchanged during the build: the graph, its verification and the manifest are of the former ones."""
+    model, weights = with_external_weights(resnet50_file, tmp_path)
+    digest, other = sha256_of_file(str(weights)), changed(weights.read_bytes())
+    honest = pipeline.verify
+
+    def late(*arguments: Any) -> Any:
+        weights.write_bytes(other)
+        return honest(*arguments)
+
+    monkeypatch.setattr(pipeline, "verify", late)
+    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: FakeBuilder())
+    manifest = pipeline.build(request_for(model, tmp_path)).manifest
+    assert manifest.verified
+    assert manifest.source["external"][0]["sha256"] == digest
+    assert not pipeline.build(request_for(model, tmp_path)).reused
+
+
+@pytest.mark.parametrize("what", ["model", "weights", "engine"])
+def test_writes_that_no_file_system_shows_are_noticed(
+    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, what: str
+) -> None:
+    """Through a mapping whose page is dirty already: size, inode and all times stay as they are."""
+    model, weights = with_external_weights(resnet50_file, tmp_path)
+    request = request_for(model, tmp_path, verify=False)
+    path = {"model": model, "weights": weights}.get(what) or Path(pipeline.build(request).engine)
+    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content:
+        place = {"model": content.find(b"resnet50_random"), "weights": 100_000, "engine": 10}[what]
+        content[place : place + 1] = content[place : place + 1]
+        assert pipeline.build(request).reused is (what == "engine")
+        content[place] ^= 1
+        progress = Recorder()
+        assert not pipeline.build(request, progress).reused
+    assert any("truncated or edited" in event for event in progress.events) is (what == "engine")
+
+
+def test_a_manifest_that_cannot_be_written_leaves_the_former_engine(
+    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = request_for(resnet50_file, tmp_path, verify=False)
+    former = pipeline.build(request)
+    before = files_below(tmp_path)
+    write = os.write
+
+    def full(descriptor: int, data: Any) -> int:
+        if bytes(data[:1]) == b"{":
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OutputError, match=r"cannot write .*\.json: No space left on device"):
+            pipeline.build(request_for(resnet50_file, tmp_path, verify=False, copy_streams=2))
+    assert files_below(tmp_path) == before
+    again = pipeline.build(request)
+    assert again.reused
+    assert again.manifest.to_json() == former.manifest.to_json()
+
+
+def test_a_folder_in_the_manifests_place_leaves_the_engine(
+    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+) -> None:
+    former = pipeline.build(request_for(resnet50_file, tmp_path, verify=False))
+    content = Path(former.engine).read_bytes()
+    Path(former.manifest_path).unlink()
+    Path(former.manifest_path).mkdir()
+    with pytest.raises(OutputError, match="what is there is not a regular file"):
+        pipeline.build(request_for(resnet50_file, tmp_path, verify=False, copy_streams=2))
+    assert Path(former.engine).read_bytes() == content
+
+
+def test_a_locked_folder_is_waited_for_as_long_as_asked(
+    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+) -> None:
+    request = request_for(resnet50_file, tmp_path, verify=False, wait=0)
+    folder = Path(pipeline.build(request).engine).parent
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert pipeline.build(request).reused, "nothing is written"
+        other = request_for(resnet50_file, tmp_path, verify=False, wait=0, copy_streams=2)
+        with pytest.raises(OutputError, match=rf"folder {folder} is locked by process {os.getpid()} "):
+            pipeline.build(other)
+    finally:
+        os.close(descriptor)
+    assert not pipeline.build(other).reused
 
 
 def test_the_same_bytes_at_another_path_hit(resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
@@ -288,9 +424,5 @@ def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(
 
 
 def test_external_data_models_are_verified_too(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path) -> None:
-    import onnx
-
-    onnx.save(
-        onnx.load(resnet50_file), tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=1024
-    )
-    assert pipeline.build(request_for(tmp_path / "m.onnx", tmp_path)).manifest.verified
+    model, _ = with_external_weights(resnet50_file, tmp_path)
+    assert pipeline.build(request_for(model, tmp_path)).manifest.verified

@@ -183,6 +183,17 @@ def test_a_killed_publication_leaves_a_miss(tmp_path: Path) -> None:
     assert "truncated or edited" in find(request).doubt
 
 
+def test_manifest_and_engine_of_different_requests_are_noticed(tmp_path: Path) -> None:
+    """As two writers leave them whose locks do nothing: each its own manifest, and one engine."""
+    one, other = request_in(tmp_path / "1"), request_in(tmp_path / "2")
+    publish(one, data=b"seed 1" * 1000, source="seed 1")
+    publish(other, data=b"seed 2" * 1000, source="seed 2")
+    os.replace(store.EnginePaths.for_request(other).engine, store.EnginePaths.for_request(one).engine)
+    found = find(one, source="seed 1")
+    assert found.manifest is None
+    assert "is not the file that was published" in found.doubt
+
+
 def test_manifest_path_of() -> None:
     assert store.manifest_path_of("a/x.rtx.plan") == "a/x.rtx.json"
     assert store.manifest_path_of("a/x.rtx.json") == "a/x.rtx.json"

@@ -149,7 +149,9 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_one_runs(
     first = threading.Thread(target=lambda: results.append(run_echo(session, scenario="Offline", count=100)))
     first.start()
     assert busy.wait(60)
-    with pytest.raises(OutputError, match=r"another run writes to .*logs: process .*; wait for it or give another --log_dir"):
+    with pytest.raises(
+        OutputError, match=r"another run writes to .*logs: process .*; wait for it or give another --log_dir"
+    ):
         run_echo(echo(), scenario="Offline", count=100)
     go_on.set()
     first.join()

@@ -46,7 +46,7 @@ def test_both_files_hold_the_same_scales(tmp_path: Path, capsys: pytest.CaptureF
         ([*RANDOM, "--calibration_count=0"], 2, "expected a whole number from 1"),
         ([*RANDOM, "--calibration_method=magic"], 2, "expected one of minmax, percentile, entropy, mse"),
         ([*RANDOM, "--ranges=/nowhere/r.json"], 4, "/nowhere is not a folder; make it or give another --ranges"),
-        ([*RANDOM, "--tensorrt_cache=/dev/null"], 4, "no file is there; give another --tensorrt_cache"),
+        ([*RANDOM, "--tensorrt_cache=/dev/null"], 4, "not a regular file; give another --tensorrt_cache"),
     ],
 )
 def test_refusals(arguments: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

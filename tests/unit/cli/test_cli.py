@@ -41,7 +41,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
     ("path", "words"),
     [
         ("none/r.json", "none is not a folder; make it or give another --result"),
-        ("/dev/null", "something that is no file is there; give another --result"),
+        ("/dev/null", "what is there is not a regular file; give another --result"),
     ],
 )
 def test_a_result_that_cannot_be_written_is_refused_before_anything_is_built(

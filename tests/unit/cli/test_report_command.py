@@ -243,7 +243,7 @@ def test_the_engine_may_be_gone(report: Run, engine: Path) -> None:
         ("folder", 2, "expected the name of a file"),
         ("one.plan", 4, "a file is there that is no report of cmx4trt"),
         ("one.json", 4, "a file is there that is no report of cmx4trt"),
-        ("pipe", 4, "something that is no file is there"),
+        ("pipe", 4, "what is there is not a regular file"),
         ("/proc/page.html", 4, "cannot write /proc/page.html"),
     ],
 )

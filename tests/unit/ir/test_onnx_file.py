@@ -118,6 +118,25 @@ def test_external_data_is_read_from_beside_the_model(tmp_path: Path) -> None:
         decode_model(read_bytes(str(tmp_path / "m.onnx")), str(tmp_path / "elsewhere"))
 
 
+def test_the_digest_of_a_graph_covers_its_large_constants() -> None:
+    arrays = [np.zeros(1000, np.float32), np.ones(1000, np.float32)]
+    graphs = [encode_model(decode_model(wrap(numpy_helper.from_array(array, "w")))) for array in arrays]
+    assert graphs[0].message == graphs[1].message
+    assert graphs[0].sha256() != graphs[1].sha256()
+
+
+def test_external_constants_inside_operators_are_refused() -> None:
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), "inner")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", "m.bin"
+    model = onnx.load_model_from_string(wrap(numpy_helper.from_array(np.zeros(4, np.float32), "w")))
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["c"], value=tensor))
+    with pytest.raises(ModelError, match=r"constant 'inner' inside an operator is in the external file 'm\.bin'"):
+        decode_model(model.SerializeToString())
+
+
 @pytest.mark.parametrize("location", ["/etc/passwd", "../secret", ""])
 def test_external_data_outside_the_models_folder_is_refused(tmp_path: Path, location: str) -> None:
     tensor = numpy_helper.from_array(np.zeros(4, np.float32), "w")

@@ -50,6 +50,35 @@ def test_ranges_from_images(residual_network: Network, image_folder: Path) -> No
     assert report.to_dict()["rules"]["layer-input"] == 5
 
 
+def test_ranges_without_a_place_to_keep_them(
+    residual_network: Network, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
+    progress = Notes()
+    report = quantize_network(residual_network, request(calibration_data=image_folder), progress)
+    assert report.quantized_layers == 5
+    assert [note.split(":")[0] for note in progress.notes] == ["the ranges are not kept for later runs"]
+    assert "give another XDG_CACHE_HOME" in progress.notes[0]
+
+
+def test_an_interruption_without_a_place_for_its_state_stays_one(
+    residual_network: Network, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
+
+    class Interrupted(Notes):
+        def step(self, name: str, done: int, total: int) -> None:
+            if done == 2:
+                raise KeyboardInterrupt
+
+    progress = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        quantize_network(residual_network, request(calibration_data=image_folder), progress)
+    assert [note.split(":")[0] for note in progress.notes] == ["an interrupted calibration will begin anew"]
+
+
 def test_all_images_leave_none_to_hold_out(residual_network: Network, image_folder: Path) -> None:
     report = quantize_network(residual_network, request(calibration_data=image_folder), Silent())
     assert not report.held_out

@@ -130,6 +130,27 @@ def test_digest_depends_on_values_and_order_only(tmp_path: Path) -> None:
     assert digests[0] == digests[2] != digests[1]
 
 
+def test_digest_follows_writes_that_no_file_system_shows(tmp_path: Path) -> None:
+    """Through a mapping whose page is dirty already: size, inode and all times stay as they are."""
+    images(4).tofile(tmp_path / "all.bin")
+    mapped = np.memmap(tmp_path / "all.bin", np.float32, "r+")
+    mapped[5] = 1.0
+    first = open_samples(str(tmp_path), SHAPE).digest()
+    mapped[5] = 2.0
+    assert open_samples(str(tmp_path), SHAPE).digest() != first
+
+
+def test_an_image_that_changes_after_its_digest_is_refused(tmp_path: Path) -> None:
+    images(4).tofile(tmp_path / "all.bin")
+    samples = open_samples(str(tmp_path), SHAPE)
+    samples.digest()
+    part = samples.part(1, 3)
+    assert np.array_equal(part.read(0)[0], images(4)[1])
+    (images(4) + 1).tofile(tmp_path / "all.bin")
+    with pytest.raises(DataError, match=r"all\.bin changed while it was in use; start again"):
+        part.read(0)
+
+
 def test_count(tmp_path: Path) -> None:
     images(8).tofile(tmp_path / "all.bin")
     samples = open_samples(str(tmp_path), SHAPE)
