@@ -212,7 +212,7 @@ def test_what_is_verified_is_what_was_read(
         return honest(*arguments)
 
     monkeypatch.setattr(pipeline, "verify", late)
-    monkeypatch.setattr("cmx4trt.builders.builder_for", lambda name: FakeBuilder())
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder())
     manifest = pipeline.build(request_for(model, tmp_path)).manifest
     assert manifest.verified
     assert manifest.source["external"][0]["sha256"] == digest
