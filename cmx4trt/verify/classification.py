@@ -23,7 +23,8 @@ def verify_classifier(
     """Logits and classes of both. A float16 file is held to float16's limit, whatever precision is built from it."""
     details = graph.details
     assert isinstance(details, ClassifierDetails)
-    reference = OnnxRuntimeSession.from_graph(original(details.reference_output))
+    file = original(details.reference_output)
+    reference = OnnxRuntimeSession.from_bytes(file.message, constants=file.constants)
     limit = max(RELATIVE_L2_LIMITS[request.precision], RELATIVE_L2_LIMITS[details.source_precision])
     prepared = engine or open_prepared(graph)
     return compare_classifiers(reference, prepared, details.reference_output, graph.spec.input_shape, limit)

@@ -131,7 +131,7 @@ def verify_detector(
     assert isinstance(detector, Detector)
     file = original(detector.file_results[0])
     heads = [with_output(b"", name) for name in detector.file_heads]  # only what is appended: the file is copied once
-    reference = OnnxRuntimeSession.from_graph(replace(file, message=b"".join((file.message, *heads))))
+    reference = OnnxRuntimeSession.from_bytes(b"".join((file.message, *heads)), constants=file.constants)
     return compare_detections(reference, engine or open_prepared(_with_candidates(graph)), detector, request)
 
 

@@ -9,6 +9,7 @@ from cmx4trt.backends.session import Stream, SynchronousStream
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
 from cmx4trt.ir.float32_quantize import quantize_in_float32
 from cmx4trt.ir.onnx_file import EncodedGraph
+from cmx4trt.ir.tensor import Tensor
 from cmx4trt.telemetry import switch_off
 
 if TYPE_CHECKING:
@@ -109,21 +110,27 @@ class OnnxRuntimeSession:
         self._runs, self._streams = [], ()
 
     @classmethod
-    def from_bytes(cls, model: bytes, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
-        """A session on a serialized ModelProto without external data."""
+    def from_bytes(
+        cls,
+        model: bytes,
+        providers: tuple[str, ...] = CPU,
+        threads: int = 0,
+        constants: Mapping[str, Tensor] | None = None,
+        what: str = "the model",
+    ) -> OnnxRuntimeSession:
+        """A session on a serialized ModelProto; its external data are ``constants``, used where they lie."""
         ort = _import_onnxruntime()
-        return cls(_open(ort, model, _options(ort, threads), providers, "the model"))
+        options, constants = _options(ort, threads), constants or {}
+        values = [_ortvalue(ort, tensor.numpy(), int(tensor.dtype)) for tensor in constants.values()]
+        if values:
+            options.add_external_initializers(list(constants), values)
+        return cls(_open(ort, model, options, providers, what), keep_alive=(constants, values))
 
     @classmethod
     def from_graph(cls, graph: EncodedGraph, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
         """A session on an encoded graph; its constants are used where they lie; float16 is quantized in float32."""
-        ort = _import_onnxruntime()
-        options = _options(ort, threads)
-        values = [_ortvalue(ort, tensor.numpy(), int(tensor.dtype)) for tensor in graph.constants.values()]
-        if values:
-            options.add_external_initializers(list(graph.constants), values)
         message = quantize_in_float32(graph.message)
-        return cls(_open(ort, message, options, providers, "the prepared graph"), keep_alive=(graph, values))
+        return cls.from_bytes(message, providers, threads, graph.constants, "the prepared graph")
 
 
 def _import_onnxruntime() -> Any:
