@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.devices import tensor_maps
 from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Windows
-from cmx4trt.devices.cuda_errors import CudaFailure, device_error, no_device
+from cmx4trt.devices.cuda_errors import NOT_IN_DRIVER, CudaFailure, device_error, no_device
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 
 if TYPE_CHECKING:
@@ -155,7 +155,12 @@ class CudaDevice:
 
     def elapsed_ms(self, first: int, last: int) -> float:
         """Milliseconds between two events."""
-        return float(self._call("cuEventElapsedTime", first, last))
+        try:
+            return float(self._call("cuEventElapsedTime", first, last))
+        except CudaFailure as failure:
+            if failure.status != NOT_IN_DRIVER:
+                raise
+        return _elapsed_before_cuda_12_8(first, last)
 
     def load(self, cubin: Any) -> int:
         """A module from the bytes of a cubin."""
@@ -214,10 +219,9 @@ class CudaDevice:
         try:
             self._call("cuInit", 0)
             count = self._call("cuDeviceGetCount")
-        except RuntimeError as error:  # the bindings found no libcuda
-            raise DeviceError(no_device(str(error))) from error
         except CudaFailure as failure:
-            raise DeviceError(no_device(failure.status)) from failure
+            reason = str(failure.__cause__) if failure.status == NOT_IN_DRIVER else failure.status
+            raise DeviceError(no_device(reason)) from failure
         if count == 0:
             raise DeviceError(no_device("the driver shows none"))
         return self._call("cuDeviceGet", 0)
@@ -240,7 +244,10 @@ class CudaDevice:
 
     def _call(self, function: str, *arguments: Any) -> Any:
         """The function's result: None, one value, or several. Raises CudaFailure."""
-        status, *results = getattr(self._driver, function)(*arguments)
+        try:
+            status, *results = getattr(self._driver, function)(*arguments)
+        except RuntimeError as error:  # the bindings found no libcuda, or no such function in it
+            raise CudaFailure(function, NOT_IN_DRIVER) from error
         if status != 0:
             raise CudaFailure(function, str(getattr(status, "name", status)))
         return results[0] if len(results) == 1 else results or None
@@ -248,6 +255,16 @@ class CudaDevice:
 
 def _bytes_of(tensor_map: Any) -> bytes:
     return ctypes.string_at(int(tensor_map.getPtr()), tensor_maps.SIZE)
+
+
+def _elapsed_before_cuda_12_8(first: int, last: int) -> float:
+    """Milliseconds, with the function that the bindings no longer know: theirs came with CUDA 12.8 (driver 570)."""
+    milliseconds = ctypes.c_float()
+    arguments = (ctypes.byref(milliseconds), ctypes.c_void_p(first), ctypes.c_void_p(last))
+    status: int = ctypes.CDLL("libcuda.so.1").cuEventElapsedTime(*arguments)
+    if status != 0:
+        raise CudaFailure("cuEventElapsedTime", f"error {status}")
+    return milliseconds.value
 
 
 def _driver_version() -> str:

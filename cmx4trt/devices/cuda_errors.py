@@ -9,6 +9,8 @@ from cmx4trt.errors import DeviceError
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Environment variable that hides and orders GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
 
+NOT_IN_DRIVER = "that the driver lacks this function"
+"""The status of a call that could not be made."""
 _UPDATE = "update NVIDIA's driver"
 _LOST = "see Xid messages in the kernel's log (dmesg), then reset the GPU or restart the machine"
 _MEANINGS = {
@@ -37,6 +39,7 @@ _MEANINGS = {
     "CUDA_ERROR_DEINITIALIZED": ("the driver is shutting down", "start the process anew"),
     "CUDA_ERROR_SYSTEM_NOT_READY": ("its driver is not ready", "see that nvidia-fabricmanager runs"),
     "CUDA_ERROR_NVLINK_UNCORRECTABLE": ("its NVLink has an uncorrectable error", _LOST),
+    NOT_IN_DRIVER: ("the driver is too old", "install driver 525 or newer"),
     "CUDA_ERROR_UNKNOWN": ("the driver does not know why; the GPU may be lost", _LOST),
 }
 """Status of the driver -> what it means, what to do."""

@@ -7,7 +7,6 @@ A kernel is a source file in ``kernels/`` with constants for its macros. The hea
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from cmx4trt.backends.hopper import wgmma
 from cmx4trt.backends.hopper.cubin import elf_abi
 from cmx4trt.backends.hopper.nvrtc import Nvrtc, Program, open_nvrtc
 from cmx4trt.errors import BuildError, OutputError
@@ -114,7 +114,7 @@ class Compiler:
         self._library = library or open_nvrtc()
         self._cache = cache or KernelCache()
         self._folder = folder
-        self._headers = {**_headers_of(folder), **_generated_headers()}
+        self._headers = {**_headers_of(folder), "wgmma.cuh": wgmma.header()}
 
     @property
     def version(self) -> str:
@@ -183,13 +183,6 @@ def parse_warnings(log: str) -> tuple[str, ...]:
 
 def _definitions(constants: Mapping[str, int]) -> list[str]:
     return [f"-D{name}={value}" for name, value in sorted(constants.items())]
-
-
-def _generated_headers() -> dict[str, str]:
-    """``wgmma.cuh``, once the module that writes it is there."""
-    if importlib.util.find_spec("cmx4trt.backends.hopper.wgmma") is None:
-        return {}
-    return {"wgmma.cuh": importlib.import_module("cmx4trt.backends.hopper.wgmma").header()}
 
 
 def _headers_of(folder: str) -> dict[str, str]:

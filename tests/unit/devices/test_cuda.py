@@ -1,0 +1,191 @@
+"""The CUDA driver through the real cuda-bindings, over a stand-in of libcuda that a C compiler makes of tests/data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cmx4trt.devices.cuda import open_cuda
+from cmx4trt.errors import MissingSoftwareError
+
+SOURCE = Path(__file__).parents[2] / "data" / "stub_libcuda.c"
+
+pytest.importorskip("cuda.bindings.driver")
+
+
+@pytest.fixture(scope="session")
+def libcuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the stand-in."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+    folder = tmp_path_factory.mktemp("libcuda")
+    command = [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", str(folder / "libcuda.so.1"), str(SOURCE)]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def run(libcuda: Path, code: str, **variables: str) -> list[str]:
+    """The lines that ``code`` prints with an opened ``device``; its DeviceError is one of them."""
+    program = f"""
+import ctypes
+from cmx4trt.devices.base import *
+from cmx4trt.devices.cuda import open_cuda
+from cmx4trt.errors import DeviceError
+try:
+    device = open_cuda()
+{"".join(f"    {line}{chr(10)}" for line in code.strip().splitlines())}
+except DeviceError as error:
+    print(error)
+"""
+    inherited = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    environment = {**inherited, **variables, "LD_LIBRARY_PATH": str(libcuda)}
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+VERSIONS = ["12000", "12020", "12080", "13000", "13050"]
+
+
+@pytest.mark.parametrize("cuda", VERSIONS)
+def test_the_facts_of_the_gpu(libcuda: Path, cuda: str) -> None:
+    code = "f = device.facts\nprint(f.name, f.capability, f.multiprocessors, f.memory_bytes >> 30, f.cuda)"
+    assert run(libcuda, code, STUB_CUDA=cuda) == [f"Stub H100 (9, 0) 132 80 {cuda}"]
+
+
+ALL = """
+import numpy as np
+with device.active("try everything"):
+    print("free", device.free_memory() >> 30)
+    stream, memory, other = device.new_stream(), device.allocate(4096), device.allocate(4096)
+    host, back = device.pinned(4096), device.pinned(4096)
+    host[:] = np.arange(4096) % 251
+    device.upload(memory, host, stream)
+    device.copy(other, memory, 4096, stream)
+    device.fill(other, 7, 16, stream)
+    device.download(back, other, stream)
+    device.synchronize(stream)
+    print("copied", bool((back[:16] == 7).all() and (back[16:] == host[16:]).all()))
+    print("pinned", device.is_pinned(host[16:32]), device.is_pinned(host[::2]), device.is_pinned(np.zeros(3)))
+    first, last, event = device.new_event(timing=True), device.new_event(timing=True), device.new_event()
+    device.record(first, stream)
+    device.record(last, stream)
+    device.wait_event(stream, event)
+    device.synchronize_event(last)
+    print("elapsed", device.elapsed_ms(first, last))
+    module = device.load(memoryview(b"\\x7fELF" + bytes(60)))
+    function = device.function(module, "show", 2048)
+    tiles = device.encode_tiles(Tiles(memory, (64, 7, 5), (128, 896), (64, 2, 1), 64))
+    windows = device.encode_windows(Windows(memory, (64, 14, 12, 3), (-1, -1), (-1, -1), 2, 64, 128, 128))
+    for encoded in (tiles, windows):
+        configuration = LaunchConfiguration(function, 33, 128, 2048, (encoded, Pointer(other), -5, 0.25), "show")
+        device.launch(configuration, stream)
+        device.download(back, other, stream)
+        numbers = back[:152].view(np.int32)
+        print("map", bool(numbers[2] == np.int64(memory).astype(np.int32)), *numbers[:2], *numbers[3:32])
+        print("launch", numbers[32], numbers[33:34].view(np.float32)[0], *numbers[34:38])
+    graph = device.capture(lambda: device.launch(configuration, stream), stream)
+    device.launch_graph(graph, stream)
+    device.free_graph(graph)
+    device.unload(module)
+    for one in (first, last, event):
+        device.free_event(one)
+    device.free_pinned(host)
+    device.free_pinned(back)
+    device.free(memory)
+    device.free_stream(stream)
+print(device._pinned)
+"""
+
+
+@pytest.mark.parametrize("cuda", VERSIONS)
+def test_everything_reaches_the_driver_as_it_wants_it(libcuda: Path, cuda: str) -> None:
+    lines = run(libcuda, ALL, STUB_CUDA=cuda)
+    elapsed = lines[3].split()[1]
+    assert elapsed in ({"1.5", "2.5"} if int(cuda) >= 12080 else {"1.5"}), "the function that this driver has"
+    assert lines == [
+        "free 70",
+        "copied True",
+        "pinned True False False",
+        f"elapsed {elapsed}",
+        # data type, rank, interleave, swizzle, promotion, fill, -; extents, strides, box, element strides
+        "map True 0 3 0 2 3 0 0 64 7 5 0 0 0 128 896 0 0 0 0 64 2 1 0 0 0 1 1 1 0 0 0",
+        "launch -5 0.25 1 33 128 2048",
+        # … lower corner, upper corner, channels and pixels of a column; element strides
+        "map True 0 4 0 3 3 0 0 64 14 12 3 0 0 64 896 10752 0 0 0 -1 -1 -1 -1 64 128 1 2 2 1 0 0",
+        "launch -5 0.25 1 33 128 2048",
+        "{}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "sentence"),
+    [
+        ("cuInit", "100", "there is no usable NVIDIA GPU (CUDA_ERROR_NO_DEVICE); _cpu builds without one"),
+        ("cuInit", "999", "there is no usable NVIDIA GPU (CUDA_ERROR_UNKNOWN); _cpu builds without one"),
+        (
+            "cuDevicePrimaryCtxRetain",
+            "2",
+            "could not open the GPU: it is out of memory (cuDevicePrimaryCtxRetain says CUDA_ERROR_OUT_OF_MEMORY); "
+            "give a smaller batch, fewer copy streams, or end what else uses it",
+        ),
+        (
+            "cuMemAlloc",
+            "2",
+            "could not try on Stub H100: it is out of memory (cuMemAlloc says CUDA_ERROR_OUT_OF_MEMORY); "
+            "give a smaller batch, fewer copy streams, or end what else uses it",
+        ),
+        ("cuMemAlloc", "1", "could not try on Stub H100: cuMemAlloc says CUDA_ERROR_INVALID_VALUE"),
+        (
+            "cuMemAlloc",
+            "214",
+            "could not try on Stub H100: its memory has an uncorrectable error (cuMemAlloc says CUDA_ERROR_ECC_UNCORRECTABLE); "
+            "see Xid messages in the kernel's log (dmesg), then reset the GPU or restart the machine",
+        ),
+    ],
+)
+def test_errors_of_the_driver_are_one_sentence(libcuda: Path, function: str, status: str, sentence: str) -> None:
+    code = "with device.active('try'):\n    device.allocate(1)"
+    assert run(libcuda, code, STUB_FAIL=function, STUB_STATUS=status) == [sentence]
+
+
+def test_no_gpu_and_hidden_gpus_are_one_sentence(libcuda: Path) -> None:
+    sentence = (
+        "there is no usable NVIDIA GPU with CUDA_VISIBLE_DEVICES='' (the driver shows none); _cpu builds without one"
+    )
+    assert run(libcuda, "", STUB_COUNT="0", CUDA_VISIBLE_DEVICES="") == [sentence]
+
+
+def test_a_driver_that_lacks_a_function_is_too_old(libcuda: Path) -> None:
+    code = "with device.active('try'):\n    device.encode_tiles(Tiles(0, (64, 7), (64,), (64, 2), 0))"
+    (line,) = run(libcuda, code, STUB_CUDA="11080")
+    assert line.startswith("could not try on Stub H100: the driver is too old (cuTensorMapEncodeTiled says")
+    assert line.endswith("; install driver 525 or newer")
+
+
+def test_a_recording_that_fails_tells_its_own_reason(libcuda: Path) -> None:
+    code = "def fail():\n    raise DeviceError('mine')\nwith device.active('try'):\n    device.capture(fail, device.new_stream())"
+    assert run(libcuda, code) == ["mine"]
+
+
+def test_a_machine_without_a_driver_is_one_sentence(tmp_path: Path) -> None:
+    (line,) = run(tmp_path, "")
+    assert line.startswith("there is no usable NVIDIA GPU (")
+    assert line.endswith("; _cpu builds without one")
+
+
+def test_without_the_bindings_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    open_cuda.cache_clear()
+    with pytest.raises(
+        MissingSoftwareError, match=r"cuda-bindings cannot be imported .* pip install 'cmx4trt\[hopper\]'"
+    ):
+        open_cuda()
