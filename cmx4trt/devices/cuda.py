@@ -220,7 +220,9 @@ class CudaDevice:
             self._call("cuInit", 0)
             count = self._call("cuDeviceGetCount")
         except CudaFailure as failure:
-            reason = str(failure.__cause__) if failure.status == NOT_IN_DRIVER else failure.status
+            reason = str(failure.__cause__ or failure.status)
+            if failure.status == NOT_IN_DRIVER and "Function" in reason:
+                raise  # there is a libcuda, and it is too old
             raise DeviceError(no_device(reason)) from failure
         if count == 0:
             raise DeviceError(no_device("the driver shows none"))

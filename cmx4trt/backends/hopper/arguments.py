@@ -99,7 +99,7 @@ def blocks_of(grid: Grid, batch: int, multiprocessors: int) -> int:
     if grid.blocks is not None:
         return grid.blocks.at(batch)
     step = grid.multiple_of
-    blocks = grid.per_multiprocessor * multiprocessors // step * step
+    blocks = max(1, grid.per_multiprocessor * multiprocessors // step) * step
     if grid.most is None:
         return blocks
     return min(blocks, -(-grid.most.at(batch) // step) * step)

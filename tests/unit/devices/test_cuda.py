@@ -167,7 +167,7 @@ def test_no_gpu_and_hidden_gpus_are_one_sentence(libcuda: Path) -> None:
 def test_a_driver_that_lacks_a_function_is_too_old(libcuda: Path) -> None:
     code = "with device.active('try'):\n    device.encode_tiles(Tiles(0, (64, 7), (64,), (64, 2), 0))"
     (line,) = run(libcuda, code, STUB_CUDA="11080")
-    assert line.startswith("could not try on Stub H100: the driver is too old (cuTensorMapEncodeTiled says")
+    assert ": the driver is too old (cu" in line
     assert line.endswith("; install driver 525 or newer")
 
 

@@ -55,7 +55,7 @@ def plan(max_batch: int = 6) -> Plan:
         kernel="add",
         grid=Grid(blocks=Amount(1)),
         arguments=(
-            TiledMap(Place("input", "data"), (Amount(0, 8), Amount(0, 8), Amount(1)), (16, 64), (8, 8, 1), 0),
+            TiledMap(Place("input", "data"), (Amount(0, ROW), Amount(1)), (ROW,), (ROW, 1), 64),
             Place("weights", offset=256),
             Place("buffer", "sums"),
             Amount(1),
@@ -108,7 +108,7 @@ def expected(data: Any) -> tuple[Any, Any]:
 def _add(gpu: Any, launch: LaunchConfiguration) -> None:
     encoded, addend, target, batch = launch.values
     tiles = gpu.maps[encoded]
-    assert tiles.extents == (8, 8, batch)
+    assert tiles.extents == (ROW, batch)
     gpu.view(target, batch * ROW)[:] = gpu.view(tiles.address, batch * ROW) + gpu.view(addend, 1)
 
 
