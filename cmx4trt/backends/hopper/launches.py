@@ -77,6 +77,13 @@ class Site:
         offset = self.weights.add(f"{convolution.name}:{k_from_registers}", packed)
         return _matrix_map(offset, packed.shape, box)
 
+    def rows_of_channels(self, convolution: Convolution, box: tuple[int, int]) -> tuple[TiledMap, Place]:
+        """A 1x1 convolution's weights as the A operand (a thread has two channels), and its constants in channel order."""
+        flat = convolution.weights.reshape(len(convolution.weights), -1)
+        offset = self.weights.add(f"{convolution.name}:rows", packing.rows_of_channels(flat))
+        constants = self.weights.add(f"{convolution.name}:in order", packing.constants_in_order(convolution))
+        return _matrix_map(offset, flat.shape, box), Place("weights", offset=constants)
+
     def constants(self, convolution: Convolution) -> Place:
         """A convolution's epilogue constants, with what its addend asks for."""
         bias = convolution.bias
@@ -135,9 +142,9 @@ def quantize(site: Site, source: Place, target: str) -> Made:
 
 def stem(site: Site, convolution: Convolution, output: str, image: Place, operations: tuple[str, ...]) -> Made:
     """7x7/2 convolution and max-pool, from int8 [N, C, H, W] at ``image``."""
-    consumers, rows, pitch, staging = 3, 16, 115 * 16, 56 * 80
+    consumers, rows, pitch, staging = 3, 16, 17 * 128, 56 * 80
     weights = site.weights.add(convolution.name, packing.stem_matrix(convolution.weights))
-    constants = site.weights.add(f"{convolution.name}:constants", packing.stem_constants(convolution))
+    constants = site.weights.add(f"{convolution.name}:constants", packing.constants_in_order(convolution))
     arguments = (
         image,
         Place("weights", offset=weights),
@@ -157,15 +164,16 @@ def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Con
     warpgroups, stages, chunk = 4, 9 if projection else 5, 64 if projection else CHUNK
     factor = 0.0 if projection else _residual_of(expand)[1]
     expand_map = site.matrix(expand, (64, 256), k_from_registers=True)
+    reduce_map, reduce_constants = site.rows_of_channels(reduce, (chunk, 64))
     arguments = (
         site.images(reduce.input, chunk, 10, 10),
-        site.matrix(reduce, (chunk, 64)),
+        reduce_map,
         site.matrix(middle, (64, 64)),
         expand_map,
         site.matrix(expand.addend, (64, 256)) if isinstance(expand.addend, Projection) else expand_map,
         Amount(1),
         Place("buffer", expand.output),
-        site.constants(reduce),
+        reduce_constants,
         site.constants(middle),
         site.constants(expand),
         site.projection_constants(expand),
@@ -173,7 +181,7 @@ def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Con
     )
     weight_bytes = 64 * channels + 9 * 64 * 64 + 256 * 64 * (2 if projection else 1)
     stage_bytes = channels // chunk * -(-100 * chunk // 1024) * 1024
-    shared = weight_bytes + stages * stage_bytes + (4096 if projection else 0) + warpgroups * 4 * 1696 + 1024
+    shared = weight_bytes + stages * stage_bytes + (1024 if projection else 0) + warpgroups * 4 * 13 * 128 + 1024
     launch = (
         Grid(most=Amount(49)),
         arguments,

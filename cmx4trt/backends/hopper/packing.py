@@ -40,8 +40,8 @@ def register_channels() -> NDArray[Any]:
     return (16 * t + 4 * (2 * h + m) + i).reshape(-1)
 
 
-def stem_channels() -> NDArray[Any]:
-    """The channel of each of the stem's 64 matrix rows: rows g and g + 8 of a warp hold neighbouring channels. int64 [64]."""
+def channel_of_row() -> NDArray[Any]:
+    """The channel of each of 64 rows where channels are the product's rows: g and g + 8 of a warp are neighbours. int64 [64]."""
     row = np.arange(64)
     return 16 * (row // 16) + 2 * (row % 8) + row // 8 % 2
 
@@ -62,6 +62,11 @@ def matrix(weights: NDArray[Any], k_from_registers: bool = False) -> NDArray[Any
     return np.ascontiguousarray(flat[_grouped(channel_of_column(), len(flat))])
 
 
+def rows_of_channels(weights: NDArray[Any]) -> NDArray[Any]:
+    """Weights [64, K] as the A operand, int8, rows in the order of ``channel_of_row``."""
+    return np.ascontiguousarray(weights[channel_of_row()])
+
+
 def padded_rows(array: NDArray[Any], multiple: int) -> NDArray[Any]:
     """``array`` with zeros behind its first axis up to a multiple of ``multiple``."""
     missing = -len(array) % multiple
@@ -73,7 +78,7 @@ def stem_matrix(weights: NDArray[Any]) -> NDArray[Any]:
     square = np.zeros((64, 8, 8, 4), np.int8)
     square[:, 1:, 1:, :3] = weights  # padding 3 becomes 4: the window starts one pixel earlier, on an even one
     taps = square.reshape(64, 4, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4, 5)
-    return np.ascontiguousarray(taps.reshape(64, 256)[stem_channels()])
+    return np.ascontiguousarray(taps.reshape(64, 256)[channel_of_row()])
 
 
 def constants(multiplier: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
@@ -94,8 +99,8 @@ def residual_factor(multiplier: float) -> float:
     return float(np.float32(multiplier) * np.float32(RESIDUAL_FACTOR))
 
 
-def stem_constants(convolution: Convolution) -> NDArray[Any]:
-    """The stem's multipliers [64], then its biases [64], float32 in channel order."""
+def constants_in_order(convolution: Convolution) -> NDArray[Any]:
+    """Multipliers [N], then biases [N], float32 in channel order: for products whose rows are channels."""
     return np.concatenate([convolution.multiplier, convolution.bias]).astype(np.float32)
 
 

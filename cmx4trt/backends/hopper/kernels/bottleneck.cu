@@ -2,12 +2,13 @@
 //
 // INPUT_CHANNELS = 256: the addend is the block's input (residual). INPUT_CHANNELS = 64: the first block, whose addend is a 1x1
 // projection of the input with accumulators of its own. A tile is 8x8 output pixels (56 = 7 * 8) and belongs to one warpgroup:
-//   reduce   10x10 pixels of the input (halo included) as two products of 64 rows -> bytes in shared memory, zeros outside
+//   reduce   10x10 pixels of the input (halo included), transposed: sums[64 channels, 112 pixels], so that a thread has two channels and
+//            their constants in registers -> bytes in shared memory, zeros outside the image
 //   middle   nine taps, each a window descriptor into those bytes; the result stays in registers as the A operand of
 //   expand   which adds the input tile, still in shared memory (or its projection), and stores 256 channels.
 // Resident in shared memory: all weights (68 KB; with projection 80 KB), constants of the first two convolutions; STAGES input
 // tiles of 100 pixels, shared by the block's warpgroups; for each warpgroup its reduced tile: four planes of 16 channels, so that
-// eight neighbouring pixels of a tap are one core matrix (plane pitch = 32 mod 128 bytes keeps the stores free of bank conflicts).
+// eight neighbouring pixels of a tap are one core matrix. A warp of `reduce` writes one plane, 8 pixels with each stmatrix.
 // Bytes: input once (halos from L2), output once.
 // Barriers: `weights_full` once; `full[s]` orders the copy of a tile before its use. Tile j uses stage j % STAGES and warpgroup
 // j % WARPGROUPS, and the warpgroup that finishes it loads tile j + STAGES. Since successive users of a stage differ, parity
@@ -22,11 +23,28 @@ constexpr bool PROJECTION = INPUT_CHANNELS == 64;
 constexpr int SIDE = 56, ACROSS = SIDE / 8, HALO = 10, NARROW = 64, WIDE = 256;
 constexpr int CHUNK = PROJECTION ? 64 : 128, CHUNKS = INPUT_CHANNELS / CHUNK;      // channels of the input loaded as one box
 constexpr int CHUNK_BYTES = (HALO * HALO * CHUNK + 1023) / 1024 * 1024, STAGE = CHUNKS * CHUNK_BYTES;
-constexpr int READ_PAST = PROJECTION ? 4096 : 0;  // the second product of `reduce` reads rows 100..127
-constexpr int PLANE = 1696, REDUCED = 4 * PLANE, PASS = PROJECTION ? 64 : 128;
+constexpr int COLUMNS = 112, READ_PAST = PROJECTION ? 1024 : 0;  // `reduce` reads rows 100..111 behind a tile
+constexpr int STORED = (HALO * HALO + 7) / 8, PLANE = STORED * 128, REDUCED = 4 * PLANE, PASS = PROJECTION ? 64 : 128;
 constexpr int REDUCE_BYTES = NARROW * INPUT_CHANNELS, MIDDLE_BYTES = 9 * NARROW * NARROW, EXPAND_BYTES = WIDE * NARROW;
 constexpr int WEIGHT_BYTES = REDUCE_BYTES + MIDDLE_BYTES + EXPAND_BYTES * (PROJECTION ? 2 : 1);
-static_assert(PLANE % 128 == 32 && PLANE >= HALO * HALO * 16, "planes hold the halo tile and spread over the banks");
+static_assert(COLUMNS >= HALO * HALO, "a product covers the halo tile");
+
+// Which of a thread's 28 pixels in `reduce`, 8i + 2t + e as bit 2i + e, lie on an edge of the halo tile.
+struct Edges {
+  u32 left, right, top, bottom;
+  DEVICE Edges(int t) : left(0), right(0), top(0), bottom(0) {
+#pragma unroll
+    for (int i = 0; i < COLUMNS / 4; i++) {
+      const int pixel = i / 2 * 8 + 2 * t + i % 2;
+      left |= (u32)(pixel % HALO == 0) << i, right |= (u32)(pixel % HALO == HALO - 1) << i;
+      top |= (u32)(pixel < HALO) << i, bottom |= (u32)(pixel >= HALO * (HALO - 1)) << i;
+    }
+  }
+  // The pixels that lie outside the image for tile (x, y).
+  DEVICE u32 outside(int x, int y) const {
+    return (x == 0 ? left : 0) | (x == ACROSS - 1 ? right : 0) | (y == 0 ? top : 0) | (y == ACROSS - 1 ? bottom : 0);
+  }
+};
 
 extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     KERNEL_NAME(const __grid_constant__ TensorMap input, const __grid_constant__ TensorMap reduce,
@@ -37,9 +55,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
   extern __shared__ __align__(1024) u8 shared[];
   u8* tiles_at = shared + WEIGHT_BYTES;
   u8* reduced_at = tiles_at + STAGES * STAGE + READ_PAST;
-  float4* reduce_table = (float4*)(reduced_at + WARPGROUPS * REDUCED);
-  float4* middle_table = reduce_table + 32;
-  const u32 weights_full = shared_address(middle_table + 32), full = weights_full + 8, loading = full + 8 * STAGES;
+  float4* middle_table = (float4*)(reduced_at + WARPGROUPS * REDUCED);
+  const u32 weights_full = shared_address(middle_table + 64), full = weights_full + 8, loading = full + 8 * STAGES;
   const u32 b_reduce = shared_address(shared), b_middle = b_reduce + REDUCE_BYTES, b_expand = b_middle + MIDDLE_BYTES;
   const u32 b_project = b_expand + EXPAND_BYTES, stages = shared_address(tiles_at);
   const int thread = threadIdx.x, group = thread >> 7, in_group = thread & 127, warp = in_group >> 5;
@@ -47,7 +64,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
   const u32 reduced = shared_address(reduced_at) + group * REDUCED;
   const int tiles = images * ACROSS * ACROSS;
 
-  if (thread < 32) reduce_table[thread] = reduce_constants[thread], middle_table[thread] = middle_constants[thread];
+  if (thread < 32) middle_table[thread] = middle_constants[thread], middle_table[32 + thread] = reduce_constants[thread];
   if (thread == 0) {
     for (int i = 0; i < 1 + STAGES; i++) barrier_init(weights_full + 8 * i, 1);
     for (int i = 0; i < STAGES; i++) store_release(loading + 4 * i, -1);
@@ -76,12 +93,9 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
   let_successor_start();
   barrier_wait(weights_full, 0);
 
-  int halo_y[4], halo_x[4];  // where this thread's four rows of `reduce` lie in the halo tile
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const int pixel = (i >> 1) * 64 + warp * 16 + g + (i & 1) * 8;
-    halo_y[i] = pixel / HALO, halo_x[i] = pixel % HALO;
-  }
+  const Edges edges(t);
+  const int channel = 16 * warp + 2 * g;  // `reduce`: this thread's two channels, which are rows g and g + 8 of its warp
+  const u32 reduce_table = shared_address(middle_table + 32) + 4 * channel;
   for (int j = group;; j += WARPGROUPS) {
     const int tile = blockIdx.x + j * gridDim.x;
     if (tile >= tiles) break;
@@ -91,38 +105,25 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     }
     barrier_wait(full + 8 * stage, (j / STAGES) & 1);
     {
-      int first[32], second[32];
+      int sums[COLUMNS / 2];
       wgmma_fence();
 #pragma unroll
       for (int k = 0; k < INPUT_CHANNELS; k += 32)
-        multiply_u8_s8(first, row_descriptor<CHUNK>(from + k / CHUNK * CHUNK_BYTES + k % CHUNK),
-                       row_descriptor<CHUNK>(b_reduce + k / CHUNK * NARROW * CHUNK + k % CHUNK), k != 0);
+        multiply_s8_u8(sums, row_descriptor<CHUNK>(b_reduce + k / CHUNK * NARROW * CHUNK + k % CHUNK),
+                       row_descriptor<CHUNK>(from + k / CHUNK * CHUNK_BYTES + k % CHUNK), k != 0);
       wgmma_commit();
-#pragma unroll
-      for (int k = 0; k < INPUT_CHANNELS; k += 32)
-        multiply_u8_s8(second, row_descriptor<CHUNK>(from + 64 * CHUNK + k / CHUNK * CHUNK_BYTES + k % CHUNK),
-                       row_descriptor<CHUNK>(b_reduce + k / CHUNK * NARROW * CHUNK + k % CHUNK), k != 0);
-      wgmma_commit();
-      auto put = [&](int i, uint4 bytes) {
-        const int row = y * 8 - 1 + halo_y[i], column = x * 8 - 1 + halo_x[i];
-        if ((unsigned)row >= SIDE || (unsigned)column >= SIDE) bytes = make_uint4(0, 0, 0, 0);
-        if (halo_y[i] < HALO) store_shared(reduced + t * PLANE + (halo_y[i] * HALO + halo_x[i]) * 16, bytes);
-      };
-      Constants c[4];
-#pragma unroll
-      for (int q = 0; q < 4; q++) c[q] = constants_of(reduce_table, q, t);
-      auto finish = [&](const int* sums, int i) {
-        RowPair rows;
-#pragma unroll
-        for (int q = 0; q < 4; q++)
-          set_quarter(rows, q, requantize(sums + 8 * q, c[q].multiplier, c[q].bias),
-                      requantize(sums + 8 * q + 2, c[q].multiplier, c[q].bias));
-        put(i, rows.low), put(i + 1, rows.high);
-      };
-      wgmma_wait<1>();
-      finish(first, 0);
       wgmma_wait<0>();
-      finish(second, 2);
+      const float2 reduce_multiplier = load_shared_pair(reduce_table), reduce_bias = load_shared_pair(reduce_table + 4 * NARROW);
+      const u32 outside = edges.outside(x, y), plane = reduced + warp * PLANE + (thread & 7) * 16;
+#pragma unroll
+      for (int i = 0; i < STORED; i++) {  // pixels 8i + 2t and 8i + 2t + 1, two channels each
+        u32 bytes = pack_bytes(__fmaf_rn((float)sums[4 * i], reduce_multiplier.x, reduce_bias.x),
+                               __fmaf_rn((float)sums[4 * i + 2], reduce_multiplier.y, reduce_bias.y),
+                               __fmaf_rn((float)sums[4 * i + 1], reduce_multiplier.x, reduce_bias.x),
+                               __fmaf_rn((float)sums[4 * i + 3], reduce_multiplier.y, reduce_bias.y));
+        bytes &= ~((outside >> 2 * i & 1) * 0xffffu | (outside >> 2 * i & 2) * 0x7fff8000u);
+        store_matrix(plane + i * 128, bytes);
+      }
     }
     fence_async();
     sync_threads(1 + group, 128);
@@ -160,18 +161,14 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
       }
       wgmma_commit();
       wgmma_wait<0>();
+      RowPair added[2];
+      if (!PROJECTION) load_added(from + pass * CHUNK_BYTES, low, high, g, t, added);
 #pragma unroll
       for (int q = 0; q < PASS / 64; q++) {
         const float4* table = expand_constants + (pass * PASS / 64 + q) * 32;
-        RowPair rows;
-        if (PROJECTION) {
-          rows = epilogue_projection(sums + 32 * q, table, t, projection + 32 * q, projection_constants + (pass * PASS / 64 + q) * 32);
-        } else {
-          const u32 chunk = from + pass * CHUNK_BYTES;
-          const RowPair added = {load_shared(chunk + low * 128 + (((4 * q + t) ^ (low & 7)) << 4)),
-                                 load_shared(chunk + high * 128 + (((4 * q + t) ^ (high & 7)) << 4))};
-          rows = epilogue_residual(sums + 32 * q, table, t, added, residual_multiplier);
-        }
+        const RowPair rows =
+            PROJECTION ? epilogue_projection(sums + 32 * q, table, t, projection + 32 * q, projection_constants + (pass * PASS / 64 + q) * 32)
+                       : epilogue_residual(sums + 32 * q, table, t, added[q], residual_multiplier);
         store_global(to + pass * PASS + 64 * q, rows.low);
         store_global(to + pass * PASS + 64 * q + SIDE * WIDE, rows.high);
       }

@@ -99,3 +99,17 @@ DEVICE RowPair epilogue_projection(const int* sums, const float4* table, int t, 
   }
   return rows;
 }
+
+// Bytes of two rows and 128 channels from a tile of 128-byte rows with a 128-byte swizzle (16-byte unit i of row r stands at unit
+// i xor (r mod 8)): what a thread's 16 channels of both 64-channel pieces are added to. `low` and `high` are the rows' numbers in the tile
+// at `tile`. Neighbouring g take the pieces in opposite order, so that eight lanes read all eight units.
+DEVICE void load_added(u32 tile, int low, int high, int g, int t, RowPair (&added)[2]) {
+  const int first_low = (low >> 2 ^ g) & 1, first_high = (high >> 2 ^ g) & 1;
+  const u32 at_low = tile + low * 128, at_high = tile + high * 128;
+  const uint4 a = load_shared(at_low + (((4 * first_low + t) ^ (low & 7)) << 4));
+  const uint4 b = load_shared(at_low + (((4 * (first_low ^ 1) + t) ^ (low & 7)) << 4));
+  const uint4 c = load_shared(at_high + (((4 * first_high + t) ^ (high & 7)) << 4));
+  const uint4 d = load_shared(at_high + (((4 * (first_high ^ 1) + t) ^ (high & 7)) << 4));
+  added[0] = {first_low ? b : a, first_high ? d : c};
+  added[1] = {first_low ? a : b, first_high ? c : d};
+}

@@ -75,12 +75,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
       const int residual_count = count * PIECES + piece, residual_slot = residual_count % RESIDUAL_STAGES;
       barrier_wait(residual_full + 8 * residual_slot, (residual_count / RESIDUAL_STAGES) & 1);
       RowPair plus[2];
-      const u32 at = added + residual_slot * SLOT + ((in_group >> 5) * 16 + g) * 128;
-#pragma unroll
-      for (int q = 0; q < 2; q++) {  // swizzled rows, as in resident.cu
-        const u32 unit = ((4 * q + t) ^ g) << 4;
-        plus[q] = {load_shared(at + unit), load_shared(at + 1024 + unit)};
-      }
+      const int at = (in_group >> 5) * 16 + g;
+      load_added(added + residual_slot * SLOT, at, at + 8, g, t, plus);
       wgmma_wait<0>();
       fence_async();
       sync_threads(1 + group, 128);

@@ -134,11 +134,18 @@ DEVICE uint4 load_shared(u32 address) {
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
   return v;
 }
+DEVICE float2 load_shared_pair(u32 address) {
+  float2 v;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(address));
+  return v;
+}
 DEVICE void store_shared(u32 address, uint4 v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
-DEVICE void store_shared_16(u32 address, u32 value) {
-  asm volatile("st.shared.u16 [%0], %1;" ::"r"(address), "h"((u16)value) : "memory");
+// stmatrix (9.7.15.6), transposed: a matrix of 8x8 16-bit elements, of which lane (g, t) holds row g, columns 2t (low half) and 2t + 1.
+// Column r goes, as 16 contiguous bytes, to the address that lane r gives; the other lanes' addresses are not used.
+DEVICE void store_matrix(u32 address, u32 elements) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(address), "r"(elements) : "memory");
 }
 // A load that leaves no trace in L1: every byte is read once.
 DEVICE uint4 load_once(const void* address) {
@@ -148,6 +155,8 @@ DEVICE uint4 load_once(const void* address) {
                : "l"(address));
   return v;
 }
+// Brings a line into L2 (9.7.9.15).
+DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
 DEVICE void store_global(void* address, uint4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }

@@ -148,16 +148,11 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
           chunk += K_CHUNKS;
         }
       }
-      RowPair added[PIECES];
-      if (RESIDUAL_STAGES) {  // a 128-byte row is swizzled: its 16-byte unit i stands at i xor (row mod 8)
-        const int slot = piece % RESIDUAL_RING;
+      RowPair added[2];
+      if (RESIDUAL_STAGES) {
+        const int slot = piece % RESIDUAL_RING, at = (in_group >> 5) * 16 + g;
         barrier_wait(rings.residual_full + 8 * slot, (piece / RESIDUAL_RING) & 1);
-        const u32 at = rings.residual + slot * RESIDUAL_SLOT + ((in_group >> 5) * 16 + g) * 128;
-#pragma unroll
-        for (int q = 0; q < PIECES; q++) {
-          const u32 unit = ((4 * q + t) ^ g) << 4;
-          added[q] = {load_shared(at + unit), load_shared(at + 1024 + unit)};
-        }
+        load_added(rings.residual + slot * RESIDUAL_SLOT, at, at + 8, g, t, added);
         fence_async();
         sync_threads(1 + group, 128);
         if (in_group == 0) load_residual(&residual, rings, piece + RESIDUAL_STAGES, first_tile, step, tiles, n0);
@@ -168,7 +163,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
       for (int q = 0; q < PIECES; q++) {
         const float4* of_piece = table + (pass * PIECES + q) * 32;
         const RowPair rows =
-            RESIDUAL_STAGES     ? epilogue_residual(sums + 32 * q, of_piece, t, added[q], residual_multiplier)
+            RESIDUAL_STAGES     ? epilogue_residual(sums + 32 * q, of_piece, t, added[q & 1], residual_multiplier)
             : PROJECTION_CHUNKS ? epilogue_projection(sums + 32 * q, of_piece, t, projection + 32 * q, projection_table + q * 32)
                                 : epilogue(sums + 32 * q, of_piece, t);
         if (row < pixels) store_global(to + 64 * q, rows.low);

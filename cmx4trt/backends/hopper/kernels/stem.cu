@@ -2,15 +2,17 @@
 //
 // The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, resident in shared
 // memory; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one 16-byte unit holds [dy, dx, channel],
-// channel 3 zero, so the convolution is 4x4 with stride 1 over units. A unit is one row of a core matrix; horizontally neighbouring
-// taps are 16 bytes apart (overlapping descriptors): no copy of any pixel. 7x7x3 = 147 of K = 256 are in use.
+// channel 3 zero, so the convolution is 4x4 with stride 1 over units. 7x7x3 = 147 of K = 256 are in use.
+// A row's 115 units do not lie one after another: unit 14c + j is row c of core matrix j (j = 0 .. 16, so that the last three of each
+// 14 are there twice). The next tap is the next core matrix, so no pixel is copied for a tap, and thread column t of the product
+// holds 28 neighbouring pixels, 28t .. 28t + 27: pooling needs one shuffle a row.
 // Pooling happens on integer sums: requantization is monotone (multipliers are positive), so the largest sum gives the largest byte.
 // Every consumer warpgroup has a range of pooled rows of the whole batch, walks down it and keeps the running maximum of the rows
 // above: each convolution row is computed once, and one more where a range or an image begins.
 //
-// Warpgroup 0 produces: a warp for each consumer regroups rows into its ring, loading two rows ahead. Warpgroups 1 to 3 consume:
-// 8 products a row, then the maximum over three neighbours in registers (one shuffle for each pair of pixels).
-// Resident in shared memory: the weights (two chunks of 64 rows x 128 bytes, swizzled); for each consumer ROWS rows of 115 units (zero columns at both ends written once) and two staging rows,
+// Warpgroup 0 produces: a warp for each consumer regroups rows into its ring, loading a row ahead. Warpgroups 1 to 3 consume:
+// 8 products a row, then the maximum over three neighbours in registers.
+// Resident in shared memory: the weights (two chunks of 64 rows x 128 bytes, swizzled); for each consumer ROWS rows of 17 core matrices and two staging rows,
 // through which a pooled row (56 pixels x 64 channels) becomes 16-byte stores.
 // Bytes: 150,528 in and 200,704 out for each image (and a few rows twice where a range begins).
 // Barriers: `full[s]` (one arrival: the producer warp has written row slot s, after fence_async in every lane), `empty[s]` (4 arrivals:
@@ -20,9 +22,9 @@
 #include "epilogue.cuh"
 #include "wgmma.cuh"
 
-constexpr int SIDE = 224, POOLED = 56, UNITS = 115, PITCH = UNITS * 16, RING = ROWS * PITCH;
+constexpr int SIDE = 224, POOLED = 56, MATRICES = 17, SPAN = 14, PITCH = MATRICES * 128, RING = ROWS * PITCH;
 constexpr int CONSUMERS = 3, THREADS = 128 * (1 + CONSUMERS);
-constexpr int PIXEL_PITCH = 80, STAGING = POOLED * PIXEL_PITCH;  // 80: 16-bit stores of a warp hit different banks
+constexpr int PIXEL_PITCH = 80, STAGING = POOLED * PIXEL_PITCH;  // 80: stores of 7 pixels' distance hit different banks
 constexpr int WEIGHT_CHUNK = 64 * 128;
 constexpr int SMALLEST = -2147483647 - 1;
 
@@ -38,39 +40,49 @@ DEVICE Segment segment_at(int row, int end) {
 }
 
 // ---- producer ----------------------------------------------------------------------------------------------------
-struct Pixels {  // 8 pixels of two image rows in three channels
-  uint2 of[2][3];
+constexpr int PAIRS = 3;  // of units, for each lane: lane (c = lane % 8, i = lane / 8) has core matrices 2(4p + i) and the next one
+constexpr int AHEAD = 6;  // rows between a row and the one that is brought into L2
+
+struct Pixels {  // for each pair of units four pixels of two image rows in three channels
+  u32 of[PAIRS][2][3];
 };
 DEVICE Pixels load_pixels(const u8* image, int unit_row, int lane) {
-  Pixels p;
+  Pixels pixels;
 #pragma unroll
-  for (int dy = 0; dy < 2; dy++) {
-    const int row = 2 * unit_row - 4 + dy;
-    const bool inside = lane < 28 && (unsigned)row < SIDE;
+  for (int p = 0; p < PAIRS; p++) {
+    const int matrix = 2 * (4 * p + lane / 8), column = 2 * (SPAN * (lane % 8) + matrix) - 4;
+    const bool wanted = matrix < MATRICES && (unsigned)column < SIDE;
 #pragma unroll
-    for (int c = 0; c < 3; c++)
-      p.of[dy][c] = inside ? __ldg((const uint2*)(image + (c * SIDE + row) * SIDE + 8 * lane)) : make_uint2(0, 0);
+    for (int dy = 0; dy < 2; dy++) {
+      const int row = 2 * unit_row - 4 + dy;
+#pragma unroll
+      for (int c = 0; c < 3; c++)
+        pixels.of[p][dy][c] = wanted && (unsigned)row < SIDE ? __ldg((const u32*)(image + (c * SIDE + row) * SIDE + column)) : 0;
+    }
   }
-  return p;
+  return pixels;
 }
-// Four units: pixels 8 lane .. 8 lane + 7 of both rows.
-DEVICE void store_units(u32 row, const Pixels& p, int lane) {
-  if (lane >= 28) return;
+DEVICE void prefetch_pixels(const u8* image, int unit_row, int lane) {
+  const int row = 2 * unit_row - 4, line = lane % 5 * 128;
+  if (lane < 15 && (unsigned)row < SIDE - 1 && line < 2 * SIDE) prefetch(image + (lane / 5 * SIDE + row) * SIDE + line);
+}
+DEVICE void store_units(u32 to, const Pixels& pixels, int lane) {
 #pragma unroll
-  for (int half = 0; half < 2; half++) {
+  for (int p = 0; p < PAIRS; p++) {
+    const int matrix = 2 * (4 * p + lane / 8);
+    if (matrix >= MATRICES) continue;
     u32 word[2][4];  // [dy][pixel]: bytes of channels 0, 1, 2 and zero
 #pragma unroll
     for (int dy = 0; dy < 2; dy++) {
-      const u32 r = half ? p.of[dy][0].y : p.of[dy][0].x, g = half ? p.of[dy][1].y : p.of[dy][1].x;
-      const u32 b = half ? p.of[dy][2].y : p.of[dy][2].x;
+      const u32 r = pixels.of[p][dy][0], g = pixels.of[p][dy][1], b = pixels.of[p][dy][2];
       const u32 rg_low = __byte_perm(r, g, 0x5140), rg_high = __byte_perm(r, g, 0x7362);  // r0 g0 r1 g1, r2 g2 r3 g3
       const u32 b_low = __byte_perm(b, 0, 0x4140), b_high = __byte_perm(b, 0, 0x4342);    // b0 0 b1 0, b2 0 b3 0
       word[dy][0] = __byte_perm(rg_low, b_low, 0x5410), word[dy][1] = __byte_perm(rg_low, b_low, 0x7632);
       word[dy][2] = __byte_perm(rg_high, b_high, 0x5410), word[dy][3] = __byte_perm(rg_high, b_high, 0x7632);
     }
-    const u32 to = row + (2 + 4 * lane + 2 * half) * 16;
-    store_shared(to, make_uint4(word[0][0], word[0][1], word[1][0], word[1][1]));
-    store_shared(to + 16, make_uint4(word[0][2], word[0][3], word[1][2], word[1][3]));
+    const u32 unit = to + matrix * 128 + lane % 8 * 16;
+    store_shared(unit, make_uint4(word[0][0], word[0][1], word[1][0], word[1][1]));
+    if (matrix + 1 < MATRICES) store_shared(unit + 128, make_uint4(word[0][2], word[0][3], word[1][2], word[1][3]));
   }
 }
 
@@ -91,26 +103,30 @@ struct Consumer {
 #pragma unroll
     for (int k = 0; k < 8; k++)
       multiply_s8_s8(sums, row_descriptor<128>(weights + (k >> 2) * WEIGHT_CHUNK + (k & 3) * 32),
-                     matrix_descriptor(ring + (row + (k >> 1)) % ROWS * PITCH + (k & 1) * 32, 16, 128, SWIZZLE_NONE), k != 0);
+                     matrix_descriptor(ring + (row + (k >> 1)) % ROWS * PITCH + (k & 1) * 256, 128, 128, SWIZZLE_NONE), k != 0);
     wgmma_commit();
     wgmma_wait<0>();
     release_row();
   }
 };
 
-// The largest sums of three neighbouring pixels of one row: thread (g, t) of warp w hands channel 16w+2g+i of pooled pixel
-// 4j+t to `use(2j+i, sum)`, in order. The left neighbour is the odd pixel of thread t - 1, for t = 0 that of thread 3 one group
-// earlier.
+// The largest sums of three neighbouring pixels of one row: thread (g, t) of warp w hands channel 16w+2g+i of pooled pixel 14t+q
+// to `use(2q+i, sum)`, in the order q = 0, 7, 1, 8, ... Its own pixel p is column 2t + p / 14 of core matrix p % 14.
 template <typename Use> DEVICE void pool_row(const int (&sums)[56], int lane, Use use) {
-  const int left = (lane & ~3) | ((lane + 3) & 3);
-  int before[2] = {SMALLEST, SMALLEST};
+  int left[2];  // the last pixel of thread t - 1
 #pragma unroll
-  for (int k = 0; k < 28; k++) {
-    const int odd = sums[2 * k + 1], moved = __shfl_sync(0xffffffffu, odd, left);
-    const int neighbour = lane & 3 ? moved : before[k & 1];
-    before[k & 1] = moved;
-    use(k, max(max(sums[2 * k], odd), neighbour));
+  for (int i = 0; i < 2; i++) {
+    left[i] = __shfl_up_sync(0xffffffffu, sums[4 * 13 + 2 * i + 1], 1);
+    if ((lane & 3) == 0) left[i] = SMALLEST;
   }
+  auto pixel = [&](int p, int i) { return p < 0 ? left[i] : sums[4 * (p % SPAN) + 2 * i + p / SPAN]; };
+#pragma unroll
+  for (int m = 0; m < 7; m++)
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+      const int q = m + k / 2 * 7, i = k % 2;
+      use(2 * q + i, max(max(pixel(2 * q, i), pixel(2 * q + 1, i)), pixel(2 * q - 1, i)));
+    }
 }
 
 // weights: int8 [64 rows][256], row m = channel 16(m/16) + 2(m%8) + m/8%2 (packing.py); constants: multipliers, then biases.
@@ -119,7 +135,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   extern __shared__ __align__(1024) u8 shared[];
   const u32 weights_at = shared_address(shared), rings = weights_at + 2 * WEIGHT_CHUNK, stagings = rings + CONSUMERS * RING, barriers = stagings + 2 * CONSUMERS * STAGING;
   const int thread = threadIdx.x, group = thread >> 7, lane = thread & 31, warp = (thread & 127) >> 5;
-  for (int i = thread; i < CONSUMERS * RING / 16; i += THREADS) store_shared(rings + 16 * i, make_uint4(0, 0, 0, 0));
   for (int i = thread; i < 2 * WEIGHT_CHUNK / 16; i += THREADS) {  // 16-byte unit i % 16 of row i / 16
     const int row = i >> 4, unit = i & 15;
     const u32 to = weights_at + (unit >> 3) * WEIGHT_CHUNK + row * 128 + (((unit & 7) ^ (row & 7)) << 4);
@@ -142,30 +157,31 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int begin = (blockIdx.x * CONSUMERS + consumer) * each, end = min(begin + each, total);
   const u32 ring = rings + consumer * RING, full = barriers + consumer * ROWS * 8, empty = full + CONSUMERS * ROWS * 8;
   if (group == 0) {
-    release_registers<56>();
+    release_registers<80>();
     if (consumer < CONSUMERS) {
       int used = 0;  // rows of the ring
       for (int at = begin; at < end;) {
         const Segment segment = segment_at(at, end);
         const u8* image = images + (size_t)segment.image * 3 * SIDE * SIDE;
         const int last = segment.bottom + 3;
-        Pixels now = load_pixels(image, segment.top, lane), next = load_pixels(image, segment.top + 1, lane);
+        Pixels now = load_pixels(image, segment.top, lane);
         for (int row = segment.top; row <= last; row++, used++) {
-          const Pixels later = load_pixels(image, min(row + 2, last), lane);
+          const Pixels next = load_pixels(image, min(row + 1, last), lane);
+          prefetch_pixels(image, row + AHEAD, lane);
           const int slot = used % ROWS;
           if (used >= ROWS) barrier_wait(empty + 8 * slot, (used / ROWS - 1) & 1);
           store_units(ring + slot * PITCH, now, lane);
           fence_async();
           __syncwarp();
           if (lane == 0) barrier_arrive(full + 8 * slot);
-          now = next, next = later;
+          now = next;
         }
         at += segment.count;
       }
     }
   } else {
-    take_registers<152>();
-    const int g = lane >> 2, t = lane & 3, channel = 16 * warp + 2 * g;
+    take_registers<144>();
+    const int channel = 16 * warp + 2 * (lane >> 2);
     Consumer c;
     c.weights = weights_at, c.ring = ring, c.full = full, c.empty = empty, c.row = 0;
     const float2 multiplier = __ldg((const float2*)(constants + channel)), bias = __ldg((const float2*)(constants + 64 + channel));
@@ -186,17 +202,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         c.convolve(sums);
         pool_row(sums, lane, [&](int k, int sum) { above[k] = max(above[k], sum); });
         c.convolve(sums);
-        const u32 row = staging + buffer * STAGING + channel;
+        const u32 row = staging + buffer * STAGING + (lane & 7) * 7 * PIXEL_PITCH + 16 * warp;
         float value[4];
+        int done = 0;  // known at compile time
         pool_row(sums, lane, [&](int k, int sum) {
           const float largest = (float)max(above[k], sum);
           above[k] = sum;
-          value[k & 3] = k & 1 ? __fmaf_rn(largest, multiplier.y, bias.y) : __fmaf_rn(largest, multiplier.x, bias.x);
-          if ((k & 3) == 3) {  // two channels of pooled pixels 4j+t and 4(j+1)+t
-            const u32 bytes = pack_bytes(value[0], value[1], value[2], value[3]);
-            store_shared_16(row + (2 * k - 6 + t) * PIXEL_PITCH, bytes);
-            store_shared_16(row + (2 * k - 2 + t) * PIXEL_PITCH, bytes >> 16);
-          }
+          value[done & 3] = k & 1 ? __fmaf_rn(largest, multiplier.y, bias.y) : __fmaf_rn(largest, multiplier.x, bias.x);
+          if ((++done & 3) == 0)  // two channels of pooled pixels 14t+m and 14t+7+m
+            store_matrix(row + (done / 4 - 1) * PIXEL_PITCH, pack_bytes(value[0], value[1], value[2], value[3]));
         });
         sync_threads(group, 128);
         for (int unit = thread & 127; unit < POOLED * 4; unit += 128)
