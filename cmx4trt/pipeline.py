@@ -78,6 +78,7 @@ def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
     builder = builder_for(request.builder)
     request = builder.resolve(request)
     source, paths = source_of_request(request), EnginePaths.for_request(request)
+    source.start_reading()  # beside all that follows; a build needs it too
     parts = engine_parts(request, builder.identity(request))
     calibration = calibration_of(request, progress)
     if calibration is not None:
