@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 CPU = ("CPUExecutionProvider",)
 DEVICE_STREAMS = 2
 """Off the CPU: one batch is copied to the device while another is computed. Concurrent runs get CUDA streams of their own."""
+_AS_WRITTEN = ("session.disable_quant_qdq", "1")
+"""QuantizeLinear and DequantizeLinear are computed as they stand. ONNX Runtime would fuse them into integer kernels, which round
+biases to whole steps, and whose sums of uint8 times int8 saturate at 16 bits on x86 processors without VNNI
+(onnxruntime.ai, Quantize ONNX models, "Data type selection"); an INT8 graph is verified as it was built."""
 _PROVIDER_WORDS = {CPU[0]: "CPU", "CUDAExecutionProvider": "CUDA"}
 _NUMPY_NAMES = {
     "tensor(float)": "float32",
@@ -146,6 +150,7 @@ def _options(ort: Any, threads: int) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
+    options.add_session_config_entry(*_AS_WRITTEN)
     return options
 
 
