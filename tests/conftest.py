@@ -113,16 +113,26 @@ class HopperNetwork:
 
 
 @pytest.fixture(scope="session")
-def hopper_resnet50(tmp_path_factory: pytest.TempPathFactory) -> HopperNetwork:
-    """ResNet-50 with random weights and 1001 classes, calibrated on two random images; made in about three seconds."""
-    values = {"calibration_data": "random", "calibration_count": 2, "calibration_method": "minmax"}
-    request = BuildRequest.from_values({"random_weights": 0, "precision": "int8", **values})
-    network = network_from_model(model_from_seed("resnet50", 0), spec_of("resnet50"), request)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("ranges")))
-        quantize_network(network, request, Silent(), FLAVOUR)
-    prepared = prepared_from_network(network, request, FLAVOUR.rest)
-    return HopperNetwork(prepared, lower(prepared.model))
+def lowered_for_hopper(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., HopperNetwork]:
+    """Quantizes a ResNet-50 (consumed) with the ranges of two random images, or as ``options`` ask, and lowers it."""
+
+    def make(model: Model, **options: object) -> HopperNetwork:
+        values = {"calibration_data": "random", "calibration_count": 2, "calibration_method": "minmax"}
+        request = BuildRequest.from_values({"random_weights": 0, "precision": "int8", **values, **options})
+        network = network_from_model(model, spec_of("resnet50"), request)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("ranges")))
+            quantize_network(network, request, Silent(), FLAVOUR)
+        prepared = prepared_from_network(network, request, FLAVOUR.rest)
+        return HopperNetwork(prepared, lower(prepared.model))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hopper_resnet50(lowered_for_hopper: Callable[..., HopperNetwork]) -> HopperNetwork:
+    """ResNet-50 with random weights and 1001 classes, made in about three seconds."""
+    return lowered_for_hopper(model_from_seed("resnet50", 0))
 
 
 @pytest.fixture

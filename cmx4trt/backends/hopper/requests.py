@@ -1,0 +1,24 @@
+"""What of a request the builder hopper can make, said before any work."""
+
+from __future__ import annotations
+
+from cmx4trt.errors import UnsupportedError
+from cmx4trt.request import BuildRequest
+
+
+def check_request(request: BuildRequest) -> None:
+    """Raises UnsupportedError for a request whose network, precision or layers the kernels cannot compute."""
+    if request.network != "resnet50":
+        raise UnsupportedError(
+            f"the builder hopper has kernels for resnet50, not for {request.network}; take another builder"
+        )
+    if request.precision != "int8":
+        raise UnsupportedError(
+            f"the builder hopper computes in int8 only, precision is {request.precision}; add --precision=int8, or take "
+            "another builder"
+        )
+    if request.keep_fp16 is not None:
+        raise UnsupportedError(
+            f"the builder hopper has int8 kernels only, keep_fp16={request.keep_fp16} asks for layers in float16; leave it out, "
+            "or take another builder"
+        )
