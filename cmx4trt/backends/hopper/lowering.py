@@ -75,10 +75,7 @@ class _Lowering:
         elif kind == "GlobalAveragePool":
             self._lower_average_pool(node, producer)
         else:
-            raise cannot(
-                producer,
-                "its result is quantized, which is supported for Relu and pooling over whole images or 3x3 only",
-            )
+            raise cannot(producer, "its result is quantized; only those of Relu, MaxPool and GlobalAveragePool can be")
 
     def _add_input(self, node: Node) -> None:
         """The network's input, quantized here or by whoever feeds it."""

@@ -14,8 +14,9 @@ and a stored activation is y rounded to the nearest whole number, ties to even, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.hopper.arithmetic import fma32, to_int8, to_uint8
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PIXELS = 8192
-"""Output pixels of a convolution computed at a time: some ten MB of float64."""
+PIXELS = 4096
+"""Input pixels of a convolution computed at a time: some ten MB."""
+EXACT_TERMS = 512
+"""So many products of a byte and an int8 add up to less than 2^24, in float32 without rounding; more are added in float64."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,65 +104,68 @@ def _convolution(operation: Convolution, source: NDArray[Any], addend: NDArray[A
     """Some images at a time, so that the sums stay in the cache."""
     import numpy as np
 
-    matrix = _matrix(operation.weights)
-    projection = _matrix(operation.addend.weights) if isinstance(operation.addend, Projection) else None
-    height, width = _output_size(operation, source)
-    result = np.empty((len(source), height, width, len(operation.weights)), np.uint8)
-    step = max(PIXELS // (height * width), 1)
+    main = _Sums(operation.weights, operation.stride, operation.padding)
+    added, offset = _addend(operation), operation.bias
+    parts = []
+    step = max(PIXELS // (source.shape[1] * source.shape[2]), 1)
     for start in range(0, len(source), step):
         part = slice(start, start + step)
-        total = _sums(operation, source[part], matrix)
-        offset: Any = operation.bias
-        if isinstance(operation.addend, Residual):
-            assert addend is not None
-            offset = _residual(operation, addend[part])
-        elif isinstance(operation.addend, Projection):
-            assert addend is not None
-            assert projection is not None
-            stride = operation.addend.stride
-            pixels = addend[part, ::stride, ::stride].astype(np.float64)
-            offset = fma32((pixels @ projection).astype(np.float32), operation.addend.multiplier, operation.bias)
-        result[part] = to_uint8(fma32(total.astype(np.float32), operation.multiplier, offset))
-    return result
+        if addend is not None:
+            offset = added(addend[part])
+        parts.append(to_uint8(fma32(main(source[part]), operation.multiplier, offset)))
+    return np.concatenate(parts)
 
 
-def _residual(operation: Convolution, values: NDArray[Any]) -> NDArray[np.float32]:
-    """The addend of a residual: 128 + x/256 is the byte x inside a float32 value."""
+def _addend(operation: Convolution) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """What is added to a convolution's own product, by the values that it is made from."""
     import numpy as np
 
-    assert isinstance(operation.addend, Residual)
-    bytes_as_floats = np.float32(128) + values.astype(np.float32) / np.float32(256)  # exact
-    return fma32(bytes_as_floats, np.float32(256 * operation.addend.multiplier), operation.residual_bias())
+    addend = operation.addend
+    if isinstance(addend, Projection):
+        sums = _Sums(addend.weights, addend.stride, 0)
+        multiplier = addend.multiplier
+        return lambda values: fma32(sums(values), multiplier, operation.bias)
+    if isinstance(addend, Residual):
+        factor, bias = np.float32(256 * addend.multiplier), operation.residual_bias()
+        # 128 + x/256 is the byte x inside a float32 value, so exact.
+        return lambda values: fma32(np.float32(128) + values.astype(np.float32) / np.float32(256), factor, bias)
+    return lambda values: operation.bias
 
 
-def _matrix(weights: NDArray[Any]) -> NDArray[np.float64]:
-    """Weights [N, R, S, C] as [R * S * C, N]."""
-    import numpy as np
+class _Sums:
+    """The integer sums of a convolution as float32 [N, H, W, M], each exact before it is rounded to that type."""
 
-    return np.ascontiguousarray(weights.reshape(len(weights), -1).T, np.float64)
+    def __init__(self, weights: NDArray[Any], stride: int, padding: int) -> None:
+        import numpy as np
 
+        self._kernel, self._stride, self._padding = weights.shape[1], stride, padding
+        matrix = np.ascontiguousarray(weights.reshape(len(weights), -1).T, np.float32)
+        self._matrices = [matrix[start : start + EXACT_TERMS] for start in range(0, len(matrix), EXACT_TERMS)]
 
-def _output_size(operation: Convolution, source: NDArray[Any]) -> tuple[int, int]:
-    kernel, padding = operation.weights.shape[1], operation.padding
-    height, width = ((extent + 2 * padding - kernel) // operation.stride + 1 for extent in source.shape[1:3])
-    return height, width
+    def __call__(self, source: NDArray[Any]) -> NDArray[np.float32]:
+        import numpy as np
 
+        pixels = self._pixels(source)
+        flat = np.ascontiguousarray(pixels, np.float32).reshape(-1, prod(pixels.shape[3:]))
+        first, *others = self._matrices
+        total = flat[:, : len(first)] @ first
+        if others:
+            total = total.astype(np.float64)
+        for index, matrix in enumerate(others, start=1):
+            total += flat[:, index * EXACT_TERMS : index * EXACT_TERMS + len(matrix)] @ matrix
+        result: NDArray[np.float32] = total.astype(np.float32, copy=False).reshape(*pixels.shape[:3], -1)
+        return result
 
-def _sums(operation: Convolution, source: NDArray[Any], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The integer sums [N, H, W, M], exact: they stay far below 2^53."""
-    import numpy as np
+    def _pixels(self, source: NDArray[Any]) -> NDArray[Any]:
+        """For each output pixel what its window sees: [N, H, W, C], or [N, H, W, R, S, C]."""
+        import numpy as np
 
-    kernel, stride = operation.weights.shape[1], operation.stride
-    height, width = _output_size(operation, source)
-    if kernel == 1:
-        pixels = source[:, ::stride, ::stride]
-    else:
-        padded = np.pad(source, ((0, 0), *[(operation.padding, operation.padding)] * 2, (0, 0)))
+        kernel, stride, padding = self._kernel, self._stride, self._padding
+        if kernel == 1:
+            return source[:, ::stride, ::stride]
+        padded = np.pad(source, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
-        pixels = windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
-    flat = np.ascontiguousarray(pixels).reshape(-1, len(matrix)).astype(np.float64)
-    total: NDArray[np.float64] = flat @ matrix
-    return total.reshape(len(source), height, width, -1)
+        return windows[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)
 
 
 def _max_pool(operation: MaxPool, source: NDArray[Any]) -> NDArray[Any]:

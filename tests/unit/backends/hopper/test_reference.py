@@ -142,6 +142,22 @@ def test_a_convolution_is_what_its_definition_says(seed: int, kind: str, kernel:
         assert found[n, row, column, channel] == min(max(round(exact), 0), 255)
 
 
+@pytest.mark.parametrize("channels", [512, 513, 2048])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_sums_are_exact(channels: int, sign: int) -> None:
+    """Every second sum is odd, so that one lost unit would show as a step."""
+    source = np.full((1, 1, 2, channels), 255, np.uint8)
+    source[0, 0, 1, 0] = 254
+    weights = np.full((1, 1, 1, channels), sign * 127, np.int8)
+    total = 255 * 127 * channels
+    bias = np.array([7 - sign * total], np.float64)
+    operation = Convolution("conv", "x", "y", weights, np.ones(1, np.float32), bias.astype(np.float32), 1, 0)
+    found = reference.run_operation(network_of(operation), operation, {"x": source})
+    sums = np.array([total, total - 127]) * sign
+    expected = fma32(sums.astype(np.float32), np.float32(1), operation.bias)
+    np.testing.assert_array_equal(found.reshape(-1), np.clip(expected, 0, 255).astype(np.uint8))
+
+
 def window_sum(image: NDArray[Any], weights: NDArray[Any], top: int, left: int) -> int:
     total = 0
     for row, column, channel in np.ndindex(weights.shape):
