@@ -1,4 +1,4 @@
-"""Bias correction: takes the mean error that rounded weights cause out of a convolution's bias.
+"""Bias correction: takes the mean error that rounded weights cause out of a layer's bias.
 
 M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv:1906.04721), section 4.2,
 with means measured on the calibration images. Activations behind Relu have positive means, so the rounding errors of a
@@ -19,21 +19,34 @@ if TYPE_CHECKING:
 
 
 def mean_channels(graph: Graph, placement: Placement) -> dict[str, int]:
-    """The inputs of the convolutions to quantize and their numbers of channels: where means are needed."""
-    convolutions = [weight for weight in placement.weights if weight.node.op_type == "Conv"]
-    return {w.node.inputs[0]: graph.initializers[w.tensor].dims[1] * _groups(w.node) for w in convolutions}
+    """The activations that means are needed of, and their numbers of channels: see ``mean_source``."""
+    found: dict[str, int] = {}
+    for weight in placement.weights:
+        source = mean_source(placement, weight.node)
+        if source is not None:
+            channels = graph.initializers[weight.tensor].dims[1 - weight.axis]
+            found[source] = channels * _groups(weight.node)
+    return found
 
 
-def kernel_error(exact: NDArray[Any], rounded: NDArray[Any]) -> NDArray[np.float64]:
-    """The rounding error of convolution weights [M, C/G, KH, KW], summed over the kernel: [M, C/G]."""
+def mean_source(placement: Placement, node: Node) -> str | None:
+    """The activation [N, C, H, W] whose channels have the means of the layer's input: the input itself, or what it is the
+    average of; None for a matrix product of anything else."""
+    name = node.inputs[0]
+    return placement.bounds.get(name, name if node.op_type == "Conv" else None)
+
+
+def kernel_error(exact: NDArray[Any], rounded: NDArray[Any], axis: int = 0) -> NDArray[np.float64]:
+    """The rounding error of weights [M, C/G, …], summed over the kernel: [M, C/G]; ``axis`` is where M lies, 0 or 1."""
     import numpy as np
 
-    error: NDArray[np.float64] = (rounded.astype(np.float64) - exact).reshape(*exact.shape[:2], -1).sum(axis=2)
-    return error
+    error = (rounded.astype(np.float64) - exact).swapaxes(0, axis)
+    summed: NDArray[np.float64] = error.reshape(*error.shape[:2], -1).sum(axis=2)
+    return summed
 
 
 def mean_error(node: Node, error: NDArray[np.float64], means: NDArray[Any]) -> NDArray[np.float32]:
-    """The mean error [M] of a convolution's output, given ``kernel_error`` and its input's channel means [C].
+    """The mean error [M] of a layer's output, given ``kernel_error`` and its input's channel means [C].
 
     Positions at the border, where a part of the kernel sees padding, count as if they saw the mean.
     """

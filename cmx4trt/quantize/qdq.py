@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.ir.model import DType, Model, Node, Tensor, fresh_name
-from cmx4trt.quantize.bias import kernel_error, mean_error
+from cmx4trt.quantize.bias import kernel_error, mean_error, mean_source
 from cmx4trt.quantize.placement import Placement, Weight
 
 if TYPE_CHECKING:
@@ -64,16 +64,16 @@ def insert_qdq(
     """Edit ``model`` so that ``placement`` holds.
 
     ``scales`` gives what one step of every activation's int8 is worth (127 of them are its magnitude, whatever type it is
-    stored in); ``means`` the channel means [C] of convolutions'
-    inputs, by which their biases are corrected. With ``int8_input`` the graph's input is int8 itself: whoever fills it
-    divides by the returned scale, rounds to nearest even and clips to -128 .. 127. Requires opset 19.
+    stored in); ``means`` the channel means [C] of layers' inputs, by which their biases are corrected. With ``int8_input``
+    the graph's input is int8 itself: whoever fills it divides by the returned scale, rounds to nearest even and clips to
+    -128 .. 127. Requires opset 19.
     """
     return _Inserter(model, placement, scales, means or {}, flavour.rest).run(int8_input)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Constant:
-    """A weight as int8: the value its readers take, and (for convolutions) its summed rounding error."""
+    """A weight as int8: the value its readers take, and (where means are known) its summed rounding error."""
 
     result: str
     error: NDArray[Any] | None
@@ -102,7 +102,7 @@ class _Inserter:
         biases = 0
         for weight in self._placement.weights:
             constant = self._int8_constant(weight)
-            means = self._means.get(weight.node.inputs[0])
+            means = self._means.get(mean_source(self._placement, weight.node) or "")
             weight.node.inputs[weight.index] = constant.result
             if constant.error is not None and means is not None:
                 biases += self._correct_bias(weight.node, mean_error(weight.node, constant.error, means))
@@ -153,8 +153,7 @@ class _Inserter:
             self._constant(f"{name}_zero_point", np.zeros(len(scale), np.int8)),
         ]
         self._new_nodes[""].append(Node("DequantizeLinear", inputs, [result], {"axis": axis}, result))
-        is_conv = weight.node.op_type == "Conv"
-        return _Constant(result, kernel_error(values, integers * steps) if is_conv and self._means else None)
+        return _Constant(result, kernel_error(values, integers * steps, axis) if self._means else None)
 
     def _correct_bias(self, node: Node, offset: NDArray[Any]) -> bool:
         """Subtract ``offset`` [M] from the bias; a computed bias is left alone (False)."""

@@ -108,7 +108,7 @@ def quantize_network(
     calibration = calibrate(network, full, request, progress, flavour, data)
     scales, missing = _covering_scales(full, calibration, request)
     if missing:
-        progress.note(f"{len(missing)} tensors have no range and stay in float16: {_some(missing)}")
+        progress.note(f"{len(missing)} tensors have no range and stay in {flavour.rest.name.lower()}: {_some(missing)}")
     ranking = _ranking(network, calibration, request, progress)
     placement = restricted(place(model.graph, _kept_layers(request.keep_fp16, full, ranking), flavour), scales)
     _check_input(model.graph, placement, request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 
 from cmx4trt.backends.onnxruntime.session import DEVICE_STREAMS, OnnxRuntimeSession
 from cmx4trt.errors import DeviceError
+from cmx4trt.ir.model import Model
+from cmx4trt.ir.onnx_file import encode_model
 
 
 class FakeBinding:
@@ -96,3 +98,19 @@ def test_nothing_is_left_after_close() -> None:
     session = OnnxRuntimeSession(FakeCudaSession())
     session.close()
     assert session.streams() == ()
+
+
+def test_quantized_graphs_are_computed_as_they_stand(model_from_text: Callable[[str], Model]) -> None:
+    """0.5 * 1 + 0.1 rounds to 1. Fused into an integer kernel, the bias would vanish, being less than half a step of 0.5."""
+    model = model_from_text("""<ir_version: 9, opset_import: ["" : 19]>
+        g (float[1,1,1,1] x) => (uint8[1,1,1,1] y)
+        <float one = {1}, uint8 zero = {0}, int8[1,1,1,1] w = {1}, float[1] half = {0.5}, int8[1] none = {0}, float[1] b = {0.1}>
+        {
+            q = QuantizeLinear (x, one, zero)
+            d = DequantizeLinear (q, one, zero)
+            v = DequantizeLinear <axis = 0> (w, half, none)
+            c = Conv (d, v, b)
+            y = QuantizeLinear (c, one, zero)
+        }""")
+    result = OnnxRuntimeSession.from_graph(encode_model(model)).run({"x": np.ones((1, 1, 1, 1), np.float32)})
+    assert result["y"].item() == 1
