@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import packing
-from cmx4trt.backends.hopper.network import Activation, AveragePool, Classifier, Convolution, Network, Projection, Residual
+from cmx4trt.backends.hopper.network import (
+    Activation,
+    AveragePool,
+    Classifier,
+    Convolution,
+    Network,
+    Projection,
+    Residual,
+)
 from cmx4trt.backends.hopper.plan import (
     Amount,
     Argument,
@@ -68,10 +76,22 @@ class Site:
         """An activation in im2col mode: ``pixels`` output pixels of 128 channels at one tap."""
         a = self.activation(name)
         return WindowMap(
-            Place("buffer", name), Amount(1), a.height, a.width, a.channels, kernel, padding, stride, CHUNK, pixels, CHUNK
+            Place("buffer", name),
+            Amount(1),
+            a.height,
+            a.width,
+            a.channels,
+            kernel,
+            padding,
+            stride,
+            CHUNK,
+            pixels,
+            CHUNK,
         )
 
-    def matrix(self, convolution: Convolution | Projection, box: tuple[int, int], k_from_registers: bool = False) -> TiledMap:
+    def matrix(
+        self, convolution: Convolution | Projection, box: tuple[int, int], k_from_registers: bool = False
+    ) -> TiledMap:
         """A convolution's weights as the B operand; ``box`` is (bytes of K, rows of N)."""
         packed = packing.matrix(convolution.weights, k_from_registers)
         offset = self.weights.add(f"{convolution.name}:{k_from_registers}", packed)
@@ -269,7 +289,9 @@ def streamed(site: Site, convolution: Convolution, columns: int, stages: int) ->
     source, target = site.activation(convolution.input), site.activation(convolution.output)
     kernel, stride, padding = convolution.weights.shape[1], convolution.stride, convolution.padding
     windowed = kernel > 1 or stride > 1
-    main = site.window(convolution.input, kernel, padding, stride, 128) if windowed else site.rows(convolution.input, 128)
+    main = (
+        site.window(convolution.input, kernel, padding, stride, 128) if windowed else site.rows(convolution.input, 128)
+    )
     weights = site.matrix(convolution, (CHUNK, columns // 2))
     box = (CHUNK, columns // 2)
     side = _Projected(main, weights)
@@ -311,7 +333,13 @@ def halo(site: Site, convolution: Convolution) -> Made:
         site.constants(convolution),
     )
     shared = 9 * 128 * 128 + warpgroups * stages * 16384 + 1024 + 8 * (1 + warpgroups * stages)
-    launch = (Grid(most=Amount(a.height // 2)), arguments, (convolution.name,), (convolution.input,), (convolution.output,))
+    launch = (
+        Grid(most=Amount(a.height // 2)),
+        arguments,
+        (convolution.name,),
+        (convolution.input,),
+        (convolution.output,),
+    )
     constants = {"WARPGROUPS": warpgroups, "STAGES": stages, "WIDTH": a.width}
     return _made("halo.cu", constants, warpgroups * 128, shared, launch)
 

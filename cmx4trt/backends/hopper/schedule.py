@@ -182,4 +182,3 @@ def _bytes(network: Network, name: str) -> int:
 
 def _overlap(a: list[tuple[int, int, int]], b: list[tuple[int, int, int]]) -> bool:
     return any(x[0] == y[0] and x[1] <= y[2] and y[1] <= x[2] for x in a for y in b)
-

@@ -76,7 +76,7 @@ class Toy:
 
 
 @pytest.fixture
-def toy(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Toy]:
+def hopper_toy(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Toy]:
     """Makes the network from TOY with ``old`` replaced by ``new`` and constants of other ``shapes``."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("ranges")))
 

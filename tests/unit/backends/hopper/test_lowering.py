@@ -84,8 +84,8 @@ def test_a_thousand_classes_and_a_transposed_product(
     assert not found.bias.any()
 
 
-def test_constants_are_computed_in_float64_and_rounded_once(toy: Callable[..., Any]) -> None:
-    made = toy()
+def test_constants_are_computed_in_float64_and_rounded_once(hopper_toy: Callable[..., Any]) -> None:
+    made = hopper_toy()
     constants = {name: tensor.numpy() for name, tensor in made.model.graph.initializers.items()}
     scale = {name: np.float64(constants[f"{name}_scale"]) for name in ("input", "r3", "r4", "p1", "r7", "r8", "f")}
     network = made.lowered()
@@ -110,9 +110,9 @@ def test_constants_are_computed_in_float64_and_rounded_once(toy: Callable[..., A
     )
 
 
-def test_scales_of_uint8_use_all_steps(toy: Callable[..., Any]) -> None:
+def test_scales_of_uint8_use_all_steps(hopper_toy: Callable[..., Any]) -> None:
     """Each range is used up: the largest integer is 255 behind Relu, 127 of the input (the calibration images')."""
-    made = toy()
+    made = hopper_toy()
     from cmx4trt.quantize.samples import RandomSamples
 
     samples = RandomSamples((3, 32, 32), 4).part(0, 2)
@@ -123,15 +123,15 @@ def test_scales_of_uint8_use_all_steps(toy: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "fp16"])
-def test_other_input_types(toy: Callable[..., Any], dtype: str) -> None:
-    expected, found = toy().lowered(), toy(input_dtype=dtype).lowered()
+def test_other_input_types(hopper_toy: Callable[..., Any], dtype: str) -> None:
+    expected, found = hopper_toy().lowered(), hopper_toy(input_dtype=dtype).lowered()
     assert (found.input.name, found.input.signed, found.input.scale) == ("input", True, expected.input.scale)
     assert [op.name for op in found.operations] == [op.name for op in expected.operations]
 
 
-def test_float16_outputs_are_the_rounded_logits(toy: Callable[..., Any]) -> None:
-    found = toy(output_dtype="fp16").lowered().classifier
-    np.testing.assert_array_equal(found.multiplier, toy().lowered().classifier.multiplier)
+def test_float16_outputs_are_the_rounded_logits(hopper_toy: Callable[..., Any]) -> None:
+    found = hopper_toy(output_dtype="fp16").lowered().classifier
+    np.testing.assert_array_equal(found.multiplier, hopper_toy().lowered().classifier.multiplier)
 
 
 POOL = "pads = [1, 1, 1, 1]> (r1)"
@@ -147,18 +147,18 @@ POOL = "pads = [1, 1, 1, 1]> (r1)"
         ("pads = [1, 1, 0, 0]", 1),
     ],
 )
-def test_ways_to_pad_a_pooling(toy: Callable[..., Any], pads: str, padding: int) -> None:
-    made = toy(POOL, f"{pads}> (r1)")
+def test_ways_to_pad_a_pooling(hopper_toy: Callable[..., Any], pads: str, padding: int) -> None:
+    made = hopper_toy(POOL, f"{pads}> (r1)")
     network = made.lowered()
     pool = next(op for op in network.operations if isinstance(op, MaxPool))
     assert pool.padding == padding
     assert network.activations["p1"].height == 8
 
 
-def test_ways_to_pad_a_convolution(toy: Callable[..., Any]) -> None:
-    made = toy("<pads = [1, 1, 1, 1]> (r6, w7, b7)", '<auto_pad = "SAME_UPPER"> (r6, w7, b7)')
+def test_ways_to_pad_a_convolution(hopper_toy: Callable[..., Any]) -> None:
+    made = hopper_toy("<pads = [1, 1, 1, 1]> (r6, w7, b7)", '<auto_pad = "SAME_UPPER"> (r6, w7, b7)')
     assert convolution(made.lowered(), "c7").padding == 1
-    made = toy("<pads = [1, 1, 1, 1], strides = [2, 2]> (r2", "<pads = [1, 1, 0, 0], strides = [2, 2]> (r2")
+    made = hopper_toy("<pads = [1, 1, 1, 1], strides = [2, 2]> (r2", "<pads = [1, 1, 0, 0], strides = [2, 2]> (r2")
     assert convolution(made.lowered(), "c3").padding == 1
 
 
@@ -200,17 +200,17 @@ REFUSED_TEXTS = {
 
 
 @pytest.mark.parametrize("name", REFUSED_TEXTS)
-def test_what_no_kernel_computes_is_refused_by_name(toy: Callable[..., Any], name: str) -> None:
+def test_what_no_kernel_computes_is_refused_by_name(hopper_toy: Callable[..., Any], name: str) -> None:
     replaced, shapes, sentence = REFUSED_TEXTS[name]
-    made = toy(*replaced, shapes=shapes)
+    made = hopper_toy(*replaced, shapes=shapes)
     with pytest.raises(UnsupportedError, match=r"the builder hopper cannot build ") as caught:
         made.lowered()
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_layer_in_float_is_refused(toy: Callable[..., Any]) -> None:
-    made = toy(keep_fp16="c6")
+def test_a_layer_in_float_is_refused(hopper_toy: Callable[..., Any]) -> None:
+    made = hopper_toy(keep_fp16="c6")
     with pytest.raises(UnsupportedError, match=r"Conv 'c6': its input 'r4' is not quantized, .* leave keep_fp16 out"):
         made.lowered()
 
@@ -299,9 +299,9 @@ EDITS: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_quantization_of_another_kind_is_refused(toy: Callable[..., Any], name: str) -> None:
+def test_quantization_of_another_kind_is_refused(hopper_toy: Callable[..., Any], name: str) -> None:
     edit, sentence = EDITS[name]
-    model = toy().model
+    model = hopper_toy().model
     edit(model.graph)
     with pytest.raises(UnsupportedError) as caught:
         lower(model)

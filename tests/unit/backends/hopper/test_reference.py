@@ -45,8 +45,8 @@ def compare_operations(network: Network, expected: dict[str, NDArray[Any]], shar
     np.testing.assert_allclose(logits, expected["logits"], rtol=1e-5, atol=1e-4)
 
 
-def test_every_operation_of_a_small_network_agrees_with_onnx_runtime(toy: Callable[..., Any]) -> None:
-    made = toy()
+def test_every_operation_of_a_small_network_agrees_with_onnx_runtime(hopper_toy: Callable[..., Any]) -> None:
+    made = hopper_toy()
     images = np.random.default_rng(7).standard_normal((4, 3, 32, 32)).astype(np.float32)
     expected = computed_by_onnx_runtime(made.model, images)
     network = made.lowered()
@@ -71,8 +71,8 @@ def test_resnet50_agrees_with_onnx_runtime(hopper_resnet50: Any) -> None:
     assert found.classes.tolist() == expected["class"].tolist()
 
 
-def test_images_are_independent_and_may_be_int8(toy: Callable[..., Any]) -> None:
-    network = toy().lowered()
+def test_images_are_independent_and_may_be_int8(hopper_toy: Callable[..., Any]) -> None:
+    network = hopper_toy().lowered()
     images = np.random.default_rng(1).standard_normal((5, 3, 32, 32)).astype(np.float32)
     together = reference.run(network, images, keep=True)
     alone = [reference.run(network, image[None]) for image in images]
@@ -192,8 +192,8 @@ def test_max_pooling_ignores_what_lies_outside(padding: int, size: int) -> None:
         np.testing.assert_array_equal(found[:, row, column], window.max(axis=(1, 2)))
 
 
-def test_the_first_of_equal_logits_is_the_class(toy: Callable[..., Any]) -> None:
-    network = toy().lowered()
+def test_the_first_of_equal_logits_is_the_class(hopper_toy: Callable[..., Any]) -> None:
+    network = hopper_toy().lowered()
     bias = np.array([1, 1, 1, 2, 2, 1, 1, 1, 1, 1], np.float32)
     classifier = replace(network.classifier, weights=np.zeros((10, 16), np.int8), bias=bias)
     network = replace(network, operations=(*network.operations[:-1], classifier))
