@@ -71,7 +71,7 @@ def test_the_mlperf_files_form_lowers(
 
 
 def test_a_thousand_classes_and_a_transposed_product(
-    resnet50_model: Model, lowered_for_hopper: Callable[..., Any], hopper_resnet50: Any
+    resnet50_model: Model, lowered_for_hopper: Callable[..., Any]
 ) -> None:
     graph = resnet50_model.graph
     product = next(node for node in graph.nodes if node.op_type == "Gemm")
@@ -81,7 +81,8 @@ def test_a_thousand_classes_and_a_transposed_product(
     graph.initializers["w"] = Tensor.from_numpy("w", weight)
     found = lowered_for_hopper(resnet50_model).network.classifier
     assert found.weights.shape == (1000, 2048)
-    np.testing.assert_array_equal(found.weights, hopper_resnet50.network.classifier.weights[:1000])
+    exact = weight * np.float64(127) / np.abs(weight).max(axis=1, keepdims=True)
+    assert np.abs(found.weights - exact).max() < 0.501
 
 
 def test_constants_are_computed_in_float64_and_rounded_once(hopper_toy: Callable[..., Any]) -> None:
