@@ -26,9 +26,17 @@ EXIT_PIPE_CLOSED = 141
 
 
 class CmxError(Exception):
-    """Base of all errors a user may see: one sentence and the exit code of the command line."""
+    """Base of all errors a user may see: one sentence and the exit code of the command line.
+
+    ``cause`` is what failed. ``advice`` is what to do about it where an engine is to be built: whoever wants something else,
+    such as to run one, gives other advice.
+    """
 
     exit_code = 1
+
+    def __init__(self, cause: str, advice: str = "") -> None:
+        super().__init__(f"{cause}; {advice}" if advice else cause)
+        self.cause = cause
 
 
 class RequestError(CmxError):

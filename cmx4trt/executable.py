@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt import __version__, store
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, RequestError, UnsupportedError
 from cmx4trt.fingerprint import SOURCE
-from cmx4trt.manifest import Manifest
+from cmx4trt.manifest import ENGINE_ITSELF, Manifest
 from cmx4trt.models import spec_of
 from cmx4trt.models.spec import ModelSpec
 from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare
@@ -201,10 +201,14 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
         try:
             return _open_engine(engine)
         except (DeviceError, MissingSoftwareError) as error:
-            hint = "; --execute=graph runs its graph in ONNX Runtime" if engine.request.builder in OWN_BUILDERS else ""
-            if execute == ENGINE or not hint:
-                raise type(error)(f"nothing here can run {engine.path}: {error}{hint}") from error
-            why = str(error)
+            own = engine.request.builder in OWN_BUILDERS
+            if execute == ENGINE or not own:
+                ways = ["run it on a machine with a GPU that it is for"] if isinstance(error, DeviceError) else []
+                ways += ["run its graph in ONNX Runtime with --execute=graph"] if own else []
+                raise type(error)(
+                    f"nothing here can run {engine.path}: {error.cause}", advice=", or ".join(ways)
+                ) from error
+            why = error.cause
             progress.note(f"the engine cannot run here ({why}); running its graph in ONNX Runtime")
     from cmx4trt.backends.onnxruntime.session import CPU, fastest_providers
     from cmx4trt.verify.classification import open_prepared
@@ -219,4 +223,4 @@ def _open_engine(engine: PublishedEngine) -> Executable:
     from cmx4trt.backends.tensorrt.session import open_engine
 
     session: Any = open_engine(engine.path, engine.manifest)
-    return Executable(session, f"the engine itself, by {session.device}", is_engine=True, on_gpu=True)
+    return Executable(session, f"{ENGINE_ITSELF}, by {session.device}", is_engine=True, on_gpu=True)

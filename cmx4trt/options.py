@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cmx4trt.cards import RTX_CAPABILITIES
 from cmx4trt.values import (
-    COMPUTE_CAPABILITIES,
     NATIVE_TARGETS,
     TARGETS,
     parse_bool,
@@ -97,8 +97,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "target",
         None,
-        "GPUs the engine is for; tensorrt-rtx: comma-separated generations, "
-        + ", ".join((*TARGETS, *COMPUTE_CAPABILITIES))
+        "GPUs the engine is for; tensorrt-rtx: comma-separated generations, compute capabilities or names of cards, "
+        + ", ".join((*TARGETS, *RTX_CAPABILITIES))
+        + ", L40S, 'RTX 4090', …"
         + " (default: portable, the library's own set); tensorrt: "
         + ", ".join(NATIVE_TARGETS)
         + " (default: current, the local GPU)",

@@ -162,7 +162,8 @@ def _run(
     result = run_bench(bench, settings, _log_folder(engine, request, settings), progress)
     if settings.mode != ACCURACY:
         return result
-    result = replace(result, accuracy=_measure_accuracy(engine, dataset, result.folder))
+    with progress.stage("accuracy"):
+        result = replace(result, accuracy=_measure_accuracy(engine, dataset, result.folder))
     result.save()
     return result
 

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from cmx4trt.cards import RTX_CAPABILITIES, described, how_to_build_for
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
-from cmx4trt.values import KIB, NATIVE_TARGETS, TARGETS, nearest
+from cmx4trt.records import readable
+from cmx4trt.values import NATIVE_TARGETS, TARGETS, nearest
 
 _OPTIONS_OF_INT8 = (
     "calibration_data",
@@ -106,7 +108,7 @@ class BuildRequest:
     def summary(self) -> list[tuple[str, str]]:
         """Every option that is in effect with its value as text, in the order of ``OPTIONS``; unset ones are left out."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return [(name, _shown(name, value)) for name, value in values if value is not None]
+        return [(name, readable(name, value)) for name, value in values if value is not None]
 
     def _check_combination(self) -> None:
         if self.model is not None and self.random_weights is not None:
@@ -135,17 +137,34 @@ class BuildRequest:
                 )
 
     def _check_builder_options(self) -> None:
-        """Options of one builder are refused with another; a target must be one of the builder's."""
+        """Options of one builder are refused with another."""
         for name, builder in _OPTIONS_OF_BUILDER.items():
             if getattr(self, name) is not None and self.builder != builder:
                 raise RequestError(f"{name} is for the builder {builder}, not {self.builder}; leave it out")
-        rtx = self.target not in NATIVE_TARGETS[1:]
-        native = NATIVE_TARGETS if self.builder == "tensorrt" else NATIVE_TARGETS[:1]
-        if not (rtx if self.builder == "tensorrt-rtx" else self.target in native):
-            expected = (
-                f"{', '.join(TARGETS)} or compute capabilities" if self.builder == "tensorrt-rtx" else ", ".join(native)
+        self._check_target()
+
+    def _check_target(self) -> None:
+        """A target must be one of the builder's; for what another builder serves, that one is named."""
+        capabilities = [sm for sm in self.target.split("+") if sm.startswith("sm") and sm not in NATIVE_TARGETS]
+        if self.builder == "tensorrt-rtx":
+            alien = [sm for sm in capabilities if sm not in RTX_CAPABILITIES]
+            if alien:
+                raise RequestError(
+                    f"target holds {described(alien[0])}, which the builder {self.builder} does not serve; "
+                    f"{how_to_build_for(alien[0], but=self.builder)}"
+                )
+            if self.target in NATIVE_TARGETS[1:]:
+                expected = f"{', '.join(TARGETS)}, compute capabilities or names of cards"
+                raise RequestError(f"target is '{self.target}', expected {expected} with the builder {self.builder}")
+        elif capabilities:
+            raise RequestError(
+                f"target is {described(capabilities[0])}, but the builder {self.builder} builds for the GPU of the machine it "
+                "runs on; leave target out there"
             )
-            raise RequestError(f"target is '{self.target}', expected {expected} with the builder {self.builder}")
+        elif self.target not in (native := NATIVE_TARGETS if self.builder == "tensorrt" else NATIVE_TARGETS[:1]):
+            raise RequestError(
+                f"target is '{self.target}', expected {', '.join(native)} with the builder {self.builder}"
+            )
 
     def _check_detection_options(self) -> None:
         if self.network != "retinanet":
@@ -156,11 +175,3 @@ class BuildRequest:
             raise RequestError(
                 f"output_dtype {self.output_dtype} cannot hold boxes: float16 steps are half a pixel at 800; use fp32"
             )
-
-
-def _shown(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if name == "workspace_size" and isinstance(value, int):
-        return f"{value / KIB**2:g} MiB"
-    return str(value)

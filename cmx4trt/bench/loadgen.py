@@ -8,6 +8,7 @@ for Ctrl-C and for failures. LoadGen has no way to stop a test. A failed run end
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,9 @@ NO_AUDIT = "cmx4trt-has-no-audit.config"
 """LoadGen looks for a file of this name in the current folder, where a forgotten 'audit.config' would change the run silently."""
 STOP_SECONDS = 5.0
 """How long a failed run may take to come to its end."""
+
+_LOOK_SECONDS = 1.0
+"""Between two reports of a run that goes on; the thread that waits has nothing else to do."""
 
 _left_behind: list[threading.Thread] = []
 
@@ -49,9 +53,19 @@ def left_behind() -> bool:
     return any(thread.is_alive() for thread in _left_behind)
 
 
-def run_test(lg: Any, settings: Any, system: SystemUnderTest, samples: Samples, folder: str, failure: Failure) -> None:
-    """Run one test to its end; LoadGen's logs are then in ``folder``. Raises what the first failing query raised,
-    KeyboardInterrupt."""
+def run_test(
+    lg: Any,
+    settings: Any,
+    system: SystemUnderTest,
+    samples: Samples,
+    folder: str,
+    failure: Failure,
+    told: Callable[[float], None] = lambda seconds: None,
+) -> None:
+    """Run one test to its end; LoadGen's logs are then in ``folder``. ``told`` hears of every second that it has lasted.
+
+    Raises what the first failing query raised, KeyboardInterrupt.
+    """
     sut = lg.ConstructFastSUT(system.issue, system.flush)
     qsl = lg.ConstructQSL(samples.total, samples.in_memory, samples.load, samples.unload)
 
@@ -65,7 +79,9 @@ def run_test(lg: Any, settings: Any, system: SystemUnderTest, samples: Samples, 
     thread = threading.Thread(target=work, daemon=True, name="loadgen")
     thread.start()
     try:
-        failure.wake.wait()
+        start = time.monotonic()
+        while not failure.wake.wait(_LOOK_SECONDS):
+            told(time.monotonic() - start)
     except BaseException as error:
         failure.report(error)
     thread.join(None if failure.error is None else STOP_SECONDS)

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 MEASURE_SECONDS = 0.5
 MEASURE_ROUNDS = 5
 """The rate is measured over at most so many batches on each stream, and no longer than needed for ``MEASURE_SECONDS``."""
+_BATCHES = "batches to warm up and measure"
 PATIENCE_SHARE = 0.1
 """How long an incomplete Server batch waits for more samples, as a share of the latency bound: ten such waits would still fit,
 and at MLPerf's own loads batches fill sooner."""
@@ -96,7 +97,7 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
         try:
             clear_logs(folder)
             with progress.stage(f"bench {settings.scenario} {settings.mode}"):
-                _execute(lg, bench, run, folder)
+                _execute(lg, bench, run, folder, progress)
             result = _result_of_logs(blank, settings, folder)
             result.save()
         except BaseException as error:
@@ -147,12 +148,12 @@ def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress)
     measured = None
     if needs_measurement(settings):
         with progress.stage("measure"):
-            measured = _measure(bench, library, size, plan.samples_per_query)
+            measured = _measure(bench, library, size, plan.samples_per_query, progress)
     departures = complete_plan(plan, held, len(bench.dataset), measured)
     return _Run(plan, departures, library, failure, size, held)
 
 
-def _execute(lg: Any, bench: Bench, run: _Run, folder: str) -> None:
+def _execute(lg: Any, bench: Bench, run: _Run, folder: str, progress: Progress) -> None:
     """LoadGen's run over the system under test that suits scenario and session."""
     scenario, made = run.plan.settings.scenario, run.plan.made
     lanes = [
@@ -167,7 +168,13 @@ def _execute(lg: Any, bench: Bench, run: _Run, folder: str) -> None:
     else:
         system = InlineSystem(lg, lanes[0], run.size, run.failure)
     samples = Samples(len(bench.dataset), run.held, run.library.load, run.library.unload)
-    run_test(lg, made, system, samples, folder, run.failure)
+
+    def told(seconds: float) -> None:
+        if run.plan.settings.mode == PERFORMANCE:
+            least = round(made.min_duration_ms / 1e3)
+            progress.step("seconds of LoadGen's shortest run", min(int(seconds), least), least)
+
+    run_test(lg, made, system, samples, folder, run.failure, told)
 
 
 def _used_streams(session: Session, scenario: str) -> Sequence[Stream]:
@@ -175,16 +182,18 @@ def _used_streams(session: Session, scenario: str) -> Sequence[Stream]:
     return streams if scenario in ("Offline", "Server") else streams[:1]
 
 
-def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int) -> Measured:
+def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int, progress: Progress) -> Measured:
     """Warm up, then time batches of the first sample, on all streams at once, and the batches of one query alone."""
     library.read(list(range(min(size, len(bench.dataset)))))
     streams = bench.session.streams()
     indices = [i % len(bench.dataset) for i in range(size)]
     feeds = library.feeder(1, size)(indices)
     bench.session.run(feeds)
+    progress.step(_BATCHES, 1, 3)  # this one, one alone, and at least one on all streams at once
     start = time.perf_counter()
     bench.session.run(feeds)
     latency = max(time.perf_counter() - start, 1e-9)
+    progress.step(_BATCHES, 2, 3)
     rounds = max(1, min(MEASURE_ROUNDS, int(MEASURE_SECONDS / latency)))
 
     def keep_busy(stream: Stream) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import RequestError
 from cmx4trt.files import open_text
@@ -55,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         planned = plan(request, model_follows=arguments.request is not None)
         print_table(planned.title, planned.rows())
+        print_next(after_dry_run())
         if arguments.result:
             write_result(arguments.result, {"dry_run": True, "engine": planned.engine, "exports": {}})
         return 0
@@ -62,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     progress = TerminalProgress(sys.stderr)
     result = build(request, progress)
     print_table("reused" if result.reused else "built", result.rows())
+    if not proofs:
+        print_next(after_build(result.engine, result.manifest))
     outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}
     arguments.outcome = {**outcome, "result_exports": {}}
     _run_proofs(proofs, result.engine, arguments, progress)
@@ -105,4 +109,4 @@ def _run_proofs(
         arguments.interrupted = f"the engine is published; {INTERRUPTED}"
         proof = prove(command, engine, values, progress)
         arguments.outcome["result_exports"] |= proof.exports
-        print_proof(command, proof)
+        print_proof(command, engine, proof)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmx4trt.cli.build import add_option
+from cmx4trt.cli.following import after_calibrate, print_next
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.files import check_file, write_atomic
@@ -80,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     for section in _calibrate(arguments, TerminalProgress(sys.stderr)):
         print_table(section.title, section.rows)
+    options = {name: getattr(arguments, name) for name in _OPTIONS}
+    print_next(after_calibrate(options, arguments.ranges or arguments.tensorrt_cache))
     return 0
 
 

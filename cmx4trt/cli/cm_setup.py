@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from cmx4trt.cli.following import after_cm_setup, print_next
 from cmx4trt.cli.output import print_table
 
 
@@ -16,4 +17,5 @@ def run(arguments: argparse.Namespace) -> int:
     from cmx4trt.cm.setup import register
 
     print_table("cm-setup", register())
+    print_next(after_cm_setup())
     return 0

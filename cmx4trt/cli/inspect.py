@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any
 
+from cmx4trt.cli.following import after_inspect, print_next
 from cmx4trt.cli.output import print_table, print_text
+from cmx4trt.errors import ModelError
+from cmx4trt.records import rows_of_record
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -16,20 +17,20 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the manifest, and whether the engine file is still the one it describes. Raises ModelError."""
+    """Print the manifest, and whether the engine file is still the one it describes. Raises ModelError, also where it is not."""
     from cmx4trt import store
 
     path, manifest = store.read_published_manifest(arguments.engine)
+    doubt = store.doubt_of_engine(path, manifest)
     if arguments.json:
         print_text(manifest.to_json().removesuffix("\n"))
-        return 0
-    for title, part in manifest.sections():
-        print_table(title, [(name, _shown(value)) for name, value in part.items()])
-    print_table("engine file now", [("state", store.describe_engine(path, manifest))])
+    else:
+        for title, part in manifest.sections():
+            if rows := list(rows_of_record(part)):
+                print_table(title, rows)
+    if doubt:
+        raise ModelError(f"{doubt}; the manifest describes another file: build the engine again")
+    if not arguments.json:
+        print_table("engine file now", [("state", store.describe_engine(path, manifest))])
+        print_next(after_inspect(arguments.engine))
     return 0
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)

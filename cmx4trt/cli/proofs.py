@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.cli.build import add_option
+from cmx4trt.cli.following import after_proof, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
 from cmx4trt.files import open_text
@@ -43,17 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
     engine = parse_path("engine", arguments.engine)
     proof = prove(command, engine, parse_values(values, command), TerminalProgress(sys.stderr))
     arguments.outcome = {"exports": dict(proof.exports)}
-    print_proof(command, proof)
+    print_proof(command, engine, proof)
     if arguments.result:
         write_result(arguments.result, arguments.outcome)
     return 0
 
 
-def print_proof(command: str, proof: Proof) -> None:
-    """Show a proof's rows. Raises its error, if it has one."""
+def print_proof(command: str, engine: str, proof: Proof) -> None:
+    """Show a proof's rows, and what to do next. Raises its error, if it has one."""
     print_table(f"cmx4trt {command}", proof.rows)
     if proof.error is not None:
         raise proof.error
+    print_next(after_proof(command, engine, proof))
 
 
 def read_proofs(path: str) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cmx4trt import store
+from cmx4trt.cli.following import after_report, print_next
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import RequestError
 from cmx4trt.report.gpus import NAMES, Gpu, gpu_of_engines, gpu_of_name
@@ -64,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(_content(engines, gpu), indent=2, ensure_ascii=True))
     else:
         print_table("report", [("page", str(path)), ("engines", str(len(engines)))])
+        print_next(after_report(str(path)))
     return 0
 
 

@@ -132,15 +132,12 @@ def _check_early(request: BuildRequest, own_python: bool) -> None:
 
 def _check_driver() -> None:
     """Before CM installs CUDA and system packages for a GPU that is not there. Raises DeviceError."""
-    import ctypes
+    from cmx4trt.devices.driver import why_no_driver
 
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
+    if missing := why_no_driver():
         raise DeviceError(
-            "device cuda needs an NVIDIA GPU and its driver on this machine (libcuda.so.1 cannot be loaded); "
-            "use _cpu, which needs no GPU"
-        ) from error
+            f"device cuda needs an NVIDIA GPU and its driver on this machine ({missing}); use _cpu, which needs no GPU"
+        )
 
 
 @_guarded

@@ -6,6 +6,7 @@ so that any thread may make them.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Environment variable that hides and orders GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
 _MODULE_VERSION = "/sys/module/nvidia/version"
 """Where the Linux kernel shows the version of NVIDIA's driver; not in every container."""
+_BUILD_WITHOUT = "_cpu builds without one"
 _MIG_MARK = " MIG "
 """Part of the CUDA name of a MIG instance, as in 'NVIDIA A100-SXM4-40GB MIG 1g.5gb' (MIG User Guide)."""
 
@@ -75,7 +77,7 @@ def local_gpu() -> Gpu:
     cuda = _initialised()
     count = cuda.Device.count()
     if count == 0:
-        raise DeviceError(_no_device("the driver shows none"))
+        raise DeviceError(_no_device("the driver shows none"), advice=_BUILD_WITHOUT)
     device = cuda.Device(0)
     name = device.name()
     attribute = cuda.device_attribute
@@ -173,24 +175,34 @@ def _initialised() -> Any:
     try:
         import pycuda.driver as cuda
     except ImportError as error:
-        if "libcuda" in str(error) or "undefined symbol: cu" in str(error):
+        # The GPU comes first: without one, pycuda would change nothing.
+        if (missing := why_no_driver()) or "undefined symbol: cu" in str(error):
             raise DeviceError(
-                f"there is no NVIDIA driver on this machine ({error}); _cpu builds without one"
+                f"this machine has no NVIDIA GPU with a driver ({missing or error})", advice=_BUILD_WITHOUT
             ) from error
         raise MissingSoftwareError(
-            f"pycuda cannot be imported ({error}); pip install 'cmx4trt[cuda]', or use _cpu, which needs no GPU"
+            f"pycuda, through which the GPU is reached, cannot be imported ({error}); pip install 'cmx4trt[cuda]'"
         ) from error
     try:
         cuda.init()
     except cuda.Error as error:
-        raise DeviceError(_no_device(str(error))) from error
+        raise DeviceError(_no_device(str(error)), advice=_BUILD_WITHOUT) from error
     return cuda
+
+
+def why_no_driver() -> str:
+    """What the system says where NVIDIA's driver is not there; empty where it is."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def _no_device(reason: str) -> str:
     hidden = os.environ.get(VISIBLE_DEVICES)
     hint = f" with {VISIBLE_DEVICES}='{hidden}'" if hidden is not None else ""
-    return f"there is no usable NVIDIA GPU{hint} ({reason}); _cpu builds without one"
+    return f"there is no usable NVIDIA GPU{hint} ({reason})"
 
 
 def _driver_version() -> str:

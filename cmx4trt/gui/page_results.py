@@ -51,10 +51,12 @@ def _show_progress(run: Run) -> None:
         with status.container(horizontal=True):
             for stage in stages:
                 if stage.seconds is None:
-                    st.badge(f"{plain(stage.name)} …", color="blue")
+                    st.badge(f"{plain(stage.name)} … {run.seconds_of(stage):.0f} s", color="blue")
                 else:
                     color = "red" if stage.failed else "green"
                     st.badge(f"{plain(stage.name)} {stage.seconds:.1f} s", color=color)  # type: ignore[arg-type]
+    if step := run.step:
+        status.progress(min(step.done / step.total, 1.0), f"{plain(step.name)}: {step.done} of {step.total}")
     with status.container(height=_LOG_HEIGHT, autoscroll=True):
         st.code(run.log() or "…", language=None, wrap_lines=True)
     if outcome is None:

@@ -39,6 +39,7 @@ PATIENCE = 5.0
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _BEGUN = re.compile(r"\[ *[\d.]+ s\] (.+) \.\.\.")
 _ENDED = re.compile(r"\[ *[\d.]+ s\] (.+) (done|failed) in ([\d.]+) s")
+_ALIVE = re.compile(r"\[ *[\d.]+ s\] still running: .*; (.+) (\d+)/(\d+)")
 _SENTENCE = re.compile(r"CM error: (.+)!")
 
 
@@ -49,6 +50,15 @@ class Stage:
     name: str
     seconds: float | None = None
     failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """``done`` of ``total`` parts of something that a running stage does."""
+
+    name: str
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,8 @@ class Run:
         self.command = [*_cmr(), *line.words(), "--quiet", f"--save_to_json={self._answer}"]
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
         self._stages: dict[str, Stage] = {}
+        self._since: dict[str, float] = {}
+        self._step: Step | None = None
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._reaped = False
@@ -120,6 +132,15 @@ class Run:
         """The stages the output tells of, in the order they began."""
         return list(self._stages.copy().values())
 
+    def seconds_of(self, stage: Stage) -> float:
+        """How long a stage took, or has been running."""
+        return time.monotonic() - self._since[stage.name] if stage.seconds is None else stage.seconds
+
+    @property
+    def step(self) -> Step | None:
+        """What the output has said last of a step of a running stage."""
+        return self._step if self._outcome is None else None
+
     def stop(self) -> None:
         """End the whole process group: as Ctrl-C first, more firmly after PATIENCE; returns at once."""
         if self._outcome is None and not self._stopped.is_set():
@@ -162,9 +183,13 @@ class Run:
     def _take(self, line: str) -> None:
         self._lines.append(line)
         if begun := _BEGUN.fullmatch(line):
+            self._since[begun[1]] = time.monotonic()  # before anybody can ask for it
             self._stages[begun[1]] = Stage(begun[1])
         elif ended := _ENDED.fullmatch(line):
             self._stages[ended[1]] = Stage(ended[1], float(ended[3]), ended[2] == "failed")
+            self._step = None
+        elif alive := _ALIVE.fullmatch(line):
+            self._step = Step(alive[1], int(alive[2]), max(1, int(alive[3])))
 
     def _concluded(self, code: int) -> Outcome:
         answer = _read_answer(self._answer)

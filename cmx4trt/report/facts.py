@@ -14,7 +14,7 @@ from cmx4trt import store
 from cmx4trt.errors import ModelError
 from cmx4trt.files import open_text
 from cmx4trt.graph.layers import Layer
-from cmx4trt.manifest import ENGINE_SHA256, Manifest
+from cmx4trt.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
 from cmx4trt.options import PRECISIONS
 from cmx4trt.report.gpus import Gpu, gpu_of_device, gpus_of_engine
 
@@ -26,6 +26,11 @@ class Run:
     folder: str
     result: Mapping[str, Any]
     of_this_engine: bool
+
+    @property
+    def ran_engine(self) -> bool:
+        """Whether the engine itself ran, and not its graph in its stead."""
+        return str(self.result.get("executed")).startswith(ENGINE_ITSELF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,12 @@ class EngineFacts:
         built_on = self.manifest.builder.get("gpu")
         recorded = built_on.get("name", "") if isinstance(built_on, dict) else ""
         return gpu_of_device(str(self.manifest.execution.get("device") or recorded))
+
+    @property
+    def ran_on_device(self) -> bool:
+        """Whether this very engine file has run on a device: when it was built, or under LoadGen since."""
+        built = self.manifest.execution.get("engine_executed_on_a_device") == "yes"
+        return built or any(run.of_this_engine and run.ran_engine for run in self.runs)
 
     @property
     def gpus(self) -> Sequence[Gpu]:

@@ -11,6 +11,7 @@ from cmx4trt.report.facts import EngineFacts, Run
 from cmx4trt.report.html import Html, element, joined
 
 _COMMAND = "cmx4trt bench ENGINE"
+_STAND_IN = "Not the engine's speed: its graph ran in its stead, as the line 'what ran' says."
 _DIGITS = 4
 """Significant digits of what was measured; an estimate has three."""
 
@@ -33,13 +34,15 @@ def _run(run: Run) -> Html:
         ("what ran", str(result.get("executed"))),
         ("the engine file", "this one" if run.of_this_engine else "an earlier build of it, no longer here"),
         (latency, latencies_of_run(result)),
-        ("accuracy", _accuracy(result.get("accuracy") or {})),
+        ("accuracy", _judged(result.get("accuracy") or {})),
         ("data", str(result.get("data") or parts.NONE)),
         ("not as MLPerf asks", "; ".join(departures) or parts.NONE),
         ("logs", parts.code(run.folder)),
     ]
-    title = f"{result.get('scenario')}, {result.get('mode')}: {figure_of_run(result)}"
-    return joined(element("h3", title), parts.definitions(row for row in rows if row[1] != parts.NONE))
+    figure = figure_of_run(result)
+    title = f"{result.get('scenario')}, {result.get('mode')}" + (f": {figure}" if figure != parts.NONE else "")
+    stand_in = "" if run.ran_engine else parts.paragraph(_STAND_IN, kind="soft")
+    return joined(element("h3", title), stand_in, parts.definitions(row for row in rows if row[1] != parts.NONE))
 
 
 def figure_of_run(result: Mapping[str, Any]) -> str:
@@ -47,7 +50,7 @@ def figure_of_run(result: Mapping[str, Any]) -> str:
     metric = result.get("metric") or {}
     value = metric.get("value")
     if not isinstance(value, (int, float)):
-        return parts.NONE
+        return _accuracy(result.get("accuracy") or {})
     if metric.get("unit") == "ns":
         return f"{parts.milliseconds(value / 1e9, _DIGITS)} ({str(metric.get('name')).replace('_', ' ')})"
     return f"{rounded(value, _DIGITS)} {metric.get('unit')}"
@@ -78,7 +81,23 @@ def _outcome(result: Mapping[str, Any]) -> Html:
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> str:
-    return "; ".join(f"{name} {value}" for name, value in accuracy.items()) or parts.NONE
+    """The figure itself: '76.1 % top-1'."""
+    value = accuracy.get("value")
+    return f"{value:g} % {accuracy.get('metric')}" if isinstance(value, (int, float)) else parts.NONE
+
+
+def _judged(accuracy: Mapping[str, Any]) -> str:
+    """The figure, what it is of, what was expected, and what follows."""
+    if not accuracy:
+        return parts.NONE
+    target = accuracy.get("target")
+    words = [
+        f"{_accuracy(accuracy)} on {accuracy.get('images')} images",
+        f"MLPerf asks for {target:g} %" if isinstance(target, (int, float)) else "",
+        f"verdict {accuracy.get('verdict')}",
+        str(accuracy.get("note") or ""),
+    ]
+    return "; ".join(word for word in words if word).removeprefix(f"{parts.NONE} on ")
 
 
 def _used(values: Any) -> str:

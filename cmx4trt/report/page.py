@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from cmx4trt.graph.layers import Layer
 from cmx4trt.quantities import rounded
+from cmx4trt.records import rows_of_record
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import LayerEstimate, bytes_of_layer, estimate_layers
 from cmx4trt.report.facts import EngineFacts, order_of_precision
@@ -57,8 +57,7 @@ def _head(facts: EngineFacts) -> Html:
         figures.append((str(len(facts.layers)), "layers (fused)"))
     figures.append((parts.seconds(_wall_seconds(facts)), "to make it"))
     figures.append(("yes" if facts.manifest.verified else "no", "graph compared with the original"))
-    ran = facts.manifest.execution.get("engine_executed_on_a_device") == "yes"
-    figures.append(("yes" if ran else "no", "engine run on a device"))
+    figures.append(("yes" if facts.ran_on_device else "no", "engine run on a device"))
     batches = f"batches of 1 to {facts.batch} images" if facts.batch > 1 else "one image at a time"
     return joined(
         element("h1", f"{facts.title}, {facts.precision.upper()}, batch {facts.batch}"),
@@ -123,8 +122,7 @@ def _tensors(infos: Any) -> str:
 
 
 def _options(facts: EngineFacts) -> Html:
-    rows = [(name, value) for name, value in facts.manifest.request.items() if value is not None]
-    shown = [(name, parts.code("yes" if value is True else "no" if value is False else value)) for name, value in rows]
+    shown = [(name, parts.code(text)) for name, text in rows_of_record(facts.manifest.request)]
     return element("details", element("summary", "All options"), parts.definitions(shown))
 
 
@@ -171,8 +169,8 @@ def _precisions(facts: EngineFacts) -> Html:
     for name in names:
         chosen = [layer for layer in facts.layers if layer.precision == name]
         work = sum(layer.macs for layer in chosen) / (facts.macs or 1)
-        total = sum(bytes_of_layer(layer, 1) for layer in facts.layers) or 1
-        moved = sum(bytes_of_layer(layer, 1) for layer in chosen) / total
+        total = sum(bytes_of_layer(layer, facts.batch) for layer in facts.layers) or 1
+        moved = sum(bytes_of_layer(layer, facts.batch) for layer in chosen) / total
         count = len(chosen) / len(facts.layers)
         rows.append(
             (
@@ -183,7 +181,8 @@ def _precisions(facts: EngineFacts) -> Html:
         )
     columns = [Column(title) for title in ("precision", "layers", "arithmetic", "bytes moved")]
     caption = (
-        "The type that layers compute with: how many layers, how much of the arithmetic, how many of the bytes moved"
+        "The type that layers compute with: how many layers, how much of the arithmetic, how many of the bytes moved by a "
+        f"batch of {facts.batch}"
     )
     return parts.section("Precision", parts.table(caption, columns, rows, row_kinds=names))
 
@@ -193,14 +192,18 @@ def _layers(facts: EngineFacts, gpu: Gpu) -> Html:
         return parts.section("Layers", parts.paragraph(_NOT_RECORDED))
     estimate = estimate_layers(facts.layers, gpu, facts.batch)
     estimates = {id(b.layer): b for b in estimate.layers} if estimate else {}
-    rows = [_row_of_layer(number, layer, estimates.get(id(layer))) for number, layer in enumerate(facts.layers, 1)]
+    rows = [
+        _row_of_layer(number, layer, facts.batch, estimates.get(id(layer)))
+        for number, layer in enumerate(facts.layers, 1)
+    ]
     columns = (
         *(Column("layer"), Column("no.", True), Column("operators"), Column("type"), Column("output")),
         *(Column("MFLOP", True), Column("weights kB", True), Column("data kB", True), Column("FLOP/byte", True)),
         *(Column("µs (estimate)", True), Column("limited by")),
     )
     caption = (
-        f"Work and bytes are per image; the estimate is for a batch of {facts.batch} on {gpu.name}. A layer is an operator "
+        f"Work, weights and data are per image; FLOP/byte and the estimate are those of a batch of {facts.batch}, for which "
+        f"weights are read once, on {gpu.name}. A layer is an operator "
         "with the element-wise ones after it; FLOP are twice the multiply-accumulates of convolutions and matrix products; "
         "data are read once and written once. The builder may fuse differently."
     )
@@ -208,8 +211,9 @@ def _layers(facts: EngineFacts, gpu: Gpu) -> Html:
     return parts.section("Layers", listed, _uncounted(facts), long=True)
 
 
-def _row_of_layer(number: int, layer: Layer, estimate: LayerEstimate | None) -> tuple[object, ...]:
-    operations, size = 2 * layer.macs, bytes_of_layer(layer, 1) or 1
+def _row_of_layer(number: int, layer: Layer, batch: int, estimate: LayerEstimate | None) -> tuple[object, ...]:
+    operations = 2 * layer.macs
+    intensity = operations * batch / (bytes_of_layer(layer, batch) or 1)
     return (
         layer.name,
         Figure(number, str(number)),
@@ -219,7 +223,7 @@ def _row_of_layer(number: int, layer: Layer, estimate: LayerEstimate | None) -> 
         Figure(operations, f"{operations / 1e6:,.1f}"),
         Figure(layer.weight_bytes, f"{layer.weight_bytes / 1e3:,.1f}"),
         Figure(layer.activation_bytes, f"{layer.activation_bytes / 1e3:,.1f}"),
-        Figure(operations / size, f"{operations / size:,.1f}"),
+        Figure(intensity, f"{intensity:,.1f}"),
         Figure(estimate.seconds, f"{estimate.seconds * 1e6:,.2f}") if estimate else Figure(-1, parts.NONE),
         estimate.limit if estimate else parts.NONE,
     )
@@ -234,7 +238,7 @@ def _uncounted(facts: EngineFacts) -> Html:
 def _builder(facts: EngineFacts) -> Html:
     record = dict(facts.manifest.builder)
     warnings, layers = record.pop("warnings", []), record.pop("layers", [])
-    rows = [(name.replace("_", " "), parts.code(_plain(value))) for name, value in record.items()]
+    rows = [(name.removesuffix("_bytes").replace("_", " "), parts.code(text)) for name, text in rows_of_record(record)]
     if layers:
         rows.append(("layers of the engine", parts.code(f"{len(layers)} (listed in the manifest)")))
     content = [parts.definitions(rows)]
@@ -248,7 +252,3 @@ def _builder(facts: EngineFacts) -> Html:
             element("details", element("summary", f"{len(warnings)} messages of the builder"), element("ul", *lines))
         )
     return parts.section("What the builder reported", *content)
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)

@@ -33,7 +33,7 @@ def speed_sections(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
         content.append(
             parts.paragraph(f"This engine is not built for the {gpu.name}: the figures are of its graph only.")
         )
-    yield parts.section("How fast it may be: an estimate, nothing was measured", *content, _gpu_table(facts))
+    yield parts.section("How fast it may be: an estimate", *content, _gpu_table(facts))
 
 
 def _sentence(estimate: Estimate, left_out: str) -> Html:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from cmx4trt.backends.tensorrt.session import open_engine
+from cmx4trt.cards import RTX_CAPABILITIES
 from cmx4trt.devices.driver import Device
 from cmx4trt.pipeline import build
 from cmx4trt.request import BuildRequest
-from cmx4trt.values import COMPUTE_CAPABILITIES
 
 pytestmark = pytest.mark.gpu
 
@@ -45,7 +45,7 @@ def test_tensorrt_int8(device: Device, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("target", ["portable", "current"])
 def test_tensorrt_rtx(device: Device, tmp_path: Path, target: str) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    if device.gpu.sm not in COMPUTE_CAPABILITIES:
+    if device.gpu.sm not in RTX_CAPABILITIES:
         pytest.skip(f"TensorRT-RTX does not run on compute capability {device.gpu.compute_capability}")
     request = request_for("tensorrt-rtx", tmp_path, target=target, copy_streams=2)
     result = build(request)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,7 @@ def test_impossible_batches(value: object) -> None:
         ("network", "resnet", "did you mean 'resnet50'?"),
         ("scenario", "Ofline", "did you mean 'Offline'?"),
         ("precision", "fp61", "did you mean 'fp16'?"),
+        ("target", "sm95", "or the name of a card such as 'RTX 4090'"),
         ("target", "ampear", "did you mean 'ampere'?"),
         ("builder", "tensorrt_rtx", "did you mean 'tensorrt-rtx'?"),
         ("device", "gpu", "expected one of cpu, cuda"),
@@ -118,7 +120,7 @@ def test_targets_are_canonical(text: str, target: str) -> None:
     assert parse_target("target", text) == target
 
 
-@pytest.mark.parametrize("text", ["portable,sm86", "current,ada", "sm90", ",", "sm"])
+@pytest.mark.parametrize("text", ["portable,sm86", "current,ada", "sm95", ",", "sm"])
 def test_impossible_targets(text: str) -> None:
     with pytest.raises(RequestError, match="target"):
         parse_target("target", text)
@@ -152,7 +154,7 @@ def test_summary_names_every_option_in_effect() -> None:
     unset = {"model", "random_weights"}
     assert not unset & summary.keys()
     assert list(summary) == [option.name for option in OPTIONS if option.name in summary]
-    assert summary["workspace_size"] == "4096 MiB"
+    assert summary["workspace_size"] == "4 GiB"
     assert summary["verify"] == "yes"
 
 
@@ -161,3 +163,28 @@ def test_every_option_has_a_meaning_and_a_parsable_default() -> None:
         assert option.help
         if option.default is not None:
             option.parse(option.name, option.default)
+
+
+@pytest.mark.parametrize("target", ["sm90", "h100", "H200", "hopper", "ada,h100", "NVIDIA H100 80GB HBM3"])
+def test_a_hopper_card_gets_the_name_of_its_builder(target: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        BuildRequest.from_values({"target": target})
+    assert str(caught.value) == (
+        "target holds sm90 (Hopper: H100, H200, …), which the builder tensorrt-rtx does not serve; use _cuda,_tensorrt "
+        "(--device=cuda --builder=tensorrt) on the machine with that GPU"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("b200", "sm100 (Blackwell: B200"), ("v100", "no builder of this release")]
+)
+def test_other_cards_that_tensorrt_rtx_does_not_serve(target: str, said: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(said)):
+        BuildRequest.from_values({"target": target})
+
+
+def test_tensorrt_builds_for_its_own_gpu_only() -> None:
+    with pytest.raises(
+        RequestError, match=r"target is sm90 .*builds for the GPU of the machine it runs on; leave target out"
+    ):
+        BuildRequest.from_values({"target": "h100", "device": "cuda", "builder": "tensorrt"})

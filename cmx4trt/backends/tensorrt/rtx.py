@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.backends.tensorrt.serialize import serialize_engine
+from cmx4trt.cards import RTX_CAPABILITIES, how_to_build_for
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
-from cmx4trt.values import COMPUTE_CAPABILITIES
 
 if TYPE_CHECKING:
     from cmx4trt.backends.tensorrt.library import Library
@@ -76,10 +76,11 @@ def import_tensorrt_rtx() -> Library:
 
 def check_gpu(gpu: Gpu) -> None:
     """Refuse a GPU that TensorRT-RTX does not run on: building works there, loading the engine fails. Raises DeviceError."""
-    if gpu.sm not in COMPUTE_CAPABILITIES:
+    if gpu.sm not in RTX_CAPABILITIES:
         raise DeviceError(
             f"TensorRT-RTX does not run on compute capability {gpu.compute_capability} ({gpu.name}), only on "
-            f"{', '.join(COMPUTE_CAPABILITIES)}; use _tensorrt, or _cpu to build for another GPU"
+            f"{', '.join(RTX_CAPABILITIES)}",
+            advice=f"{how_to_build_for(gpu.sm, but='tensorrt-rtx')}; _cpu builds for other GPUs",
         )
 
 

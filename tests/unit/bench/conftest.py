@@ -17,7 +17,7 @@ from cmx4trt.bench.results import BenchResult
 from cmx4trt.bench.run import Bench, run_bench
 from cmx4trt.bench.settings import BenchSettings
 from cmx4trt.errors import DeviceError
-from cmx4trt.progress import Silent
+from cmx4trt.progress import Progress, Silent
 
 CLASSES = 1000
 
@@ -119,7 +119,9 @@ def run_echo(tmp_path: Path) -> Runner:
     """Runs LoadGen over an EchoSession: run_echo(session, images=…, network=…, **settings)."""
     pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 
-    def run(session: Any, images: int = 100, batch: int | None = None, **settings: Any) -> BenchResult:
+    def run(
+        session: Any, images: int = 100, batch: int | None = None, progress: Progress | None = None, **settings: Any
+    ) -> BenchResult:
         bench = Bench(
             session,
             "resnet50",
@@ -128,7 +130,7 @@ def run_echo(tmp_path: Path) -> Runner:
             batch or session.max_batch,
             "an echo",
         )
-        return run_bench(bench, BenchSettings(**settings), str(tmp_path / "logs"), Silent())
+        return run_bench(bench, BenchSettings(**settings), str(tmp_path / "logs"), progress or Silent())
 
     return run
 

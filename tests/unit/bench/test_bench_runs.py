@@ -14,6 +14,7 @@ from cmx4trt.bench.log_folder import LOG_NAMES
 from cmx4trt.bench.results import RESULT_NAME, read_detail_log
 from cmx4trt.errors import DataError, DeviceError, UnsupportedError
 from cmx4trt.options import SCENARIOS
+from cmx4trt.progress import Silent
 
 IMAGES = 2500
 """More than LoadGen keeps in memory at once, and no multiple of a batch."""
@@ -54,6 +55,33 @@ def test_every_sample_gets_its_own_answer(run_echo: Any, echo: Any, scenario: st
     assert result.status == "complete"
     assert result.valid is None
     assert result.loadgen["errors"] == []
+
+
+class Heard(Silent):
+    """Keeps the steps of every stage."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, int, int]] = []
+
+    def step(self, name: str, done: int, total: int) -> None:
+        self.steps.append((name, done, total))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_measuring_and_a_run_of_loadgen_show_life(
+    run_echo: Any, echo: Any, monkeypatch: pytest.MonkeyPatch, scenario: str
+) -> None:
+    """Of ten minutes and more, every second is heard of; what is counted never exceeds its total."""
+    monkeypatch.setattr("cmx4trt.bench.loadgen._LOOK_SECONDS", 0.05)
+    heard = Heard()
+    run_echo(
+        echo(), progress=heard, scenario=scenario, duration=1.5, target_qps=500.0 if scenario == "Server" else None
+    )
+    assert any(name.startswith("seconds of LoadGen") and total == 2 for name, _, total in heard.steps)
+    assert scenario == "Server" or ("batches to warm up and measure", 2, 3) in heard.steps
+    assert all(0 <= done <= total for _, done, total in heard.steps)
+    seconds = [done for name, done, _ in heard.steps if name.startswith("seconds")]
+    assert seconds == sorted(seconds)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

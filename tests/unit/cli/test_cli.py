@@ -117,12 +117,12 @@ def test_version_and_help(tmp_path: Path) -> None:
         (["build", "--scenario=Servr"], 2, "did you mean 'Server'?"),
         (["build", "--network=resnet51"], 2, "did you mean 'resnet50'?"),
         (["build", "--precision=fp8"], 2, "expected one of fp32, fp16, bf16, int8"),
-        (["build", "--target=hopper"], 2, "target is 'hopper', expected one or more of"),
+        (["build", "--target=hopped"], 2, "target is 'hopped', expected one or more of"),
         (["build", "--batch_size=0"], 2, "batch_size is 0, expected a whole number from 1 to 65536"),
         (["build", "--batch_size=-4"], 2, "batch_size is -4"),
         (["build", "--batch_size=four"], 2, "batch_size is 'four'"),
         (["build", "--batch_size=1000000000"], 2, "batch_size is 1000000000"),
-        (["build", "--workspace_size=4"], 2, "workspace_size is 4096 bytes, expected at least 16 MiB"),
+        (["build", "--workspace_size=4"], 2, "workspace_size is 4 KiB, expected at least 16 MiB"),
         (["build"], 2, "no model: give --model=FILE.onnx, or --random_weights=SEED"),
         (["build", "--model=none.onnx"], 3, "none.onnx does not exist"),
         (["build", "--model=."], 3, "is a folder"),
@@ -187,11 +187,17 @@ def test_build_inspect_and_reuse(tensorrt_rtx: str, resnet50_file: Path, tmp_pat
     assert json.loads((tmp_path / "r.json").read_text())["exports"]["REUSED"] == "yes"
     shown = run("inspect", result["engine"], cwd=tmp_path).stdout
     assert re.search(r"^  verdict +passed$", shown, re.M)
+    assert re.search(r"^  workspace_size +4 GiB$", shown, re.M)
+    assert not re.search(r" +None$", shown, re.M)
     assert "unchanged since it was published" in shown
     raw = run("inspect", result["engine"], "--json", cwd=tmp_path).stdout
     assert raw == Path(result["manifest"]).read_text()
     Path(result["engine"]).write_bytes(b"x")
-    assert "truncated or edited" in run("inspect", result["engine"], cwd=tmp_path).stdout
+    for flags in ([], ["--json"]):
+        altered = run("inspect", result["engine"], *flags, cwd=tmp_path)
+        assert altered.returncode == 3
+        assert "truncated or edited" in error_of(altered)
+        assert "fingerprint" in altered.stdout or "verdict" in altered.stdout, "the manifest is shown all the same"
     Path(result["manifest"]).write_text("{}")
     assert "is not a manifest of cmx4trt" in error_of(run("inspect", result["engine"], cwd=tmp_path))
 
@@ -202,7 +208,7 @@ def test_request_file_and_flags(tmp_path: Path) -> None:
     )
     result = run("build", "--request=request.json", "--batch_size=5", "--dry_run", cwd=tmp_path)
     assert re.search(r"^  batch_size +5$", result.stdout, re.M)
-    assert re.search(r"^  workspace_size +1024 MiB$", result.stdout, re.M)
+    assert re.search(r"^  workspace_size +1 GiB$", result.stdout, re.M)
     assert "would build" in result.stdout
     assert files_below(tmp_path) == ["request.json"]
 

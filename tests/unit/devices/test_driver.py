@@ -76,16 +76,27 @@ def fail_import(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     cuda.local_gpu.cache_clear()
 
 
-def test_no_pycuda(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pycuda_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "why_no_driver", lambda: "")
     fail_import(monkeypatch, "No module named 'pycuda'")
-    with pytest.raises(MissingSoftwareError, match=r"pip install 'cmx4trt\[cuda\]', or use _cpu"):
+    with pytest.raises(
+        MissingSoftwareError, match=r"through which the GPU is reached.*; pip install 'cmx4trt\[cuda\]'$"
+    ):
         cuda.local_gpu()
 
 
-def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_import(monkeypatch, "libcuda.so.1: cannot open shared object file: No such file or directory")
-    with pytest.raises(DeviceError, match=r"there is no NVIDIA driver on this machine .*_cpu builds without one"):
+@pytest.mark.parametrize(
+    "said", ["No module named 'pycuda'", "libcuda.so.1: cannot open shared object file: No such file or directory"]
+)
+def test_no_gpu(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """Whether pycuda is there or not: to install it would change nothing."""
+    monkeypatch.setattr(cuda, "why_no_driver", lambda: "libcuda.so.1: cannot open shared object file")
+    fail_import(monkeypatch, said)
+    with pytest.raises(DeviceError) as caught:
         cuda.local_gpu()
+    cause = "this machine has no NVIDIA GPU with a driver (libcuda.so.1: cannot open shared object file)"
+    assert str(caught.value) == f"{cause}; _cpu builds without one"
+    assert caught.value.cause == cause, "what verify and bench say"
 
 
 def test_workspace_within_free_memory(fake_pycuda: Any) -> None:
@@ -124,7 +135,11 @@ def test_pinned_memory_is_told_from_other(fake_pycuda: Any) -> None:
 def test_tensorrt_rtx_is_refused_where_it_does_not_run(fake_pycuda: Any, capability: str) -> None:
     major, minor = capability.split(".")
     fake_pycuda.DEVICE.compute_capability = (int(major), int(minor))
-    with pytest.raises(DeviceError, match=rf"does not run on compute capability {capability} .*use _tensorrt"):
+    served = "no builder of this release serves it" if capability == "7.0" else "use _cuda,_tensorrt .*"
+    with pytest.raises(
+        DeviceError,
+        match=rf"does not run on compute capability {capability} .*; {served}; _cpu builds for other GPUs",
+    ):
         check_gpu(cuda.local_gpu())
 
 

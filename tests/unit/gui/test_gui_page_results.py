@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.gui.runner import Outcome, Stage
+from cmx4trt.gui.runner import Outcome, Stage, Step
 from cmx4trt.manifest import PASSED, Manifest
 
 if importlib.util.find_spec("streamlit") is None:
@@ -132,6 +132,13 @@ class FakeRun:
     def stages(self) -> list[Stage]:
         return [Stage("prepare", 1.25), Stage("build")]
 
+    def seconds_of(self, stage: Stage) -> float:
+        return 47.4
+
+    @property
+    def step(self) -> Step | None:
+        return Step("Timing Runner", 3, 12)
+
     def log(self) -> str:
         return "a line"
 
@@ -143,6 +150,14 @@ def progress(run: FakeRun) -> Any:
     from cmx4trt.gui.page_results import _show_progress
 
     return shown(_show_progress, run)
+
+
+def test_a_build_shows_life() -> None:
+    """How long each stage has been running, and how far its steps are."""
+    page = progress(FakeRun())
+    assert ":blue-badge[build … 47 s]" in [markdown.value for markdown in page.markdown]
+    (bar,) = page.get("progress")
+    assert (bar.value, bar.text) == (25, "Timing Runner: 3 of 12")
 
 
 def test_what_runs_is_not_complete() -> None:

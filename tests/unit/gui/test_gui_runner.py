@@ -15,7 +15,7 @@ import pytest
 from cmx4trt.errors import RequestError
 from cmx4trt.gui import runner
 from cmx4trt.gui.line import CmrLine
-from cmx4trt.gui.runner import Run, Runs, Stage
+from cmx4trt.gui.runner import Run, Runs, Stage, Step
 
 LINE = CmrLine(("some", "tags"), ("v",), (("out", "=a b; $(touch X)"),))
 LIMIT = 30.0
@@ -90,6 +90,22 @@ def test_stages_and_control_characters(start: Start) -> None:
     ended(run)
     assert run.log().splitlines()[:2] == ["red", "new"]
     assert run.stages() == [Stage("build", 1.1), Stage("verify", 1.9, failed=True)]
+
+
+def test_steps_of_a_stage_that_goes_on(start: Start) -> None:
+    run = start(
+        "print('[   0.10 s] build ...')\n"
+        "print('[  10.10 s] still running: build 10 s, verify 10 s; Timing Runner: a/b 3/12', flush=True)\n"
+        "time.sleep(60)"
+    )
+    until(lambda: run.step is not None)
+    assert run.step == Step("Timing Runner: a/b", 3, 12)
+    assert run.stages() == [Stage("build")]
+    assert run.seconds_of(Stage("build")) >= 0
+    assert run.seconds_of(Stage("build", 1.5)) == 1.5
+    run.stop()
+    ended(run)
+    assert run.step is None
 
 
 def test_the_sentence_of_an_error(start: Start) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from cmx4trt.backends.null.session import NullSession
 from cmx4trt.cli.proofs import INTERRUPTED
+from cmx4trt.devices.driver import local_gpu
 from cmx4trt.errors import DeviceError
 from cmx4trt.options import SCENARIOS
 
@@ -63,7 +64,7 @@ def test_without_a_gpu_the_graph_runs_and_the_reason_is_given(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: str, manifest: Any) -> Any:
-        raise DeviceError("this GPU has compute capability 9.0")
+        raise DeviceError("this GPU has compute capability 9.0", advice="_cpu builds for others")
 
     monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", refuse)
     code, text, _ = cmx4trt("bench", engine, "--mode=accuracy", "--count=2", f"--log_dir={tmp_path}")
@@ -71,7 +72,26 @@ def test_without_a_gpu_the_graph_runs_and_the_reason_is_given(
     assert "the engine itself was not run (this GPU has compute capability 9.0)" in text
     code, _, result = cmx4trt("bench", engine, "--execute=engine", f"--log_dir={tmp_path}")
     assert code == 9
-    assert "this GPU has compute capability 9.0; --execute=graph runs its graph in ONNX Runtime" in result["error"]
+    hint = "run it on a machine with a GPU that it is for, or run its graph in ONNX Runtime with --execute=graph"
+    assert f"nothing here can run {engine}: this GPU has compute capability 9.0; {hint}" in result["error"]
+
+
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_without_a_gpu_nobody_is_told_to_install_anything(
+    cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """pycuda is not there either, but would change nothing; and what is run is an engine that _cpu has built already."""
+    monkeypatch.setattr("cmx4trt.devices.driver.why_no_driver", lambda: "libcuda.so.1: cannot open")
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    local_gpu.cache_clear()
+    code, text, result = cmx4trt(command, engine, "--execute=engine")
+    assert code == 9, text
+    assert (
+        "this machine has no NVIDIA GPU with a driver (libcuda.so.1: cannot open); run it on a machine"
+        in result["error"]
+    )
+    assert "pip install" not in text + result["error"]
+    assert "_cpu" not in text + result["error"]
 
 
 def test_the_engine_itself_is_preferred(
@@ -105,6 +125,7 @@ _INTERRUPTED = """
 import sys, time
 import cmx4trt.backends.tensorrt.session
 from cmx4trt.cli import main
+from cmx4trt.devices.driver import local_gpu
 from cmx4trt.errors import DeviceError
 from cmx4trt.backends.null.session import NullSession
 

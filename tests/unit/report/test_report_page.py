@@ -67,7 +67,7 @@ def test_a_page_tells_what_was_built_and_what_is_proven(published: Any, show: Ca
         "How long it took",
         "Size",
         "Precision",
-        "How fast it may be: an estimate, nothing was measured",
+        "How fast it may be: an estimate",
         "Measured with LoadGen",
         "Layers",
         "What the builder reported",
@@ -398,3 +398,59 @@ def test_manifests_with_odd_values_end_in_a_sentence(published: Any, part: str, 
     published.edit(**{part: value})
     with pytest.raises(ModelError, match="holds something that a report cannot show"):
         facts_of_engine(str(published.engine))
+
+
+def test_intensity_is_that_of_the_batch_that_the_estimate_is_for(
+    published: Any, show: Callable[..., Any], tmp_path: Path
+) -> None:
+    """In every row: layers that arithmetic limits have more operations per byte than those that memory limits."""
+    published.edit(request={"batch_size": 256})
+    show(published, gpu="A40")
+    rows = re.findall(r"<td>FP16</td>.*?</tr>", (tmp_path / "shown.html").read_text(), re.S)
+    intensities: dict[str, list[float]] = {"arithmetic": [], "memory": []}
+    for row in rows:
+        *_, intensity, _, limit = re.findall(r"<td[^>]*>([^<]*)</td>", row)
+        intensities[limit].append(float(intensity.replace(",", "")))
+    assert len(rows) > 50
+    assert min(map(len, intensities.values())) > 5
+    assert min(intensities["arithmetic"]) > max(intensities["memory"])
+
+
+def test_a_figure_of_the_graph_is_not_the_engines(published: Any, show: Callable[..., Any]) -> None:
+    """Above a figure nothing says that there is none, and what ran in the engine's stead is named beside it."""
+    published.add_run("Offline")
+    text = show(published).text
+    assert "nothing was measured" not in text.lower()
+    assert "Offline, performance: 123.5 samples/sNot the engine's speed: its graph ran in its stead" in text
+    assert "The engine itself has not run" in text
+
+
+def test_an_engine_that_ran_under_loadgen_has_run(published: Any, show: Callable[..., Any]) -> None:
+    published.add_run("Offline", executed="the engine itself, by TensorRT-RTX 1.7 on NVIDIA L40S")
+    page = show(published)
+    assert "The engine itself has run under LoadGen" in page.text
+    assert "yesengine run on a device" in page.text
+    assert "Not the engine's speed" not in page.text
+
+
+def test_the_heading_of_an_accuracy_run_is_the_accuracy(published: Any, show: Callable[..., Any]) -> None:
+    accuracy = {"metric": "top-1", "value": 0.0, "target": 75.6914, "images": 500, "verdict": "none", "note": "too few"}
+    published.add_run("Offline", mode="accuracy", valid=None, metric={}, accuracy=accuracy)
+    unmeasured = {"images": 500, "verdict": "none", "note": "synthetic data have no labels"}
+    published.add_run("Server", mode="accuracy", valid=None, metric={}, accuracy=unmeasured)
+    page = show(published)
+    assert "Offline, accuracy: 0 % top-1" in page.texts["h3"]
+    assert "Server, accuracy" in page.texts["h3"], "no dash in place of a figure"
+    assert "0 % top-1 on 500 images; MLPerf asks for 75.6914 %; verdict none; too few" in page.text
+
+
+def test_sizes_have_units(published: Any, show: Callable[..., Any]) -> None:
+    published.edit(
+        request={"workspace_size": 4 << 30},
+        builder={"max_scratch_memory_bytes": 12_345_678, "gpu": {"name": "L40S", "memory_bytes": 48_000_000_000}},
+    )
+    text = show(published).text
+    assert "workspace_size4 GiB" in text
+    assert "max scratch memory12.3 MB" in text
+    assert "gpu memory48.0 GB" in text
+    assert not re.search(r"\b\d{7,}\b(?! ?GB)", re.sub(r"[0-9a-f]{64}|/\S+", "", text)), "bytes that nobody can read"
