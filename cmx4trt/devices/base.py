@@ -47,6 +47,8 @@ class LaunchConfiguration:
     shared_bytes: int
     values: tuple[Value, ...]
     label: str
+    early: bool = False
+    """Whether it may begin while the launch before it on the stream still runs: its kernel waits for that one's end itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ class CudaDevice:
         """Open the first GPU with the functions of ``driver``, the module ``cuda.bindings.driver``. Raises DeviceError."""
         self._driver = driver
         self._pinned: dict[int, int] = {}
+        self._early = driver.CUlaunchAttribute()
+        self._early.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        self._early.value.programmaticStreamSerializationAllowed = 1
         try:
             device = self._first_device()
             self.facts = self._read_facts(device)
@@ -188,8 +191,13 @@ class CudaDevice:
     def launch(self, configuration: LaunchConfiguration, stream: int) -> None:
         """Begin to execute a kernel; its cluster size is compiled in."""
         one, parameters = configuration, tensor_maps.Parameters(configuration.values)
-        sizes = (one.blocks, 1, 1, one.threads, 1, 1, one.shared_bytes)
-        self._call("cuLaunchKernel", one.function, *sizes, stream, parameters.address, 0)
+        config = self._driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = one.blocks, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = one.threads, 1, 1
+        config.sharedMemBytes, config.hStream = one.shared_bytes, stream
+        if one.early:
+            config.attrs, config.numAttrs = [self._early], 1
+        self._call("cuLaunchKernelEx", config, one.function, parameters.address, 0)
 
     def capture(self, enqueue: Callable[[], None], stream: int) -> int:
         """Record an executable graph. Work of other threads on other streams is left alone."""

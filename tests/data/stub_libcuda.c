@@ -65,14 +65,22 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
 }
 int cuFuncSetAttribute(void* function, int attribute, int value) { BEGIN return function != (void*)0xF0 || attribute != 8 || value != 2048; }
 
+struct Configuration {  // CUlaunchConfig; an attribute (CUlaunchAttribute) is a number, 4 bytes of padding, and 64 bytes of value
+  unsigned gx, gy, gz, bx, by, bz, shared;
+  void* stream;
+  const int32_t* attributes;
+  unsigned count;
+};
+
 // The "kernel" writes what it was given to the address that is its second argument:
-// map (128 bytes), whether it was aligned, int32, float32, grid, threads, shared memory.
-int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* stream,
-                   void** parameters, void** extra) {
-  BEGIN if (function != (void*)0xF0 || gy * gz * by * bz != 1 || stream != (void*)0x50 || extra) return 1;
+// map (128 bytes), whether it was aligned, int32, float32, grid, threads, shared memory, whether it may begin early.
+int cuLaunchKernelEx(const struct Configuration* c, void* function, void** parameters, void** extra) {
+  BEGIN if (function != (void*)0xF0 || c->gy * c->gz * c->by * c->bz != 1 || c->stream != (void*)0x50 || extra) return 1;
+  const int32_t early = c->count == 1 && c->attributes[0] == 6 && c->attributes[2] == 1;
+  if (c->count && !early) return 1;
   if (recording) return 0;
   char* out = *(char**)parameters[1];
-  const int32_t sizes[4] = {(uintptr_t)parameters[0] % 64 == 0, (int32_t)gx, (int32_t)bx, (int32_t)shared};
+  const int32_t sizes[5] = {(uintptr_t)parameters[0] % 64 == 0, (int32_t)c->gx, (int32_t)c->bx, (int32_t)c->shared, early};
   memcpy(out, parameters[0], 128);
   memcpy(out + 128, parameters[2], 4);
   memcpy(out + 132, parameters[3], 4);
@@ -125,7 +133,7 @@ static const struct {
     OFFER(cuMemcpyDtoDAsync, 3020), OFFER(cuMemsetD8Async, 3020), OFFER(cuStreamCreate, 2000), OFFER(cuStreamDestroy, 4000), OFFER(cuStreamSynchronize, 2000),
     OFFER(cuStreamWaitEvent, 3020), OFFER(cuEventCreate, 2000), OFFER(cuEventRecord, 2000), OFFER(cuEventSynchronize, 2000), OFFER(cuEventElapsedTime, 2000),
     OFFER(cuEventDestroy, 4000), OFFER(cuModuleLoadData, 2000), OFFER(cuModuleUnload, 2000), OFFER(cuModuleGetFunction, 2000), OFFER(cuFuncSetAttribute, 9000),
-    OFFER(cuLaunchKernel, 4000), OFFER(cuTensorMapEncodeTiled, 12000), OFFER(cuTensorMapEncodeIm2col, 12000), OFFER(cuStreamBeginCapture, 10010),
+    OFFER(cuLaunchKernelEx, 11060), OFFER(cuTensorMapEncodeTiled, 12000), OFFER(cuTensorMapEncodeIm2col, 12000), OFFER(cuStreamBeginCapture, 10010),
     OFFER(cuStreamEndCapture, 10000), {"cuGraphInstantiateWithFlags", (void*)cuGraphInstantiate, 11040}, OFFER(cuGraphDestroy, 10000), OFFER(cuGraphLaunch, 10000), OFFER(cuGraphExecDestroy, 10000),
 };
 

@@ -36,7 +36,7 @@ class Resolver:
     def launches(self, program: Program, batch: int, addresses: Addresses) -> tuple[LaunchConfiguration, ...]:
         """The launches of ``program`` for one batch size. To be called while the device is active."""
         configurations = []
-        for launch in program.launches:
+        for index, launch in enumerate(program.launches):
             kernel = self._kernels[launch.kernel]
             values = tuple(self._value(argument, batch, addresses) for argument in launch.arguments)
             configurations.append(
@@ -47,6 +47,7 @@ class Resolver:
                     shared_bytes=kernel.shared_bytes,
                     values=values,
                     label=" + ".join(launch.operations),
+                    early=index > 0,  # all kernels begin with hopper.cuh's wait_for_predecessor
                 )
             )
         return tuple(configurations)

@@ -389,7 +389,7 @@ def classifier(site: Site, operation: Classifier) -> Made:
     constants_at = Place("weights", offset=site.weights.add(f"{operation.name}:constants", table))
     source = site.rows(operation.input, 128)
     numbers = (1, 1, channels, 1, 0, 1, len(weights), channels // CHUNK, 0, 1, classes)
-    arguments = (
+    arguments: tuple[Argument, ...] = (
         source, weights_map, source, weights_map, Amount(1), *(Amount(0, number) for number in numbers),
         Place("output", "logits"), constants_at, constants_at,
     )  # fmt: skip

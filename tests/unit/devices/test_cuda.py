@@ -86,12 +86,12 @@ with device.active("try everything"):
     tiles = device.encode_tiles(Tiles(memory, (64, 7, 5), (128, 896), (64, 2, 1), 64))
     windows = device.encode_windows(Windows(memory, (64, 14, 12, 3), (-1, -1), (-1, -1), 2, 64, 128, 128))
     for encoded in (tiles, windows):
-        configuration = LaunchConfiguration(function, 33, 128, 2048, (encoded, Pointer(other), -5, 0.25), "show")
+        configuration = LaunchConfiguration(function, 33, 128, 2048, (encoded, Pointer(other), -5, 0.25), "show", encoded is windows)
         device.launch(configuration, stream)
         device.download(back, other, stream)
-        numbers = back[:152].view(np.int32)
+        numbers = back[:156].view(np.int32)
         print("map", bool(numbers[2] == np.int64(memory).astype(np.int32)), *numbers[:2], *numbers[3:32])
-        print("launch", numbers[32], numbers[33:34].view(np.float32)[0], *numbers[34:38])
+        print("launch", numbers[32], numbers[33:34].view(np.float32)[0], *numbers[34:39])
     graph = device.capture(lambda: device.launch(configuration, stream), stream)
     device.launch_graph(graph, stream)
     device.free_graph(graph)
@@ -118,10 +118,10 @@ def test_everything_reaches_the_driver_as_it_wants_it(libcuda: Path, cuda: str) 
         f"elapsed {elapsed}",
         # data type, rank, interleave, swizzle, promotion, fill, -; extents, strides, box, element strides
         "map True 0 3 0 2 3 0 0 64 7 5 0 0 0 128 896 0 0 0 0 64 2 1 0 0 0 1 1 1 0 0 0",
-        "launch -5 0.25 1 33 128 2048",
+        "launch -5 0.25 1 33 128 2048 0",
         # … lower corner, upper corner, channels and pixels of a column; element strides
         "map True 0 4 0 3 3 0 0 64 14 12 3 0 0 64 896 10752 0 0 0 -1 -1 -1 -1 64 128 1 2 2 1 0 0",
-        "launch -5 0.25 1 33 128 2048",
+        "launch -5 0.25 1 33 128 2048 1",
         "{}",
     ]
 
