@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import launches
-from cmx4trt.backends.hopper.launches import SHARED_BYTES, Made, Site
 from cmx4trt.backends.hopper.network import Convolution, Projection, Residual
+from cmx4trt.backends.hopper.site import CHUNK, SHARED_BYTES, Made, Site
 
 RESIDENT = (
     # block, columns, warpgroups, stages, residual stages
@@ -57,7 +57,7 @@ def signature_of(site: Site, convolution: Convolution) -> str:
 def candidates_of(site: Site, convolution: Convolution) -> list[Candidate]:
     """Everything that can compute ``convolution``, the generally best first."""
     n, k, _, c = convolution.weights.shape
-    if c % launches.CHUNK or n % 128:
+    if c % CHUNK or n % 128:
         return []
     source = site.activation(convolution.input)
     found: list[Candidate] = []
@@ -81,7 +81,7 @@ def _fits(convolution: Convolution, numbers: tuple[int, ...]) -> bool:
     n, _, _, c = convolution.weights.shape
     projection = convolution.addend if isinstance(convolution.addend, Projection) else None
     side = projection.weights.shape[3] if projection else 0
-    chunks = (c + side) // launches.CHUNK
+    chunks = (c + side) // CHUNK
     shared = launches.resident_shared_bytes(chunks, block, warpgroups, stages + residual_stages, bool(side))
     one_pass = block == columns
     passes_hold = one_pass or (stages >= chunks and not side)  # several passes keep all chunks of a tile

@@ -5,151 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import packing
-from cmx4trt.backends.hopper.network import (
-    Activation,
-    AveragePool,
-    Classifier,
-    Convolution,
-    Network,
-    Projection,
-    Residual,
-)
-from cmx4trt.backends.hopper.plan import (
-    Amount,
-    Argument,
-    Float,
-    Grid,
-    Kernel,
-    Launch,
-    Place,
-    TiledMap,
-    WindowMap,
-)
-
-SHARED_BYTES = 232448
-"""Shared memory that a block can have on compute capability 9.0 (CUDA C++ Programming Guide, Technical Specifications)."""
-CHUNK = 128
-"""Channels in one stage of a product: rows of 128 bytes, the widest swizzle."""
-TILE = 64
-"""Rows of one wgmma."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A launch and the kernel it needs."""
-
-    kernel: Kernel
-    launch: Launch
-
-
-class Site:
-    """Where launches are made: the network they belong to and the weights section they read."""
-
-    def __init__(self, network: Network, weights: packing.Weights) -> None:
-        self.network = network
-        self.weights = weights
-
-    def activation(self, name: str) -> Activation:
-        """An activation by name."""
-        return self.network.activations[name]
-
-    def pixels(self, name: str) -> Amount:
-        """Pixels of an activation in all images of a batch."""
-        activation = self.activation(name)
-        return Amount(activation.height * activation.width)
-
-    def rows(self, name: str, tile: int) -> TiledMap:
-        """An activation as a matrix [pixels, channels]; a box is ``tile`` pixels of 128 channels."""
-        channels = self.activation(name).channels
-        return TiledMap(
-            Place("buffer", name), (Amount(0, channels), self.pixels(name)), (channels,), (CHUNK, tile), CHUNK
-        )
-
-    def images(self, name: str, channels: int, width: int, height: int) -> TiledMap:
-        """An activation as [images, rows, columns, channels]; a box is one image's ``height`` x ``width`` pixels."""
-        a = self.activation(name)
-        extents = (Amount(0, a.channels), Amount(0, a.width), Amount(0, a.height), Amount(1))
-        strides = (a.channels, a.channels * a.width, a.channels * a.width * a.height)
-        return TiledMap(Place("buffer", name), extents, strides, (channels, width, height, 1), channels)
-
-    def window(self, name: str, kernel: int, padding: int, stride: int, pixels: int) -> WindowMap:
-        """An activation in im2col mode: ``pixels`` output pixels of 128 channels at one tap."""
-        a = self.activation(name)
-        return WindowMap(
-            Place("buffer", name),
-            Amount(1),
-            a.height,
-            a.width,
-            a.channels,
-            kernel,
-            padding,
-            stride,
-            CHUNK,
-            pixels,
-            CHUNK,
-        )
-
-    def matrix(
-        self, convolution: Convolution | Projection, box: tuple[int, int], k_from_registers: bool = False
-    ) -> TiledMap:
-        """A convolution's weights as the B operand; ``box`` is (bytes of K, rows of N)."""
-        packed = packing.matrix(convolution.weights, k_from_registers)
-        offset = self.weights.add(f"{convolution.name}:{k_from_registers}", packed)
-        return _matrix_map(offset, packed.shape, box)
-
-    def rows_of_channels(self, convolution: Convolution, box: tuple[int, int]) -> tuple[TiledMap, Place]:
-        """A 1x1 convolution's weights as the A operand (a thread has two channels), and its constants in channel order."""
-        flat = convolution.weights.reshape(len(convolution.weights), -1)
-        offset = self.weights.add(f"{convolution.name}:rows", packing.rows_of_channels(flat))
-        constants = self.weights.add(f"{convolution.name}:in order", packing.constants_in_order(convolution))
-        return _matrix_map(offset, flat.shape, box), Place("weights", offset=constants)
-
-    def constants(self, convolution: Convolution) -> Place:
-        """A convolution's epilogue constants, with what its addend asks for."""
-        bias = convolution.bias
-        if isinstance(convolution.addend, Residual):
-            bias = packing.residual_bias(bias, convolution.addend.multiplier)
-        table = packing.constants(convolution.multiplier, bias)
-        return Place("weights", offset=self.weights.add(f"{convolution.name}:constants", table))
-
-    def projection_constants(self, convolution: Convolution) -> Place:
-        """The multipliers of a projection, beside zeros; for a convolution without one, its own constants (not read)."""
-        if not isinstance(convolution.addend, Projection):
-            return self.constants(convolution)
-        multiplier = convolution.addend.multiplier
-        table = packing.constants(multiplier, 0 * multiplier)
-        return Place("weights", offset=self.weights.add(f"{convolution.addend.name}:constants", table))
-
-
-def _matrix_map(offset: int, shape: tuple[int, ...], box: tuple[int, int]) -> TiledMap:
-    rows, k = shape
-    return TiledMap(Place("weights", offset=offset), (Amount(0, k), Amount(0, rows)), (k,), box, box[0])
-
-
-def _made(
-    source: str,
-    constants: dict[str, int],
-    threads: int,
-    shared: int,
-    launch: tuple[Grid, tuple[Argument, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]],
-    cluster: int = 1,
-) -> Made:
-    name = "_".join([source.removesuffix(".cu"), *(str(value) for value in constants.values())])
-    kernel = Kernel(name, source, constants, threads, shared, cluster)
-    grid, arguments, operations, reads, writes = launch
-    return Made(kernel, Launch(name, grid, arguments, operations, reads, writes))
-
-
-def _residual_of(convolution: Convolution) -> tuple[str, float]:
-    """The input of a convolution's residual and its argument; without one its own input (not read) and zero."""
-    if isinstance(convolution.addend, Residual):
-        return convolution.addend.input, packing.residual_factor(convolution.addend.multiplier)
-    return convolution.output, 0.0
-
-
-def _tiles(activation: Activation, tile: int, factor: int = 1) -> Amount:
-    """At least as many tiles of ``tile`` pixels as a batch has, times ``factor``."""
-    return Amount(-(-activation.height * activation.width // tile) * factor)
+from cmx4trt.backends.hopper.network import AveragePool, Classifier, Convolution, Projection
+from cmx4trt.backends.hopper.plan import Amount, Argument, Float, Grid, Place, TiledMap
+from cmx4trt.backends.hopper.site import CHUNK, TILE, Made, Site, made, matrix_map, residual_of, tiles_of
 
 
 def quantize(site: Site, source: Place, target: str) -> Made:
@@ -157,7 +15,7 @@ def quantize(site: Site, source: Place, target: str) -> Made:
     a = site.activation(target)
     arguments = (source, Place("buffer", target), Amount(a.height * a.width * a.channels // 4), Float(a.scale))
     launch = (Grid(per_multiprocessor=8), arguments, ("quantize",), (source.name,), (target,))
-    return _made("quantize.cu", {}, 256, 0, launch)
+    return made("quantize.cu", {}, 256, 0, launch)
 
 
 def stem(site: Site, convolution: Convolution, output: str, image: Place, operations: tuple[str, ...]) -> Made:
@@ -174,7 +32,7 @@ def stem(site: Site, convolution: Convolution, output: str, image: Place, operat
     )
     launch = (Grid(most=Amount(-(-56 // consumers))), arguments, operations, (image.name,), (output,))
     shared = 64 * 256 + consumers * (rows * pitch + 2 * staging + 2 * rows * 8)
-    return _made("stem.cu", {"ROWS": rows}, 128 * (1 + consumers), shared, launch)
+    return made("stem.cu", {"ROWS": rows}, 128 * (1 + consumers), shared, launch)
 
 
 def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Convolution) -> Made:
@@ -182,7 +40,7 @@ def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Con
     channels = site.activation(reduce.input).channels
     projection = isinstance(expand.addend, Projection)
     warpgroups, stages, chunk = 4, 9 if projection else 5, 64 if projection else CHUNK
-    factor = 0.0 if projection else _residual_of(expand)[1]
+    factor = 0.0 if projection else residual_of(expand)[1]
     expand_map = site.matrix(expand, (64, 256), k_from_registers=True)
     reduce_map, reduce_constants = site.rows_of_channels(reduce, (chunk, 64))
     arguments = (
@@ -210,7 +68,7 @@ def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Con
         (expand.output,),
     )
     constants = {"INPUT_CHANNELS": channels, "WARPGROUPS": warpgroups, "STAGES": stages}
-    return _made("bottleneck.cu", constants, warpgroups * 128, shared + 8 * (1 + stages) + 4 * stages, launch)
+    return made("bottleneck.cu", constants, warpgroups * 128, shared + 8 * (1 + stages) + 4 * stages, launch)
 
 
 def resident(
@@ -219,7 +77,7 @@ def resident(
     """A 1x1 convolution with ``block`` output channels resident in each block, ``columns`` in one pass."""
     source, target = site.activation(convolution.input), site.activation(convolution.output)
     chunks, blocks_n = source.channels // CHUNK, target.channels // block
-    added, factor = _residual_of(convolution)
+    added, factor = residual_of(convolution)
     box = (CHUNK, min(block, 256))
     weights = site.matrix(convolution, box)
     side = _Projected(site.rows(convolution.input, TILE), weights)
@@ -242,7 +100,7 @@ def resident(
     )
     shared = resident_shared_bytes(chunks + side.chunks, block, warpgroups, stages + residual_stages, side.chunks > 0)
     reads = (convolution.input, *((added,) if residual_stages else ()), *side.reads)
-    grid = Grid(multiple_of=blocks_n, most=_tiles(target, TILE, blocks_n))
+    grid = Grid(multiple_of=blocks_n, most=tiles_of(target, TILE, blocks_n))
     constants = {
         "CHANNELS": target.channels,
         "N_BLOCK": block,
@@ -254,7 +112,7 @@ def resident(
         "RESIDUAL_STAGES": residual_stages,
     }
     launch = (grid, arguments, (convolution.name,), reads, (convolution.output,))
-    return _made("resident.cu", constants, warpgroups * 128, shared, launch)
+    return made("resident.cu", constants, warpgroups * 128, shared, launch)
 
 
 def resident_shared_bytes(chunks: int, block: int, warpgroups: int, stages: int, projection: bool) -> int:
@@ -315,9 +173,9 @@ def streamed(site: Site, convolution: Convolution, columns: int, stages: int) ->
     constants = {
         "N_TILE": columns, "STAGES": stages, "WINDOW": int(windowed), "PROJECTION": int(side.chunks > 0), "LOGITS": 0
     }  # fmt: skip
-    grid = Grid(multiple_of=2, most=_tiles(target, 256, 2 * target.channels // columns))
+    grid = Grid(multiple_of=2, most=tiles_of(target, 256, 2 * target.channels // columns))
     launch = (grid, arguments, (convolution.name,), (convolution.input, *side.reads), (convolution.output,))
-    return _made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
+    return made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
 
 
 def halo(site: Site, convolution: Convolution) -> Made:
@@ -341,13 +199,13 @@ def halo(site: Site, convolution: Convolution) -> Made:
         (convolution.output,),
     )
     constants = {"WARPGROUPS": warpgroups, "STAGES": stages, "WIDTH": a.width}
-    return _made("halo.cu", constants, warpgroups * 128, shared, launch)
+    return made("halo.cu", constants, warpgroups * 128, shared, launch)
 
 
 def expand_reduce(site: Site, expand: Convolution, reduce: Convolution) -> Made:
     """128 -> 512 with a residual, and the next block's 512 -> 128."""
     warpgroups, stages, residual_stages = 2, 1, 4
-    added, factor = _residual_of(expand)
+    added, factor = residual_of(expand)
     arguments = (
         site.rows(expand.input, TILE),
         site.matrix(expand, (CHUNK, 256)),
@@ -363,10 +221,10 @@ def expand_reduce(site: Site, expand: Convolution, reduce: Convolution) -> Made:
     rings = warpgroups * (stages + residual_stages)
     shared = 2 * 128 * 512 + rings * TILE * CHUNK + (512 + 128) * 8 + 8 * (1 + rings)
     operations, writes = (expand.name, reduce.name), (expand.output, reduce.output)
-    grid = Grid(most=_tiles(site.activation(expand.output), TILE))
+    grid = Grid(most=tiles_of(site.activation(expand.output), TILE))
     launch = (grid, arguments, operations, (expand.input, added), writes)
     constants = {"WARPGROUPS": warpgroups, "STAGES": stages, "RESIDUAL_STAGES": residual_stages}
-    return _made("expand_reduce.cu", constants, warpgroups * 128, shared, launch)
+    return made("expand_reduce.cu", constants, warpgroups * 128, shared, launch)
 
 
 def average(site: Site, pool: AveragePool) -> Made:
@@ -375,7 +233,7 @@ def average(site: Site, pool: AveragePool) -> Made:
     units = a.channels // 16
     arguments = (Place("buffer", pool.input), Place("buffer", pool.output), Amount(0, units), Float(pool.multiplier))
     launch = (Grid(Amount(-(-units // 128))), arguments, (pool.name,), (pool.input,), (pool.output,))
-    return _made("pool.cu", {"PIXELS": a.height * a.width}, 128, 0, launch)
+    return made("pool.cu", {"PIXELS": a.height * a.width}, 128, 0, launch)
 
 
 def classifier(site: Site, operation: Classifier) -> Made:
@@ -385,7 +243,7 @@ def classifier(site: Site, operation: Classifier) -> Made:
     weights = packing.matrix(packing.padded_rows(operation.weights, columns))
     bias = packing.padded_rows(operation.bias, columns)
     table = packing.constants(packing.padded_rows(operation.multiplier, columns), bias)
-    weights_map = _matrix_map(site.weights.add(operation.name, weights), weights.shape, (CHUNK, columns // 2))
+    weights_map = matrix_map(site.weights.add(operation.name, weights), weights.shape, (CHUNK, columns // 2))
     constants_at = Place("weights", offset=site.weights.add(f"{operation.name}:constants", table))
     source = site.rows(operation.input, 128)
     numbers = (1, 1, channels, 1, 0, 1, len(weights), channels // CHUNK, 0, 1, classes)
@@ -396,11 +254,11 @@ def classifier(site: Site, operation: Classifier) -> Made:
     constants = {"N_TILE": columns, "STAGES": stages, "WINDOW": 0, "PROJECTION": 0, "LOGITS": 1}
     grid = Grid(multiple_of=2, most=Amount(2 * len(weights) // columns))
     launch = (grid, arguments, (operation.name,), (operation.input,), ("logits",))
-    return _made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
+    return made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
 
 
 def largest(classes: int) -> Made:
     """The class of the largest logit, int32 [images]."""
     arguments = (Place("output", "logits"), Place("output", "class"), Amount(0, classes))
     launch = (Grid(Amount(1)), arguments, ("arg max",), ("logits",), ("class",))
-    return _made("largest.cu", {}, 32, 0, launch)
+    return made("largest.cu", {}, 32, 0, launch)

@@ -48,7 +48,8 @@ def channel_of_row() -> NDArray[Any]:
 
 def _grouped(order: NDArray[Any], count: int) -> NDArray[Any]:
     """``order`` (of 64) repeated for every group of ``count`` channels."""
-    return np.add.outer(np.arange(0, count, GROUP), order).reshape(-1)
+    shifted: NDArray[Any] = np.add.outer(np.arange(0, count, GROUP), order)
+    return shifted.reshape(-1)
 
 
 def matrix(weights: NDArray[Any], k_from_registers: bool = False) -> NDArray[Any]:

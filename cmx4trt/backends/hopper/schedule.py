@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import launches, packing
 from cmx4trt.backends.hopper.candidates import Choices, candidates_of, make, signature_of
-from cmx4trt.backends.hopper.launches import Made, Site
 from cmx4trt.backends.hopper.network import (
     AveragePool,
     Classifier,
@@ -22,6 +21,7 @@ from cmx4trt.backends.hopper.network import (
     Residual,
 )
 from cmx4trt.backends.hopper.plan import Buffer, Place, Plan, Program
+from cmx4trt.backends.hopper.site import Made, Site
 from cmx4trt.errors import UnsupportedError
 
 INPUT, QUANTIZED = "input", "input_int8"
@@ -45,9 +45,9 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
     """
     weights = packing.Weights()
     site = Site(network, weights)
-    made = list(_launches(site, input_dtype, choices))
-    kernels = {one.kernel.name: one.kernel for one in made}
-    programs = (Program(1, max_batch, tuple(one.launch for one in made)),)
+    launched = list(_launches(site, input_dtype, choices))
+    kernels = {one.kernel.name: one.kernel for one in launched}
+    programs = (Program(1, max_batch, tuple(one.launch for one in launched)),)
     buffers, arena = _place_buffers(network, programs, max_batch)
     a, classifier = network.input, network.classifier
     shape = [a.channels, a.height, a.width]
