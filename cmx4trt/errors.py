@@ -8,7 +8,7 @@
     ├── BuildError                6   the vendor library refused to build
     ├── VerificationError         7   the prepared graph disagrees with the original model
     ├── DataError                 8   calibration or benchmark data are unusable
-    ├── DeviceError               9   no device here can do what was asked
+    ├── DeviceError               9   no device here can do what was asked, or its memory is too small
     ├── UnsupportedError         10   a combination this release does not build
     └── ResultInvalidError       11   a benchmark run that LoadGen's rules make INVALID
 
@@ -23,6 +23,9 @@ EXIT_UNFORESEEN = 1
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 """128 + SIGPIPE, as of every command that a shell ends for this reason (POSIX, Shell Command Language, 2.8.2)."""
+
+OUT_OF_MEMORY = "this machine ran out of memory; close other programs, lower batch_size, or use a machine with more"
+"""The sentence for a MemoryError, which ends as a DeviceError does."""
 
 
 class CmxError(Exception):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__, store
+from cmx4trt.damage import MALFORMED, shortened
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, RequestError, UnsupportedError
 from cmx4trt.fingerprint import SOURCE
 from cmx4trt.manifest import ENGINE_ITSELF, Manifest
@@ -92,9 +93,10 @@ def _reading(part: str, manifest_path: str) -> Iterator[None]:
     """Turns what a damaged ``part`` of a manifest leads to into a sentence. Raises ModelError."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, RequestError) as error:
+    except (RequestError, *MALFORMED) as error:
         raise ModelError(
-            f"{part} in manifest {manifest_path} is not what cmx4trt writes there ({error!r}); build the engine again"
+            f"{part} in manifest {manifest_path} is not what cmx4trt writes there ({shortened(repr(error))}); "
+            "build the engine again"
         ) from error
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from cmx4trt.damage import parse_json
+
 SCHEMA = "cmx4trt-manifest/2"
 """Name and version of the layout; raised when a field changes its meaning or goes."""
 
@@ -55,10 +57,7 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """The manifest that ``to_json`` wrote. Raises ValueError on anything else."""
-        try:
-            values = json.loads(text)
-        except RecursionError:
-            raise ValueError("brackets nested too deep") from None
+        values = parse_json(text)
         names = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise ValueError(f"not a manifest of schema {SCHEMA}")

@@ -73,11 +73,13 @@ def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest)
     An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
     quantization changes.
     """
+    from cmx4trt.graph import valid_graph
     from cmx4trt.verify import verify_graph
 
-    if prepared.float32 is None:
-        return verify_graph(prepared.graph, original, request)
-    exact = verify_graph(prepared.float32, original, replace(request, precision="fp32", input_dtype="fp32"))
+    with valid_graph(request):
+        if prepared.float32 is None:
+            return verify_graph(prepared.graph, original, request)
+        exact = verify_graph(prepared.float32, original, replace(request, precision="fp32", input_dtype="fp32"))
     if exact.verdict == FAILED:
         return exact
     return replace(_verify_quantized(prepared, request), float32_graph=exact.to_dict())

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cmx4trt.cards import RTX_CAPABILITIES, described, how_to_build_for
+from cmx4trt.damage import parse_json
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
 from cmx4trt.records import readable
@@ -92,7 +93,7 @@ class BuildRequest:
     def values_from_json(text: str) -> dict[str, Any]:
         """Option values from what ``to_json`` wrote, or a subset of it. Raises RequestError."""
         try:
-            values = json.loads(text)
+            values = parse_json(text)
         except ValueError as error:
             raise RequestError(f"the request is not JSON ({error})") from error
         if not isinstance(values, dict):

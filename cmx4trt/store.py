@@ -122,7 +122,7 @@ def _check_engine(path: str, manifest: Manifest) -> Lookup:
     """Whether the engine's bytes are those that were published."""
     try:
         digest = sha256_of_file(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         return Lookup(doubt=f"{path} cannot be read ({_reason(error)})")
     if digest != manifest.engine.get("sha256"):
         return Lookup(doubt=f"{path} is not the file that was published (truncated or edited)")

@@ -6,6 +6,7 @@ import os
 import re
 
 from cmx4trt.cards import CARDS, GENERATIONS, RTX_CAPABILITIES, capability_of
+from cmx4trt.damage import MAX_DIGITS, shortened
 from cmx4trt.errors import RequestError
 from cmx4trt.quantities import binary_size
 
@@ -47,7 +48,8 @@ def parse_choice(name: str, value: object, choices: tuple[str, ...]) -> str:
     for choice in choices:
         if text.lower() == choice.lower():
             return choice
-    raise RequestError(f"{name} is '{text}', expected one of {', '.join(choices)}{nearest(text, choices)}")
+    hint = nearest(text, choices)
+    raise RequestError(f"{name} is '{shortened(text)}', expected one of {', '.join(choices)}{hint}")
 
 
 def parse_int(name: str, value: object, low: int, high: int) -> int:
@@ -55,10 +57,13 @@ def parse_int(name: str, value: object, low: int, high: int) -> int:
     text = str(value).strip()
     digits = text[1:] if text[:1] in "+-" else text
     if isinstance(value, (bool, float)) or not (digits.isascii() and digits.isdigit()):
-        raise RequestError(f"{name} is '{text}', expected a whole number from {low} to {high}")
-    number = int(text)
-    if not low <= number <= high:
-        raise RequestError(f"{name} is {number}, expected a whole number from {low} to {high}")
+        raise RequestError(f"{name} is '{shortened(text)}', expected a whole number from {low} to {high}")
+    significant = digits.lstrip("0") or "0"
+    if (
+        len(significant) > MAX_DIGITS
+        or not low <= (number := int(text[: len(text) - len(digits)] + significant)) <= high
+    ):
+        raise RequestError(f"{name} is {shortened(text)}, expected a whole number from {low} to {high}")
     return number
 
 
@@ -67,8 +72,8 @@ def parse_size(name: str, value: object) -> int:
     text = parse_text(name, value).replace(" ", "")
     digits = text.rstrip("BKMGbkmgi")
     unit = _SIZE_UNITS.get(text[len(digits) :].lower())
-    if unit is None or not (digits.isascii() and digits.isdigit()):
-        raise RequestError(f"{name} is '{text}', expected a size such as 4194304 (KiB), 512MiB or 4GiB")
+    if unit is None or not (digits.isascii() and digits.isdigit()) or len(digits) > MAX_DIGITS:
+        raise RequestError(f"{name} is '{shortened(text)}', expected a size such as 4194304 (KiB), 512MiB or 4GiB")
     size = int(digits) * unit
     if not MIN_WORKSPACE <= size < 2**48:
         raise RequestError(
@@ -124,7 +129,7 @@ def parse_bool(name: str, value: object) -> bool:
         return True
     if text in ("no", "false", "off", "0"):
         return False
-    raise RequestError(f"{name} is '{text}', expected yes or no")
+    raise RequestError(f"{name} is '{shortened(text)}', expected yes or no")
 
 
 def parse_path(name: str, value: object) -> str:
@@ -132,7 +137,17 @@ def parse_path(name: str, value: object) -> str:
     text = os.fspath(value) if isinstance(value, os.PathLike) else parse_text(name, value)
     if "\0" in text:
         raise RequestError(f"{name} holds a NUL character, which no path can")
-    return os.path.abspath(os.path.expanduser(text))
+    return absolute_path(text)
+
+
+def absolute_path(path: str) -> str:
+    """``path`` seen from the current folder; '~' is the home folder. Raises RequestError where the folder was deleted."""
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError as error:
+        raise RequestError(
+            "the current folder was deleted, so that the name of a file in it means nothing; change to another folder"
+        ) from error
 
 
 def parse_data(name: str, value: object) -> str:

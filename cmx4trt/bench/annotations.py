@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from cmx4trt.damage import parse_json, reason
 from cmx4trt.errors import DataError
 from cmx4trt.files import open_text
 
@@ -82,9 +82,11 @@ def read_annotations(path: str, classes: int) -> dict[str, Any]:
 def _parse(path: str) -> dict[str, Any]:
     try:
         with open_text(path, "utf-8-sig") as stream:
-            values = json.load(stream)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"annotation file {path} cannot be read ({error}); give openimages-mlperf.json") from error
+            values = parse_json(stream.read())
+    except (OSError, ValueError, MemoryError) as error:
+        raise DataError(
+            f"annotation file {path} cannot be read ({reason(error)}); give openimages-mlperf.json"
+        ) from error
     if not isinstance(values, dict):
         raise DataError(
             f"annotation file {path} holds {quoted(values)}, expected an object; give openimages-mlperf.json"

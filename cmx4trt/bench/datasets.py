@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.bench.labels import IMAGE_EXTENSIONS, LABEL_FILES, Truth, image_name, listed_images, truth_of_images
 from cmx4trt.errors import DataError
+from cmx4trt.files import open_file
 from cmx4trt.images.int8 import quantized_image
+from cmx4trt.images.npy import is_npy, read_header
 from cmx4trt.models.spec import ModelSpec, Task
 from cmx4trt.proof_options import SYNTHETIC_DATA
+from cmx4trt.values import absolute_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +31,6 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 """What MLPerf's RetinaNet normalises pixels 0..1 with."""
 VGG_MEANS: RGB = (123.68 / 255, 116.78 / 255, 103.94 / 255)
 """What MLPerf subtracts for ResNet-50, there from pixels 0..255 (its pre_process_vgg); nothing is divided."""
-
-_NPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ def open_folder(
     spec: ModelSpec, form: InputForm, data: str, label_file: str | None, count: int | None
 ) -> PreprocessedFolder:
     """The data set in folder ``data``, at most ``count`` images of it. Raises DataError."""
-    folder = os.path.abspath(os.path.expanduser(data))
+    folder = absolute_path(data)
     if not os.path.isdir(folder):
         wrong = "is not a folder" if os.path.lexists(folder) else "does not exist"
         raise DataError(
@@ -229,15 +231,17 @@ def _read_image(path: str, shape: tuple[int, int, int]) -> NDArray[np.float32]:
     import numpy as np
 
     try:
-        with open(path, "rb") as stream:
-            is_npy = stream.read(len(_NPY_MAGIC)) == _NPY_MAGIC
-        image: NDArray[Any] = np.load(path, allow_pickle=False) if is_npy else np.fromfile(path, np.float32)
+        with open_file(path) as stream:
+            header = read_header(stream) if is_npy(stream) else None
+            size, start = os.fstat(stream.fileno()).st_size, header.offset if header else 0
+            found = (header.dtype, list(header.dims)) if header else ("float32", [(size - start) / 4])
+            fits = header is None or (header.dtype, header.dims, header.fortran) == ("float32", shape, False)
+            if not fits or size - start != prod(shape) * 4:
+                raise DataError(
+                    f"image file {path} of {size} bytes holds {found[0]} {found[1]}, expected float32 {list(shape)}; give the "
+                    "data set of this network, preprocessed as NCHW float32"
+                )
+            stream.seek(start)
+            return np.fromfile(stream, header.code if header else "<f4").astype(np.float32, copy=False).reshape(shape)
     except (OSError, ValueError) as error:
         raise DataError(f"image file {path} cannot be read ({error}); preprocess the data set again") from error
-    wrong_shape = is_npy and image.shape != shape
-    if image.dtype != np.float32 or image.size != shape[0] * shape[1] * shape[2] or wrong_shape:
-        raise DataError(
-            f"image file {path} holds {image.dtype} {list(image.shape)}, expected float32 {list(shape)}; give the data set "
-            "of this network, preprocessed as NCHW float32"
-        )
-    return image.reshape(shape)

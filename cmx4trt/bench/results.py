@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cmx4trt.damage import MALFORMED, parse_json, reason
 from cmx4trt.errors import OutputError
 from cmx4trt.files import encode_json, open_text, write_atomic
 from cmx4trt.proof_options import ACCURACY, PERFORMANCE
@@ -146,14 +147,14 @@ def read_detail_log(folder: str, mode: str) -> LogFacts:
             for line in stream:
                 if not line.startswith(_LINE):
                     continue
-                entry = json.loads(line[len(_LINE) :])
+                entry = parse_json(line[len(_LINE) :])
                 values[entry["key"]] = entry["value"]
                 for kind, texts in messages.items():
                     if entry["metadata"].get(kind):
                         texts.append(f"{entry['key']}: {entry['value']}")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, *MALFORMED) as error:
         raise OutputError(
-            f"LoadGen's log {path} cannot be read ({error!r}); free space or give another {LOG_SETTING}"
+            f"LoadGen's log {path} cannot be read ({reason(error)}); free space or give another {LOG_SETTING}"
         ) from error
     if _END[mode] not in values:
         raise OutputError(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
+from cmx4trt.damage import reason
 from cmx4trt.errors import RequestError
-from cmx4trt.files import open_text
-from cmx4trt.options import OPTION_GROUPS, OPTIONS, Option, Parser
+from cmx4trt.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME, Option, Parser
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import parse_bool, parse_path
@@ -77,13 +77,24 @@ def run(arguments: argparse.Namespace) -> int:
 def _request(arguments: argparse.Namespace) -> BuildRequest:
     values: dict[str, Any] = {}
     if arguments.request:
-        try:
-            with open_text(arguments.request) as stream:
-                values = BuildRequest.values_from_json(stream.read())
-        except OSError as error:
-            raise RequestError(f"cannot read request file {arguments.request}: {error.strerror}") from error
+        values = _read_request(arguments.request)
     values.update({o.name: v for o in OPTIONS if (v := getattr(arguments, o.name)) is not None})
     return BuildRequest.from_values(values)
+
+
+def _read_request(path: str) -> dict[str, Any]:
+    """The option values of a request file, checked here, so that an error names the file. Raises RequestError."""
+    try:
+        with open_text(path) as stream:
+            values = BuildRequest.values_from_json(stream.read())
+        for name, value in values.items():
+            if value is not None and name in OPTIONS_BY_NAME:
+                OPTIONS_BY_NAME[name].parse(name, value)
+    except RequestError as error:
+        raise RequestError(f"request file {path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise RequestError(f"cannot read request file {path}: {reason(error)}; give JSON of option values") from error
+    return values
 
 
 def _read_proofs(path: str | None, request: BuildRequest) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,17 @@ from typing import Any, NamedTuple, NoReturn
 from cmx4trt import __version__
 from cmx4trt.cli.help import HelpFormatter, explain
 from cmx4trt.cli.output import drop_output, prepare_streams
-from cmx4trt.errors import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_UNFORESEEN, CmxError, OutputError, RequestError
+from cmx4trt.damage import printable
+from cmx4trt.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_PIPE_CLOSED,
+    EXIT_UNFORESEEN,
+    OUT_OF_MEMORY,
+    CmxError,
+    DeviceError,
+    OutputError,
+    RequestError,
+)
 from cmx4trt.telemetry import switch_off
 
 
@@ -39,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except CmxError as error:
         return _fail(arguments, str(error), error.exit_code)
+    except MemoryError:
+        return _fail(arguments, OUT_OF_MEMORY, DeviceError.exit_code)
     except KeyboardInterrupt as stop:  # it has words where something is left behind
         sentence = str(stop) or getattr(arguments, "interrupted", "interrupted; no engine was published")
         code = _fail(arguments, sentence, EXIT_INTERRUPTED)
@@ -63,7 +75,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def _fail(arguments: argparse.Namespace | None, sentence: str, code: int) -> int:
-    sentence = " ".join(sentence.split())
+    sentence = printable(" ".join(sentence.split()))
     result = getattr(arguments, "result", None)
     if result:  # whoever asked for the file tells the user
         with suppress(OutputError):

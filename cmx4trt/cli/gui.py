@@ -17,7 +17,7 @@ from cmx4trt.gui.server import (
     page_address,
     serve,
 )
-from cmx4trt.values import parse_bool, parse_int
+from cmx4trt.values import absolute_path, parse_bool, parse_int
 
 _INTERRUPTED = "the page is closed; runs that it had not finished were stopped"
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     port = parse_int("port", arguments.port, 0, 65535)
     may_run = not parse_bool("no_run", arguments.no_run)
     browser = not parse_bool("no_browser", arguments.no_browser)
-    folder = os.path.abspath(arguments.folder)
+    folder = absolute_path(arguments.folder)
     if not os.path.isdir(folder):
         raise RequestError(f"folder {folder} does not exist; give one that does")
     check_installed()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cmx4trt.cli.following import after_inspect, print_next
-from cmx4trt.cli.output import print_table, print_text
+from cmx4trt.cli.output import print_json, print_table
 from cmx4trt.errors import ModelError
 from cmx4trt.records import rows_of_record
 
@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     path, manifest = store.read_published_manifest(arguments.engine)
     doubt = store.doubt_of_engine(path, manifest)
     if arguments.json:
-        print_text(manifest.to_json().removesuffix("\n"))
+        print_json(manifest.to_json().removesuffix("\n"))
     else:
         for title, part in manifest.sections():
             if rows := list(rows_of_record(part)):

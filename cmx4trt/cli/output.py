@@ -6,9 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
+from contextlib import suppress
+from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any
 
+from cmx4trt.damage import printable, printable_json
 from cmx4trt.errors import OutputError
 
 RESULT_SETTING = "--result"
@@ -18,7 +20,12 @@ def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
     """A title, and below it a line for each (name, value)."""
     width = max((len(name) for name, _ in rows), default=0)
     lines = [title, *(f"  {name:<{width}}  {value}" for name, value in rows)]
-    print_text("\n".join(lines))
+    print_text(printable("\n".join(lines)))
+
+
+def print_json(text: str) -> None:
+    """A JSON text on standard output; nothing in it commands a terminal. Raises as ``print_text``."""
+    print_text(printable_json(text))
 
 
 def print_text(text: str) -> None:
@@ -37,6 +44,16 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _Dropping(FileIO):
+    """Drops what cannot be written: no build ends because its log is full, or nobody reads it any more."""
+
+    def write(self, data: Any) -> int:
+        """All of the data, as far as the caller knows."""
+        with suppress(OSError):
+            super().write(data)
+        return memoryview(data).nbytes
+
+
 def prepare_streams() -> None:
     """Have standard output and error take everything: where a shell closed one (``>&-``), what is written there is dropped.
 
@@ -47,6 +64,9 @@ def prepare_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, TextIOWrapper):
+        raw = BufferedWriter(_Dropping(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what is no text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.cli.build import add_option
 from cmx4trt.cli.following import after_proof, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
+from cmx4trt.damage import parse_json, reason, shortened
 from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
 from cmx4trt.files import open_text
 from cmx4trt.progress import Progress
@@ -65,15 +65,18 @@ def read_proofs(path: str) -> dict[str, dict[str, Any]]:
     """
     try:
         with open_text(path) as stream:
-            asked = json.load(stream)
+            asked = parse_json(stream.read())
     except (OSError, ValueError) as error:
-        raise RequestError(f"cannot read proof file {path} ({getattr(error, 'strerror', None) or error})") from error
+        raise RequestError(f"cannot read proof file {path} ({reason(error)}); give JSON of option values") from error
     if not isinstance(asked, dict) or not all(isinstance(values, dict) for values in asked.values()):
         raise RequestError(f"proof file {path} holds no object of objects, expected options below 'verify' and 'bench'")
     for command in asked:
         if command not in OPTIONS_OF:
-            raise RequestError(f"proof file {path} has '{command}', expected {' and '.join(OPTIONS_OF)}")
-    return {command: parse_values(asked[command], command) for command in OPTIONS_OF if command in asked}
+            raise RequestError(f"proof file {path} has '{shortened(command)}', expected {' and '.join(OPTIONS_OF)}")
+    try:
+        return {command: parse_values(asked[command], command) for command in OPTIONS_OF if command in asked}
+    except RequestError as error:
+        raise RequestError(f"proof file {path}: {error}") from error
 
 
 def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progress) -> Proof:

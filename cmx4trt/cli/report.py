@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from cmx4trt import store
 from cmx4trt.cli.following import after_report, print_next
-from cmx4trt.cli.output import print_table
+from cmx4trt.cli.output import print_json, print_table
 from cmx4trt.errors import RequestError
 from cmx4trt.report.gpus import NAMES, Gpu, gpu_of_engines, gpu_of_name
+from cmx4trt.values import absolute_path
 
 if TYPE_CHECKING:
     from cmx4trt.report.facts import EngineFacts
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cmx4trt.report.writing import check_page_path
 
     asked = None if arguments.gpu is None else gpu_of_name(arguments.gpu)
-    engines = [facts_of_engine(os.path.abspath(path)) for path in arguments.engines]
+    engines = [facts_of_engine(absolute_path(path)) for path in arguments.engines]
     paths = [facts.engine for facts in engines]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_page_path(path)
         _write(path, engines, gpu)
     if arguments.json:
-        print(json.dumps(_content(engines, gpu), indent=2, ensure_ascii=True))
+        print_json(json.dumps(_content(engines, gpu), indent=2, ensure_ascii=True))
     else:
         print_table("report", [("page", str(path)), ("engines", str(len(engines)))])
         print_next(after_report(str(path)))
@@ -74,8 +75,8 @@ def _page_path(html: str | None, engines: Sequence[EngineFacts]) -> str:
     if html is not None:
         if not html or html.endswith("/") or os.path.isdir(html):
             raise RequestError(f"html is '{html}', expected the name of a file to write, such as report.html")
-        return os.path.abspath(html)
-    return store.report_path_of(engines[0].engine) if len(engines) == 1 else os.path.abspath(COMPARISON)
+        return absolute_path(html)
+    return store.report_path_of(engines[0].engine) if len(engines) == 1 else absolute_path(COMPARISON)
 
 
 def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu) -> None:

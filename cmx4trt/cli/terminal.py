@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from cmx4trt.damage import printable
+
 _BAR = 24
 """Characters of the progress bar where there is room."""
 _LEAST_BAR = 8
@@ -112,7 +114,7 @@ class TerminalProgress:
         if self._step is not None and width >= _LEAST_BAR:
             filled = width * self._step[1] // self._step[2]
             bar = f"[{'#' * filled}{'.' * (width - filled)}] "
-        self._stream.write(f"\r\033[K{f'  {bar}{words}'[:room]}")
+        self._stream.write(f"\r\033[K{printable(f'  {bar}{words}')[:room]}")
         self._stream.flush()
 
     def _columns(self) -> int:
@@ -127,5 +129,5 @@ class TerminalProgress:
 
     def _put(self, text: str) -> None:
         clear = "\r\033[K" if self._is_terminal else ""
-        self._stream.write(f"{clear}[{time.perf_counter() - self._start:7.2f} s] {text}\n")
+        self._stream.write(f"{clear}[{time.perf_counter() - self._start:7.2f} s] {printable(text)}\n")
         self._stream.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from typing import Any
 
 from cmx4trt.errors import ModelError
 from cmx4trt.request import BuildRequest
+from cmx4trt.values import absolute_path
 
 _LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "TENSORRT": "tensorrt", "LOADGEN": "mlperf_loadgen"}
 """Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key."""
@@ -62,7 +62,8 @@ def with_dependencies(request: BuildRequest, env: Mapping[str, Any]) -> BuildReq
         paths["inference_source"] = request.inference_source or env.get("CM_MLPERF_INFERENCE_SOURCE")
     elif request.precision == "int8" and request.calibration_data is None and request.calibration_cache is None:
         paths["calibration_data"] = env.get("CM_DATASET_PREPROCESSED_PATH")
-    return replace(request, **{name: os.path.abspath(path) for name, path in paths.items() if path})
+    found: dict[str, Any] = {name: absolute_path(path) for name, path in paths.items() if path}
+    return replace(request, **found)
 
 
 def _fetches_model(request: BuildRequest) -> bool:

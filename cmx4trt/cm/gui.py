@@ -18,6 +18,7 @@ from typing import Any
 import cmx4trt
 from cmx4trt.cm.input import CM_FLAGS
 from cmx4trt.cm.setup import PLAIN_TAGS
+from cmx4trt.damage import MALFORMED
 from cmx4trt.errors import EXIT_UNFORESEEN, CmxError, RequestError
 from cmx4trt.gui.closed_streams import drop_closed_streams
 from cmx4trt.values import nearest
@@ -103,5 +104,5 @@ def _sentence(path: str, code: int) -> str:
     try:
         with open(path, encoding="utf-8") as stream:
             return str(json.load(stream)["error"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, *MALFORMED):
         return f"the page ended with exit status {code or EXIT_UNFORESEEN}; its own words are above"

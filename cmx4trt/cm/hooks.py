@@ -9,7 +9,6 @@ file of CM goes to the current folder; mapped inputs are constants and win over 
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import shutil
 import signal
@@ -24,9 +23,11 @@ import cmx4trt
 from cmx4trt.cm.dependencies import keys_for_dependencies, with_dependencies
 from cmx4trt.cm.input import check_exports, check_flags, check_value, option_values, with_words
 from cmx4trt.cm.proof import RESULT_PREFIX, CmProof, proof_of_environment
+from cmx4trt.damage import parse_json, printable
 from cmx4trt.errors import (
     EXIT_INTERRUPTED,
     EXIT_UNFORESEEN,
+    OUT_OF_MEMORY,
     CmxError,
     DeviceError,
     RequestError,
@@ -68,6 +69,8 @@ def _guarded(hook: Callable[[Answer], Answer]) -> Callable[[Answer], Answer]:
             return hook(i)
         except CmxError as error:
             code, text = error.exit_code, str(error)
+        except MemoryError:
+            code, text = DeviceError.exit_code, OUT_OF_MEMORY
         except KeyboardInterrupt:
             code, text = EXIT_INTERRUPTED, "interrupted"
         except Exception as error:
@@ -75,7 +78,7 @@ def _guarded(hook: Callable[[Answer], Answer]) -> Callable[[Answer], Answer]:
         run = i["run_script_input"].get(_RUN_KEY)
         if run is not None:
             _leave(run)
-        return {"return": code, "error": " ".join(text.split()).rstrip(".!?")}
+        return {"return": code, "error": printable(" ".join(text.split())).rstrip(".!?")}
 
     return guarded
 
@@ -191,10 +194,12 @@ def postprocess(i: Answer) -> Answer:
 def _read_result(path: str, status: int) -> Answer:
     try:
         with open(path, encoding="utf-8") as file:
-            result: Answer = json.load(file)
-        return result
+            result: Answer = parse_json(file.read())
+        if isinstance(result, dict):
+            return result
     except (OSError, ValueError):
-        return {"error": _how_it_ended(status), "exit_code": status or EXIT_UNFORESEEN}
+        pass
+    return {"error": _how_it_ended(status), "exit_code": status or EXIT_UNFORESEEN}
 
 
 def _how_it_ended(status: int) -> str:

@@ -13,7 +13,7 @@ from cmx4trt.proof import check_proof
 from cmx4trt.proof_options import ACCURACY, CM_OPTIONS, LOADGEN_OPTIONS, VERIFY_OPTIONS
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
-from cmx4trt.values import parse_bool, parse_int
+from cmx4trt.values import absolute_path, parse_bool, parse_int
 
 COMMAND_KEYS = {"verify": "CMX4TRT_RUN_VERIFY", "bench": "CMX4TRT_RUN_BENCH"}
 """What the two variations set."""
@@ -54,7 +54,7 @@ class CmProof:
                 raise DataError(
                     "the dependency get,dataset,preprocessed named no folder (CM_DATASET_PREPROCESSED_PATH); give --data=PATH"
                 )
-            images = {"data": os.path.abspath(folder)}
+            images = {"data": absolute_path(folder)}
             commands = {
                 command: {**values, **images} if _measures_accuracy(command, values) else values
                 for command, values in commands.items()

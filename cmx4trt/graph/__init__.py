@@ -5,6 +5,12 @@ Model --network_from_model--> Network (float32) --[quantize]--> Network --prepar
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cmx4trt.damage import MALFORMED, reason
+from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import Network, PreparedGraph
 from cmx4trt.ir.model import DType, Model
 from cmx4trt.models.spec import ModelSpec, Task
@@ -13,13 +19,33 @@ from cmx4trt.request import BuildRequest
 
 def network_from_model(model: Model, spec: ModelSpec, request: BuildRequest) -> Network:
     """The canonical float32 network of a file's ``model``, which is consumed. Raises ModelError on another network."""
-    if spec.task is Task.DETECTION:
-        from cmx4trt.graph.detector import network_from_detector
+    with valid_graph(request):
+        if spec.task is Task.DETECTION:
+            from cmx4trt.graph.detector import network_from_detector
 
-        return network_from_detector(model, spec, request)
-    from cmx4trt.graph.classifier import network_from_classifier
+            return network_from_detector(model, spec, request)
+        from cmx4trt.graph.classifier import network_from_classifier
 
-    return network_from_classifier(model, spec)
+        return network_from_classifier(model, spec)
+
+
+@contextmanager
+def valid_graph(request: BuildRequest) -> Iterator[None]:
+    """Turns what a graph leads to that breaks ONNX's own rules (operators without inputs, shapes that do not fit, attributes of
+    another type) into a sentence, and has every sentence name the file. Raises ModelError."""
+    try:
+        yield
+    except ModelError as error:
+        if request.model is None or request.model in str(error):
+            raise
+        raise ModelError(f"model file {request.model}: {error}") from error
+    except MALFORMED as error:
+        if os.environ.get("CMX4TRT_DEBUG"):
+            raise
+        raise ModelError(
+            f"the graph of {request.model or 'the model'} breaks ONNX's rules ({reason(error)}); check it with onnx.checker and "
+            "export it again (CMX4TRT_DEBUG=1 shows where)"
+        ) from error
 
 
 def prepared_from_network(network: Network, request: BuildRequest, rest: DType | None = None) -> PreparedGraph:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.errors import ModelError
 from cmx4trt.ir.model import DType, Graph, Node, Tensor, fresh_name
 
 if TYPE_CHECKING:
@@ -93,14 +94,24 @@ def _affine_node(graph: Graph, node: Node, value: str, channels: int, rank: int)
 def _batch_normalization(graph: Graph, node: Node, value: str, channels: int) -> _Affine | None:
     import numpy as np
 
-    factors = [_per_channel(graph.initializers.get(name), channels, 2) for name in node.inputs[1:5]]
+    if node.inputs[0] != value:
+        return None
+    constants = [graph.initializers.get(name) for name in node.inputs[1:5]]
+    for constant in constants:
+        if constant is not None and constant.dims != (channels,):
+            raise ModelError(
+                f"constant '{constant.name}' of {node.label()} has shape {list(constant.dims)}, expected [{channels}], one for "
+                "each channel; export the model again"
+            )
+    factors = [_per_channel(constant, channels, 2) for constant in constants]
     known = [factor for factor in factors if factor is not None]
     one_result = sum(map(bool, node.outputs)) == 1
-    if node.inputs[0] != value or len(known) != 4 or not one_result or node.attributes.get("training_mode", 0):
+    if len(known) != 4 or not one_result or node.attributes.get("training_mode", 0):
         return None
     gamma, beta, mean, variance = known
     epsilon = node.attributes.get("epsilon", DEFAULT_EPSILON)
-    scale = gamma / np.sqrt(variance + float(epsilon))  # type: ignore[arg-type]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a variance below zero gives NaN, which verification refuses
+        scale = gamma / np.sqrt(variance + float(epsilon))  # type: ignore[arg-type]
     return _Affine(node, scale, beta - mean * scale)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from cmx4trt.damage import MALFORMED
 from cmx4trt.errors import RequestError
 from cmx4trt.files import open_text
 
@@ -136,7 +137,7 @@ def read_meta(folder: str) -> dict[str, Any]:
             meta = yaml.safe_load(stream)
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}; give the tags of a CM script") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *MALFORMED) as error:
         raise RequestError(f"{path} is not YAML ({' '.join(str(error).split())}); repair that script") from error
     if not isinstance(meta, dict):
         raise RequestError(f"{path} is empty or no mapping, expected the keys of a CM script; repair that script")

@@ -7,7 +7,6 @@ answer, with the one sentence where it failed).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -24,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from cmx4trt.damage import parse_json
 from cmx4trt.errors import EXIT_INTERRUPTED, OutputError, RequestError
 from cmx4trt.gui.line import CmrLine, Value
 
@@ -218,7 +218,7 @@ def _cmr() -> list[str]:
 def _read_answer(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as stream:
-            answer = json.load(stream)
+            answer = parse_json(stream.read())
     except (OSError, ValueError):
         return {}
     return answer if isinstance(answer, dict) else {}

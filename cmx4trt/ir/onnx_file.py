@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
+from cmx4trt.damage import MALFORMED, reason
 from cmx4trt.errors import ModelError
 from cmx4trt.files import open_file
 from cmx4trt.ir import wire
@@ -81,9 +81,9 @@ def decode_model(content: Buffer, external: ExternalData | str | None = None, wh
         external = ExternalData(external, read_bytes)
     try:
         model = model_from_message(memoryview(content).cast("B"), external)
-    except (wire.WireError, struct.error, ValueError) as error:
+    except MALFORMED as error:
         raise ModelError(
-            f"{where} is not a readable ONNX file ({error}); it may be truncated or of another kind"
+            f"{where} is not a readable ONNX file ({reason(error)}); it may be truncated or of another kind"
         ) from error
     if not model.graph.nodes or not model.opsets:
         raise ModelError(f"{where} is not an ONNX model: it holds no operators; give a path to an ONNX file")

@@ -161,6 +161,13 @@ def ranges_from_content(content: bytes, where: str, model: Model, placement: Pla
         ranges = Ranges.from_json(content.decode("utf-8", errors="replace"), where)
         if ranges.model_sha256 != model_sha256:
             raise DataError(f"{where} was made for another network (or another version of this one); calibrate again")
+        channels = mean_channels(model.graph, placement)
+        wrong = [name for name, found in ranges.means.items() if channels.get(name, len(found)) != len(found)]
+        if wrong:
+            raise DataError(
+                f"{where} holds {len(ranges.means[wrong[0]])} means for '{wrong[0]}', expected one for each of its "
+                f"{channels[wrong[0]]} channels; calibrate again"
+            )
         return ranges, "ranges file"
     cache = parse_cache(content, where)
     names = names_in_cache(model.graph, cache.scales)

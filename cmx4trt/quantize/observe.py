@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.damage import MALFORMED
 from cmx4trt.errors import OutputError
 from cmx4trt.files import make_folder, open_file, write_atomic
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
@@ -183,9 +185,10 @@ def _save(observers: Sequence[Observer], done: int, state_file: str | None, prog
     values = {name: array for observer in observers for name, array in observer.state().items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, done=np.array(done), **values)
+    content = buffer.getvalue()
     try:
         make_folder(os.path.dirname(state_file), CACHE_SETTING)
-        write_atomic(state_file, buffer.getvalue(), CACHE_SETTING)
+        write_atomic(state_file, hashlib.sha256(content).digest() + content, CACHE_SETTING)
     except OutputError as error:
         progress.note(f"an interrupted calibration will begin anew: {error}")
         return None
@@ -193,9 +196,8 @@ def _save(observers: Sequence[Observer], done: int, state_file: str | None, prog
 
 
 def _resume(observers: Sequence[Observer], state_file: str | None) -> int:
-    """How many images the state in ``state_file`` stands for; a state that cannot be read counts as none."""
+    """How many images the state in ``state_file`` stands for; one that is damaged in any bit counts as none."""
     import io
-    import zipfile
 
     import numpy as np
 
@@ -203,14 +205,16 @@ def _resume(observers: Sequence[Observer], state_file: str | None) -> int:
         return 0
     try:
         with open_file(state_file) as stream:
-            content = io.BytesIO(stream.read())
-        with np.load(content) as state:
+            digest, content = stream.read(hashlib.sha256().digest_size), stream.read()
+        if hashlib.sha256(content).digest() != digest:
+            return 0
+        with np.load(io.BytesIO(content)) as state:
             values = {name: state[name] for name in state.files}
         fresh = {name: array for observer in observers for name, array in observer.state().items()}
-        if any(values[name].shape != fresh[name].shape for name in fresh):
+        if any((values[name].shape, values[name].dtype) != (fresh[name].shape, fresh[name].dtype) for name in fresh):
             return 0
         done = int(values["done"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, *MALFORMED):
         return 0
     for observer in observers:
         observer.restore(values)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.damage import MALFORMED, parse_json, reason
 from cmx4trt.errors import DataError
 from cmx4trt.files import make_folder, open_text, remove_abandoned, write_atomic
 from cmx4trt.ir.model import Model
@@ -61,22 +62,36 @@ class Ranges:
         import numpy as np
 
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             if not isinstance(content, dict) or content.get("schema") != SCHEMA:
                 raise ValueError(f"its schema is not {SCHEMA}")
             means = content["channel_means_float32_base64"]
             ranges = cls(
-                {str(name): float(np.float32(scale)) for name, scale in content["scales"].items()},
+                {str(name): _float32(scale) for name, scale in content["scales"].items()},
                 str(content["model_sha256"]),
                 str(content["data_sha256"]),
                 str(content["method"]),
                 int(content["samples"]),
                 {name: np.frombuffer(base64.b64decode(value), np.float32) for name, value in means.items()},
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{where} is no file of ranges ({error}); make it anew with cmx4trt calibrate") from error
+        except MALFORMED as error:
+            raise DataError(
+                f"{where} is no file of ranges ({reason(error)}); make it anew with cmx4trt calibrate"
+            ) from error
         check_scales(ranges.scales, where)
+        if not all(np.isfinite(values).all() for values in ranges.means.values()):
+            raise DataError(f"{where} holds means that are NaN or infinite; make it anew with cmx4trt calibrate")
         return ranges
+
+
+def _float32(value: object) -> float:
+    """A number of a file as float32 keeps it, infinite where it is too large. Raises TypeError."""
+    import numpy as np
+
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is no number")
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))
 
 
 def check_scales(scales: Mapping[str, float], where: str) -> None:

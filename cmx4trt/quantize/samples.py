@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from cmx4trt.background import Background
 from cmx4trt.errors import DataError
 from cmx4trt.files import open_file, open_text
+from cmx4trt.images.npy import is_npy, read_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,6 @@ MAX_READERS = 8
 """Threads that read and hash images; more wait for the disk."""
 
 _RANDOM_SEED = 20241123
-_NPY_MAGIC = b"\x93NUMPY"
 _FLOATS = ("float32", "float16", "float64")
 _NOT_IMAGES = (".txt", ".json", ".md", ".csv", ".log", ".yaml")
 """Lists and notes that preprocessors leave beside the images (val_map.txt, preprocessed_files.txt)."""
@@ -238,36 +238,28 @@ def _items_of(path: str, shape: Shape) -> list[_Item]:
     try:
         size = os.path.getsize(path)
         with open_file(path) as stream:
-            is_npy = stream.read(len(_NPY_MAGIC)) == _NPY_MAGIC
-            stream.seek(0)
-            return _npy_items(path, stream, size, shape) if is_npy else _raw_items(path, size, shape)
+            return _npy_items(path, stream, size, shape) if is_npy(stream) else _raw_items(path, size, shape)
     except OSError as error:
         raise DataError(f"calibration image {path} cannot be read: {error.strerror}") from error
 
 
 def _npy_items(path: str, stream: BinaryIO, size: int, shape: Shape) -> list[_Item]:
-    import numpy as np
-
     try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        dims, fortran, dtype = read(stream)
+        header = read_header(stream)
     except ValueError as error:
-        raise DataError(f"calibration image {path} is no readable .npy file ({error})") from error
-    if dtype.name not in _FLOATS:
+        raise DataError(f"calibration image {path} is no readable .npy file ({error}); preprocess it again") from error
+    dims, fortran = header.dims, header.fortran
+    if header.dtype not in _FLOATS:
         raise DataError(
-            f"calibration image {path} holds {dtype.name}, expected preprocessed float32 images {_text(shape)}"
+            f"calibration image {path} holds {header.dtype}, expected preprocessed float32 images {_text(shape)}"
         )
     count = dims[0] if len(dims) == 4 else 1
     if dims[-3:] != shape or len(dims) > 4 or fortran:
         raise DataError(f"calibration image {path} {_misfit(dims, fortran, shape)}")
-    step = prod(shape) * dtype.itemsize
-    start = stream.tell()
-    if size < start + count * step:
-        raise DataError(
-            f"calibration image {path} ends after {size} bytes, expected {start + count * step}; it is truncated"
-        )
-    return [_Item(path, start + i * step, dtype.str) for i in range(count)]
+    if size < header.end:
+        raise DataError(f"calibration image {path} ends after {size} bytes, expected {header.end}; it is truncated")
+    step = prod(shape) * header.itemsize
+    return [_Item(path, header.offset + i * step, header.code) for i in range(count)]
 
 
 def _misfit(dims: tuple[int, ...], fortran: bool, shape: Shape) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cmx4trt import store
+from cmx4trt.damage import MALFORMED, parse_json, reason, shortened
 from cmx4trt.errors import ModelError
 from cmx4trt.files import open_text
 from cmx4trt.graph.layers import Layer
@@ -149,9 +149,10 @@ def showing(manifest_path: str) -> Iterator[None]:
     """Turns what a manifest's odd values lead to into a sentence. Raises ModelError."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise ModelError(
-            f"manifest {manifest_path} holds something that a report cannot show ({error!r}); build the engine again"
+            f"manifest {manifest_path} holds something that a report cannot show ({shortened(repr(error))}); "
+            "build the engine again"
         ) from error
 
 
@@ -208,9 +209,9 @@ def _run(path: str, schema: str, sha256: str) -> Run | str:
     """The run whose result lies at ``path``, or why it cannot be read."""
     try:
         with open_text(path) as stream:
-            result = json.load(stream)
+            result = parse_json(stream.read())
         if not isinstance(result, dict) or result.get("schema") != schema:
             raise ValueError(f"not a result of schema {schema}")
         return Run(os.path.dirname(path), result, result["subject"].get(ENGINE_SHA256) == sha256)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        return f"{path} ({getattr(error, 'strerror', None) or error})"
+    except (OSError, *MALFORMED) as error:
+        return f"{path} ({reason(error)})"

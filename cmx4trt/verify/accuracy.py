@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.damage import MALFORMED, parse_json, reason
 from cmx4trt.errors import DataError, MissingSoftwareError
 from cmx4trt.files import open_text
 from cmx4trt.graph.detector.detections import RECORD
@@ -73,13 +73,20 @@ def read_accuracy_log(path: str) -> dict[int, bytes]:
     answers: dict[int, bytes] = {}
     try:
         with open_text(path) as stream:
-            for entry in json.load(stream):
-                answers.setdefault(int(entry["qsl_idx"]), bytes.fromhex(entry["data"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"accuracy log {path} cannot be read ({error!r}); run in accuracy mode again") from error
+            for entry in parse_json(stream.read()):
+                answers.setdefault(_index(entry["qsl_idx"]), bytes.fromhex(entry["data"]))
+    except (OSError, *MALFORMED) as error:
+        raise DataError(f"accuracy log {path} cannot be read ({reason(error)}); run in accuracy mode again") from error
     if not answers:
         raise DataError(f"accuracy log {path} holds no answer; run in accuracy mode")
     return answers
+
+
+def _index(value: object) -> int:
+    """A sample's index as it is. Raises ValueError."""
+    if not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise ValueError(f"{value!r} is no index of a sample")
+    return value
 
 
 def top1_of_answers(answers: Mapping[int, bytes], labels: Sequence[int]) -> float:

@@ -19,7 +19,19 @@ LAYERS = [
     {"graph", "backends", "store", "fingerprint", "source"},
     {"request", "flavour", "options", "proof_options", "proof_request", "values", "manifest", "models"},
     {"ir", "devices", "images"},
-    {"errors", "files", "locks", "progress", "background", "quantities", "telemetry", "cards", "records", "__init__"},
+    {
+        "errors",
+        "files",
+        "locks",
+        "progress",
+        "background",
+        "quantities",
+        "telemetry",
+        "cards",
+        "records",
+        "damage",
+        "__init__",
+    },
 ]
 """Top to bottom; a module imports from its own layer or below, members of SEPARATE not from each other."""
 

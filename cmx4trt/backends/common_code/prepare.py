@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cmx4trt.backends.common_code.releases import Release
 from cmx4trt.errors import DataError, MissingSoftwareError, ModelError, OutputError, UnsupportedError
 from cmx4trt.request import BuildRequest
+from cmx4trt.values import absolute_path
 
 SCRATCH = "MLPERF_SCRATCH_PATH"
 """Environment variable of NVIDIA's Makefile: the folder of data, preprocessed_data and models."""
@@ -55,7 +56,7 @@ def scratch_of(folder: str, output_dir: str) -> str:
                 f"{SCRATCH} is {named}, which is not a folder; make it, or "
                 'cmr "get mlperf inference nvidia scratch space"'
             )
-        return os.path.abspath(named)
+        return absolute_path(named)
     linked = os.path.join(folder, "build", "models")
     if os.path.isdir(linked):
         return os.path.dirname(os.path.realpath(linked))

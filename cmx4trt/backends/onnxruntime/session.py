@@ -95,6 +95,10 @@ class OnnxRuntimeSession:
         try:
             arrays = compute()
         except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
+            if self.providers[0] == CPU[0] and "alloc" not in str(error):  # the CPU computes every graph that is valid
+                raise ModelError(
+                    f"{self.device} cannot compute the graph: {str(error).strip().splitlines()[0]}; export the model again"
+                ) from error
             raise DeviceError(f"{self.device} failed to run a batch: {str(error).strip().splitlines()[0]}") from error
         return dict(zip(self.outputs, arrays, strict=True))
 

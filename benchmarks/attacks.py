@@ -1,0 +1,165 @@
+"""Damaged files of every kind that is read: none may end in an unforeseen error, hang, or pass for what it is not.
+
+    python benchmarks/attacks.py [--count 700] [--seed 1] [--kind NAME …]
+
+Every case is a good file after a few mutations (mutations.py) by a seed, read as the package reads it, in a process of its own
+for each kind. Counted: "unforeseen" (an exception that is none of cmx4trt.errors, a crash, a sentence that does not name the
+file), "hangs" (more than 60 s) and "wrong successes" (accepted although an independent reading of the bytes says otherwise:
+attack_kinds.py has it for each kind). Exit code 1 where one of them is not 0; the cases are printed and can be repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import attack_kinds
+from mutations import mutated
+
+from cmx4trt.errors import CmxError
+from cmx4trt.telemetry import switch_off
+
+SECONDS = 60.0
+"""A case that takes longer hangs; the slowest takes about one second."""
+MEMORY = 12 << 30
+"""Address space of a worker: what asks for more gets a MemoryError instead of the machine."""
+FINE, UNFORESEEN, HANG, WRONG = "fine", "unforeseen", "hang", "wrong success"
+
+
+@dataclass
+class Tally:
+    """What became of the cases of a kind."""
+
+    cases: int = 0
+    accepted: int = 0
+    bad: dict[str, list[str]] = field(default_factory=lambda: {UNFORESEEN: [], HANG: [], WRONG: []})
+
+    def row(self, kind: str) -> str:
+        """A line of the table."""
+        counts = [len(self.bad[outcome]) for outcome in (UNFORESEEN, HANG, WRONG)]
+        return " | ".join(
+            [f"{kind:<28}", f"{self.cases:6}", f"{self.accepted:8}", *(f"{count:10}" for count in counts)]
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=700, help="cases of each kind (slow kinds: a share of them)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kind", nargs="+", default=list(attack_kinds.KINDS), choices=list(attack_kinds.KINDS))
+    parser.add_argument("--worker", nargs=2, type=int, metavar=("FIRST", "END"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    switch_off()
+    if options.worker:
+        work(options.kind[0], options.seed, *options.worker)
+        return 0
+    print(f"{'kind':<28} |  cases | accepted | unforeseen |      hangs | wrong successes")
+    total = Tally()
+    for kind in options.kind:
+        tally = attack(kind, options.seed, max(1, options.count // attack_kinds.KINDS[kind].slowness))
+        print(tally.row(kind), flush=True)
+        total.cases += tally.cases
+        total.accepted += tally.accepted
+        for outcome, cases in tally.bad.items():
+            total.bad[outcome] += cases
+    print(total.row("total"))
+    for outcome, cases in total.bad.items():
+        for case in cases[:20]:
+            print(f"{outcome}: {case}")
+    return int(any(total.bad.values()))
+
+
+def attack(kind: str, seed: int, count: int) -> Tally:
+    """Run ``count`` cases; a worker that hangs or dies is replaced, and goes on behind the case it was at."""
+    tally = Tally()
+    while tally.cases < count:
+        command = [
+            sys.executable,
+            __file__,
+            "--kind",
+            kind,
+            "--seed",
+            str(seed),
+            "--worker",
+            str(tally.cases),
+            str(count),
+        ]
+        worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        ended = _listen(worker, tally)
+        if ended != FINE:
+            tally.bad[ended].append(f"{kind}, seed {seed}, case {tally.cases}")
+            tally.cases += 1
+    return tally
+
+
+def _listen(worker: subprocess.Popen[str], tally: Tally) -> str:
+    """Take the worker's outcomes until it ends; FINE, or what ended it."""
+    assert worker.stdout is not None
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        worker.kill()
+
+    with worker.stdout as lines:
+        while True:
+            timer = threading.Timer(SECONDS, give_up)
+            timer.start()
+            line = lines.readline()
+            timer.cancel()
+            if not line:
+                break
+            case = json.loads(line)
+            tally.cases += 1
+            tally.accepted += case["accepted"]
+            if case["outcome"] != FINE:
+                tally.bad[case["outcome"]].append(case["what"])
+    return FINE if worker.wait() == 0 else HANG if late.is_set() else UNFORESEEN
+
+
+def work(kind: str, seed: int, first: int, end: int) -> None:
+    """Run cases ``first`` to ``end - 1``, a line of JSON for each."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    report = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with tempfile.TemporaryDirectory(prefix="attacks-") as scratch:
+        os.environ["XDG_CACHE_HOME"] = os.environ["HOME"] = scratch
+        os.chdir(scratch)
+        target = attack_kinds.KINDS[kind](Path(scratch))
+        good = target.path.read_bytes()
+        target.check(good, target.read())
+        for number in range(first, end):
+            content = mutated(good, f"{seed}:{kind}:{number}")
+            target.path.write_bytes(content)
+            outcome, accepted, what = judge(target, content)
+            case = {"outcome": outcome, "accepted": accepted, "what": f"{kind}, seed {seed}, case {number}: {what}"}
+            report.write(json.dumps(case) + "\n")
+            report.flush()
+
+
+def judge(target: attack_kinds.Kind, content: bytes) -> tuple[str, bool, str]:
+    """What a damaged file led to: the outcome, whether it was accepted, and words."""
+    try:
+        value = target.read()
+    except CmxError as error:
+        return (FINE if target.names_file(str(error)) else UNFORESEEN), False, f"{type(error).__name__}: {error}"[:300]
+    except Exception as error:
+        return UNFORESEEN, False, f"{type(error).__name__}: {error}"[:300]
+    try:
+        target.check(content, value)
+    except Exception as error:  # the independent reading fails, or differs
+        return WRONG, True, f"accepted, but {type(error).__name__}: {error}"[:300]
+    return FINE, True, ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
