@@ -10,6 +10,7 @@ from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.damage import reason
 from cmx4trt.errors import RequestError
+from cmx4trt.files import open_text
 from cmx4trt.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME, Option, Parser
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest

@@ -150,6 +150,7 @@ def test_npy_headers(tmp_path: Path, header: bytes) -> None:
         open_samples(str(path), (3, 4, 5))
 
 
+@pytest.mark.slow
 def test_attacks(tmp_path: Path) -> None:
     """A short run of the script that anyone can run longer: every kind of file, no case that ends otherwise than it may."""
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "attacks.py"), "--count", "20", "--seed", "7"]
