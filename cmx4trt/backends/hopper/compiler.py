@@ -167,7 +167,7 @@ class Compiler:
             raise BuildError(f"cannot read the kernel source {name}: {error.strerror}; reinstall cmx4trt") from error
 
     def _key(self, program: Program, options: Sequence[str]) -> str:
-        content = [program.source, program.headers, options, self._library.version]
+        content = [program.source, program.headers, options, self._library.identity]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from glob import glob
 
 from cmx4trt.errors import BuildError, MissingSoftwareError
+from cmx4trt.files import sha256_of_file
 
 _PLACES = ("cuda_nvrtc/lib", "cu13/lib")
-"""Where the wheels of CUDA 12 and 13 put the library, below the namespace package ``nvidia``; the first found is taken:
+"""Where the wheels of CUDA 12 and 13 put the library, below the namespace package ``nvidia``; the first that serves is taken:
 cubins of CUDA 12 load with drivers from 525 on, those of CUDA 13 from 580 on."""
+LEAST_VERSION = (12, 9)
+"""12.4 to 12.8 serialise the kernels' wgmma (C7515), and 12.0 does not know all of its types."""
 _LOG_LINES = 12
 """Lines of a compiler's log that an error shows."""
 _PIP_LINE = "pip install 'cmx4trt[hopper]'"
@@ -52,6 +54,17 @@ class Nvrtc:
                 f"NVRTC at {path} cannot be loaded ({error}); reinstall it: {_PIP_LINE}"
             ) from error
         self.version = (major.value, minor.value)
+        self._path = path
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells its builds apart: the version has no third number. Raises MissingSoftwareError."""
+        try:
+            return sha256_of_file(self._path)
+        except OSError as error:
+            raise MissingSoftwareError(
+                f"NVRTC at {self._path} cannot be read: {error.strerror}; {_PIP_LINE}"
+            ) from error
 
     def compile(self, program: Program, options: Sequence[str]) -> tuple[bytes, str]:
         """The cubin of a program and the compiler's log. Raises BuildError with the log, shortened."""
@@ -96,22 +109,27 @@ class Nvrtc:
         return "{}.{}".format(*self.version)
 
 
-def find_nvrtc() -> str:
-    """The path of the NVRTC library that pip installed. Raises MissingSoftwareError."""
+def find_nvrtc() -> list[str]:
+    """The paths of the NVRTC libraries that pip installed, the preferred one first."""
     namespace = importlib.util.find_spec("nvidia")
     folders = list(namespace.submodule_search_locations or ()) if namespace is not None else []
-    for place in _PLACES:
-        for folder in folders:
-            found = [p for p in glob(os.path.join(folder, place, "libnvrtc.so.*")) if re.search(r"\.so\.\d+$", p)]
-            if found:
-                return max(found)
-    raise MissingSoftwareError(f"NVRTC, which compiles the kernels, is not installed; {_PIP_LINE}")
+    found = [sorted(glob(os.path.join(folder, place, "libnvrtc.so.*"))) for place in _PLACES for folder in folders]
+    return [path for paths in found for path in paths]
 
 
 @lru_cache(maxsize=1)
 def open_nvrtc() -> Nvrtc:
     """The installed NVRTC. Raises MissingSoftwareError."""
-    return Nvrtc(find_nvrtc())
+    paths = find_nvrtc()
+    for path in paths:
+        library = Nvrtc(path)
+        if library.version >= LEAST_VERSION:
+            return library
+    found = f"only {', '.join(paths)} of an older version" if paths else "none"
+    raise MissingSoftwareError(
+        f"NVRTC {'.'.join(map(str, LEAST_VERSION))} or newer, which compiles the kernels, is not installed "
+        f"(found: {found}); {_PIP_LINE}"
+    )
 
 
 def _load_builtins(path: str) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ class CountingNvrtc(Nvrtc):
     """The installed NVRTC, which counts what it compiles."""
 
     def __init__(self) -> None:
-        super().__init__(find_nvrtc())
+        super().__init__(find_nvrtc()[0])
         self.compiled: list[str] = []
 
     def compile(self, program: Program, options: Sequence[str]) -> tuple[bytes, str]:
@@ -134,10 +133,42 @@ def test_a_stopped_build_compiles_nothing_more(cache: KernelCache) -> None:
     assert library.compiled == []
 
 
-def test_without_nvrtc_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    open_nvrtc.cache_clear()
+    yield
+    open_nvrtc.cache_clear()
+
+
+def test_without_nvrtc_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingSoftwareError, match=r"pip install 'cmx4trt\[hopper\]'"):
-        find_nvrtc()
+    with pytest.raises(MissingSoftwareError, match=r"\(found: none\); pip install 'cmx4trt\[hopper\]'"):
+        open_nvrtc()
+
+
+def test_versions_that_serialise_wgmma_are_passed_over(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    class Versioned:
+        def __init__(self, path: str) -> None:
+            self.version = (12, 8) if "12" in path else (13, 5)
+
+    monkeypatch.setattr(nvrtc, "Nvrtc", Versioned)
+    monkeypatch.setattr(nvrtc, "find_nvrtc", lambda: ["libnvrtc.so.12", "libnvrtc.so.13"])
+    assert open_nvrtc().version == (13, 5)
+    open_nvrtc.cache_clear()
+    monkeypatch.setattr(nvrtc, "find_nvrtc", lambda: ["libnvrtc.so.12"])
+    with pytest.raises(
+        MissingSoftwareError, match=r"NVRTC 12\.9 or newer, .* \(found: only libnvrtc\.so\.12 of an older"
+    ):
+        open_nvrtc()
+
+
+def test_another_build_of_the_same_version_compiles_anew(cache: KernelCache) -> None:
+    """NVRTC tells 12.9 of 12.9.41 and 12.9.86."""
+    first, second = CountingNvrtc(), CountingNvrtc()
+    compiler(cache, first).compile(kernel())
+    second.identity = "another build"
+    compiler(cache, second).compile(kernel())
+    assert len(second.compiled) == 1
 
 
 def test_an_unusable_library_is_one_sentence(tmp_path: Path) -> None:
@@ -155,9 +186,8 @@ def test_the_library_of_cuda_12_is_preferred(tmp_path: Path, monkeypatch: pytest
     for name in [name for name in sys.modules if name.split(".")[0] == "nvidia"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert find_nvrtc() == str(tmp_path / "nvidia/cuda_nvrtc/lib/libnvrtc.so.12")
-    os.unlink(tmp_path / "nvidia/cuda_nvrtc/lib/libnvrtc.so.12")
-    assert find_nvrtc() == str(tmp_path / "nvidia/cu13/lib/libnvrtc.so.13")
+    folder = tmp_path / "nvidia"
+    assert find_nvrtc() == [str(folder / "cuda_nvrtc/lib/libnvrtc.so.12"), str(folder / "cu13/lib/libnvrtc.so.13")]
 
 
 def test_the_assemblers_report_is_read() -> None:
