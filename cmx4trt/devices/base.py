@@ -27,6 +27,8 @@ class DeviceFacts:
     """The newest CUDA version that the driver supports, as it tells it: 12040 is 12.4."""
     driver: str = ""
     """The driver's own version; empty where the system does not tell."""
+    pci_bus_id: str = ""
+    """Its address, by which NVML knows it too."""
 
 
 class Pointer(int):

@@ -242,14 +242,14 @@ class CudaDevice:
             int(self._call("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
             for name in ("COMPUTE_CAPABILITY_MAJOR", "COMPUTE_CAPABILITY_MINOR", "MULTIPROCESSOR_COUNT")
         )
-        name: bytes = self._call("cuDeviceGetName", 256, device)
         return DeviceFacts(
-            name=name.split(b"\0")[0].decode(errors="replace"),
+            name=_text(self._call("cuDeviceGetName", 256, device)),
             capability=(major, minor),
             multiprocessors=multiprocessors,
             memory_bytes=int(self._call("cuDeviceTotalMem", device)),
             cuda=int(self._call("cuDriverGetVersion")),
             driver=_driver_version(),
+            pci_bus_id=_text(self._call("cuDeviceGetPCIBusId", 32, device)),
         )
 
     def _call(self, function: str, *arguments: Any) -> Any:
@@ -261,6 +261,10 @@ class CudaDevice:
         if status != 0:
             raise CudaFailure(function, str(getattr(status, "name", status)))
         return results[0] if len(results) == 1 else results or None
+
+
+def _text(buffer: bytes) -> str:
+    return buffer.split(b"\0")[0].decode(errors="replace")
 
 
 def _bytes_of(tensor_map: Any) -> bytes:

@@ -33,6 +33,7 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
   BEGIN *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 16 ? 132 : -1;
   return device != 40;
 }
+int cuDeviceGetPCIBusId(char* id, int size, int device) { BEGIN strncpy(id, "0000:1b:00.0", size); return device != 40; }
 int cuDeviceTotalMem(size_t* bytes, int device) { BEGIN *bytes = 80ull << 30; return device != 40; }
 int cuDevicePrimaryCtxRetain(void** context, int device) { BEGIN *context = (void*)0xC0; return device != 40; }
 int cuCtxPushCurrent(void* context) { BEGIN depth++; return context == (void*)0xC0 ? 0 : 201; }
@@ -127,7 +128,7 @@ static const struct {
   int since;
 } offered[] = {
     {"cuGetProcAddress", (void*)cuGetProcAddress_v2, 12000}, {"cuEventElapsedTime", (void*)cuEventElapsedTime_v2, 12080}, OFFER(cuInit, 2000), OFFER(cuDriverGetVersion, 2020), OFFER(cuDeviceGetCount, 2000),
-    OFFER(cuDeviceGet, 2000), OFFER(cuDeviceGetName, 2000), OFFER(cuDeviceGetAttribute, 2000), OFFER(cuDeviceTotalMem, 3020),
+    OFFER(cuDeviceGet, 2000), OFFER(cuDeviceGetName, 2000), OFFER(cuDeviceGetAttribute, 2000), OFFER(cuDeviceTotalMem, 3020), OFFER(cuDeviceGetPCIBusId, 4010),
     OFFER(cuDevicePrimaryCtxRetain, 7000), OFFER(cuCtxPushCurrent, 4000), OFFER(cuCtxPopCurrent, 4000), OFFER(cuMemGetInfo, 3020), OFFER(cuMemAlloc, 3020),
     OFFER(cuMemFree, 3020), OFFER(cuMemHostAlloc, 2020), OFFER(cuMemFreeHost, 2000), OFFER(cuMemcpyHtoDAsync, 3020), OFFER(cuMemcpyDtoHAsync, 3020),
     OFFER(cuMemcpyDtoDAsync, 3020), OFFER(cuMemsetD8Async, 3020), OFFER(cuStreamCreate, 2000), OFFER(cuStreamDestroy, 4000), OFFER(cuStreamSynchronize, 2000),

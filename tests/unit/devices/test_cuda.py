@@ -57,8 +57,10 @@ VERSIONS = ["12000", "12020", "12080", "13000", "13050"]
 
 @pytest.mark.parametrize("cuda", VERSIONS)
 def test_the_facts_of_the_gpu(libcuda: Path, cuda: str) -> None:
-    code = "f = device.facts\nprint(f.name, f.capability, f.multiprocessors, f.memory_bytes >> 30, f.cuda)"
-    assert run(libcuda, code, STUB_CUDA=cuda) == [f"Stub H100 (9, 0) 132 80 {cuda}"]
+    code = (
+        "f = device.facts\nprint(f.name, f.capability, f.multiprocessors, f.memory_bytes >> 30, f.cuda, f.pci_bus_id)"
+    )
+    assert run(libcuda, code, STUB_CUDA=cuda) == [f"Stub H100 (9, 0) 132 80 {cuda} 0000:1b:00.0"]
 
 
 ALL = """

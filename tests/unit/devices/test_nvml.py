@@ -1,0 +1,59 @@
+"""Clock, power and temperature, from a stand-in of NVML."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import pytest
+
+from cmx4trt.devices import nvml
+from cmx4trt.devices.nvml import Nvml, Readings, open_nvml
+
+
+class FakeNvml:
+    def __init__(self, failing: str = "") -> None:
+        self.failing = failing
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            return 999 if name == self.failing else self._answer(name, arguments)
+
+        return call
+
+    def _answer(self, name: str, arguments: tuple[Any, ...]) -> int:
+        if name == "nvmlDeviceGetHandleByPciBusId_v2":
+            arguments[1]._obj.value = 0xD0
+            return 0 if arguments[0] == b"0000:1b:00.0" else 6
+        numbers = {
+            ("nvmlDeviceGetClockInfo", 1): 1755,
+            ("nvmlDeviceGetPowerUsage",): 693_500,
+            ("nvmlDeviceGetTemperature", 0): 61,
+        }
+        if arguments:
+            device, *selection, target = arguments
+            assert device.value == 0xD0
+            assert isinstance(target._obj, ctypes.c_uint)
+            target._obj.value = numbers[(name, *selection)]  # type: ignore[index]
+        return 0
+
+
+def test_the_state_of_the_gpu() -> None:
+    assert Nvml(FakeNvml(), "0000:1b:00.0").read() == Readings(1755, 693.5, 61)
+    assert Readings(1755, 693.5, 61).to_dict() == {"sm_clock_mhz": 1755, "watts": 693.5, "celsius": 61}
+
+
+def test_what_nvml_does_not_tell_is_an_error() -> None:
+    with pytest.raises(OSError, match="nvmlDeviceGetPowerUsage failed with status 999"):
+        Nvml(FakeNvml("nvmlDeviceGetPowerUsage"), "0000:1b:00.0").read()
+
+
+@pytest.mark.parametrize("library", [FakeNvml("nvmlInit_v2"), FakeNvml()])
+def test_without_nvml_or_the_gpu_in_it_there_are_no_readings(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml.ctypes, "CDLL", lambda name: library)
+    assert open_nvml("0000:99:00.0") is None
+
+
+def test_a_machine_without_the_library_has_no_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_LIBRARY", "libnothing.so.1")
+    assert open_nvml("0000:1b:00.0") is None
