@@ -41,6 +41,10 @@ class Holdings:
         """A loaded module."""
         return self._held(self._device.load(cubin), self._device.unload)
 
+    def graph(self, enqueue: Callable[[], None], stream: int) -> int:
+        """An executable graph of what ``enqueue`` puts on ``stream``."""
+        return self._held(self._device.capture(enqueue, stream), self._device.free_graph)
+
     def before_that(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called before what is held now is given back."""
         self._undo.callback(callback)

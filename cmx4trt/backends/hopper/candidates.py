@@ -1,17 +1,11 @@
-"""Which kernels can compute a convolution, and the table of measurements that chooses among them.
-
-The table (``choices.json``) was measured by ``cmx4trt tune`` on the GPU that it names: signature -> candidate -> milliseconds.
-"""
+"""Which kernels can compute an operation."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cmx4trt.backends.hopper import launches
-from cmx4trt.backends.hopper.network import Convolution, Projection, Residual
+from cmx4trt.backends.hopper import launches, products
+from cmx4trt.backends.hopper.network import Classifier, Convolution, Projection, Residual
 from cmx4trt.backends.hopper.site import CHUNK, SHARED_BYTES, Made, Site
 
 RESIDENT = (
@@ -31,6 +25,11 @@ RESIDENT = (
 """Instances of the kernel with resident weights that are worth a measurement."""
 STREAMED = ((256, 4), (128, 6))
 """Instances of the kernel with streamed weights: columns, stages."""
+SPLIT = (1, 2, 4, 8)
+"""Blocks that share a sum in the kernel for few images; 8 is the largest cluster that every GPU of compute capability 9.0 has
+(CUDA C++ Programming Guide, Thread Block Clusters)."""
+EXPAND_REDUCE = "expand_reduce"
+"""What the table calls the kernel for an expansion and the next block's reduction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,33 @@ def signature_of(site: Site, convolution: Convolution) -> str:
     return f"{k}x{k}/{convolution.stride} {c}->{n} at {height}{addend}"
 
 
+def pair_signature(site: Site, expand: Convolution, reduce: Convolution) -> str:
+    """What the table calls two convolutions that one kernel computes."""
+    return f"{signature_of(site, expand)}, {signature_of(site, reduce)}"
+
+
+def classifier_signature(classifier: Classifier) -> str:
+    """What the table calls the last matrix product."""
+    classes, channels = classifier.weights.shape
+    return f"classifier {channels}->{classes}"
+
+
+def classifier_candidates(classifier: Classifier) -> list[Candidate]:
+    """Everything that can compute the last matrix product, the generally best first."""
+    chunks = classifier.weights.shape[1] // CHUNK
+    return [
+        Candidate("streamed", STREAMED[-1]),
+        *(Candidate("split", (n,)) for n in SPLIT if _split_fits(chunks, n, False)),
+    ]
+
+
+def make_classifier(site: Site, classifier: Classifier, candidate: Candidate) -> Made:
+    """The launch of a candidate for the last matrix product."""
+    if candidate.family == "split":
+        return products.split_classifier(site, classifier, candidate.numbers[0])
+    return products.classifier(site, classifier)
+
+
 def candidates_of(site: Site, convolution: Convolution) -> list[Candidate]:
     """Everything that can compute ``convolution``, the generally best first."""
     n, k, _, c = convolution.weights.shape
@@ -73,7 +99,14 @@ def candidates_of(site: Site, convolution: Convolution) -> list[Candidate]:
             for numbers in STREAMED
             if n % numbers[0] == 0 and not (projected and numbers[0] > 128)
         ]
+    side = convolution.addend.weights.shape[3] if isinstance(convolution.addend, Projection) else 0
+    chunks = (k * k * c + side) // CHUNK
+    found += [Candidate("split", (blocks,)) for blocks in SPLIT if _split_fits(chunks, blocks, side > 0)]
     return found
+
+
+def _split_fits(chunks: int, blocks: int, projection: bool) -> bool:
+    return blocks <= chunks and products.split_shared_bytes(chunks, blocks, projection) <= SHARED_BYTES
 
 
 def _fits(convolution: Convolution, numbers: tuple[int, ...]) -> bool:
@@ -82,7 +115,7 @@ def _fits(convolution: Convolution, numbers: tuple[int, ...]) -> bool:
     projection = convolution.addend if isinstance(convolution.addend, Projection) else None
     side = projection.weights.shape[3] if projection else 0
     chunks = (c + side) // CHUNK
-    shared = launches.resident_shared_bytes(chunks, block, warpgroups, stages + residual_stages, bool(side))
+    shared = products.resident_shared_bytes(chunks, block, warpgroups, stages + residual_stages, bool(side))
     one_pass = block == columns
     passes_hold = one_pass or (stages >= chunks and not side)  # several passes keep all chunks of a tile
     room = not side or columns <= 128  # for two accumulators
@@ -96,27 +129,8 @@ def make(site: Site, convolution: Convolution, candidate: Candidate) -> Made:
         return launches.halo(site, convolution)
     if candidate.family == "resident":
         block, columns, warpgroups, stages, residual_stages = candidate.numbers
-        return launches.resident(site, convolution, block, columns, warpgroups, stages, residual_stages)
+        return products.resident(site, convolution, block, columns, warpgroups, stages, residual_stages)
+    if candidate.family == "split":
+        return products.split(site, convolution, candidate.numbers[0])
     columns, stages = candidate.numbers
-    return launches.streamed(site, convolution, columns, stages)
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """Measured times of candidates, by signature."""
-
-    gpu: str
-    milliseconds: Mapping[str, Mapping[str, float]]
-
-    def choose(self, signature: str, candidates: Sequence[Candidate]) -> Candidate:
-        """The fastest measured candidate; where none was measured, the first."""
-        known = self.milliseconds.get(signature, {})
-        measured = [candidate for candidate in candidates if candidate.name in known]
-        return min(measured, key=lambda candidate: known[candidate.name]) if measured else candidates[0]
-
-
-def shipped_choices() -> Choices:
-    """The table that comes with the package."""
-    with open(os.path.join(os.path.dirname(__file__), "choices.json"), encoding="utf-8") as file:
-        table = json.load(file)
-    return Choices(table["gpu"], table["milliseconds"])
+    return products.streamed(site, convolution, columns, stages)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cmx4trt.backends.hopper import packing
-from cmx4trt.backends.hopper.network import AveragePool, Classifier, Convolution, Projection
-from cmx4trt.backends.hopper.plan import Amount, Argument, Float, Grid, Place, TiledMap
-from cmx4trt.backends.hopper.site import CHUNK, TILE, Made, Site, made, matrix_map, residual_of, tiles_of
+from cmx4trt.backends.hopper.network import AveragePool, Convolution, Projection
+from cmx4trt.backends.hopper.plan import Amount, Float, Grid, Place
+from cmx4trt.backends.hopper.site import CHUNK, TILE, Made, Site, made, residual_of, tiles_of
 
 
 def quantize(site: Site, source: Place, target: str) -> Made:
@@ -71,113 +69,6 @@ def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Con
     return made("bottleneck.cu", constants, warpgroups * 128, shared + 8 * (1 + stages) + 4 * stages, launch)
 
 
-def resident(
-    site: Site, convolution: Convolution, block: int, columns: int, warpgroups: int, stages: int, residual_stages: int
-) -> Made:
-    """A 1x1 convolution with ``block`` output channels resident in each block, ``columns`` in one pass."""
-    source, target = site.activation(convolution.input), site.activation(convolution.output)
-    chunks, blocks_n = source.channels // CHUNK, target.channels // block
-    added, factor = residual_of(convolution)
-    box = (CHUNK, min(block, 256))
-    weights = site.matrix(convolution, box)
-    side = _Projected(site.rows(convolution.input, TILE), weights)
-    if isinstance(convolution.addend, Projection):
-        side = _projected(site, convolution.addend, TILE, box)
-    arguments = (
-        site.rows(convolution.input, TILE),
-        weights,
-        site.rows(added, TILE),
-        side.input,
-        side.weights,
-        site.pixels(convolution.output),
-        Amount(0, target.width),
-        Amount(0, target.height),
-        Amount(0, side.stride),
-        Place("buffer", convolution.output),
-        site.constants(convolution),
-        site.projection_constants(convolution),
-        Float(factor),
-    )
-    shared = resident_shared_bytes(chunks + side.chunks, block, warpgroups, stages + residual_stages, side.chunks > 0)
-    reads = (convolution.input, *((added,) if residual_stages else ()), *side.reads)
-    grid = Grid(multiple_of=blocks_n, most=tiles_of(target, TILE, blocks_n))
-    constants = {
-        "CHANNELS": target.channels,
-        "N_BLOCK": block,
-        "N_PASS": columns,
-        "K_CHUNKS": chunks,
-        "PROJECTION_CHUNKS": side.chunks,
-        "WARPGROUPS": warpgroups,
-        "STAGES": stages,
-        "RESIDUAL_STAGES": residual_stages,
-    }
-    launch = (grid, arguments, (convolution.name,), reads, (convolution.output,))
-    return made("resident.cu", constants, warpgroups * 128, shared, launch)
-
-
-def resident_shared_bytes(chunks: int, block: int, warpgroups: int, stages: int, projection: bool) -> int:
-    """Shared memory of the kernel with resident weights: weights, rings, constants, barriers."""
-    rings = warpgroups * stages
-    return chunks * block * CHUNK + rings * TILE * CHUNK + block * (16 if projection else 8) + 8 * (1 + rings)
-
-
-@dataclass(frozen=True, slots=True)
-class _Projected:
-    """The second input of a convolution with a projection, as arguments; without one, something that is not read."""
-
-    input: Argument
-    weights: TiledMap
-    chunks: int = 0
-    stride: int = 1
-    reads: tuple[str, ...] = ()
-
-
-def _projected(site: Site, projection: Projection, pixels: int, box: tuple[int, int]) -> _Projected:
-    return _Projected(
-        site.window(projection.input, 1, 0, projection.stride, pixels),
-        site.matrix(projection, box),
-        site.activation(projection.input).channels // CHUNK,
-        projection.stride,
-        (projection.input,),
-    )
-
-
-def streamed(site: Site, convolution: Convolution, columns: int, stages: int) -> Made:
-    """Any convolution whose channels are multiples of 128, without a residual; ``columns`` output channels a tile."""
-    source, target = site.activation(convolution.input), site.activation(convolution.output)
-    kernel, stride, padding = convolution.weights.shape[1], convolution.stride, convolution.padding
-    windowed = kernel > 1 or stride > 1
-    main = (
-        site.window(convolution.input, kernel, padding, stride, 128) if windowed else site.rows(convolution.input, 128)
-    )
-    weights = site.matrix(convolution, (CHUNK, columns // 2))
-    box = (CHUNK, columns // 2)
-    side = _Projected(main, weights)
-    if isinstance(convolution.addend, Projection):
-        side = _projected(site, convolution.addend, 128, box)
-    numbers = (
-        target.height, target.width, source.channels, stride, padding, kernel, target.channels,
-        kernel * kernel * source.channels // CHUNK, side.chunks, side.stride, 0,
-    )  # fmt: skip
-    arguments = (
-        main,
-        weights,
-        side.input,
-        side.weights,
-        site.pixels(convolution.output),
-        *(Amount(0, number) for number in numbers),
-        Place("buffer", convolution.output),
-        site.constants(convolution),
-        site.projection_constants(convolution),
-    )
-    constants = {
-        "N_TILE": columns, "STAGES": stages, "WINDOW": int(windowed), "PROJECTION": int(side.chunks > 0), "LOGITS": 0
-    }  # fmt: skip
-    grid = Grid(multiple_of=2, most=tiles_of(target, 256, 2 * target.channels // columns))
-    launch = (grid, arguments, (convolution.name,), (convolution.input, *side.reads), (convolution.output,))
-    return made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
-
-
 def halo(site: Site, convolution: Convolution) -> Made:
     """A 3x3 convolution of 128 channels with all its weights resident."""
     a = site.activation(convolution.input)
@@ -234,27 +125,6 @@ def average(site: Site, pool: AveragePool) -> Made:
     arguments = (Place("buffer", pool.input), Place("buffer", pool.output), Amount(0, units), Float(pool.multiplier))
     launch = (Grid(Amount(-(-units // 128))), arguments, (pool.name,), (pool.input,), (pool.output,))
     return made("pool.cu", {"PIXELS": a.height * a.width}, 128, 0, launch)
-
-
-def classifier(site: Site, operation: Classifier) -> Made:
-    """The last matrix product, float32 logits [images, classes]; classes are padded to whole tiles and not stored."""
-    columns, stages = 128, 6
-    classes, channels = operation.weights.shape
-    weights = packing.matrix(packing.padded_rows(operation.weights, columns))
-    bias = packing.padded_rows(operation.bias, columns)
-    table = packing.constants(packing.padded_rows(operation.multiplier, columns), bias)
-    weights_map = matrix_map(site.weights.add(operation.name, weights), weights.shape, (CHUNK, columns // 2))
-    constants_at = Place("weights", offset=site.weights.add(f"{operation.name}:constants", table))
-    source = site.rows(operation.input, 128)
-    numbers = (1, 1, channels, 1, 0, 1, len(weights), channels // CHUNK, 0, 1, classes)
-    arguments: tuple[Argument, ...] = (
-        source, weights_map, source, weights_map, Amount(1), *(Amount(0, number) for number in numbers),
-        Place("output", "logits"), constants_at, constants_at,
-    )  # fmt: skip
-    constants = {"N_TILE": columns, "STAGES": stages, "WINDOW": 0, "PROJECTION": 0, "LOGITS": 1}
-    grid = Grid(multiple_of=2, most=Amount(2 * len(weights) // columns))
-    launch = (grid, arguments, (operation.name,), (operation.input,), ("logits",))
-    return made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
 
 
 def largest(classes: int) -> Made:

@@ -1,6 +1,6 @@
 """A network -> a plan: which launches compute it, in which buffers, for every range of batch sizes.
 
-Fusions are found by shape, everything else is chosen among candidates by a table of measurements (``choices.py``).
+Fusions are found by shape; among the kernels that can compute an operation a table of measurements chooses (``choices.py``).
 """
 
 from __future__ import annotations
@@ -9,7 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import launches, packing
-from cmx4trt.backends.hopper.candidates import Choices, candidates_of, make, signature_of
+from cmx4trt.backends.hopper.candidates import (
+    EXPAND_REDUCE,
+    Candidate,
+    candidates_of,
+    classifier_candidates,
+    classifier_signature,
+    make,
+    make_classifier,
+    pair_signature,
+    signature_of,
+)
+from cmx4trt.backends.hopper.choices import Choices, Table
 from cmx4trt.backends.hopper.network import (
     AveragePool,
     Classifier,
@@ -20,7 +31,7 @@ from cmx4trt.backends.hopper.network import (
     Projection,
     Residual,
 )
-from cmx4trt.backends.hopper.plan import Buffer, Place, Plan, Program
+from cmx4trt.backends.hopper.plan import Buffer, Kernel, Place, Plan, Program
 from cmx4trt.backends.hopper.site import Made, Site
 from cmx4trt.errors import UnsupportedError
 
@@ -45,9 +56,12 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
     """
     weights = packing.Weights()
     site = Site(network, weights)
-    launched = list(_launches(site, input_dtype, choices))
-    kernels = {one.kernel.name: one.kernel for one in launched}
-    programs = (Program(1, max_batch, tuple(one.launch for one in launched)),)
+    kernels: dict[str, Kernel] = {}
+    programs: list[Program] = []
+    for first, last, table in choices.ranges(max_batch):
+        launched = list(_launches(site, input_dtype, table))
+        kernels.update((one.kernel.name, one.kernel) for one in launched)
+        programs.append(Program(first, last, tuple(one.launch for one in launched)))
     buffers, arena = _place_buffers(network, programs, max_batch)
     a, classifier = network.input, network.classifier
     shape = [a.channels, a.height, a.width]
@@ -55,7 +69,7 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
         max_batch=max_batch,
         kernels=tuple(kernels.values()),
         buffers=buffers,
-        programs=programs,
+        programs=tuple(programs),
         arena_bytes=arena,
         inputs={INPUT: {"dtype": input_dtype, "shape": shape, "scale": a.scale}},
         outputs={
@@ -66,7 +80,7 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
     return Scheduled(plan, weights.data())
 
 
-def _launches(site: Site, input_dtype: str, choices: Choices) -> Iterator[Made]:
+def _launches(site: Site, input_dtype: str, table: Table) -> Iterator[Made]:
     operations = list(site.network.operations)
     image = Place("input", INPUT)
     if input_dtype == "float32":
@@ -78,32 +92,42 @@ def _launches(site: Site, input_dtype: str, choices: Choices) -> Iterator[Made]:
         raise _unsupported(first)
     yield launches.stem(site, first, pool.output, image, (first.name, pool.name))
     while done < len(operations):
-        made, count = _next(site, operations[done:], choices)
+        made, count = _next(site, operations[done:], table)
         yield from made
         done += count
 
 
-def _next(site: Site, operations: Sequence[Operation], choices: Choices) -> tuple[list[Made], int]:
+def _next(site: Site, operations: Sequence[Operation], table: Table) -> tuple[list[Made], int]:
     """Launches for the first of ``operations``, and how many of them they compute."""
     first = operations[0]
     if isinstance(first, Convolution):
         if _is_bottleneck(site, operations[:3]):
             return [launches.bottleneck(site, *operations[:3])], 3  # type: ignore[arg-type]  # checked in the line above
-        if _is_expand_reduce(site, operations[:2]):
+        if _is_expand_reduce(site, operations[:2]) and _pays(site, operations[:2], table):
             return [launches.expand_reduce(site, *operations[:2])], 2  # type: ignore[arg-type]
-        return [_convolution(site, first, choices)], 1
+        return [make(site, first, _chosen(site, first, table))], 1
     if isinstance(first, AveragePool):
         return [launches.average(site, first)], 1
     if isinstance(first, Classifier):
-        return [launches.classifier(site, first), launches.largest(len(first.weights))], 1
+        chosen = table.choose(classifier_signature(first), classifier_candidates(first))
+        return [make_classifier(site, first, chosen), launches.largest(len(first.weights))], 1
     raise _unsupported(first)
 
 
-def _convolution(site: Site, convolution: Convolution, choices: Choices) -> Made:
+def _chosen(site: Site, convolution: Convolution, table: Table) -> Candidate:
     options = candidates_of(site, convolution)
     if not options:
         raise _unsupported(convolution)
-    return make(site, convolution, choices.choose(signature_of(site, convolution), options))
+    return table.choose(signature_of(site, convolution), options)
+
+
+def _pays(site: Site, pair: Sequence[Operation], table: Table) -> bool:
+    """Whether one kernel for both is faster than two; so it is unless all were measured and say otherwise."""
+    expand, reduce = (operation for operation in pair if isinstance(operation, Convolution))
+    fused = table.time(pair_signature(site, expand, reduce), EXPAND_REDUCE)
+    apart = [table.time(signature_of(site, one), _chosen(site, one, table).name) for one in (expand, reduce)]
+    known = [time for time in apart if time is not None]
+    return fused is None or len(known) < len(apart) or fused <= sum(known)
 
 
 def _is_bottleneck(site: Site, operations: Sequence[Operation]) -> bool:

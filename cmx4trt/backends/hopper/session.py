@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from itertools import pairwise
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.hopper.arguments import Resolver
@@ -22,7 +20,7 @@ from cmx4trt.errors import DeviceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cmx4trt.devices.base import ComputeDevice
+    from cmx4trt.devices.base import ComputeDevice, LaunchConfiguration
 
 
 class HopperSession:
@@ -138,21 +136,28 @@ class HopperSession:
             self._device.synchronize(stream.compute)
 
     def launch_times(self, batch: int, repeat: int = 20) -> list[tuple[str, float]]:
-        """Every launch in order: the operations it computes, and its milliseconds, the median of ``repeat`` runs."""
+        """Every launch in order: the operations it computes, and its milliseconds among ``repeat`` of the same.
+
+        They are launched as one graph, so that what the host does between them is not measured.
+        """
         stream, device = self._streams[0], self._device
+        times = []
         with device.active("time the launches"), closing(Holdings(device)) as held:
-            launches = stream.launches(batch)
-            events = [held.event(timing=True) for _ in range(len(launches) + 1)]
-            runs = []
-            for _ in range(repeat):
-                device.record(events[0], stream.compute)
-                for launch, event in zip(launches, events[1:], strict=True):
-                    device.launch(launch, stream.compute)
-                    device.record(event, stream.compute)
-                device.synchronize(stream.compute)
-                runs.append([device.elapsed_ms(*pair) for pair in pairwise(events)])
-        times = (median(run) for run in zip(*runs, strict=True))
-        return [(launch.label, time) for launch, time in zip(launches, times, strict=True)]
+            first, last = held.event(timing=True), held.event(timing=True)
+            for launch in stream.launches(batch):
+
+                def enqueue(one: LaunchConfiguration = launch) -> None:
+                    for _ in range(repeat):
+                        device.launch(one, stream.compute)
+
+                graph = held.graph(enqueue, stream.compute)
+                device.launch_graph(graph, stream.compute)
+                device.record(first, stream.compute)
+                device.launch_graph(graph, stream.compute)
+                device.record(last, stream.compute)
+                device.synchronize_event(last)
+                times.append((launch.label, device.elapsed_ms(first, last) / repeat))
+        return times
 
     def run_resident(self, batch: int, times: int) -> float:
         """Milliseconds on the device for ``times`` replays of the graph on what ``place`` has put into the inputs."""

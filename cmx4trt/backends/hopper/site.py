@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import packing
-from cmx4trt.backends.hopper.network import (
-    Activation,
-    Convolution,
-    Network,
-    Projection,
-    Residual,
-)
+from cmx4trt.backends.hopper.network import Activation, Classifier, Convolution, Network, Projection, Residual
 from cmx4trt.backends.hopper.plan import (
     Amount,
     Argument,
@@ -29,6 +23,10 @@ CHUNK = 128
 """Channels in one stage of a product: rows of 128 bytes, the widest swizzle."""
 TILE = 64
 """Rows of one wgmma."""
+
+
+LaunchParts = tuple[Grid, tuple[Argument, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""Grid, arguments, operations, reads, writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +99,14 @@ class Site:
         constants = self.weights.add(f"{convolution.name}:in order", packing.constants_in_order(convolution))
         return matrix_map(offset, flat.shape, box), Place("weights", offset=constants)
 
+    def classifier(self, operation: Classifier, box: tuple[int, int]) -> tuple[TiledMap, Place]:
+        """The last matrix product's weights and epilogue constants, classes padded with zeros to a multiple of 128."""
+        weights = packing.matrix(packing.padded_rows(operation.weights, CHUNK))
+        multiplier, bias = (packing.padded_rows(values, CHUNK) for values in (operation.multiplier, operation.bias))
+        offset = self.weights.add(operation.name, weights)
+        table = self.weights.add(f"{operation.name}:constants", packing.constants(multiplier, bias))
+        return matrix_map(offset, weights.shape, box), Place("weights", offset=table)
+
     def constants(self, convolution: Convolution) -> Place:
         """A convolution's epilogue constants, with what its addend asks for."""
         bias = convolution.bias
@@ -129,7 +135,7 @@ def made(
     constants: dict[str, int],
     threads: int,
     shared: int,
-    launch: tuple[Grid, tuple[Argument, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    launch: LaunchParts,
     cluster: int = 1,
 ) -> Made:
     """A launch of an instance of ``source``. ``launch`` holds grid, arguments, operations, reads, writes."""

@@ -1,0 +1,75 @@
+"""The table of measurements by which a schedule chooses among kernels: batch -> signature -> candidate -> milliseconds.
+
+``choices.json`` comes with the package and names the GPU on which ``cmx4trt tune`` measured it. Small and large batches want
+different kernels, so that the table has a part for each of a few batch sizes, and each serves the sizes around it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from cmx4trt.backends.hopper.candidates import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Measured milliseconds of candidates, by signature, for one batch size."""
+
+    milliseconds: Mapping[str, Mapping[str, float]]
+
+    def choose(self, signature: str, candidates: Sequence[Candidate]) -> Candidate:
+        """The fastest measured candidate; where none was measured, the first."""
+        known = self.milliseconds.get(signature, {})
+        measured = [candidate for candidate in candidates if candidate.name in known]
+        return min(measured, key=lambda candidate: known[candidate.name]) if measured else candidates[0]
+
+    def time(self, signature: str, candidate: str) -> float | None:
+        """Milliseconds of a candidate; None where it was not measured."""
+        return self.milliseconds.get(signature, {}).get(candidate)
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Tables by the batch size that they were measured with."""
+
+    gpu: str
+    tables: Mapping[int, Table]
+
+    def ranges(self, max_batch: int) -> Iterator[tuple[int, int, Table]]:
+        """First and last batch size up to ``max_batch``, and the table that serves them: the nearest by ratio."""
+        sizes = sorted(self.tables)
+        first = 1
+        for size, following in zip(sizes, [*sizes[1:], None], strict=True):
+            last = max_batch if following is None else min(max_batch, math.isqrt(size * following))
+            if first <= last:
+                yield first, last, self.tables[size]
+            first = last + 1
+
+    def to_json(self) -> str:
+        """As it is kept in a file."""
+        tables = {str(batch): table.milliseconds for batch, table in sorted(self.tables.items())}
+        return json.dumps({"gpu": self.gpu, "milliseconds": tables}, indent=1) + "\n"
+
+
+def choices_from_json(text: str) -> Choices:
+    """The tables in a file's text. Raises ValueError, KeyError, TypeError or AttributeError where it is none."""
+    record = json.loads(text)
+    tables = {
+        int(batch): Table(
+            {signature: {name: float(ms) for name, ms in row.items()} for signature, row in table.items()}
+        )
+        for batch, table in record["milliseconds"].items()
+    }
+    if not tables or min(tables) < 1:
+        raise ValueError("no table for any batch size")
+    return Choices(str(record["gpu"]), tables)
+
+
+def shipped_choices() -> Choices:
+    """The tables that come with the package."""
+    with open(os.path.join(os.path.dirname(__file__), "choices.json"), encoding="utf-8") as file:
+        return choices_from_json(file.read())

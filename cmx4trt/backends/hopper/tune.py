@@ -1,0 +1,133 @@
+"""Measures every kernel that can compute an operation, on the GPU at hand, into the table that later builds choose by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cmx4trt.backends.hopper.candidates import (
+    EXPAND_REDUCE,
+    candidates_of,
+    classifier_candidates,
+    classifier_signature,
+    pair_signature,
+    signature_of,
+)
+from cmx4trt.backends.hopper.choices import Choices, Table
+from cmx4trt.backends.hopper.engine import Engine
+from cmx4trt.backends.hopper.network import Classifier, Convolution, Network
+from cmx4trt.backends.hopper.packing import Weights
+from cmx4trt.backends.hopper.schedule import Scheduled, schedule
+from cmx4trt.backends.hopper.session import HopperSession
+from cmx4trt.backends.hopper.site import Site
+
+if TYPE_CHECKING:
+    from cmx4trt.backends.hopper.plan import Kernel
+    from cmx4trt.devices.base import ComputeDevice
+
+BATCHES = (1, 8, 64, 256, 1024)
+"""Batch sizes of the table: latency, a small server batch, and what fills the GPU."""
+LAUNCHES = 20_000
+"""Images that one measurement of a launch processes at most, in 3 to 40 repetitions of it."""
+
+CompileAll = Callable[[Sequence["Kernel"]], Mapping[str, bytes]]
+"""Kernels -> cubins by name."""
+
+
+def tune(
+    network: Network,
+    device: ComputeDevice,
+    compile_all: CompileAll,
+    batches: Sequence[int] = BATCHES,
+    note: Callable[[str], None] = lambda _: None,
+) -> Choices:
+    """Time every candidate of every operation at each of ``batches``, on random images. Raises DeviceError and BuildError."""
+    images = np.random.default_rng(0).integers(-128, 128, (max(batches), *_shape(network)), dtype=np.int8)
+    tables = {}
+    for batch in batches:
+        times: dict[str, dict[str, float]] = {}
+        for variant in variants(network):
+            scheduled = schedule(network, batch, "int8", Choices("", {batch: variant}))
+            for signature, candidate, milliseconds in _measure(
+                scheduled, network, device, compile_all, images[:batch], variant
+            ):
+                times.setdefault(signature, {})[candidate] = round(milliseconds, 5)
+        note(f"batch {batch}: {sum(map(len, times.values()))} kernels of {len(times)} operations measured")
+        tables[batch] = Table(times)
+    return Choices(device.facts.name, tables)
+
+
+def options_of(network: Network) -> dict[str, list[str]]:
+    """Every signature in ``network`` that there is a choice for, and its candidates' names."""
+    site = Site(network, Weights())
+    options: dict[str, list[str]] = {}
+    for operation in network.operations:
+        if isinstance(operation, Convolution) and (found := candidates_of(site, operation)):
+            options[signature_of(site, operation)] = [candidate.name for candidate in found]
+        if isinstance(operation, Classifier):
+            options[classifier_signature(operation)] = [
+                candidate.name for candidate in classifier_candidates(operation)
+            ]
+    return options
+
+
+def variants(network: Network) -> Iterator[Table]:
+    """Tables that together make every candidate the choice once; the first also fuses pairs, the others do not."""
+    options = options_of(network)
+    for index in range(max(map(len, options.values()))):
+        forced = {signature: {names[min(index, len(names) - 1)]: 0.0} for signature, names in options.items()}
+        pairs = {} if index == 0 else {key: {EXPAND_REDUCE: 1.0} for key in _pairs(network)}
+        yield Table({**forced, **pairs})
+
+
+def _pairs(network: Network) -> list[str]:
+    """Signatures of all neighbouring convolutions: those that one kernel could compute are among them."""
+    site = Site(network, Weights())
+    return [
+        pair_signature(site, first, second)
+        for first, second in zip(network.operations, network.operations[1:], strict=False)
+        if isinstance(first, Convolution) and isinstance(second, Convolution)
+    ]
+
+
+def _measure(
+    scheduled: Scheduled,
+    network: Network,
+    device: ComputeDevice,
+    compile_all: CompileAll,
+    images: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
+    variant: Table,
+) -> Iterator[tuple[str, str, float]]:
+    """Signature, candidate and milliseconds of every launch that the variant chose."""
+    batch = len(images)
+    cubins = compile_all(scheduled.plan.kernels)
+    session = HopperSession(Engine(scheduled.plan, cubins, scheduled.weights), device)
+    try:
+        session.place({next(iter(session.inputs)): images})
+        times = session.launch_times(batch, min(40, max(3, LAUNCHES // batch)))
+    finally:
+        session.close()
+    named = _names(network)
+    for launch, (_, milliseconds) in zip(scheduled.plan.program(batch).launches, times, strict=True):
+        signature = ", ".join(named[name] for name in launch.operations if name in named)
+        if launch.kernel.startswith(EXPAND_REDUCE):
+            yield signature, EXPAND_REDUCE, milliseconds
+        elif signature in variant.milliseconds:
+            yield signature, next(iter(variant.milliseconds[signature])), milliseconds
+
+
+def _names(network: Network) -> dict[str, str]:
+    site = Site(network, Weights())
+    return {
+        operation.name: signature_of(site, operation)
+        if isinstance(operation, Convolution)
+        else classifier_signature(operation)
+        for operation in network.operations
+        if isinstance(operation, (Convolution, Classifier))
+    }
+
+
+def _shape(network: Network) -> tuple[int, int, int]:
+    return network.input.channels, network.input.height, network.input.width
