@@ -240,7 +240,8 @@ def test_writes_that_no_file_system_shows_are_noticed(
 def test_a_manifest_that_cannot_be_written_leaves_the_former_engine(
     resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = request_for(resnet50_file, tmp_path, verify=False)
+    monkeypatch.setattr(fake_builder, "_build", lambda graph: BuiltEngine(os.urandom(1000)))
+    request = request_for(resnet50_file, tmp_path, verify=False, report=False)
     former = pipeline.build(request)
     before = files_below(tmp_path)
     write = os.write
@@ -253,7 +254,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_former_engine(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         with pytest.raises(OutputError, match=r"cannot write .*\.json: No space left on device"):
-            pipeline.build(request_for(resnet50_file, tmp_path, verify=False, copy_streams=2))
+            pipeline.build(request_for(resnet50_file, tmp_path, verify=False, report=False, copy_streams=2))
     assert files_below(tmp_path) == before
     again = pipeline.build(request)
     assert again.reused
