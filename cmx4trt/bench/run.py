@@ -172,7 +172,7 @@ def _execute(lg: Any, bench: Bench, run: _Run, folder: str, progress: Progress) 
     def told(seconds: float) -> None:
         if run.plan.settings.mode == PERFORMANCE:
             least = round(made.min_duration_ms / 1e3)
-            progress.step("seconds of LoadGen's shortest run", min(int(seconds), least), least)
+            progress.step("seconds of LoadGen's run", min(int(seconds), least), least)
 
     run_test(lg, made, system, samples, folder, run.failure, told)
 

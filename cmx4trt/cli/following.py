@@ -43,8 +43,8 @@ def after_build(engine: str, manifest: Manifest) -> Rows:
     return [
         ("copy", shlex.join(files)),
         ("to a machine with", gpus_of_target(target)),
-        ("is it right", f"{command('verify', name, *model)}  (there; here it checks the graph)"),
-        ("how fast is it", f"{command('bench', name)}  (there; here it runs the graph)"),
+        ("there: is it right", command("verify", name, *model)),
+        ("there: how fast is it", command("bench", name)),
     ]
 
 

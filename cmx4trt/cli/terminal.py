@@ -98,13 +98,13 @@ class TerminalProgress:
                         self._put(f"still running: {self._under_way()}")
 
     def _under_way(self) -> str:
-        """What runs and for how long; what is counted of it last."""
+        """What is counted last, which a narrow terminal shows first; what runs, and for how long."""
         now = time.perf_counter()
         stages = ", ".join(f"{name} {now - start:.0f} s" for name, start in self._running.items())
         if self._step is None:
             return stages
         name, done, total = self._step
-        return f"{stages}; {name[:_NAME]} {done}/{total}"
+        return f"{done}/{total} {name[:_NAME]}; {stages}"
 
     def _draw(self) -> None:
         """The line that moves: shorter than the terminal is wide, for one that wraps could not be taken back."""

@@ -178,7 +178,7 @@ def _initialised() -> Any:
         # The GPU comes first: without one, pycuda would change nothing.
         if (missing := why_no_driver()) or "undefined symbol: cu" in str(error):
             raise DeviceError(
-                f"this machine has no NVIDIA GPU with a driver ({missing or error})", advice=_BUILD_WITHOUT
+                f"this machine has no NVIDIA GPU with a driver: {missing or error}", advice=_BUILD_WITHOUT
             ) from error
         raise MissingSoftwareError(
             f"pycuda, through which the GPU is reached, cannot be imported ({error}); pip install 'cmx4trt[cuda]'"

@@ -39,7 +39,7 @@ PATIENCE = 5.0
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _BEGUN = re.compile(r"\[ *[\d.]+ s\] (.+) \.\.\.")
 _ENDED = re.compile(r"\[ *[\d.]+ s\] (.+) (done|failed) in ([\d.]+) s")
-_ALIVE = re.compile(r"\[ *[\d.]+ s\] still running: .*; (.+) (\d+)/(\d+)")
+_ALIVE = re.compile(r"\[ *[\d.]+ s\] still running: (\d+)/(\d+) (.+); .*")
 _SENTENCE = re.compile(r"CM error: (.+)!")
 
 
@@ -189,7 +189,7 @@ class Run:
             self._stages[ended[1]] = Stage(ended[1], float(ended[3]), ended[2] == "failed")
             self._step = None
         elif alive := _ALIVE.fullmatch(line):
-            self._step = Step(alive[1], int(alive[2]), max(1, int(alive[3])))
+            self._step = Step(alive[3], int(alive[1]), max(1, int(alive[2])))
 
     def _concluded(self, code: int) -> Outcome:
         answer = _read_answer(self._answer)

@@ -387,6 +387,27 @@ def contrast(one: tuple[float, ...], two: tuple[float, ...]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+def test_two_builds_at_a_time(serve: Callable[..., Site], open_page: Callable[..., Page], tensorrt_rtx: str) -> None:
+    """The third click starts nothing, and leads to the runs that can be stopped; each shows that it goes on."""
+    site = serve()
+    pages = [open_page(site) for _ in range(3)]
+    for page in pages[:2]:
+        start_long_build(page)
+        page.page.get_by_text(re.compile(r"calibrate … \d+ s")).wait_for()
+    third = pages[2]
+    third.choose("Random weights")
+    third.expect_line(f'cmr "{TAGS} _random-weights"')
+    third.button("Build").click()
+    assert "2 runs are under way" in third.error()
+    runs = third.page.get_by_role("button", name=re.compile(r"The run of the last \d+ s"))
+    assert runs.count() == 2
+    runs.first.click()
+    third.button("Stop").click()
+    assert third.error().startswith("Stopped: interrupted")
+    third.back()
+    third.button("Build").wait_for()
+
+
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_what_ends_the_page_ends_builds_too(

@@ -32,8 +32,8 @@ def test_an_engine_for_other_machines(engine: Path) -> None:
     assert shlex.split(rows["copy"]) == [str(engine), str(engine.with_suffix(".json"))]
     assert "sm89 (Ada: L40S, L40, …)" in rows["to a machine with"]
     assert "sm75" not in rows["to a machine with"], "the library's own set leaves Turing out"
-    assert rows["is it right"].startswith(f"cmx4trt verify {engine.name} ")
-    assert rows["how fast is it"].startswith(f"cmx4trt bench {engine.name} ")
+    assert rows["there: is it right"] == f"cmx4trt verify {engine.name}"
+    assert rows["there: how fast is it"] == f"cmx4trt bench {engine.name}"
 
 
 def test_an_engine_for_chosen_gpus(engine: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_model_is_copied_too(engine: Path) -> None:
     dict.update(manifest.source, kind="file", path="/models/my net.onnx")  # type: ignore[arg-type]
     rows = dict(following.after_build(str(engine), manifest))
     assert shlex.split(rows["copy"])[-1] == "/models/my net.onnx"
-    assert "'--model=my net.onnx'" in rows["is it right"]
+    assert "'--model=my net.onnx'" in rows["there: is it right"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("verify", "cmx4trt bench x.plan"), ("bench", "cmx4trt report x.plan")])

@@ -57,7 +57,7 @@ def test_a_stage_that_says_nothing_shows_life_in_a_log(fast: None) -> None:
         progress.step("Timing Runner", 3, 12)
         until(lambda: "Timing Runner" in log.getvalue())
     assert re.search(r"^\[ +\d+\.\d\d s\] still running: build \d+ s, verify \d+ s$", log.getvalue(), re.M)
-    assert re.search(r"still running: build \d+ s, verify \d+ s; Timing Runner 3/12$", log.getvalue(), re.M)
+    assert re.search(r"still running: 3/12 Timing Runner; build \d+ s, verify \d+ s$", log.getvalue(), re.M)
     assert "\033" not in log.getvalue()
     assert progress_threads() == []
 
@@ -94,6 +94,8 @@ def test_the_line_that_moves_never_wraps(monkeypatch: pytest.MonkeyPatch, column
     drawn = screen.lines()
     assert len(drawn) >= 3
     assert max(map(len, drawn)) < columns
+    if columns >= 10:
+        assert any("1/2" in line for line in drawn), "the figures come first"
     assert any("#" in line for line in drawn) == (columns >= 100)
 
 
@@ -104,7 +106,7 @@ def test_the_bar_is_as_long_as_there_is_room(monkeypatch: pytest.MonkeyPatch, co
     progress = TerminalProgress(screen)
     with progress.stage("build"):
         progress.step("Timing Runner", 1, 2)
-    (bar,) = re.findall(r"\[(#+\.+)\] build 0 s; Timing Runner 1/2$", screen.lines()[0])
+    (bar,) = re.findall(r"\[(#+\.+)\] 1/2 Timing Runner; build 0 s$", screen.lines()[0])
     assert len(bar) == {45: 11, 60: 24, 80: 24}[columns]
 
 

@@ -94,7 +94,7 @@ def test_no_gpu(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     fail_import(monkeypatch, said)
     with pytest.raises(DeviceError) as caught:
         cuda.local_gpu()
-    cause = "this machine has no NVIDIA GPU with a driver (libcuda.so.1: cannot open shared object file)"
+    cause = "this machine has no NVIDIA GPU with a driver: libcuda.so.1: cannot open shared object file"
     assert str(caught.value) == f"{cause}; _cpu builds without one"
     assert caught.value.cause == cause, "what verify and bench say"
 

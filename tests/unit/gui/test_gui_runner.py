@@ -95,7 +95,7 @@ def test_stages_and_control_characters(start: Start) -> None:
 def test_steps_of_a_stage_that_goes_on(start: Start) -> None:
     run = start(
         "print('[   0.10 s] build ...')\n"
-        "print('[  10.10 s] still running: build 10 s, verify 10 s; Timing Runner: a/b 3/12', flush=True)\n"
+        "print('[  10.10 s] still running: 3/12 Timing Runner: a/b; build 10 s, verify 10 s', flush=True)\n"
         "time.sleep(60)"
     )
     until(lambda: run.step is not None)

@@ -87,7 +87,7 @@ def test_without_a_gpu_nobody_is_told_to_install_anything(
     code, text, result = cmx4trt(command, engine, "--execute=engine")
     assert code == 9, text
     assert (
-        "this machine has no NVIDIA GPU with a driver (libcuda.so.1: cannot open); run it on a machine"
+        "this machine has no NVIDIA GPU with a driver: libcuda.so.1: cannot open; run it on a machine"
         in result["error"]
     )
     assert "pip install" not in text + result["error"]
