@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cmx4trt.backends.hopper import launches, products
 from cmx4trt.backends.hopper.network import Classifier, Convolution, Projection, Residual
+from cmx4trt.backends.hopper.plan import Place
 from cmx4trt.backends.hopper.site import CHUNK, SHARED_BYTES, Made, Site
 
 RESIDENT = (
@@ -73,11 +74,11 @@ def classifier_candidates(classifier: Classifier) -> list[Candidate]:
     ]
 
 
-def make_classifier(site: Site, classifier: Classifier, candidate: Candidate) -> Made:
-    """The launch of a candidate for the last matrix product."""
+def make_classifier(site: Site, classifier: Classifier, logits: Place, candidate: Candidate) -> Made:
+    """The launch of a candidate for the last matrix product, whose float32 result goes to ``logits``."""
     if candidate.family == "split":
-        return products.split_classifier(site, classifier, candidate.numbers[0])
-    return products.classifier(site, classifier)
+        return products.split_classifier(site, classifier, logits, candidate.numbers[0])
+    return products.classifier(site, classifier, logits)
 
 
 def candidates_of(site: Site, convolution: Convolution) -> list[Candidate]:

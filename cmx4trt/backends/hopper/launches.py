@@ -8,12 +8,12 @@ from cmx4trt.backends.hopper.plan import Amount, Float, Grid, Place
 from cmx4trt.backends.hopper.site import CHUNK, TILE, Made, Site, made, residual_of, tiles_of
 
 
-def quantize(site: Site, source: Place, target: str) -> Made:
-    """The engine's float32 input -> the network's int8 input."""
+def quantize(site: Site, source: Place, target: str, half: bool) -> Made:
+    """The engine's float32 or (``half``) float16 input -> the network's int8 input."""
     a = site.activation(target)
     arguments = (source, Place("buffer", target), Amount(a.height * a.width * a.channels // 4), Float(a.scale))
     launch = (Grid(per_multiprocessor=8), arguments, ("quantize",), (source.name,), (target,))
-    return made("quantize.cu", {}, 256, 0, launch)
+    return made("quantize.cu", {"HALF": int(half)}, 256, 0, launch)
 
 
 def stem(site: Site, convolution: Convolution, output: str, image: Place, operations: tuple[str, ...]) -> Made:
@@ -127,8 +127,15 @@ def average(site: Site, pool: AveragePool) -> Made:
     return made("pool.cu", {"PIXELS": a.height * a.width}, 128, 0, launch)
 
 
-def largest(classes: int) -> Made:
+def largest(classes: int, logits: Place) -> Made:
     """The class of the largest logit, int32 [images]."""
-    arguments = (Place("output", "logits"), Place("output", "class"), Amount(0, classes))
-    launch = (Grid(Amount(1)), arguments, ("arg max",), ("logits",), ("class",))
+    arguments = (logits, Place("output", "class"), Amount(0, classes))
+    launch = (Grid(Amount(1)), arguments, ("arg max",), (logits.name,), ("class",))
     return made("largest.cu", {}, 32, 0, launch)
+
+
+def narrow(classes: int, logits: Place) -> Made:
+    """The engine's float16 logits."""
+    arguments = (logits, Place("output", "logits"), Amount(classes))
+    launch = (Grid(per_multiprocessor=8), arguments, ("round the logits",), (logits.name,), ("logits",))
+    return made("narrow.cu", {}, 256, 0, launch)

@@ -95,7 +95,7 @@ def streamed(site: Site, convolution: Convolution, columns: int, stages: int) ->
     return made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
 
 
-def classifier(site: Site, operation: Classifier) -> Made:
+def classifier(site: Site, operation: Classifier, logits: Place) -> Made:
     """The last matrix product, float32 logits [images, classes]; classes are padded to whole tiles and not stored."""
     columns, stages = 128, 6
     classes, channels = operation.weights.shape
@@ -105,11 +105,11 @@ def classifier(site: Site, operation: Classifier) -> Made:
     numbers = (1, 1, channels, 1, 0, 1, outputs, channels // CHUNK, 0, 1, classes)
     arguments: tuple[Argument, ...] = (
         source, weights_map, source, weights_map, Amount(1), *(Amount(0, number) for number in numbers),
-        Place("output", "logits"), constants_at, constants_at,
+        logits, constants_at, constants_at,
     )  # fmt: skip
     constants = {"N_TILE": columns, "STAGES": stages, "WINDOW": 0, "PROJECTION": 0, "LOGITS": 1}
     grid = Grid(multiple_of=2, most=Amount(2 * outputs // columns))
-    launch = (grid, arguments, (operation.name,), (operation.input,), ("logits",))
+    launch = (grid, arguments, (operation.name,), (operation.input,), (logits.name,))
     return made("streamed.cu", constants, 384, stages * (128 + columns) * 128 + 16 * stages, launch, cluster=2)
 
 
@@ -150,18 +150,17 @@ def split(site: Site, convolution: Convolution, blocks: int) -> Made:
     return _made_split(blocks, chunks, side.chunks, launch, {"WINDOW": windowed, "RESIDUAL": residual, "LOGITS": False})
 
 
-def split_classifier(site: Site, operation: Classifier, blocks: int) -> Made:
+def split_classifier(site: Site, operation: Classifier, logits: Place, blocks: int) -> Made:
     """The last matrix product for few images: ``blocks`` blocks share each sum."""
     weights, table = site.classifier(operation, (CHUNK, TILE))
     channels, columns = operation.weights.shape[1], -(-len(operation.weights) // 128) * 128
     source = site.rows(operation.input, TILE)
     numbers = (1, 1, channels, 1, 0, 1, columns, 1, len(operation.weights))
-    logits = Place("output", "logits")
     arguments: tuple[Argument, ...] = (
         source, weights, source, weights, Amount(1), *(Amount(0, number) for number in numbers), logits, logits,
         table, table, Float(0.0),
     )  # fmt: skip
-    launch = (Grid(Amount(columns // TILE * blocks)), arguments, (operation.name,), (operation.input,), ("logits",))
+    launch = (Grid(Amount(columns // TILE * blocks)), arguments, (operation.name,), (operation.input,), (logits.name,))
     return _made_split(blocks, channels // CHUNK, 0, launch, {"WINDOW": False, "RESIDUAL": False, "LOGITS": True})
 
 

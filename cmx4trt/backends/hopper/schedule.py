@@ -35,8 +35,22 @@ from cmx4trt.backends.hopper.plan import Buffer, Kernel, Place, Plan, Program
 from cmx4trt.backends.hopper.site import Made, Site
 from cmx4trt.errors import UnsupportedError
 
-INPUT, QUANTIZED = "input", "input_int8"
-"""The engine's input, and the buffer of what becomes of a float32 one."""
+INPUT, LOGITS, CLASS = "input", "logits", "class"
+"""Names of the engine's input and outputs, as those of the graph."""
+EXACT_LOGITS = "float32_logits"
+"""The buffer of logits that leave the engine as float16."""
+FLOATS = {"fp32": "float32", "fp16": "float16"}
+"""Options -> numpy's names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Types:
+    """Element types of the engine's input ("float32", "float16" or "int8") and of its logits ("float32" or "float16")."""
+
+    input: str = "float32"
+    logits: str = "float32"
+
+
 ALIGNMENT = 1024
 """Of buffers, in bytes: a swizzled tile's and more than the copy engine asks for (CUDA driver API, cuTensorMapEncode)."""
 
@@ -49,8 +63,8 @@ class Scheduled:
     weights: bytes
 
 
-def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choices) -> Scheduled:
-    """The plan of ``network`` for batches 1 to ``max_batch``; ``input_dtype`` is "float32" or "int8" ([N, C, H, W]).
+def schedule(network: Network, max_batch: int, types: Types, choices: Choices) -> Scheduled:
+    """The plan of ``network`` for batches 1 to ``max_batch``; the input is [N, C, H, W].
 
     Raises UnsupportedError where no kernel computes an operation.
     """
@@ -59,7 +73,7 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
     kernels: dict[str, Kernel] = {}
     programs: list[Program] = []
     for first, last, table in choices.ranges(max_batch):
-        launched = list(_launches(site, input_dtype, table))
+        launched = list(_launches(site, types, table))
         kernels.update((one.kernel.name, one.kernel) for one in launched)
         programs.append(Program(first, last, tuple(one.launch for one in launched)))
     buffers, arena = _place_buffers(network, programs, max_batch)
@@ -71,20 +85,20 @@ def schedule(network: Network, max_batch: int, input_dtype: str, choices: Choice
         buffers=buffers,
         programs=tuple(programs),
         arena_bytes=arena,
-        inputs={INPUT: {"dtype": input_dtype, "shape": shape, "scale": a.scale}},
+        inputs={INPUT: {"dtype": types.input, "shape": shape, "scale": a.scale}},
         outputs={
-            "logits": {"dtype": "float32", "shape": [len(classifier.weights)]},
-            "class": {"dtype": "int32", "shape": []},
+            LOGITS: {"dtype": types.logits, "shape": [len(classifier.weights)]},
+            CLASS: {"dtype": "int32", "shape": []},
         },
     )
     return Scheduled(plan, weights.data())
 
 
-def _launches(site: Site, input_dtype: str, table: Table) -> Iterator[Made]:
+def _launches(site: Site, types: Types, table: Table) -> Iterator[Made]:
     operations = list(site.network.operations)
     image = Place("input", INPUT)
-    if input_dtype == "float32":
-        yield launches.quantize(site, image, site.network.input.name)
+    if types.input != "int8":
+        yield launches.quantize(site, image, site.network.input.name, types.input == "float16")
         image = Place("buffer", site.network.input.name)
     done = 2
     first, pool = operations[:2]
@@ -92,12 +106,12 @@ def _launches(site: Site, input_dtype: str, table: Table) -> Iterator[Made]:
         raise _unsupported(first)
     yield launches.stem(site, first, pool.output, image, (first.name, pool.name))
     while done < len(operations):
-        made, count = _next(site, operations[done:], table)
+        made, count = _next(site, operations[done:], types, table)
         yield from made
         done += count
 
 
-def _next(site: Site, operations: Sequence[Operation], table: Table) -> tuple[list[Made], int]:
+def _next(site: Site, operations: Sequence[Operation], types: Types, table: Table) -> tuple[list[Made], int]:
     """Launches for the first of ``operations``, and how many of them they compute."""
     first = operations[0]
     if isinstance(first, Convolution):
@@ -109,9 +123,16 @@ def _next(site: Site, operations: Sequence[Operation], table: Table) -> tuple[li
     if isinstance(first, AveragePool):
         return [launches.average(site, first)], 1
     if isinstance(first, Classifier):
-        chosen = table.choose(classifier_signature(first), classifier_candidates(first))
-        return [make_classifier(site, first, chosen), launches.largest(len(first.weights))], 1
+        return _classifier(site, first, types, table), 1
     raise _unsupported(first)
+
+
+def _classifier(site: Site, classifier: Classifier, types: Types, table: Table) -> list[Made]:
+    chosen = table.choose(classifier_signature(classifier), classifier_candidates(classifier))
+    classes, exact = len(classifier.weights), types.logits == "float32"
+    logits = Place("output", LOGITS) if exact else Place("buffer", EXACT_LOGITS)
+    made = [make_classifier(site, classifier, logits, chosen), launches.largest(classes, logits)]
+    return made if exact else [*made, launches.narrow(classes, logits)]
 
 
 def _chosen(site: Site, convolution: Convolution, table: Table) -> Candidate:
@@ -170,17 +191,18 @@ def _unsupported(operation: Operation) -> UnsupportedError:
 
 def _place_buffers(network: Network, programs: Sequence[Program], max_batch: int) -> tuple[tuple[Buffer, ...], int]:
     """Offsets in one arena: buffers that live at the same time in any program do not overlap. Largest first, lowest gap."""
+    sizes = {a.name: a.height * a.width * a.channels for a in network.activations.values()}
+    sizes[EXACT_LOGITS] = 4 * len(network.classifier.weights)
     lives: dict[str, list[tuple[int, int, int]]] = {}
     for number, program in enumerate(programs):
         for index, launch in enumerate(program.launches):
             for name in (*launch.reads, *launch.writes):
-                if name in network.activations:
+                if name in sizes:
                     spans = lives.setdefault(name, [])
                     if spans and spans[-1][0] == number:
                         spans[-1] = (number, spans[-1][1], index)
                     else:
                         spans.append((number, index, index))
-    sizes = {name: _bytes(network, name) for name in lives}
     placed: list[Buffer] = []
     for name in sorted(lives, key=lambda name: -sizes[name]):
         room = -(-sizes[name] * max_batch // ALIGNMENT) * ALIGNMENT
@@ -197,11 +219,6 @@ def _place_buffers(network: Network, programs: Sequence[Program], max_batch: int
         placed.append(Buffer(name, sizes[name], offset=offset))
     arena = max((b.offset + b.bytes_per_image * max_batch for b in placed), default=0)
     return tuple(placed), -(-arena // ALIGNMENT) * ALIGNMENT
-
-
-def _bytes(network: Network, name: str) -> int:
-    activation = network.activations[name]
-    return activation.height * activation.width * activation.channels
 
 
 def _overlap(a: list[tuple[int, int, int]], b: list[tuple[int, int, int]]) -> bool:

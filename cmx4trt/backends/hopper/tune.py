@@ -19,7 +19,7 @@ from cmx4trt.backends.hopper.choices import Choices, Table
 from cmx4trt.backends.hopper.engine import Engine
 from cmx4trt.backends.hopper.network import Classifier, Convolution, Network
 from cmx4trt.backends.hopper.packing import Weights
-from cmx4trt.backends.hopper.schedule import Scheduled, schedule
+from cmx4trt.backends.hopper.schedule import Scheduled, Types, schedule
 from cmx4trt.backends.hopper.session import HopperSession
 from cmx4trt.backends.hopper.site import Site
 
@@ -49,7 +49,7 @@ def tune(
     for batch in batches:
         times: dict[str, dict[str, float]] = {}
         for variant in variants(network):
-            scheduled = schedule(network, batch, "int8", Choices("", {batch: variant}))
+            scheduled = schedule(network, batch, Types("int8"), Choices("", {batch: variant}))
             for signature, candidate, milliseconds in _measure(
                 scheduled, network, device, compile_all, images[:batch], variant
             ):
