@@ -9,6 +9,7 @@ import numpy as np
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.network import Classifier, Network
 from cmx4trt.backends.hopper.plan import Launch, Place, Plan, TiledMap, WindowMap
+from cmx4trt.backends.hopper.schedule import EXACT_LOGITS, LOGITS
 from cmx4trt.devices.base import LaunchConfiguration
 
 
@@ -29,7 +30,9 @@ class ReferenceKernels:
         if launch.operations == ("quantize",):
             values[launch.writes[0]] = reference.quantize_input(values[launch.reads[0]], self._network.input.scale)
         elif launch.operations == ("arg max",):
-            values[launch.writes[0]] = values["logits"].argmax(axis=1).astype(np.int32)
+            values[launch.writes[0]] = values[launch.reads[0]].argmax(axis=1).astype(np.int32)
+        elif launch.operations == ("round the logits",):
+            values[launch.writes[0]] = values[launch.reads[0]].astype(np.float16)
         else:
             self._compute(launch, values)
         for name in launch.writes:
@@ -43,13 +46,13 @@ class ReferenceKernels:
             values[self._network.input.name] = reference.quantize_input(values[source], self._network.input.scale)
         for operation in self._network.operations:
             if operation.name in launch.operations:
-                name = "logits" if isinstance(operation, Classifier) else operation.output
+                name = launch.writes[0] if isinstance(operation, Classifier) else operation.output
                 values[name] = reference.run_operation(self._network, operation, values)
 
     def _read(self, gpu: Any, name: str, bases: dict[str, int]) -> Any:
         if name in self._inputs:
             shape, dtype = tuple(self._inputs[name]["shape"]), np.dtype(self._inputs[name]["dtype"])  # type: ignore[arg-type, call-overload]
-        elif name == "logits":
+        elif name in (LOGITS, EXACT_LOGITS):
             classes = len(self._network.classifier.weights)
             shape, dtype = (classes,), np.dtype(np.float32)
         else:

@@ -10,21 +10,23 @@ import numpy as np
 import pytest
 
 from cmx4trt.backends.hopper import reference
-from cmx4trt.backends.hopper.candidates import shipped_choices
+from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.backends.hopper.container import load_engine, write_engine
 from cmx4trt.backends.hopper.engine import Engine
-from cmx4trt.backends.hopper.schedule import schedule
+from cmx4trt.backends.hopper.schedule import Types, schedule
 from cmx4trt.backends.hopper.session import HopperSession
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["int8", "float32"])
+@pytest.mark.parametrize(
+    "types", [Types("int8"), Types("float32"), Types("float16", "float16")], ids=lambda types: types.input
+)
 def test_a_session_computes_what_the_specification_says(
-    small: ModuleType, gpu: Any, dtype: str, tmp_path: Path
+    small: ModuleType, gpu: Any, types: Types, tmp_path: Path
 ) -> None:
     """Also that buffers sharing memory do not live at the same time, and that launches say what they read and write."""
     network = small.load("random_resnet50").random_resnet50()
-    scheduled = schedule(network, 20, dtype, shipped_choices())
+    scheduled = schedule(network, 20, types, shipped_choices())
     cubins = {kernel.name: small.CUBIN for kernel in scheduled.plan.kernels}
     file = tmp_path / "some.engine"
     file.write_bytes(write_engine(Engine(scheduled.plan, cubins, scheduled.weights)))
@@ -34,12 +36,12 @@ def test_a_session_computes_what_the_specification_says(
     session = HopperSession(engine, gpu)
     rng = np.random.default_rng(5)
     images: Any = rng.integers(-128, 128, (2, 3, 224, 224), dtype=np.int8)
-    if dtype == "float32":
-        images = images.astype(np.float32) * np.float32(network.input.scale) * np.float32(1.1)
+    if types.input != "int8":
+        images = (images.astype(np.float32) * np.float32(network.input.scale) * np.float32(1.1)).astype(types.input)
     expected = reference.run(network, images, keep=True)
     kernels.batch = 2
     outputs = session.run({"input": images})
-    np.testing.assert_array_equal(outputs["logits"], expected.logits)
+    np.testing.assert_array_equal(outputs["logits"], expected.logits.astype(types.logits))
     np.testing.assert_array_equal(outputs["class"], expected.classes)
     assert len(set(kernels.computed)) == len(engine.plan.program(2).launches)
     session.place({"input": images})
