@@ -20,11 +20,12 @@ class ReferenceKernels:
         self.batch = 1
         self.computed: list[str] = []
         self._network = network
-        self._launches = {" + ".join(one.operations): one for program in plan.programs for one in program.launches}
+        self._plan = plan
         self._inputs = plan.inputs
 
     def __call__(self, gpu: Any, configuration: LaunchConfiguration) -> None:
-        launch = self._launches[configuration.label]
+        launches = {" + ".join(one.operations): one for one in self._plan.program(self.batch).launches}
+        launch = launches[configuration.label]
         bases = _bases(gpu, launch, configuration)
         values = {name: self._read(gpu, name, bases) for name in launch.reads}
         if launch.operations == ("quantize",):

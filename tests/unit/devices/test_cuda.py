@@ -88,7 +88,8 @@ with device.active("try everything"):
     tiles = device.encode_tiles(Tiles(memory, (64, 7, 5), (128, 896), (64, 2, 1), 64))
     windows = device.encode_windows(Windows(memory, (64, 14, 12, 3), (-1, -1), (-1, -1), 2, 64, 128, 128))
     for encoded in (tiles, windows):
-        configuration = LaunchConfiguration(function, 33, 128, 2048, (encoded, Pointer(other), -5, 0.25), "show", encoded is windows)
+        values = (encoded, Pointer(other), -5, 0.25)
+        configuration = LaunchConfiguration(function, 33, 128, 2048, values, "show", early=encoded is windows)
         device.launch(configuration, stream)
         device.download(back, other, stream)
         numbers = back[:156].view(np.int32)
