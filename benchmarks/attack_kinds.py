@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import onnx.reference
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.bench.annotations import read_annotations
 from cmx4trt.bench.datasets import InputForm, open_folder
 from cmx4trt.bench.labels import listed_images
@@ -43,6 +42,7 @@ from cmx4trt.quantize.samples import RandomSamples, open_samples
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.report.facts import facts_of_engine
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.source import source_of_request
 from cmx4trt.verify.accuracy import read_accuracy_log, top1_of_answers
 

@@ -25,7 +25,6 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
-from cmx4trt.backends.onnxruntime.session import fastest_providers
 from cmx4trt.bench.datasets import InputForm, SyntheticImages
 from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.responses import responder_for
@@ -40,6 +39,7 @@ from cmx4trt.models.spec import ModelSpec
 from cmx4trt.prepare import prepare
 from cmx4trt.progress import Silent
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.onnxruntime import fastest_providers
 from cmx4trt.source import source_of_request
 from cmx4trt.verify import Verification, verify_graph
 from cmx4trt.verify.classification import open_prepared

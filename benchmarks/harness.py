@@ -123,11 +123,11 @@ class NoData:
 
 
 def run_ours(setup: Setup, folder: str) -> None:
-    from cmx4trt.backends.null.session import NullSession
     from cmx4trt.bench.responses import ClassResponder
     from cmx4trt.bench.run import Bench, run_bench
     from cmx4trt.bench.settings import BenchSettings
     from cmx4trt.progress import Silent
+    from cmx4trt.sessions.null import NullSession
 
     def responder(lg: Any, size: int) -> ClassResponder:
         return ClassResponder(lg, size, "class", 0)

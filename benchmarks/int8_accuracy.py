@@ -25,14 +25,14 @@ import onnx
 import textures
 from onnx import numpy_helper
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
-from cmx4trt.backends.session import Session
 from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.models import spec_of
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.base import Session
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 CALIBRATION_SEED = 22
 """Another series than the held-out images and the training's."""

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__, store
+from cmx4trt.backends import backend_of
+from cmx4trt.backends.base import Backend
 from cmx4trt.damage import MALFORMED, shortened
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, RequestError, UnsupportedError
+from cmx4trt.files import open_file
 from cmx4trt.fingerprint import SOURCE
 from cmx4trt.manifest import ENGINE_ITSELF, Manifest
 from cmx4trt.models import spec_of
@@ -23,12 +26,9 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source, source_of_request
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.session import Session
     from cmx4trt.bench.datasets import RGB
     from cmx4trt.quantize import CalibrationData
-
-OWN_BUILDERS = ("tensorrt-rtx", "tensorrt")
-"""Builders that are given our graph; NVIDIA's common code makes its own, which nothing but the engine holds."""
+    from cmx4trt.sessions.base import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,19 @@ class PublishedEngine:
     logits: int | None
     normalization: tuple[RGB, RGB] | None
     input_scale: float | None
+
+    def read(self) -> bytes:
+        """The engine. Raises ModelError."""
+        try:
+            with open_file(self.path) as stream:
+                return stream.read()
+        except OSError as error:
+            raise ModelError(f"cannot read engine {self.path}: {error.strerror}") from error
+
+    @property
+    def backend(self) -> Backend:
+        """What built it, and runs it."""
+        return backend_of(self.request.builder)
 
     @property
     def spec(self) -> ModelSpec:
@@ -136,9 +149,9 @@ class EngineGraph:
         """The engine's source, unchanged. Raises ModelError where it is another now, UnsupportedError where we have no graph."""
         if self._source is None:
             engine = self._engine
-            if engine.request.builder not in OWN_BUILDERS:
+            if not engine.backend.takes_graph:
                 raise UnsupportedError(
-                    f"an engine of NVIDIA's {engine.request.builder} has no graph of ours; run it on the GPU it was built for"
+                    f"an engine of {engine.backend.title} has no graph of ours; run it on the GPU it was built for"
                 )
             source = source_of_request(engine.request)
             wanted, found = engine.manifest.parts.get(SOURCE), source.part()
@@ -203,7 +216,7 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
         try:
             return _open_engine(engine)
         except (DeviceError, MissingSoftwareError) as error:
-            own = engine.request.builder in OWN_BUILDERS
+            own = engine.backend.takes_graph
             if execute == ENGINE or not own:
                 ways = ["run it on a machine with a GPU that it is for"] if isinstance(error, DeviceError) else []
                 ways += ["run its graph in ONNX Runtime with --execute=graph"] if own else []
@@ -212,7 +225,7 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
                 ) from error
             why = error.cause
             progress.note(f"the engine cannot run here ({why}); running its graph in ONNX Runtime")
-    from cmx4trt.backends.onnxruntime.session import CPU, fastest_providers
+    from cmx4trt.sessions.onnxruntime import CPU, fastest_providers
     from cmx4trt.verify.classification import open_prepared
 
     session = open_prepared(graph.prepared.graph, fastest_providers() if fast else CPU)
@@ -222,7 +235,5 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
 
 
 def _open_engine(engine: PublishedEngine) -> Executable:
-    from cmx4trt.backends.tensorrt.session import open_engine
-
-    session: Any = open_engine(engine.path, engine.manifest)
+    session = engine.backend.open_session(engine.read())
     return Executable(session, f"{ENGINE_ITSELF}, by {session.device}", is_engine=True, on_gpu=True)

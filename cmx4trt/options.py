@@ -9,24 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt.cards import RTX_CAPABILITIES
+from cmx4trt import backends
+from cmx4trt.backends.facts import PRECISIONS
 from cmx4trt.values import (
-    NATIVE_TARGETS,
-    TARGETS,
     parse_bool,
     parse_choice,
     parse_data,
     parse_int,
     parse_path,
     parse_size,
-    parse_target,
     parse_text,
 )
 
 MODELS = ("resnet50", "retinanet")
 DEVICES = ("cpu", "cuda")
-BUILDERS = ("tensorrt-rtx", "tensorrt", "common-code")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream")
 FLOAT_TYPES = ("fp32", "fp16")
 INPUT_TYPES = (*FLOAT_TYPES, "int8")
@@ -59,31 +55,62 @@ def _whole(low: int, high: int) -> Parser:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One input: its name (field of BuildRequest), default, meaning, parser, and the choices where they are few."""
+    """One input: its name (field of BuildRequest), default, meaning, parser, and the choices where they are few.
+
+    Meaning and choices may be functions: those that follow the registry of backends.
+    """
 
     name: str
     default: Any
-    help: str
+    meaning: str | Callable[[], str]
     parse: Parser
-    choices: tuple[str, ...] = ()
+    offered: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
+
+    @property
+    def help(self) -> str:
+        """What it means, for people."""
+        return self.meaning if isinstance(self.meaning, str) else self.meaning()
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values it takes; none where they are many."""
+        return self.offered() if callable(self.offered) else self.offered
 
 
-def choice_option(name: str, default: str | None, help: str, choices: tuple[str, ...]) -> Option:
+def choice_option(name: str, default: str | None, help: str | Callable[[], str], choices: tuple[str, ...]) -> Option:
     """An option that takes one of ``choices``."""
     return Option(name, default, help, _choice(choices), choices)
+
+
+def _builder_help() -> str:
+    titles = [backend.title for backend in backends.all_backends()]
+    defaults = (f"{backends.default_backend(device).name} on {device}" for device in DEVICES)
+    return f"what makes the engine: {', '.join(titles[:-1])}, or {titles[-1]} (default: {', '.join(defaults)})"
+
+
+def _precision_help() -> str:
+    usual = backends.default_backend(DEVICES[0]).default_precision
+    others = [b for b in backends.all_backends() if b.default_precision != usual]
+    defaults = (usual, *(f"{backend.name}: {backend.default_precision}" for backend in others))
+    return f"arithmetic of the engine (default: {'; '.join(defaults)})"
+
+
+def _target_help() -> str:
+    several = [backend for backend in backends.all_backends() if len(backend.targets.words) > 1]
+    return "GPUs the engine is for; " + "; ".join(f"{backend.name}: {backend.targets.help}" for backend in several)
 
 
 OPTIONS: tuple[Option, ...] = (
     choice_option("network", "resnet50", "MLPerf model to build", MODELS),
     choice_option("device", "cpu", "where the build runs: cpu needs no GPU, cuda uses the local one", DEVICES),
-    choice_option(
+    Option(
         "builder",
         None,
-        "what makes the engine: TensorRT-RTX, TensorRT, or NVIDIA's own MLPerf code (default: tensorrt-rtx on cpu, "
-        "common-code on cuda)",
-        BUILDERS,
+        _builder_help,
+        lambda name, value: parse_choice(name, value, backends.names()),
+        backends.names,
     ),
-    choice_option("precision", None, "arithmetic of the engine (default: fp16; common-code: int8)", PRECISIONS),
+    choice_option("precision", None, _precision_help, PRECISIONS),
     choice_option("scenario", "Offline", "MLPerf scenario the engine is named for", SCENARIOS),
     Option("batch_size", 1, "largest batch, in samples; the engine takes 1 up to this many", _whole(1, MAX_BATCH_SIZE)),
     Option("copy_streams", 1, "number of optimisation profiles, one for each copy stream", _whole(1, MAX_COPY_STREAMS)),
@@ -97,13 +124,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "target",
         None,
-        "GPUs the engine is for; tensorrt-rtx: comma-separated generations, compute capabilities or names of cards, "
-        + ", ".join((*TARGETS, *RTX_CAPABILITIES))
-        + ", L40S, 'RTX 4090', …"
-        + " (default: portable, the library's own set); tensorrt: "
-        + ", ".join(NATIVE_TARGETS)
-        + " (default: current, the local GPU)",
-        parse_target,
+        _target_help,
+        parse_text,  # what it may be depends on the backend: backends.parse_target
     ),
     Option(
         "workspace_size",

@@ -7,10 +7,11 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__, store
+from cmx4trt.backends import backend_of
 from cmx4trt.background import Background
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.files import check_writable
@@ -50,7 +51,7 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
         return Plan(EnginePaths.for_request(request).engine, name, "the MLPerf file, fetched by CM", False)
     if isinstance(builder, ModelBuilder):
         check_request(request)
-        request = builder.resolve(request)
+        request = replace(request, **builder.resolve(request))
         source, engine = source_of_request(request), EnginePaths.for_request(request).engine
         return Plan(engine, f"{builder.name} {builder.version()}", source.part(), None)
     lookup = _look_up(request, Silent())
@@ -76,7 +77,7 @@ def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
 
     check_request(request)
     builder = builder_for(request.builder)
-    request = builder.resolve(request)
+    request = replace(request, **builder.resolve(request))
     source, paths = source_of_request(request), EnginePaths.for_request(request)
     source.start_reading()  # beside all that follows; a build needs it too
     parts = engine_parts(request, builder.identity(request))
@@ -160,7 +161,8 @@ class _Build:
 
     def _run_on_model(self, builder: ModelBuilder) -> Manifest:
         with self._stage("build"):
-            engine = builder.build_from_model(self._request, self._progress)
+            log = f"{self._paths.engine.removesuffix('.plan')}.log"
+            engine = builder.build_from_model(self._request, self._progress, log)
         with self._stage("publish"):
             return self._publish(_Outcome(engine, {"verdict": SKIPPED, "reason": builder.unverified}))
 
@@ -183,18 +185,26 @@ class _Build:
             if self._loading is not None:
                 atexit.register(self._loading.wait, STOP_SECONDS)
             raise
-        if self._request.device == "cuda" and self._request.verify:
-            from cmx4trt.verify.engine import execute_engine
-
-            with self._stage("execute"):
-                self._execution = execute_engine(
-                    engine,
-                    graph.spec.title,
-                    self._request,
-                    lambda session: verify_execution(prepared, self._source.message, self._request, session),
-                )
+        if self._request.verify:
+            self._execution |= self._check_engine(engine, prepared)
         with self._stage("publish"):
             return self._publish(_Outcome(engine, verification, graph, described))
+
+    def _check_engine(self, engine: BuiltEngine, prepared: Prepared) -> dict[str, Any]:
+        """What is found of the engine itself: on the device, where there is one, and by its backend's own means."""
+        from cmx4trt.verify.engine import check_unexecuted, execute_engine
+
+        backend, request = backend_of(self._request.builder), self._request
+        if request.device != "cuda":
+            return check_unexecuted(backend, engine, prepared.graph)
+        with self._stage("execute"):
+            return execute_engine(
+                backend,
+                engine,
+                prepared.graph,
+                request,
+                lambda session: verify_execution(prepared, self._source.message, request, session),
+            )
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cmx4trt.backends import backend_of
 from cmx4trt.manifest import FAILED
 from cmx4trt.models import spec_of
 from cmx4trt.progress import Progress
@@ -12,9 +13,9 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.session import Session
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.quantize import CalibrationData, QuantizationReport
+    from cmx4trt.sessions.base import Session
     from cmx4trt.verify import OriginalMessage, Verification
     from cmx4trt.verify.quantization import QuantizationAccuracy
 
@@ -32,8 +33,8 @@ class Prepared:
 
 
 def quantizes(request: BuildRequest) -> bool:
-    """Whether this package quantizes the network (NVIDIA's common code calibrates on its own)."""
-    return request.precision == "int8" and request.builder != "common-code"
+    """Whether this package quantizes the network (NVIDIA's code calibrates on its own)."""
+    return request.precision == "int8" and backend_of(request.builder).quantizes
 
 
 def calibration_of(request: BuildRequest, progress: Progress) -> CalibrationData | None:
@@ -61,10 +62,12 @@ def prepare(
         return Prepared(prepared_from_network(network, request))
     from cmx4trt.quantize import quantize_network
 
+    flavour = backend_of(request.builder).flavour()
     twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
-    report = quantize_network(network, request, progress, data=calibration)
+    report = quantize_network(network, request, progress, flavour, calibration)
     exact = replace(request, precision="fp32", input_dtype="fp32")
-    return Prepared(prepared_from_network(network, request), prepared_from_network(twin, exact), report)
+    graph = prepared_from_network(network, request, flavour.rest)
+    return Prepared(graph, prepared_from_network(twin, exact), report)
 
 
 def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest) -> Verification:

@@ -8,14 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
-from cmx4trt.executable import (
-    OWN_BUILDERS,
-    EngineGraph,
-    Executable,
-    PublishedEngine,
-    open_executable,
-    read_published,
-)
+from cmx4trt.executable import EngineGraph, Executable, PublishedEngine, open_executable, read_published
 from cmx4trt.manifest import ENGINE_SHA256, FAILED, PASSED, SKIPPED
 from cmx4trt.prepare import Prepared, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
@@ -79,10 +72,10 @@ def verify_engine(request: ProofRequest, progress: Progress | None = None) -> Pr
     engine = read_published(request.engine, request.network, request.model)
     check_proof("verify", request, engine.request)
     request = replace(request, mode=ACCURACY)
-    dataset, comparable = None, engine.request.builder in OWN_BUILDERS
+    dataset, comparable = None, engine.backend.takes_graph
     if not comparable and request.data is None:
         raise UnsupportedError(
-            f"{engine.path} was built by NVIDIA's code from a graph of its own, which nothing can be compared with; "
+            f"{engine.path} was built by {engine.backend.title} from a graph of its own, which nothing can be compared with; "
             "measure its accuracy with --data=FOLDER"
         )
     if request.data is not None:
@@ -111,6 +104,8 @@ def _compare(
     progress: Progress,
 ) -> CmxError | None:
     """Numbers against the original model, on seeded inputs; what was found goes into ``rows`` and ``exports``."""
+    from cmx4trt.verify.engine import failure_of_checks
+
     prepared = graph.prepared
     with progress.stage("verify"):
         found = _judge(prepared, graph.source.message, engine.request, executable)
@@ -118,11 +113,14 @@ def _compare(
     where = ", the graph on the CPU" if executable.on_gpu and not executable.is_engine else ""
     rows += [("agrees with the original model", words), ("measured", found.sentence() + where)]
     exports["AGREES"] = agrees
-    if found.verdict != FAILED:
-        return None
-    return VerificationError(
-        f"{engine.path} disagrees with its original model: {found.sentence()}; build it with another precision"
-    )
+    if found.verdict == FAILED:
+        return VerificationError(
+            f"{engine.path} disagrees with its original model: {found.sentence()}; build it with another precision"
+        )
+    session = executable.session if executable.is_engine else None
+    checks = engine.backend.check_engine(engine.read(), prepared.graph, session)
+    rows += [(check.title, f"{'yes' if check.passed else 'no'}: {check.sentence}") for check in checks]
+    return failure_of_checks(checks, engine.path, "build it again")
 
 
 def _judge(

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from cmx4trt.cards import RTX_CAPABILITIES, described, how_to_build_for
+from cmx4trt import backends
+from cmx4trt.backends.base import Backend
 from cmx4trt.damage import parse_json
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
 from cmx4trt.records import readable
-from cmx4trt.values import NATIVE_TARGETS, TARGETS, nearest
+from cmx4trt.values import nearest
 
 _OPTIONS_OF_INT8 = (
     "calibration_data",
@@ -25,12 +26,6 @@ _OPTIONS_OF_INT8 = (
     "calibration_cache",
     "keep_fp16",
 )
-_OPTIONS_OF_BUILDER = {
-    "builder_optimization_level": "tensorrt",
-    "tiling_optimization_level": "tensorrt",
-    "max_aux_streams": "tensorrt",
-    "timing_cache": "tensorrt",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +77,11 @@ class BuildRequest:
             if value is None:
                 value = option.default
             parsed[option.name] = None if value is None else option.parse(option.name, value)
-        parsed["builder"] = parsed["builder"] or ("tensorrt-rtx" if parsed["device"] == "cpu" else "common-code")
-        parsed["precision"] = parsed["precision"] or ("int8" if parsed["builder"] == "common-code" else "fp16")
-        parsed["target"] = parsed["target"] or ("portable" if parsed["builder"] == "tensorrt-rtx" else "current")
+        if parsed["builder"] is None:
+            parsed["builder"] = backends.default_backend(parsed["device"]).name
+        backend = backends.backend_of(parsed["builder"])
+        parsed["precision"] = parsed["precision"] or backend.default_precision
+        parsed["target"] = backends.parse_target("target", parsed["target"] or backend.targets.default, backend)
         request = cls(**parsed)
         request._check_combination()
         return request
@@ -115,57 +112,51 @@ class BuildRequest:
         if self.model is not None and self.random_weights is not None:
             raise RequestError("model and random_weights exclude each other; give one of them")
         self._check_detection_options()
-        if self.device == "cpu" and self.builder != "tensorrt-rtx":
-            raise RequestError(
-                f"builder {self.builder} needs a GPU; select the device cuda (_cuda) or the builder tensorrt-rtx"
-            )
-        self._check_int8_options()
-        self._check_builder_options()
+        backend = backends.backend_of(self.builder)
+        self._check_backend(backend)
+        self._check_int8_options(backend)
+        self._check_own_options(backend)
+        backend.check_request(self)
 
-    def _check_int8_options(self) -> None:
-        """Calibration belongs to int8 engines that this package quantizes itself (NVIDIA's code calibrates on its own)."""
-        if self.precision == "int8" and self.builder != "common-code":
-            if "sm75" in self.target.split("+"):
-                raise RequestError(
-                    "target holds sm75 (turing), for which TensorRT-RTX builds no int8 networks; leave it out or use fp16"
-                )
+    def _check_backend(self, backend: Backend) -> None:
+        """Whether the backend builds on this device, in this precision, this network."""
+        if self.device not in backend.devices:
+            others = [other.name for other in backends.all_backends() if self.device in other.devices]
+            need = (
+                "needs a GPU; select the device cuda (_cuda)"
+                if self.device == "cpu"
+                else "builds without a GPU; use _cpu"
+            )
+            raise RequestError(f"builder {self.builder} {need} or the builder {' or '.join(others)}")
+        if self.precision not in backend.precisions:
+            raise RequestError(
+                f"precision is {self.precision}, expected {' or '.join(backend.precisions)} with the builder {self.builder}"
+            )
+        if backend.networks and self.network not in backend.networks:
+            raise RequestError(
+                f"network is {self.network}, expected {' or '.join(backend.networks)} with the builder {self.builder}; "
+                "use another builder"
+            )
+
+    def _check_int8_options(self, backend: Backend) -> None:
+        """Calibration belongs to int8 engines that this package quantizes itself."""
+        if self.precision == "int8" and backend.quantizes:
             return
-        for name in (*_OPTIONS_OF_INT8, *(["input_dtype"] if self.input_dtype == "int8" else [])):
-            if getattr(self, name) is not None and not (name == "input_dtype" and self.builder == "common-code"):
+        int8_input = self.input_dtype == "int8" and not backend.calibrates_itself
+        for name in (*_OPTIONS_OF_INT8, *(["input_dtype"] if int8_input else [])):
+            if getattr(self, name) is not None:
+                quantizing = [other.name for other in backends.all_backends() if other.quantizes]
                 raise RequestError(
-                    f"{name}={getattr(self, name)} is for precision int8 with the builders tensorrt-rtx and tensorrt; "
+                    f"{name}={getattr(self, name)} is for precision int8 with the builders {_joined(quantizing)}; "
                     f"got {self.precision} with {self.builder}: leave it out"
                 )
 
-    def _check_builder_options(self) -> None:
-        """Options of one builder are refused with another."""
-        for name, builder in _OPTIONS_OF_BUILDER.items():
-            if getattr(self, name) is not None and self.builder != builder:
-                raise RequestError(f"{name} is for the builder {builder}, not {self.builder}; leave it out")
-        self._check_target()
-
-    def _check_target(self) -> None:
-        """A target must be one of the builder's; for what another builder serves, that one is named."""
-        capabilities = [sm for sm in self.target.split("+") if sm.startswith("sm") and sm not in NATIVE_TARGETS]
-        if self.builder == "tensorrt-rtx":
-            alien = [sm for sm in capabilities if sm not in RTX_CAPABILITIES]
-            if alien:
-                raise RequestError(
-                    f"target holds {described(alien[0])}, which the builder {self.builder} does not serve; "
-                    f"{how_to_build_for(alien[0], but=self.builder)}"
-                )
-            if self.target in NATIVE_TARGETS[1:]:
-                expected = f"{', '.join(TARGETS)}, compute capabilities or names of cards"
-                raise RequestError(f"target is '{self.target}', expected {expected} with the builder {self.builder}")
-        elif capabilities:
-            raise RequestError(
-                f"target is {described(capabilities[0])}, but the builder {self.builder} builds for the GPU of the machine it "
-                "runs on; leave target out there"
-            )
-        elif self.target not in (native := NATIVE_TARGETS if self.builder == "tensorrt" else NATIVE_TARGETS[:1]):
-            raise RequestError(
-                f"target is '{self.target}', expected {', '.join(native)} with the builder {self.builder}"
-            )
+    def _check_own_options(self, backend: Backend) -> None:
+        """Options of one backend are refused with another."""
+        for other in backends.all_backends():
+            for name in other.own_options:
+                if name not in backend.own_options and getattr(self, name) is not None:
+                    raise RequestError(f"{name} is for the builder {other.name}, not {self.builder}; leave it out")
 
     def _check_detection_options(self) -> None:
         if self.network != "retinanet":
@@ -176,3 +167,8 @@ class BuildRequest:
             raise RequestError(
                 f"output_dtype {self.output_dtype} cannot hold boxes: float16 steps are half a pixel at 800; use fp32"
             )
+
+
+def _joined(names: list[str]) -> str:
+    """'a, b and c'."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

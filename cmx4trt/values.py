@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 
-from cmx4trt.cards import CARDS, GENERATIONS, RTX_CAPABILITIES, capability_of
 from cmx4trt.damage import MAX_DIGITS, shortened
 from cmx4trt.errors import RequestError
 from cmx4trt.quantities import binary_size
 
 RANDOM_DATA = "random"
 """``calibration_data`` for networks with random weights: seeded normal images."""
-TARGETS = {
-    "portable": (),
-    "turing": ("sm75",),
-    "ampere": ("sm80", "sm86"),
-    "ada": ("sm89",),
-    "blackwell": ("sm120", "sm121"),
-    "current": ("current",),
-}
-"""Targets by name -> compute capabilities that TensorRT-RTX compiles for; 'portable' leaves the choice to the library."""
-NATIVE_TARGETS = ("current", "same_compute_capability", "ampere_plus")
-"""What a TensorRT engine can be for: the GPU it is built on, those with its compute capability, Ampere and all later ones
-(TensorRT's enumeration ``HardwareCompatibilityLevel``)."""
-_TARGET_NAMES = (*TARGETS, *RTX_CAPABILITIES, *NATIVE_TARGETS[1:])
 KIB = 1024
 _SIZE_UNITS = {"": KIB, "b": 1, "kib": KIB, "mib": KIB**2, "gib": KIB**3, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 MIN_WORKSPACE = 16 * KIB**2
@@ -80,44 +65,6 @@ def parse_size(name: str, value: object) -> int:
             f"{name} is {binary_size(size)}, expected at least {binary_size(MIN_WORKSPACE)} (and less than 256 TiB)"
         )
     return size
-
-
-def parse_target(name: str, value: object) -> str:
-    """A comma-separated list of generations, cards or compute capabilities in canonical form: 'portable', 'current', 'sm86+sm89'.
-
-    Which builder serves what was named is not looked at.
-    """
-    parts = [part.strip() for part in parse_text(name, value).replace("+", ",").split(",") if part.strip()]
-    wanted: set[str] = set()
-    for part in parts:
-        wanted.update(_targets_of(name, part))
-    if not wanted:
-        raise RequestError(f"{name} is empty, expected one or more of {', '.join(_TARGET_NAMES)}")
-    alone = wanted & {"portable", *NATIVE_TARGETS}
-    if alone and len(wanted) > 1:
-        raise RequestError(f"{name} joins '{sorted(alone)[0]}' with other targets; give it alone or leave it out")
-    return "+".join(sorted(wanted, key=lambda t: int(t[2:]) if t.startswith("sm") else 0))
-
-
-def _targets_of(name: str, part: str) -> tuple[str, ...]:
-    """What one word of a target stands for. Raises RequestError."""
-    word = part.lower().replace("-", "_")
-    if word in TARGETS:
-        return TARGETS[word] or (word,)
-    if word in NATIVE_TARGETS:
-        return (word,)
-    if word in GENERATIONS:
-        return GENERATIONS[word]
-    if (capability := capability_of(part)) is not None:
-        return (capability,)
-    # The nearest of numbers is as far from what was meant as any other.
-    hint = (
-        "" if re.search(r"\d", part) and not re.search(r"[a-z]{3}", word) else nearest(part, (*_TARGET_NAMES, *CARDS))
-    )
-    raise RequestError(
-        f"{name} is '{part}', expected one or more of {', '.join(_TARGET_NAMES)}, or the name of a card such as "
-        f"'RTX 4090'{hint}"
-    )
 
 
 def parse_bool(name: str, value: object) -> bool:

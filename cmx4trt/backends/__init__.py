@@ -1,39 +1,134 @@
-"""The builders by name; a builder's module is imported when it is chosen."""
+"""The backends by name: the one list that command line, CM, page and validation follow. Standard library only."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
 
-from cmx4trt.backends.base import GraphBuilder, ModelBuilder
+from cmx4trt.backends.base import Backend, GraphBuilder, ModelBuilder
+from cmx4trt.backends.targets import capabilities_in, joined_target, meaning_of
+from cmx4trt.devices.cards import described
+from cmx4trt.errors import RequestError
+from cmx4trt.values import parse_text
 
-if TYPE_CHECKING:
-    from cmx4trt.backends.tensorrt.library import Library
-    from cmx4trt.devices.driver import Gpu
+_MODULES = ("cmx4trt.backends.tensorrt", "cmx4trt.backends.common_code")
+"""Each has ``BACKENDS``. The order is that of help texts."""
+MORE_BACKENDS = "CMX4TRT_BACKENDS"
+"""Environment variable: further modules with ``BACKENDS``, comma-separated, for backends outside this package."""
 
-_CLASSES = {
-    "tensorrt-rtx": ("cmx4trt.backends.tensorrt.rtx", "TensorRTRTXBuilder"),
-    "tensorrt": ("cmx4trt.backends.tensorrt.native", "TensorRTBuilder"),
-    "common-code": ("cmx4trt.backends.common_code", "CommonCodeBuilder"),
-}
+_registry: dict[str, Backend] = {}
+
+
+def _known() -> dict[str, Backend]:
+    if not _registry:
+        named = [name.strip() for name in os.environ.get(MORE_BACKENDS, "").split(",")]
+        for module in (*_MODULES, *filter(None, named)):
+            _registry.update({backend.name: backend for backend in _backends_in(module)})
+    return _registry
+
+
+def _backends_in(module: str) -> tuple[Backend, ...]:
+    try:
+        found: tuple[Backend, ...] = import_module(module).BACKENDS
+    except (ImportError, AttributeError) as error:
+        if module in _MODULES:
+            raise
+        raise RequestError(
+            f"{MORE_BACKENDS} names the module {module}, which does not offer BACKENDS ({error}); correct the variable"
+        ) from error
+    return found
+
+
+def all_backends() -> tuple[Backend, ...]:
+    """Every backend, in the order of help texts."""
+    return tuple(_known().values())
+
+
+def names() -> tuple[str, ...]:
+    """What ``--builder`` takes."""
+    return tuple(_known())
+
+
+def backend_of(name: str) -> Backend:
+    """The backend called ``name``. Raises RequestError."""
+    found = find_backend(name)
+    if found is None:
+        raise RequestError(f"there is no builder '{name}', expected one of {', '.join(names())}")
+    return found
+
+
+def find_backend(name: str) -> Backend | None:
+    """The backend called ``name``, or None: manifests may name one of another installation."""
+    return _known().get(name)
+
+
+def default_backend(device: str) -> Backend:
+    """The backend of requests for ``device`` that name none."""
+    return next(backend for backend in all_backends() if device in backend.default_on)
 
 
 def builder_for(name: str) -> GraphBuilder | ModelBuilder:
-    """The builder called ``name`` (one of ``request.BUILDERS``)."""
-    module, class_name = _CLASSES[name]
-    return cast("GraphBuilder | ModelBuilder", getattr(import_module(module), class_name)())
+    """A builder of the backend called ``name``, for one build."""
+    return backend_of(name).builder()
 
 
-def execution_library(name: str, gpu: Gpu) -> Library:
-    """The module that runs engines of the builder ``name`` on ``gpu``.
+def parse_target(option: str, value: object, backend: Backend) -> str:
+    """What ``value`` means with ``backend``, in canonical form: 'portable', 'current', 'sm86+sm89'. Raises RequestError.
 
-    Raises MissingSoftwareError where it is not installed, DeviceError where it does not support the GPU.
+    It is a comma-separated list of the backend's own words, generations, cards or compute capabilities.
     """
-    if name == "tensorrt-rtx":
-        from cmx4trt.backends.tensorrt import rtx
+    parts = [part.strip() for part in parse_text(option, value).replace("+", ",").split(",") if part.strip()]
+    own = backend.targets
+    others = {word: names for one in all_backends() for word, names in one.targets.names.items()}
+    if not parts:
+        raise RequestError(f"{option} is empty, expected one or more of {own.expected}")
+    target = joined_target(option, {name for part in parts for name in meaning_of(option, part, own, others)})
+    _check_target(option, target, backend)
+    return target
 
-        rtx.check_gpu(gpu)
-        return rtx.import_tensorrt_rtx()
-    from cmx4trt.backends.tensorrt.native import import_tensorrt
 
-    return import_tensorrt()
+def _check_target(option: str, target: str, backend: Backend) -> None:
+    """A target must be one of the backend's; for what another one serves, that one is named. Raises RequestError."""
+    own, named = backend.targets, capabilities_in(target)
+    alien = [capability for capability in named if capability not in own.capabilities]
+    if alien and own.capabilities:
+        raise RequestError(
+            f"{option} holds {described(alien[0])}, which the builder {backend.name} does not serve; "
+            f"{how_to_build_for(alien[0], but=backend.name)}"
+        )
+    if alien:
+        raise RequestError(
+            f"{option} is {described(alien[0])}, but the builder {backend.name} builds for the GPU of the machine it runs on; "
+            f"leave {option} out there"
+        )
+    if not named and target not in own.names:
+        raise RequestError(f"{option} is '{target}', expected {own.expected} with the builder {backend.name}")
+
+
+def how_to_build_for(capability: str, but: str = "") -> str:
+    """What to ask for instead of the backend ``but`` to get an engine for a compute capability, such as 'sm90'."""
+    ways = [_way_to(one) for one in all_backends() if capability in one.serves and one.name != but]
+    return f"use {', or '.join(ways)}" if ways else "no builder of this release serves it"
+
+
+def _way_to(backend: Backend) -> str:
+    """How a backend is asked for, where it needs no GPU if it can do without."""
+    device = next(iter(backend.devices))
+    default = device in backend.default_on
+    variations = f"_{device}" if default else f"_{device},_{backend.name}"
+    flags = f"--builder={backend.name}" if device == "cpu" else f"--device={device} --builder={backend.name}"
+    return f"{variations} ({flags}) on {'any machine' if device == 'cpu' else 'the machine with that GPU'}"
+
+
+@contextmanager
+def registered(*backends: Backend) -> Iterator[None]:
+    """Adds backends, or puts them in the place of those with the same names, while the block runs."""
+    before = dict(_known())
+    _registry.update({backend.name: backend for backend in backends})
+    try:
+        yield
+    finally:
+        _registry.clear()
+        _registry.update(before)

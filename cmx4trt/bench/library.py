@@ -15,8 +15,8 @@ from cmx4trt.errors import DataError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cmx4trt.backends.session import Session
     from cmx4trt.bench.datasets import Dataset
+    from cmx4trt.sessions.base import Session
 
 _NOTHING: Mapping[str, Any] = {}
 

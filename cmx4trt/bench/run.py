@@ -39,7 +39,7 @@ from cmx4trt.progress import Progress
 from cmx4trt.proof_options import PERFORMANCE
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.session import Session, Stream
+    from cmx4trt.sessions.base import Session, Stream
 
 MEASURE_SECONDS = 0.5
 MEASURE_ROUNDS = 5

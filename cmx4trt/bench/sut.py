@@ -17,7 +17,7 @@ from cmx4trt.bench.responses import Responder, refuse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cmx4trt.backends.session import Stream
+    from cmx4trt.sessions.base import Stream
 
 Feeder = Callable[[Sequence[int]], Mapping[str, "NDArray[Any]"]]
 """Sample indices -> feeds that stay as they are until the feeder was called ``depth`` more times."""

@@ -7,17 +7,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.cards import RTX_CAPABILITIES, described
+from cmx4trt.backends import find_backend
+from cmx4trt.backends.targets import capabilities_in
 from cmx4trt.cli.output import print_table
+from cmx4trt.devices.cards import described
 
 if TYPE_CHECKING:
     from cmx4trt.manifest import Manifest
     from cmx4trt.proof import Proof
 
 Rows = list[tuple[str, str]]
-_PORTABLE = tuple(sm for sm in RTX_CAPABILITIES if sm != "sm75")
-"""What TensorRT-RTX compiles for unless it is told otherwise: Turing has to be asked for (its documentation)."""
-_LOCAL = ("current", "same_compute_capability", "ampere_plus")
 
 
 def print_next(rows: Sequence[tuple[str, str]]) -> None:
@@ -33,8 +32,8 @@ def command(*words: str) -> str:
 
 def after_build(engine: str, manifest: Manifest) -> Rows:
     """On the machine that built it, or on one with a GPU that the engine is for."""
-    target, source = str(manifest.request.get("target")), manifest.source
-    if target in _LOCAL:
+    source, capabilities = manifest.source, _capabilities(manifest.request)
+    if not capabilities:
         return [("is it right", command("verify", engine)), ("how fast is it", command("bench", engine))]
     name, model = os.path.basename(engine), []
     if source.get("path"):
@@ -42,16 +41,21 @@ def after_build(engine: str, manifest: Manifest) -> Rows:
     files = [engine, f"{os.path.splitext(engine)[0]}.json", *([str(source["path"])] if model else [])]
     return [
         ("copy", shlex.join(files)),
-        ("to a machine with", gpus_of_target(target)),
+        ("to a machine with", gpus_of_capabilities(capabilities)),
         ("there: is it right", command("verify", name, *model)),
         ("there: how fast is it", command("bench", name)),
     ]
 
 
-def gpus_of_target(target: str) -> str:
-    """The GPUs of a target for people: generations, and cards as examples."""
-    names = _PORTABLE if target == "portable" else target.split("+")
-    return "a GPU of " + ", ".join(described(sm) for sm in names)
+def _capabilities(request: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an engine was compiled for; empty where that is the GPU of the machine that built it."""
+    target, backend = str(request.get("target")), find_backend(str(request.get("builder")))
+    return backend.targets.capabilities_of(target) if backend else capabilities_in(target)
+
+
+def gpus_of_capabilities(capabilities: Sequence[str]) -> str:
+    """The GPUs of compute capabilities for people: generations, and cards as examples."""
+    return "a GPU of " + ", ".join(described(sm) for sm in capabilities)
 
 
 def after_dry_run() -> Rows:

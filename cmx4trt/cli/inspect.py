@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from cmx4trt.backends import find_backend
+from cmx4trt.backends.facts import Cell, Section, Share
 from cmx4trt.cli.following import after_inspect, print_next
 from cmx4trt.cli.output import print_json, print_table
 from cmx4trt.errors import ModelError
 from cmx4trt.records import rows_of_record
+
+if TYPE_CHECKING:
+    from cmx4trt.manifest import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -28,9 +35,22 @@ def run(arguments: argparse.Namespace) -> int:
         for title, part in manifest.sections():
             if rows := list(rows_of_record(part)):
                 print_table(title, rows)
+        for section in _own_sections(manifest):
+            print_table(section.title, [*(("", text) for text in section.paragraphs), *map(_row, section.rows)])
     if doubt:
         raise ModelError(f"{doubt}; the manifest describes another file: build the engine again")
     if not arguments.json:
         print_table("engine file now", [("state", store.describe_engine(path, manifest))])
         print_next(after_inspect(arguments.engine))
     return 0
+
+
+def _own_sections(manifest: Manifest) -> Sequence[Section]:
+    """What the engine's backend has to say; nothing where this installation does not have that backend."""
+    backend = find_backend(str(manifest.builder.get("name")))
+    return backend.sections(manifest.builder, manifest.execution) if backend else ()
+
+
+def _row(cells: Sequence[Cell]) -> tuple[str, str]:
+    first, *others = (cell.text if isinstance(cell, Share) else cell for cell in cells)
+    return first, "  ".join(others)

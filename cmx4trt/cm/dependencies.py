@@ -7,12 +7,13 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
+from cmx4trt.backends import all_backends, backend_of
 from cmx4trt.errors import ModelError
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import absolute_path
 
-_LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "TENSORRT": "tensorrt", "LOADGEN": "mlperf_loadgen"}
-"""Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key."""
+_LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "LOADGEN": "mlperf_loadgen"}
+"""Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key; backends add theirs."""
 
 
 def keys_for_dependencies(
@@ -37,8 +38,12 @@ def keys_for_dependencies(
         "INFERENCE_SOURCE": request.inference_source is not None,
     }
     if own_python:  # another one is asked by the dependency itself
-        have.update({name: _is_installed(module) for name, module in _LIBRARIES.items()})
+        have.update({name: _is_installed(module) for name, module in _libraries().items()})
     return {**keys, **{f"CMX4TRT_HAVE_{name}": "yes" for name, there in have.items() if there}}
+
+
+def _libraries() -> dict[str, str]:
+    return _LIBRARIES | {name: module for one in all_backends() for name, module in one.cm.modules.items()}
 
 
 def _is_installed(module: str) -> bool:
@@ -57,10 +62,11 @@ def with_dependencies(request: BuildRequest, env: Mapping[str, Any]) -> BuildReq
                 f"the dependency get,ml-model,{request.network} named no file (CM_ML_MODEL_FILE_WITH_PATH); "
                 "give your own with --model=PATH"
             )
-    if request.builder == "common-code":
-        paths["common_code"] = request.common_code or env.get("CM_MLPERF_INFERENCE_NVIDIA_CODE_PATH")
-        paths["inference_source"] = request.inference_source or env.get("CM_MLPERF_INFERENCE_SOURCE")
-    elif request.precision == "int8" and request.calibration_data is None and request.calibration_cache is None:
+    backend = backend_of(request.builder)
+    for option, key in backend.cm.paths.items():
+        paths[option] = getattr(request, option) or env.get(key)
+    calibrated = request.calibration_data is not None or request.calibration_cache is not None
+    if request.precision == "int8" and backend.quantizes and not calibrated:
         paths["calibration_data"] = env.get("CM_DATASET_PREPROCESSED_PATH")
     found: dict[str, Any] = {name: absolute_path(path) for name, path in paths.items() if path}
     return replace(request, **found)
@@ -69,4 +75,4 @@ def with_dependencies(request: BuildRequest, env: Mapping[str, Any]) -> BuildReq
 def _fetches_model(request: BuildRequest) -> bool:
     """Whether CM's get,ml-model brings the model; NVIDIA's code builds RetinaNet only from the file it exports itself."""
     own = request.model is not None or request.random_weights is not None
-    return not own and not (request.builder == "common-code" and request.network == "retinanet")
+    return not own and request.network not in backend_of(request.builder).cm.own_models

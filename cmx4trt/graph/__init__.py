@@ -11,13 +11,12 @@ from contextlib import contextmanager
 
 from cmx4trt.damage import MALFORMED, reason
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.network import Network, PreparedGraph
+from cmx4trt.graph.network import GraphOptions, Network, PreparedGraph
 from cmx4trt.ir.model import DType, Model
 from cmx4trt.models.spec import ModelSpec, Task
-from cmx4trt.request import BuildRequest
 
 
-def network_from_model(model: Model, spec: ModelSpec, request: BuildRequest) -> Network:
+def network_from_model(model: Model, spec: ModelSpec, request: GraphOptions) -> Network:
     """The canonical float32 network of a file's ``model``, which is consumed. Raises ModelError on another network."""
     with valid_graph(request):
         if spec.task is Task.DETECTION:
@@ -30,7 +29,7 @@ def network_from_model(model: Model, spec: ModelSpec, request: BuildRequest) -> 
 
 
 @contextmanager
-def valid_graph(request: BuildRequest) -> Iterator[None]:
+def valid_graph(request: GraphOptions) -> Iterator[None]:
     """Turns what a graph leads to that breaks ONNX's own rules (operators without inputs, shapes that do not fit, attributes of
     another type) into a sentence, and has every sentence name the file. Raises ModelError."""
     try:
@@ -48,7 +47,7 @@ def valid_graph(request: BuildRequest) -> Iterator[None]:
         ) from error
 
 
-def prepared_from_network(network: Network, request: BuildRequest, rest: DType | None = None) -> PreparedGraph:
+def prepared_from_network(network: Network, request: GraphOptions, rest: DType | None = None) -> PreparedGraph:
     """The graph to build: ``network`` (consumed) in the precision and with the inputs and outputs that are asked for.
 
     ``rest``: another type than the precision's own for what is not quantized.

@@ -73,7 +73,7 @@ def evaluate_values(
 
     Requires: they depend on constants and on ``known`` values only. Raises ModelError where they cannot be computed.
     """
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     graph = model.graph
     used = graph.names()

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.errors import DataError, OutputError
 from cmx4trt.files import open_file
-from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Graph, Model
 from cmx4trt.progress import Progress

@@ -169,7 +169,7 @@ def _range_observer(method: Method, wanted: Wanted) -> RangeObserver:
 
 
 def _open(model: Model) -> Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]:
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession, fastest_providers
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession, fastest_providers
 
     return OnnxRuntimeSession.from_graph(encode_model(model), fastest_providers()).run
 

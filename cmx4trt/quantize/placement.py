@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cmx4trt.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.ir.model import DType, Graph, Node
 
 _GUIDE = "TensorRT documentation, Q/DQ Placement Recommendations"

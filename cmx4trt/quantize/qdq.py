@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.ir.model import DType, Model, Node, Tensor, fresh_name
 from cmx4trt.quantize.bias import kernel_error, mean_error, mean_source
 from cmx4trt.quantize.placement import Placement, Weight

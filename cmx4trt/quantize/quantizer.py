@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.errors import DataError, RequestError
-from cmx4trt.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Graph
 from cmx4trt.progress import Progress

@@ -78,7 +78,7 @@ def _gain(layer: str, share: float) -> LayerGain:
 
 
 def _outputs(model: Model, images: Sequence[NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession, fastest_providers
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession, fastest_providers
 
     session = OnnxRuntimeSession.from_graph(encode_model(model), fastest_providers())
     return [session.run({session.inputs[0]: image}) for image in images]

@@ -47,7 +47,7 @@ def _write(engine: str, path: str, progress: Progress) -> bool:
     """Whether the report could be written; if not, a note says why."""
     try:
         from cmx4trt.report.facts import facts_of_engine
-        from cmx4trt.report.gpus import gpu_of_engines
+        from cmx4trt.report.gpu_choice import gpu_of_engines
         from cmx4trt.report.page import page_of_engine
 
         facts = facts_of_engine(engine)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cmx4trt.devices.gpus import Gpu
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import Estimate, estimate_layers
 from cmx4trt.report.facts import EngineFacts, order_of_precision
-from cmx4trt.report.gpus import Gpu
 from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.measured import figure_of_run, what_ran
 from cmx4trt.report.parts import Column, Figure

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cmx4trt.devices.gpus import GIGA, TERA, Gpu
 from cmx4trt.graph.layers import Layer
-from cmx4trt.report.gpus import GIGA, TERA, Gpu
 
 ARITHMETIC, MEMORY = "arithmetic", "memory"
 """What limits a layer."""

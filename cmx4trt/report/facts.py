@@ -10,13 +10,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cmx4trt import store
+from cmx4trt.backends import find_backend
+from cmx4trt.backends.base import Backend
+from cmx4trt.backends.facts import PRECISIONS
 from cmx4trt.damage import MALFORMED, parse_json, reason, shortened
+from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device
 from cmx4trt.errors import ModelError
 from cmx4trt.files import open_text
 from cmx4trt.graph.layers import Layer
 from cmx4trt.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
-from cmx4trt.options import PRECISIONS
-from cmx4trt.report.gpus import Gpu, gpu_of_device, gpus_of_engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,14 @@ class EngineFacts:
         return built or any(run.of_this_engine and run.ran_engine for run in self.runs)
 
     @property
+    def backend(self) -> Backend | None:
+        """What built the engine; None for one that this installation does not have."""
+        return find_backend(self.builder)
+
+    @property
     def gpus(self) -> Sequence[Gpu]:
         """The GPUs of the table that the engine can be for."""
-        return gpus_of_engine(self.builder, self.target, self.gpu_that_ran)
+        return gpus_of_engine(self.backend, self.target, self.gpu_that_ran)
 
     @property
     def quantization(self) -> Mapping[str, Any]:
@@ -128,6 +135,8 @@ _SHOWN = (
     *("title", "network", "precision", "builder", "version", "target", "scenario", "batch"),
     *("bytes", "constant_bytes"),
 )
+_OF_ONE_GPU = ("current", "same_compute_capability")
+"""Targets that mean the GPU an engine was built on, or its like."""
 _NAMED_OPERATORS = 6
 """Types of operators that a sentence names."""
 
@@ -137,6 +146,16 @@ def facts_of_engine(path: str) -> EngineFacts:
     manifest_path, manifest = store.read_published_manifest(path)
     with showing(manifest_path):
         return _facts(manifest_path, manifest)
+
+
+def gpus_of_engine(backend: Backend | None, target: str, ran: Gpu | None = None) -> Sequence[Gpu]:
+    """The GPUs of the table that an engine can be for; ``ran``: the one that ran it, or on which it was built.
+
+    One that is made for the GPU it was built on is for those like it; where that GPU is not known, for any its backend knows.
+    """
+    if ran is not None and target in _OF_ONE_GPU:
+        return [gpu for gpu in GPUS if gpu.sm == ran.sm]
+    return [gpu for gpu in GPUS if backend is None or backend.fits(target, gpu.sm) or gpu == ran]
 
 
 def order_of_precision(precision: str) -> tuple[int, str]:

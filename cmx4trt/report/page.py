@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cmx4trt.devices.gpus import Gpu
 from cmx4trt.graph.layers import Layer
 from cmx4trt.quantities import rounded
 from cmx4trt.records import rows_of_record
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import LayerEstimate, bytes_of_layer, estimate_layers
 from cmx4trt.report.facts import EngineFacts, order_of_precision
-from cmx4trt.report.gpus import Gpu
 from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.int8 import int8_sections
 from cmx4trt.report.measured import measured_section
+from cmx4trt.report.own import backend_sections
 from cmx4trt.report.parts import Column, Figure
 from cmx4trt.report.speed import speed_sections
 from cmx4trt.report.verdicts import NO, NOTE, OPEN, YES, verdicts_of_engine
@@ -45,6 +46,7 @@ def page_of_engine(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
         *speed_sections(facts, gpu, note),
         *int8_sections(facts, note),
         measured_section(facts),
+        *backend_sections(facts),
         _layers(facts, gpu),
         _builder(facts),
     )
@@ -71,15 +73,11 @@ def _head(facts: EngineFacts) -> Html:
 
 
 def _builder_name(facts: EngineFacts) -> str:
-    names = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT", "common-code": "NVIDIA's MLPerf code"}
-    return f"{names.get(facts.builder, facts.builder)} {facts.version}"
+    return f"{facts.backend.title if facts.backend else facts.builder} {facts.version}"
 
 
 def _target(facts: EngineFacts) -> str:
-    known = {
-        "portable": "all RTX-class GPUs the builder knows (target: portable)",
-        "current": "the GPU of the machine that built it",
-    }
+    known = facts.backend.targets.meanings if facts.backend else {}
     return known.get(facts.target, f"target {facts.target}")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from cmx4trt.devices.gpus import Gpu
 from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import Estimate, estimate_layers
 from cmx4trt.report.facts import EngineFacts
-from cmx4trt.report.gpus import Gpu
 from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.parts import Column, Figure
 

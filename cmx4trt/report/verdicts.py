@@ -34,7 +34,8 @@ def verdicts_of_engine(facts: EngineFacts) -> list[Verdict]:
         if facts.doubt
         else Verdict(YES, "The engine file is unchanged since it was published.")
     )
-    return [*_of_graph(facts), _of_execution(facts), *_of_weights(facts), file]
+    checks = _of_checks(facts.manifest.execution)
+    return [*_of_graph(facts), _of_execution(facts), *checks, *_of_weights(facts), file]
 
 
 def _of_graph(facts: EngineFacts) -> Iterator[Verdict]:
@@ -121,6 +122,13 @@ def _of_execution(facts: EngineFacts) -> Verdict:
     if "sqnr_db" in record:
         return _of_int8(record, f"the engine, run on {device},")
     return _of_comparison(record, f"The engine ran on {device} and computes what the original computes.")
+
+
+def _of_checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
+    """What the engine's backend found by its own means."""
+    for check in record.get("backend_checks", ()):
+        holds = check["passed"] is True
+        yield Verdict(YES if holds else NO, f"Checked by its builder: {check['title']}.", str(check["sentence"]))
 
 
 def _of_weights(facts: EngineFacts) -> Iterator[Verdict]:

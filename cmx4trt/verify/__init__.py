@@ -10,8 +10,8 @@ from cmx4trt.models.spec import Task
 from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.session import Session
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.sessions.base import Session
 
 
 class Verification(Protocol):

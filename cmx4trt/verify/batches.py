@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
-    from cmx4trt.backends.session import Session
+    from cmx4trt.sessions.base import Session
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 
 def run_in_batches(session: Session, images: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.detector.details import Detector
 from cmx4trt.graph.detector.detections import Detections, candidates_from_heads, detections_from_outputs
@@ -15,13 +14,14 @@ from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model, with_output
 from cmx4trt.manifest import FAILED, PASSED
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.verify.batches import run_in_batches
 from cmx4trt.verify.classification import open_prepared
 from cmx4trt.verify.matching import BOX_TOLERANCE, SCORE_TOLERANCE, compare_exactly, match_by_overlap
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.session import Session
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.sessions.base import Session
     from cmx4trt.verify import OriginalMessage
 
     Array = Any

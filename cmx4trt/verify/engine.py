@@ -1,42 +1,68 @@
-"""Verifies an engine itself, on the GPU, against the original model."""
+"""Verifies an engine itself: on a device against the original model, and by the means of its own backend."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.backends.base import Backend, BuiltEngine
+from cmx4trt.backends.facts import Check
 from cmx4trt.errors import VerificationError
 from cmx4trt.manifest import FAILED
 from cmx4trt.request import BuildRequest
 from cmx4trt.verify import Verification
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.base import BuiltEngine
-    from cmx4trt.backends.session import Session
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.sessions.base import Session
+
+CHECKS = "backend_checks"
+"""Where the manifest keeps what the backend found by its own means."""
 
 
 def execute_engine(
-    engine: BuiltEngine, title: str, request: BuildRequest, judge: Callable[[Session], Verification]
+    backend: Backend,
+    engine: BuiltEngine,
+    graph: PreparedGraph,
+    request: BuildRequest,
+    judge: Callable[[Session], Verification],
 ) -> dict[str, Any]:
-    """Run ``engine``, one of the network ``title``, on the local GPU and have it judged; returns the manifest's record of it.
+    """Run ``engine``, which was built from ``graph``, on the local GPU and have it judged; returns the manifest's record.
 
-    Raises VerificationError where it disagrees, DeviceError where the GPU refuses it.
+    Raises VerificationError where it disagrees or its backend finds fault with it, DeviceError where the GPU refuses it.
     """
-    from cmx4trt.backends import execution_library
-    from cmx4trt.backends.tensorrt.session import TensorRTSession
-    from cmx4trt.devices.driver import open_device
-
-    device = open_device()
-    session = TensorRTSession(execution_library(request.builder, device.gpu), engine.data, device)
+    session = backend.open_session(engine.data)
     try:
         found = judge(session)
+        checks = backend.check_engine(engine.data, graph, session) if found.verdict != FAILED else ()
     finally:
         session.close()
+    what = f"the engine of {graph.spec.title}, run by {session.device},"
     if found.verdict == FAILED:
         raise VerificationError(
-            f"the engine of {title}, run by {session.device}, disagrees with the original model: "
-            f"{found.sentence()}; no engine was published"
+            f"{what} disagrees with the original model: {found.sentence()}; no engine was published"
         )
     reference = "the float32 graph" if request.precision == "int8" else "the original model"
     method = f"the engine on the GPU against {reference} in ONNX Runtime"
-    return {"engine_executed_on_a_device": "yes", "device": session.device, **found.to_dict(), "method": method}
+    record = {"engine_executed_on_a_device": "yes", "device": session.device, **found.to_dict(), "method": method}
+    return record | record_of_checks(checks, what)
+
+
+def check_unexecuted(backend: Backend, engine: BuiltEngine, graph: PreparedGraph) -> dict[str, Any]:
+    """What the backend can check of an engine that does not run here. Raises VerificationError where it finds fault."""
+    return record_of_checks(backend.check_engine(engine.data, graph, None), f"the engine of {graph.spec.title}")
+
+
+def record_of_checks(checks: Sequence[Check], what: str) -> dict[str, Any]:
+    """The manifest's record of a backend's checks of an unpublished engine, if any. Raises VerificationError for a failure."""
+    if (failure := failure_of_checks(checks, what, "no engine was published")) is not None:
+        raise failure
+    return {CHECKS: [check.to_dict() for check in checks]} if checks else {}
+
+
+def failure_of_checks(checks: Sequence[Check], what: str, consequence: str) -> VerificationError | None:
+    """The error that the first failed check is, if there is one."""
+    failed = next((check for check in checks if not check.passed), None)
+    if failed is None:
+        return None
+    return VerificationError(f"{what} fails its check '{failed.title}': {failed.sentence}; {consequence}")

@@ -27,7 +27,7 @@ def layer_errors(
     """
     import numpy as np
 
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     session = OnnxRuntimeSession.from_graph(encode_model(_side_by_side(reference, quantized, layers)))
     energies = np.zeros((2, len(layers)))

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
-    from cmx4trt.backends.session import Session
+    from cmx4trt.sessions.base import Session
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 SEED = 20241123
 IMAGES = 2

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cmx4trt.backends.session import Session
     from cmx4trt.graph.detector.detections import Detections
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.sessions.base import Session
 
     Outputs = Mapping[str, NDArray[Any]]
 
@@ -131,9 +131,9 @@ def verify_quantized(
 
     ``input_scale`` is that of an int8 input; ``engine``, where given, runs in place of the graph it was built from.
     """
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
     from cmx4trt.graph.detector.details import Detector, head_names
     from cmx4trt.graph.detector.detections import detections_from_outputs
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     details, detect, names = graph.details, None, list[str]()
     if isinstance(details, Detector):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cmx4trt.backends.tensorrt.session import open_engine
-from cmx4trt.cards import RTX_CAPABILITIES
+from cmx4trt.backends import backend_of
+from cmx4trt.backends.tensorrt import COMPUTE_CAPABILITIES
 from cmx4trt.devices.driver import Device
 from cmx4trt.pipeline import build
 from cmx4trt.request import BuildRequest
@@ -45,12 +45,12 @@ def test_tensorrt_int8(device: Device, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("target", ["portable", "current"])
 def test_tensorrt_rtx(device: Device, tmp_path: Path, target: str) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    if device.gpu.sm not in RTX_CAPABILITIES:
+    if device.gpu.sm not in COMPUTE_CAPABILITIES:
         pytest.skip(f"TensorRT-RTX does not run on compute capability {device.gpu.compute_capability}")
     request = request_for("tensorrt-rtx", tmp_path, target=target, copy_streams=2)
     result = build(request)
     assert result.manifest.execution["engine_executed_on_a_device"] == "yes"
     assert build(request).reused
-    session = open_engine(result.engine, result.manifest, cuda_graphs=True)
+    session = backend_of("tensorrt-rtx").open_session(Path(result.engine).read_bytes(), cuda_graphs=True)
     assert len(session.streams()) == 2
     session.close()

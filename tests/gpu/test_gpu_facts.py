@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cmx4trt.cards import RTX_CAPABILITIES
+from cmx4trt.backends.tensorrt import COMPUTE_CAPABILITIES
 from cmx4trt.devices.driver import Device, check_workspace, local_gpu
 from cmx4trt.errors import DeviceError
 
@@ -65,7 +65,7 @@ def build(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 
 def test_tensorrt_rtx_is_refused_before_it_builds(device: Device, tmp_path: Path) -> None:
-    if device.gpu.sm in RTX_CAPABILITIES:
+    if device.gpu.sm in COMPUTE_CAPABILITIES:
         pytest.skip(f"TensorRT-RTX runs on this GPU ({device.gpu.name})")
     result = build(tmp_path, "--device=cuda", "--builder=tensorrt-rtx")
     assert result.returncode == 9

@@ -62,8 +62,8 @@ class FakeBuilder:
     def version(self) -> str:
         return self.version_text
 
-    def resolve(self, request: BuildRequest) -> BuildRequest:
-        return request
+    def resolve(self, request: BuildRequest) -> Mapping[str, Any]:
+        return {}
 
     def identity(self, request: BuildRequest) -> Mapping[str, str]:
         return {"name": self.name, "version": self.version()}

@@ -31,8 +31,8 @@ class DeafBuilder:
     def version(self) -> str:
         return "1"
 
-    def resolve(self, request: BuildRequest) -> BuildRequest:
-        return request
+    def resolve(self, request: BuildRequest) -> Mapping[str, Any]:
+        return {}
 
     def identity(self, request: BuildRequest) -> Mapping[str, str]:
         return {"name": self.name}

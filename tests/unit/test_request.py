@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmx4trt.backends import backend_of, parse_target
 from cmx4trt.errors import RequestError
 from cmx4trt.options import OPTIONS
 from cmx4trt.request import BuildRequest
-from cmx4trt.values import parse_size, parse_target
+from cmx4trt.values import parse_size
 
 
 def refused(**values: object) -> str:
@@ -117,13 +118,13 @@ def test_impossible_sizes(text: str) -> None:
     ],
 )
 def test_targets_are_canonical(text: str, target: str) -> None:
-    assert parse_target("target", text) == target
+    assert parse_target("target", text, backend_of("tensorrt-rtx")) == target
 
 
 @pytest.mark.parametrize("text", ["portable,sm86", "current,ada", "sm95", ",", "sm"])
 def test_impossible_targets(text: str) -> None:
     with pytest.raises(RequestError, match="target"):
-        parse_target("target", text)
+        parse_target("target", text, backend_of("tensorrt-rtx"))
 
 
 def test_paths_become_absolute_and_keep_spaces_and_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cmx4trt.telemetry import SWITCHES, switch_off
 
 REPOSITORY = Path(__file__).parents[2]
-IMPORT = "from cmx4trt.backends.onnxruntime.session import fastest_providers; fastest_providers()"
+IMPORT = "from cmx4trt.sessions.onnxruntime import fastest_providers; fastest_providers()"
 
 
 def without_network() -> list[str]:

@@ -2,116 +2,51 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from cmx4trt.backends.base import BuiltEngine
-from cmx4trt.backends.common_code.prepare import SCRATCH, Tree, check_tree, link_inputs, scratch_of
-from cmx4trt.backends.common_code.provenance import commit_of, digest_of_tree
-from cmx4trt.backends.common_code.releases import release_of
-from cmx4trt.backends.common_code.run import check_outcome, run_make, stamp_of
-from cmx4trt.backends.common_code.system import System, ask_system
-from cmx4trt.errors import MissingSoftwareError, UnsupportedError
-from cmx4trt.files import make_folder
-from cmx4trt.progress import Progress
-from cmx4trt.request import BuildRequest
-from cmx4trt.store import EnginePaths
+from cmx4trt.backends.base import Backend, ModelBuilder
+from cmx4trt.backends.facts import CmNeeds
+from cmx4trt.backends.targets import Targets
 
-_BELOW = os.path.join("closed", "NVIDIA")
+if TYPE_CHECKING:
+    from cmx4trt.sessions.base import Session
 
 
-class CommonCodeBuilder:
-    """Drives a checkout of NVIDIA's code; one instance serves one build."""
+class CommonCode(Backend):
+    """Engines that NVIDIA's code makes of the model file, with TensorRT and plugins of its own."""
 
     name = "common-code"
-    unverified = (
-        "NVIDIA's code makes its own graph of the model file, with plugins of its own; "
-        "its harness measures the accuracy (make run_harness, test mode AccuracyOnly)"
+    title = "NVIDIA's MLPerf code"
+    about = "NVIDIA's own MLPerf code"
+    devices: Mapping[str, str] = {"cuda": "built by NVIDIA's code on the local GPU"}
+    default_on = ("cuda",)
+    default_precision = "int8"
+    targets = Targets(
+        names={"current": ()}, default="current", meanings={"current": "the GPU of the machine that built it"}
+    )
+    quantizes = False
+    calibrates_itself = True
+    takes_graph = False
+    cm = CmNeeds(
+        paths={
+            "common_code": "CM_MLPERF_INFERENCE_NVIDIA_CODE_PATH",
+            "inference_source": "CM_MLPERF_INFERENCE_SOURCE",
+        },
+        own_models=("retinanet",),
     )
 
-    def __init__(self) -> None:
-        self._tree: Tree | None = None
-        self._system: System | None = None
+    def builder(self) -> ModelBuilder:
+        """A builder that drives a checkout."""
+        from cmx4trt.backends.common_code.build import CommonCodeBuilder
 
-    def version(self) -> str:
-        """The release. Raises MissingSoftwareError before ``resolve`` has seen the checkout."""
-        return self._known_tree().release.name
+        return CommonCodeBuilder()
 
-    def resolve(self, request: BuildRequest) -> BuildRequest:
-        """The request with the model file that will be built; not to be verified. Raises CmxError naming what is missing."""
-        from cmx4trt.devices.driver import check_workspace, open_device
+    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
+        """A session of native TensorRT, which built the engine."""
+        from cmx4trt.backends.tensorrt import open_native
 
-        if request.random_weights is not None:
-            raise UnsupportedError(
-                "common-code builds the MLPerf model file, not random weights; use _tensorrt for those"
-            )
-        folder = _checkout(request.common_code)
-        self._tree = Tree(folder, release_of(folder), scratch_of(folder, request.output_dir))
-        model = check_tree(self._tree, request)
-        check_workspace(request.workspace_size, open_device())
-        return replace(request, model=model, verify=False)
-
-    def identity(self, request: BuildRequest) -> Mapping[str, str]:
-        """Release, commit and content of the checkout, the system as it sees it, the libraries behind it, the GPU."""
-        from cmx4trt.devices.driver import local_gpu
-
-        tree, system = self._known_tree(), self._known_system(request)
-        return {
-            "name": self.name,
-            "version": tree.release.name,
-            "commit": commit_of(tree.folder),
-            "tree_sha256": digest_of_tree(tree.folder, request.network),
-            "system_id": system.id,
-            **system.versions,
-            **local_gpu().identity(),
-        }
-
-    def build_from_model(self, request: BuildRequest, progress: Progress) -> BuiltEngine:
-        """The engine that ``make generate_engines`` leaves in the checkout, read from there. Raises CmxError."""
-        tree, system = self._known_tree(), self._known_system(request)
-        assert request.model is not None
-        link_inputs(tree, request, request.model)
-        log_path = EnginePaths.for_request(request).engine.removesuffix(".plan") + ".log"
-        make_folder(os.path.dirname(log_path))
-        flags = tree.release.flags(request)
-        engine = tree.path(tree.release.engine(request, system.id))
-        before = stamp_of(engine)
-        progress.note(f"make generate_engines in {tree.folder}; its words go to {log_path}")
-        outcome = run_make(tree.folder, flags, self._environment(tree), log_path, progress)
-        check_outcome(outcome, engine, before, f"NVIDIA's code {tree.release.name}", log_path)
-        with open(engine, "rb") as stream:
-            data = stream.read()
-        return BuiltEngine(
-            data, {"flags": flags, "checkout": tree.folder, "engine_in_checkout": engine, "log": log_path}
-        )
-
-    def _known_tree(self) -> Tree:
-        if self._tree is None:
-            raise MissingSoftwareError("NVIDIA's code is not known yet; give --common_code=PATH of closed/NVIDIA")
-        return self._tree
-
-    def _known_system(self, request: BuildRequest) -> System:
-        if self._system is None:
-            tree = self._known_tree()
-            self._system = ask_system(tree, request, self._environment(tree))
-        return self._system
-
-    def _environment(self, tree: Tree) -> dict[str, str]:
-        return {**os.environ, SCRATCH: tree.scratch}
+        return open_native(engine, cuda_graphs)
 
 
-def _checkout(given: str | None) -> str:
-    if given is None:
-        raise MissingSoftwareError(
-            "the builder common-code needs NVIDIA's MLPerf Inference code; give --common_code=PATH of closed/NVIDIA "
-            '(cmr "get nvidia mlperf inference common-code"), or use the builder _tensorrt'
-        )
-    below = os.path.join(given, _BELOW)
-    folder = below if os.path.isdir(below) else given
-    if not os.path.isdir(folder):
-        raise MissingSoftwareError(
-            f"there is no folder {given}; give --common_code=PATH of closed/NVIDIA "
-            '(cmr "get nvidia mlperf inference common-code")'
-        )
-    return folder
+BACKENDS: tuple[Backend, ...] = (CommonCode(),)

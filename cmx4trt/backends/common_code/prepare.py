@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 
 from cmx4trt.backends.common_code.releases import Release
+from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import DataError, MissingSoftwareError, ModelError, OutputError, UnsupportedError
-from cmx4trt.request import BuildRequest
 from cmx4trt.values import absolute_path
 
 SCRATCH = "MLPERF_SCRATCH_PATH"
@@ -63,7 +63,7 @@ def scratch_of(folder: str, output_dir: str) -> str:
     return os.path.join(output_dir, "nvidia_scratch")
 
 
-def check_tree(tree: Tree, request: BuildRequest) -> str:
+def check_tree(tree: Tree, request: BuildOptions) -> str:
     """Refuse what would fail for lack of something; returns the path of the model file that will be built. Raises CmxError."""
     network = request.network
     if not os.path.isdir(tree.path(f"code/{network}")):
@@ -111,7 +111,7 @@ def _check_plugins(tree: Tree) -> None:
             )
 
 
-def _model_to_build(tree: Tree, request: BuildRequest) -> str:
+def _model_to_build(tree: Tree, request: BuildOptions) -> str:
     place, given = tree.model(request.network), request.model
     if given is None:
         if os.path.isfile(place):
@@ -170,7 +170,7 @@ def _has_array(folder: str, name: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, f"{stem}.npy")) for stem in (name, os.path.splitext(name)[0]))
 
 
-def link_inputs(tree: Tree, request: BuildRequest, model: str) -> None:
+def link_inputs(tree: Tree, request: BuildOptions, model: str) -> None:
     """Make the scratch space and the links to what was given from outside. Raises OutputError."""
     try:
         for name in ("data", "preprocessed_data", "models"):

@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import RequestError, UnsupportedError
-from cmx4trt.request import BuildRequest
 
 _ENGINES = "build/engines/{system}"
 _INTEGER_PATH = _ENGINES + "/{model}/{scenario}/{model}-{scenario}-gpu-b{batch}-{precision}.lwis_k_99_MaxP.plan"
@@ -60,7 +60,7 @@ class Release:
     """Of these configuration files one must exist."""
     extra_folders: tuple[str, ...] = ()
 
-    def flags(self, request: BuildRequest) -> list[str]:
+    def flags(self, request: BuildOptions) -> list[str]:
         """The arguments for ``make generate_engines RUN_ARGS=…``."""
         batch = f"{request.network}:{request.batch_size}" if self.component_batches else str(request.batch_size)
         input_dtype = "int8" if request.precision == "int8" else request.precision
@@ -76,7 +76,7 @@ class Release:
             "--input_format=linear",
         ]
 
-    def engine(self, request: BuildRequest, system: str) -> str:
+    def engine(self, request: BuildOptions, system: str) -> str:
         """The path of the engine that those flags make on the system with that id, below the checkout."""
         return self.engine_path.format(
             system=system,
@@ -86,7 +86,7 @@ class Release:
             precision=request.precision,
         )
 
-    def check(self, request: BuildRequest) -> None:
+    def check(self, request: BuildOptions) -> None:
         """Refuse what this release cannot build. Raises UnsupportedError, RequestError."""
         precisions = self.precisions[request.network]
         if request.precision not in precisions:
@@ -102,7 +102,7 @@ class Release:
             )
         self._check_batch(request)
 
-    def _check_batch(self, request: BuildRequest) -> None:
+    def _check_batch(self, request: BuildOptions) -> None:
         if not self.strict_streams:
             return
         if request.scenario == "SingleStream" and request.batch_size != 1:

@@ -13,8 +13,8 @@ from typing import Any
 
 from cmx4trt.backends.common_code.prepare import Tree
 from cmx4trt.backends.common_code.run import Log, unknown_system
+from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import MissingSoftwareError, UnsupportedError
-from cmx4trt.request import BuildRequest
 
 _MARK = "cmx4trt-system "
 _SECONDS = 300
@@ -50,7 +50,7 @@ class System:
     versions: Mapping[str, str]
 
 
-def ask_system(tree: Tree, request: BuildRequest, environment: Mapping[str, str]) -> System:
+def ask_system(tree: Tree, request: BuildOptions, environment: Mapping[str, str]) -> System:
     """The system as the release sees it. Raises DeviceError for an unknown one, UnsupportedError without a configuration."""
     what = f"NVIDIA's code {tree.release.name}"
     answer = _ask(tree, environment, what)
@@ -98,7 +98,7 @@ def _ask(tree: Tree, environment: Mapping[str, str], what: str) -> dict[str, Any
     raise MissingSoftwareError(f"{what} does not start here: {log.reason()}; install what its README asks for")
 
 
-def _check_configuration(tree: Tree, request: BuildRequest, system: System, what: str) -> None:
+def _check_configuration(tree: Tree, request: BuildOptions, system: System, what: str) -> None:
     """From r5.1 on a build without configuration file ends in a traceback."""
     paths = [
         name.format(system=system.id, scenario=request.scenario, model=request.network)

@@ -6,6 +6,7 @@ it: what lies between is one operation.
 
 from __future__ import annotations
 
+from cmx4trt.backends.flavour import QuantizationFlavour
 from cmx4trt.backends.hopper.network import (
     Activation,
     AveragePool,
@@ -20,7 +21,6 @@ from cmx4trt.backends.hopper.network import (
 from cmx4trt.backends.hopper.reading import Layer, Reader, cannot, float32
 from cmx4trt.backends.hopper.windows import window_of
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.flavour import QuantizationFlavour
 from cmx4trt.graph.classifier import CLASS, LOGITS
 from cmx4trt.ir.model import DType, Graph, Model, Node
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.request import BuildRequest
 
 
-def check_request(request: BuildRequest) -> None:
+def check_request(request: BuildOptions) -> None:
     """Raises UnsupportedError for a request whose network, precision or layers the kernels cannot compute."""
     if request.network != "resnet50":
         raise UnsupportedError(

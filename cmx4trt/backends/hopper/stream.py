@@ -76,7 +76,7 @@ class Slot:
 
 
 class EngineStream:
-    """One copy stream with an arena of its own: see ``backends.session.Stream``."""
+    """One copy stream with an arena of its own: see ``sessions.base.Stream``."""
 
     depth = DEPTH
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
+from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.tensorrt.inspection import inspect_engine
 from cmx4trt.backends.tensorrt.serialize import serialize_engine
 from cmx4trt.backends.tensorrt.timing_cache import TimingCache
 from cmx4trt.errors import DeviceError, MissingSoftwareError, UnsupportedError
 from cmx4trt.progress import Progress
-from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
     import tensorrt
@@ -52,8 +52,8 @@ class TensorRTBuilder:
         """The installed version: from package metadata, else the module's own word. Raises MissingSoftwareError."""
         return installed_version(DISTRIBUTIONS) or str(import_tensorrt().__version__)
 
-    def resolve(self, request: BuildRequest) -> BuildRequest:
-        """The request as it is. Raises MissingSoftwareError, DeviceError where library, GPU or its memory do not suffice."""
+    def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
+        """Nothing of its own. Raises MissingSoftwareError, DeviceError where library, GPU or its memory do not suffice."""
         from cmx4trt.devices.driver import check_workspace, open_device
 
         _check_version(self.version())
@@ -64,9 +64,9 @@ class TensorRTBuilder:
                 f"{device.gpu.compute_capability}; use --target=current"
             )
         check_workspace(request.workspace_size, device)
-        return request
+        return {}
 
-    def identity(self, request: BuildRequest) -> Mapping[str, str]:
+    def identity(self, request: BuildOptions) -> Mapping[str, str]:
         """Library and version, and of the GPU what the target binds the engine to."""
         from cmx4trt.devices.driver import local_gpu
 
@@ -78,7 +78,7 @@ class TensorRTBuilder:
         return identity
 
     def build(
-        self, graph: PreparedGraph, request: BuildRequest, progress: Progress, stopped: Callable[[], bool]
+        self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
         """The engine of ``graph``, with what the library says of its layers. Raises BuildError with the library's reason."""
         from cmx4trt.devices.driver import local_gpu
@@ -120,7 +120,7 @@ class Settings:
             config.max_aux_streams = self.max_aux_streams
 
 
-def settings_of(trt: Library, request: BuildRequest) -> Settings:
+def settings_of(trt: Library, request: BuildOptions) -> Settings:
     """The request's options in the library's own words. Raises UnsupportedError for one this TensorRT does not have."""
     target = request.target
     tiling = request.tiling_optimization_level

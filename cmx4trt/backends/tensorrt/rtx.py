@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.backends import how_to_build_for
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
+from cmx4trt.backends.options import BuildOptions
+from cmx4trt.backends.tensorrt import COMPUTE_CAPABILITIES
 from cmx4trt.backends.tensorrt.serialize import serialize_engine
-from cmx4trt.cards import RTX_CAPABILITIES, how_to_build_for
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.progress import Progress
-from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
     from cmx4trt.backends.tensorrt.library import Library
@@ -35,16 +36,16 @@ class TensorRTRTXBuilder:
             raise MissingSoftwareError(_MISSING)
         return version
 
-    def resolve(self, request: BuildRequest) -> BuildRequest:
-        """The request as it is. On the device cuda, refuses a GPU that TensorRT-RTX does not run on (DeviceError)."""
+    def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
+        """Nothing of its own. On the device cuda, refuses a GPU that TensorRT-RTX does not run on (DeviceError)."""
         if _needs_gpu(request):
             from cmx4trt.devices.driver import check_workspace, open_device
 
             check_gpu(open_device().gpu)
             check_workspace(request.workspace_size, open_device())
-        return request
+        return {}
 
-    def identity(self, request: BuildRequest) -> Mapping[str, str]:
+    def identity(self, request: BuildOptions) -> Mapping[str, str]:
         """Library and version; only an engine for the local GPU ('current') depends on something of the machine."""
         identity = {"name": self.name, "version": self.version()}
         if request.target == "current":
@@ -54,7 +55,7 @@ class TensorRTRTXBuilder:
         return identity
 
     def build(
-        self, graph: PreparedGraph, request: BuildRequest, progress: Progress, stopped: Callable[[], bool]
+        self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
         """The engine of ``graph`` for the request's compute capabilities. Raises BuildError with the library's reason."""
         trt = import_tensorrt_rtx()
@@ -76,15 +77,15 @@ def import_tensorrt_rtx() -> Library:
 
 def check_gpu(gpu: Gpu) -> None:
     """Refuse a GPU that TensorRT-RTX does not run on: building works there, loading the engine fails. Raises DeviceError."""
-    if gpu.sm not in RTX_CAPABILITIES:
+    if gpu.sm not in COMPUTE_CAPABILITIES:
         raise DeviceError(
             f"TensorRT-RTX does not run on compute capability {gpu.compute_capability} ({gpu.name}), only on "
-            f"{', '.join(RTX_CAPABILITIES)}",
+            f"{', '.join(COMPUTE_CAPABILITIES)}",
             advice=f"{how_to_build_for(gpu.sm, but='tensorrt-rtx')}; _cpu builds for other GPUs",
         )
 
 
-def _needs_gpu(request: BuildRequest) -> bool:
+def _needs_gpu(request: BuildOptions) -> bool:
     return request.device == "cuda" or request.target == "current"
 
 

@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import BuildError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.models.spec import ModelSpec
 from cmx4trt.progress import Progress
-from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
     import tensorrt
@@ -36,7 +36,7 @@ class BuildStoppedError(Exception):
 def serialize_engine(
     trt: Library,
     graph: PreparedGraph,
-    request: BuildRequest,
+    request: BuildOptions,
     progress: Progress,
     configure: Callable[[tensorrt.IBuilderConfig], None],
     stopped: Callable[[], bool],
@@ -110,7 +110,7 @@ def _add_profiles(
     config: tensorrt.IBuilderConfig,
     spec: ModelSpec,
     graph: PreparedGraph,
-    request: BuildRequest,
+    request: BuildOptions,
 ) -> None:
     """One profile per copy stream; batch 1 up to the request's, tuned for the largest."""
     for _ in range(request.copy_streams):

@@ -10,40 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.tensorrt.serialize import collecting_logger
-from cmx4trt.devices.driver import Device, open_device
+from cmx4trt.devices.driver import Device
 from cmx4trt.devices.graphs import CudaGraph
-from cmx4trt.errors import DeviceError, ModelError
-from cmx4trt.files import open_file
+from cmx4trt.errors import DeviceError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cmx4trt.backends.tensorrt.library import Library
-    from cmx4trt.manifest import Manifest
 
 DEPTH = 2
 """Batches in flight on one stream: while the device works on one, the host fills the buffers of the next."""
 
 
-def open_engine(path: str, manifest: Manifest, cuda_graphs: bool = False) -> TensorRTSession:
-    """A session on a published engine, with the library that built it.
-
-    Raises ModelError for an unreadable file, MissingSoftwareError without pycuda or the library, DeviceError where there
-    is no GPU or the library refuses the engine on this one.
-    """
-    from cmx4trt.backends import execution_library
-
-    trt = execution_library(str(manifest.builder.get("name")), open_device().gpu)
-    try:
-        with open_file(path) as stream:
-            data = stream.read()
-    except OSError as error:
-        raise ModelError(f"cannot read engine {path}: {error.strerror}") from error
-    return TensorRTSession(trt, data, open_device(), cuda_graphs)
-
-
 class TensorRTSession:
-    """An engine ready to run: see ``backends.session.Session``. Every tensor has the batch as its first axis, [N, ...]."""
+    """An engine ready to run: see ``sessions.base.Session``. Every tensor has the batch as its first axis, [N, ...]."""
 
     def __init__(self, trt: Library, data: Any, device: Device, cuda_graphs: bool = False) -> None:
         self._trt = trt
@@ -154,7 +135,7 @@ class _Slot:
 
 
 class EngineStream:
-    """One copy stream: see ``backends.session.Stream``. Copies in, executes and copies out in order, ``DEPTH`` batches deep."""
+    """One copy stream: see ``sessions.base.Stream``. Copies in, executes and copies out in order, ``DEPTH`` batches deep."""
 
     depth = DEPTH
 

@@ -107,7 +107,7 @@ def probe_normalization(model: Model, source: str, image: str, spec: ModelSpec) 
     """
     import numpy as np
 
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     if source == image:
         return Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

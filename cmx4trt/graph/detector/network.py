@@ -11,18 +11,17 @@ from cmx4trt.graph.detector.anchors import find_anchors, probe_normalization
 from cmx4trt.graph.detector.body import Shape, fix_shapes, fold_weight_expressions
 from cmx4trt.graph.detector.details import Detector, Level, Normalization, detector_spec, head_names, wrong_model
 from cmx4trt.graph.detector.heads import Heads, find_heads, image_input
-from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, Network
+from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, GraphOptions, Network
 from cmx4trt.graph.passes import drop_identities, lift_constants
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.models.spec import ModelSpec
-from cmx4trt.request import BuildRequest
 
 INPUT = "input"
 """Name of an engine's input, whatever the file called it."""
 
 
-def network_from_detector(model: Model, spec: ModelSpec, request: BuildRequest) -> Network:
+def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) -> Network:
     """The canonical network of a RetinaNet file. Edits ``model``. Raises ModelError on any other network.
 
     Ensures: input ``input`` [N, 3, H, W] float32, normalised unless the request keeps the file's normalisation; outputs

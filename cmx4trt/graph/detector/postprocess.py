@@ -5,10 +5,9 @@ from __future__ import annotations
 from cmx4trt.graph.detector.candidates import write_boxes, write_level_pairs
 from cmx4trt.graph.detector.details import Detector, head_names
 from cmx4trt.graph.detector.nms import COLUMNS, write_rows, write_sorted, write_suppression
-from cmx4trt.graph.network import BATCH, Network
+from cmx4trt.graph.network import BATCH, GraphOptions, Network
 from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
-from cmx4trt.request import BuildRequest
 
 BOXES, SCORES, LABELS, COUNT, INEXACT, CANDIDATES = "boxes", "scores", "labels", "num", "inexact", "candidates"
 RECORDS = "nmsopt_output"
@@ -19,7 +18,7 @@ RECORD_ORDER = (1, 0, 3, 2, 4, 5)
 """Our columns in the order of NVIDIA's record: ymin, xmin, ymax, xmax, score, label."""
 
 
-def attach_outputs(network: Network, request: BuildRequest) -> None:
+def attach_outputs(network: Network, request: GraphOptions) -> None:
     """Append the post-processing that the request asks for to ``network`` and declare the engine's outputs.
 
     ``tensors``: ``boxes`` [N, D, 4] float32 (x1, y1, x2, y2 in pixels), ``scores`` [N, D] float32 falling, ``labels``

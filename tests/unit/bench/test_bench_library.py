@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmx4trt.backends.null.session import NullSession
 from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.sut import Failure
 from cmx4trt.errors import DataError
+from cmx4trt.sessions.null import NullSession
 
 
 class Images:

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import ModelError
 from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.classifier import network_from_classifier
@@ -16,6 +15,7 @@ from cmx4trt.ir.model import DType, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.models import spec_of
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.verify.numerics import RELATIVE_L2_LIMITS, compare_classifiers
 
 SPEC = spec_of("resnet50")

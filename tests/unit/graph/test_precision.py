@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.precision import bfloat16_bits, cast_floats, cast_tensor, emulate_bfloat16, floats_from_tensor
 from cmx4trt.ir.model import DType, Tensor
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 TEXT = """<ir_version: 9, opset_import: ["" : 19]>
 g (float[N, 2] x) => (float[N, 2] y, float[N, 2] z)

@@ -8,10 +8,10 @@ import onnx.checker
 import pytest
 from onnx import TensorProto, helper
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.ir.float32_quantize import quantize_in_float32
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_model, encode_model, with_output
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 SCALE = np.float16(0.0437)
 

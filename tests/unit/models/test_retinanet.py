@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.ir.model import Graph, Model
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.models import model_from_seed, spec_of
 from cmx4trt.models.retinanet import DETECTOR, SPEC
 from cmx4trt.models.retinanet_random import anchor_table
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 
 def test_spec() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.backends.null.session import NullSession
 from cmx4trt.bench import datasets
 from cmx4trt.errors import MissingSoftwareError, VerificationError
 from cmx4trt.pipeline import build
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.null import NullSession
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 Run = Callable[..., tuple[int, str, dict[str, Any]]]
@@ -40,9 +40,9 @@ def test_verify_measures_agreement_and_accuracy(cmx4trt: Run, engine: Path, imag
 
 def _classes_in_onnx_runtime(images: Path) -> dict[int, int]:
     """What the network says, asked without anything of the benchmark: argmax of the logits without the background class."""
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
     from cmx4trt.ir.onnx_file import encode_model
     from cmx4trt.models import model_from_seed
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     session = OnnxRuntimeSession.from_bytes(encode_model(model_from_seed("resnet50", 3), None).message)
     batch = np.stack([np.load(images / f"val_{number}.JPEG.npy") for number in range(6)])
@@ -117,7 +117,7 @@ def test_a_verdict_needs_an_answer_for_every_image(
     cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """user.conf can make LoadGen ask for fewer images than there are."""
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: NullSession(4))
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
     monkeypatch.setitem(datasets.COMPLETE, "resnet50", 6)
     flags = ("--mode=accuracy", f"--data={images}", f"--log_dir={tmp_path}")
     code, _, result = cmx4trt("bench", engine, *flags)
@@ -157,7 +157,7 @@ def test_images_without_objects_give_no_accuracy(
     cmx4trt: Run, detector: Path, two_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pycocotools", reason="pycocotools is not installed (pip install 'cmx4trt[bench]')")
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: NothingFound(4))
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NothingFound(4))
     flags = ("--mode=accuracy", f"--data={two_photographs}", f"--log_dir={tmp_path / 'logs'}")
     code, text, result = cmx4trt("bench", detector, *flags, "--count=1")
     assert code == 0, text
@@ -171,7 +171,7 @@ def test_images_without_objects_give_no_accuracy(
 def test_missing_pycocotools_is_found_out_before_the_run(
     cmx4trt: Run, detector: Path, two_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: NothingFound(4))
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NothingFound(4))
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     flags = (f"--data={two_photographs}", f"--log_dir={tmp_path / 'logs'}")
     code, _, result = cmx4trt("bench", detector, "--mode=accuracy", *flags)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cmx4trt import proof
-from cmx4trt.backends.null.session import NullSession
 from cmx4trt.errors import MissingSoftwareError, ModelError
 from cmx4trt.executable import read_published
 from cmx4trt.proof_request import ProofRequest
+from cmx4trt.sessions.null import NullSession
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 Run = Callable[..., tuple[int, str, dict[str, Any]]]
@@ -76,7 +76,7 @@ def test_bad_values_are_refused_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: NullSession(4))
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
     given = [str(engine) if argument == "ENGINE" else argument for argument in arguments]
     found, text, result = cmx4trt("bench", *given, f"--log_dir={tmp_path}")
     assert found == code
@@ -95,7 +95,7 @@ def test_engines_of_nvidias_code_have_no_graph_to_compare(
     code, _, result = cmx4trt("verify", copied)
     assert code == 10
     assert "measure its accuracy with --data=FOLDER" in result["error"]
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: NullSession(4))
+    monkeypatch.setattr("cmx4trt.backends.common_code.CommonCode.open_session", lambda backend, engine: NullSession(4))
     code, text, result = cmx4trt("verify", copied, f"--data={images}", f"--log_dir={tmp_path / 'logs'}")
     assert code == 0, text
     assert result["exports"]["ACCURACY_IMAGES"] == "6"
@@ -172,7 +172,7 @@ def test_so_many_images_are_made_up_as_loadgen_draws_from(
 def test_missing_loadgen_says_what_to_install(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: NullSession(4))
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     code, _, result = cmx4trt("bench", engine, f"--log_dir={tmp_path}")
     assert code == MissingSoftwareError.exit_code

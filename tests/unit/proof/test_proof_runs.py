@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.backends.null.session import NullSession
 from cmx4trt.cli.proofs import INTERRUPTED
 from cmx4trt.devices.driver import local_gpu
 from cmx4trt.errors import DeviceError
 from cmx4trt.options import SCENARIOS
+from cmx4trt.sessions.null import NullSession
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 REPOSITORY = Path(__file__).parents[3]
@@ -63,10 +63,10 @@ def test_bench_runs_every_scenario_over_the_graph(cmx4trt: Run, engine: Path, tm
 def test_without_a_gpu_the_graph_runs_and_the_reason_is_given(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: str, manifest: Any) -> Any:
+    def refuse(backend: Any, engine: bytes) -> Any:
         raise DeviceError("this GPU has compute capability 9.0", advice="_cpu builds for others")
 
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", refuse)
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", refuse)
     code, text, _ = cmx4trt("bench", engine, "--mode=accuracy", "--count=2", f"--log_dir={tmp_path}")
     assert code == 0, text
     assert "the engine itself was not run (this GPU has compute capability 9.0)" in text
@@ -99,7 +99,7 @@ def test_the_engine_itself_is_preferred(
 ) -> None:
     session = NullSession(4)
     session.device = "TensorRT on a GPU"
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: session)
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: session)
     code, text, result = cmx4trt("bench", engine, "--count=1000", f"--log_dir={tmp_path}")
     assert code == 0, text
     assert "the engine itself, by TensorRT on a GPU" in text
@@ -109,7 +109,7 @@ def test_the_engine_itself_is_preferred(
 def test_a_build_is_proved_in_the_same_line(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.open_engine", lambda path, manifest: NullSession(4))
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
     folder = engine.parents[3]
     flags = ["--random_weights=3", "--precision=fp32", "--batch_size=4", "--verify=no", f"--output_dir={folder}"]
     proof = tmp_path / "proof.json"
@@ -123,11 +123,11 @@ def test_a_build_is_proved_in_the_same_line(
 
 _INTERRUPTED = """
 import sys, time
-import cmx4trt.backends.tensorrt.session
+from cmx4trt.backends.tensorrt import TensorRTRTX
 from cmx4trt.cli import main
 from cmx4trt.devices.driver import local_gpu
 from cmx4trt.errors import DeviceError
-from cmx4trt.backends.null.session import NullSession
+from cmx4trt.sessions.null import NullSession
 
 class Session(NullSession):
     calls = 0
@@ -138,7 +138,7 @@ class Session(NullSession):
             raise DeviceError("the device is gone")
         return super().run(feeds)
 
-cmx4trt.backends.tensorrt.session.open_engine = lambda path, manifest: Session(4)
+TensorRTRTX.open_session = lambda backend, engine: Session(4)
 sys.exit(main(sys.argv[1:]))
 """
 

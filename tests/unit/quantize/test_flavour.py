@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
-from cmx4trt.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.graph import prepared_from_network
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
@@ -25,6 +24,7 @@ from cmx4trt.quantize.ranges import Ranges, digest_of_model
 from cmx4trt.quantize.samples import RandomSamples
 from cmx4trt.quantize.tensorrt_cache import encode_cache
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 UNSIGNED = QuantizationFlavour(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)
 BEHIND_RELU = {"r1", "p1", "r2", "r3", "r5", "f"}

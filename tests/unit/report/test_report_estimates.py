@@ -6,12 +6,14 @@ from itertools import permutations
 
 import pytest
 
+from cmx4trt.backends import backend_of
+from cmx4trt.backends.facts import PRECISIONS
+from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device, gpu_of_name
 from cmx4trt.errors import RequestError
 from cmx4trt.graph.layers import Layer
-from cmx4trt.options import PRECISIONS
 from cmx4trt.report.estimates import estimate_layers
-from cmx4trt.report.facts import order_of_precision
-from cmx4trt.report.gpus import GPUS, Gpu, gpu_of_device, gpu_of_engines, gpu_of_name, gpus_of_engine
+from cmx4trt.report.facts import gpus_of_engine, order_of_precision
+from cmx4trt.report.gpu_choice import gpu_of_engines
 
 
 class Destination:
@@ -19,7 +21,7 @@ class Destination:
 
     def __init__(self, builder: str, target: str, device: str) -> None:
         self.gpu_that_ran = gpu_of_device(device)
-        self.gpus = gpus_of_engine(builder, target, self.gpu_that_ran)
+        self.gpus = gpus_of_engine(backend_of(builder), target, self.gpu_that_ran)
 
 
 GPU = Gpu("test", "none", "8.9", {"fp32": 1.0, "fp16": 2.0}, 100.0, "a test")
@@ -88,7 +90,7 @@ def test_an_unknown_gpu() -> None:
         ("tensorrt-rtx", "sm121", "", "RTX 5090"),
         ("tensorrt-rtx", "portable", "TensorRT-RTX 1.7 on NVIDIA L4", "L4"),
         ("tensorrt-rtx", "portable", "TensorRT-RTX 1.7 on NVIDIA H200", "H200"),
-        ("tensorrt", "ampere_plus", "Tesla T4", "H100"),
+        ("tensorrt", "ampere_plus", "Tesla T4", "T4"),
         ("tensorrt-rtx", "portable", "", "RTX 4090"),
         ("tensorrt-rtx", "sm75", "", "T4"),
         ("tensorrt-rtx", "sm80+sm86", "", "A40"),
@@ -142,9 +144,10 @@ def test_precisions_stand_in_the_order_of_the_options() -> None:
 
 
 def test_gpus_an_engine_can_be_for() -> None:
-    native = {gpu.name for gpu in gpus_of_engine("tensorrt", "current", gpu_of_name("H200"))}
+    native = {gpu.name for gpu in gpus_of_engine(backend_of("tensorrt"), "current", gpu_of_name("H200"))}
     assert native == {"H100", "H200"}, "other compute capabilities cannot run it"
-    assert "T4" not in {gpu.name for gpu in gpus_of_engine("tensorrt", "ampere_plus")}
-    assert [gpu.name for gpu in gpus_of_engine("tensorrt-rtx", "sm75+sm120")] == ["T4", "RTX 5090"]
-    assert "H100" not in {gpu.name for gpu in gpus_of_engine("tensorrt-rtx", "portable")}
-    assert "H100" in {gpu.name for gpu in gpus_of_engine("tensorrt", "current")}
+    assert "T4" not in {gpu.name for gpu in gpus_of_engine(backend_of("tensorrt"), "ampere_plus")}
+    assert [gpu.name for gpu in gpus_of_engine(backend_of("tensorrt-rtx"), "sm75+sm120")] == ["T4", "RTX 5090"]
+    assert "H100" not in {gpu.name for gpu in gpus_of_engine(backend_of("tensorrt-rtx"), "portable")}
+    assert "H100" in {gpu.name for gpu in gpus_of_engine(None, "anything")}, "of an unknown backend nothing is known"
+    assert "H100" in {gpu.name for gpu in gpus_of_engine(backend_of("tensorrt"), "current")}

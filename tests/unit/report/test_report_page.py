@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from cmx4trt.devices.gpus import gpu_of_name
 from cmx4trt.errors import ModelError
 from cmx4trt.report.comparison import page_of_engines
 from cmx4trt.report.facts import facts_of_engine
-from cmx4trt.report.gpus import gpu_of_engines, gpu_of_name
+from cmx4trt.report.gpu_choice import gpu_of_engines
 from cmx4trt.report.page import page_of_engine
 from cmx4trt.report.verdicts import NO, OPEN, YES, verdicts_of_engine
 

@@ -135,7 +135,7 @@ def test_wrong_boxes_show_where_nothing_is_detected(toy_detector: Any, fault: st
 
 
 def test_an_engine_of_batch_one_is_run_image_by_image(toy_detector: Any) -> None:
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     graph = toy_detector.prepared(toy_detector.model())
     session = OnnxRuntimeSession.from_graph(graph.encoded)

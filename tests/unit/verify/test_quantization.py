@@ -10,7 +10,6 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.graph import prepared_from_network
 from cmx4trt.graph.detector.detections import Detections
 from cmx4trt.graph.network import Network, PreparedGraph
@@ -20,6 +19,7 @@ from cmx4trt.manifest import FAILED, PASSED, SKIPPED
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import QuantizationReport, quantize_network
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.verify.layers import layer_errors
 from cmx4trt.verify.quantization import (
     MIN_SQNR_DB,

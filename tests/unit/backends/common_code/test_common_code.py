@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cmx4trt import pipeline
-from cmx4trt.backends.common_code import CommonCodeBuilder
+from cmx4trt.backends.common_code.build import CommonCodeBuilder
 from cmx4trt.cli import main
 from cmx4trt.errors import (
     BuildError,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.arithmetic import fma32
 from cmx4trt.backends.hopper.network import Activation, Convolution, MaxPool, Network, Projection, Residual
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.ir.model import DType, Model, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 
 def computed_by_onnx_runtime(model: Model, images: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -232,7 +232,7 @@ def test_identity(
 
 def test_early_refusals(fake_tensorrt: Any, fake_pycuda: Any, request_for: Callable[..., BuildRequest]) -> None:
     builder = TensorRTBuilder()
-    assert builder.resolve(request_for()) == request_for()
+    assert builder.resolve(request_for()) == {}
     with pytest.raises(DeviceError, match="workspace_size is 31744 MiB, expected at most 30720 MiB"):
         builder.resolve(request_for(workspace_size="31GiB"))
     fake_pycuda.DEVICE.compute_capability = (7, 5)

@@ -9,9 +9,10 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from cmx4trt.backends.tensorrt.session import DEPTH, TensorRTSession, open_engine
+from cmx4trt.backends import backend_of
+from cmx4trt.backends.tensorrt.session import DEPTH, TensorRTSession
 from cmx4trt.devices.driver import open_device
-from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
+from cmx4trt.errors import DeviceError, MissingSoftwareError
 
 GRAPH = """<ir_version: 9, opset_import: ["" : 19]>
 g (float[N, 3] x) => (float[N, 3] y, int64[N] best) { one = Constant <value_float = 1.0> ()  y = Add(x, one)
@@ -221,22 +222,15 @@ def test_tensorrt_rtx_records_graphs_by_itself(fake_tensorrt: Any, engine: Calla
     assert made[0].cuda_graph_strategy == 1
 
 
-def manifest(builder: str) -> Any:
-    return SimpleNamespace(builder={"name": builder})
+def test_each_backend_opens_its_engines(fake_tensorrt: ModuleType, engine: Callable[..., bytes]) -> None:
+    for name in ("tensorrt", "common-code"):
+        session = backend_of(name).open_session(engine())
+        np.testing.assert_array_equal(session.run({"x": numbers(2)})["y"], numbers(2) + 1)
 
 
-def test_open_engine(fake_tensorrt: ModuleType, engine: Callable[..., bytes], tmp_path: Any) -> None:
-    path = tmp_path / "engine.plan"
-    path.write_bytes(engine())
-    session = open_engine(str(path), manifest("tensorrt"))
-    np.testing.assert_array_equal(session.run({"x": numbers(2)})["y"], numbers(2) + 1)
-    with pytest.raises(ModelError, match=r"cannot read engine .*No such file"):
-        open_engine(str(tmp_path / "absent.plan"), manifest("tensorrt"))
-
-
-def test_open_engine_refuses_early(fake_pycuda: Any, tmp_path: Any) -> None:
+def test_a_session_is_refused_early(fake_pycuda: Any) -> None:
     fake_pycuda.DEVICE.compute_capability = (9, 0)
     with pytest.raises(DeviceError, match=r"TensorRT-RTX does not run on compute capability 9\.0"):
-        open_engine(str(tmp_path / "absent.plan"), manifest("tensorrt-rtx"))
+        backend_of("tensorrt-rtx").open_session(b"")
     with pytest.raises(MissingSoftwareError, match="TensorRT is not installed"):
-        open_engine(str(tmp_path / "absent.plan"), manifest("tensorrt"))
+        backend_of("tensorrt").open_session(b"")

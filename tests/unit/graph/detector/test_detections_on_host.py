@@ -84,7 +84,7 @@ def test_other_layouts_need_the_detector() -> None:
 
 
 def test_records_of_a_graph(toy_detector: Any) -> None:
-    from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     image = np.random.default_rng(1).random((1, 3, 128, 128), dtype=np.float32)
     found = []

@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.detector.details import Detector
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.models.retinanet_random import anchor_table
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 HEADS = [f"{kind}_{level}" for kind in ("cls", "box") for level in range(5)]
 GRIDS = [16, 8, 4, 2, 1]

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.graph.detector.details import Detector, Level, Normalization
 from cmx4trt.graph.detector.detections import finish_detections
 from cmx4trt.graph.detector.nms import MAX_TOP_K, write_sorted, write_suppression
@@ -20,6 +19,7 @@ from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.models.retinanet import DETECTOR, DetectorSpec
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 SMALL, BLOCK = 40, 8
 PLENTY = replace(DETECTOR, detections=100_000)

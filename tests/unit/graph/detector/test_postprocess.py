@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import RequestError
 from cmx4trt.graph.detector.detections import candidates_from_heads, detections_from_outputs, finish_detections
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import DType
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 DETECTIONS = 50
 

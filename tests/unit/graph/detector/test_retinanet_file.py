@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import OnnxRuntimeSession
 from cmx4trt.errors import ModelError
 from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.network import PreparedGraph
@@ -20,6 +19,7 @@ from cmx4trt.ir.model import Graph, Model, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_model
 from cmx4trt.models.retinanet import SPEC
 from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.slow
 

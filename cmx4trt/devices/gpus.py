@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cmx4trt.errors import RequestError
-from cmx4trt.options import PRECISIONS
-from cmx4trt.values import TARGETS, nearest
-
-if TYPE_CHECKING:
-    from cmx4trt.report.facts import EngineFacts
+from cmx4trt.values import nearest
 
 TERA, GIGA = 1e12, 1e9
 
@@ -33,7 +28,7 @@ class Gpu:
 
     @property
     def sm(self) -> str:
-        """The compute capability as builders write it: sm89."""
+        """The compute capability as targets name it: sm89."""
         return "sm" + self.compute_capability.replace(".", "")
 
 
@@ -45,7 +40,7 @@ def _gpu(
     gb: float,
     source: str,
 ) -> Gpu:
-    named = zip(PRECISIONS, rates, strict=True)
+    named = zip(("fp32", "fp16", "bf16", "int8"), rates, strict=True)
     return Gpu(name, architecture, capability, {p: rate for p, rate in named if rate is not None}, gb, source)
 
 
@@ -91,15 +86,10 @@ GPUS: tuple[Gpu, ...] = (
         source="NVIDIA RTX Blackwell GPU Architecture whitepaper, appendix A",
     ),
 )
-"""Rates in the order of PRECISIONS: fp32, fp16, bf16, int8. The highest dense rate counts, as the roof of the type: fp32 as
+"""Rates in the order fp32, fp16, bf16, int8. The highest dense rate counts, as the roof of the type: fp32 as
 TF32 on tensor cores where there are any for it, fp16 accumulated in float16. A figure that NVIDIA does not publish is None."""
 
 NAMES = tuple(gpu.name for gpu in GPUS)
-_USUAL = ("H100", "RTX 4090", "A40", "RTX 5090", "T4")
-"""Of GPUs that fit alike, the first of these is shown. TensorRT-RTX is not for the H100, so that it stands for TensorRT alone."""
-_NEAREST = "RTX 5090"
-"""For engines that no GPU of the table fits: those of sm121 alone, the other Blackwell that TensorRT-RTX compiles for."""
-_RTX_CAPABILITIES = frozenset(sm for names in TARGETS.values() for sm in names)
 
 
 def gpu_of_name(name: str) -> Gpu:
@@ -115,36 +105,6 @@ def gpu_of_device(device: str) -> Gpu | None:
     """The GPU that is named in what a library calls its device, such as 'NVIDIA H200'; None for one that is not in the table."""
     found = (gpu for gpu in GPUS if re.search(rf"\b{gpu.name}\b", device, re.IGNORECASE))
     return next(found, None)
-
-
-def gpus_of_engine(builder: str, target: str, ran: Gpu | None = None) -> Sequence[Gpu]:
-    """The GPUs of the table that an engine can be for; ``ran``: the one that ran it, or on which it was built.
-
-    Of TensorRT-RTX: RTX-class ones of its target. Of TensorRT: where it is not known what GPU it was built on, all.
-    """
-    if ran is not None and target in ("current", "same_compute_capability"):
-        return [gpu for gpu in GPUS if gpu.sm == ran.sm]
-    if target == "ampere_plus":
-        return [gpu for gpu in GPUS if gpu.architecture != "Turing"]
-    if builder != "tensorrt-rtx":
-        return GPUS
-    named = {sm for part in target.split("+") for sm in TARGETS.get(part, (part,)) if sm.startswith("sm")}
-    return [gpu for gpu in GPUS if gpu.sm in (named or _RTX_CAPABILITIES) or gpu == ran]
-
-
-def gpu_of_engines(engines: Sequence[EngineFacts]) -> Gpu:
-    """The GPU to show unless another is asked for, in whatever order the engines are given.
-
-    It is one that most of them can be for; of several such, one that ran most of them; of several such, the usual one.
-    """
-    fitting = [gpu for facts in engines for gpu in facts.gpus]
-    ran = [facts.gpu_that_ran for facts in engines]
-
-    def rank(gpu: Gpu) -> tuple[int, int, int]:
-        usual = _USUAL.index(gpu.name) if gpu.name in _USUAL else len(_USUAL)
-        return fitting.count(gpu), ran.count(gpu), -usual
-
-    return max(GPUS, key=rank) if fitting else gpu_of_name(_NEAREST)
 
 
 def _plain(name: str) -> str:

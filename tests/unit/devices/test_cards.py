@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cmx4trt import cards
-from cmx4trt.options import BUILDERS
-from cmx4trt.report.gpus import GPUS
-from cmx4trt.values import TARGETS, parse_target
+from cmx4trt.backends import all_backends, backend_of, how_to_build_for, parse_target
+from cmx4trt.devices import cards
+from cmx4trt.devices.gpus import GPUS
 
 
 @pytest.mark.parametrize(
@@ -53,20 +52,22 @@ def test_the_tables_agree() -> None:
     for gpu in GPUS:
         assert cards.capability_of(gpu.name) == gpu.sm
         assert cards.CAPABILITIES[gpu.sm].generation == gpu.architecture
-    assert {service.builder for service in cards.SERVICES} <= set(BUILDERS)
-    for service in cards.SERVICES:
-        assert set(service.capabilities) <= set(cards.CAPABILITIES)
-    assert {sm for names in TARGETS.values() for sm in names if sm != "current"} == set(cards.RTX_CAPABILITIES)
+
+
+def test_targets_and_services_of_backends_are_in_the_table() -> None:
+    for backend in all_backends():
+        named = {name for names in backend.targets.names.values() for name in names}
+        assert {*named, *backend.serves, *backend.targets.capabilities} <= set(cards.CAPABILITIES)
 
 
 def test_a_builder_is_named_by_data() -> None:
-    assert cards.how_to_build_for("sm89").startswith(
-        "use _cpu (--builder=tensorrt-rtx) on any machine, or _cuda,_tensorrt "
-    )
-    assert cards.how_to_build_for("sm90", but="tensorrt-rtx").startswith("use _cuda,_tensorrt ")
-    assert cards.how_to_build_for("sm70") == "no builder of this release serves it"
+    assert how_to_build_for("sm89").startswith("use _cpu (--builder=tensorrt-rtx) on any machine, or _cuda,_tensorrt ")
+    assert how_to_build_for("sm90", but="tensorrt-rtx").startswith("use _cuda,_tensorrt ")
+    assert how_to_build_for("sm70") == "no builder of this release serves it"
 
 
-@pytest.mark.parametrize(("text", "target"), [("RTX 4090, A40", "sm86+sm89"), ("l40s+ada", "sm89"), ("h100", "sm90")])
+@pytest.mark.parametrize(
+    ("text", "target"), [("RTX 4090, A40", "sm86+sm89"), ("l40s+ada", "sm89"), ("2080 Ti, sm_86", "sm75+sm86")]
+)
 def test_targets(text: str, target: str) -> None:
-    assert parse_target("target", text) == target
+    assert parse_target("target", text, backend_of("tensorrt-rtx")) == target

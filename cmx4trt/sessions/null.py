@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.backends.session import Stream, SynchronousStream
+from cmx4trt.sessions.base import Stream, SynchronousStream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

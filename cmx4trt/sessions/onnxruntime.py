@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.backends.session import Stream, SynchronousStream
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
 from cmx4trt.ir.float32_quantize import quantize_in_float32
 from cmx4trt.ir.onnx_file import EncodedGraph
 from cmx4trt.ir.tensor import Tensor
+from cmx4trt.sessions.base import Stream, SynchronousStream
 from cmx4trt.telemetry import switch_off
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def fastest_providers() -> tuple[str, ...]:
 
 
 class OnnxRuntimeSession:
-    """A graph ready to run: see ``backends.session.Session``."""
+    """A graph ready to run: see ``sessions.base.Session``."""
 
     min_batch = 1
     max_batch: int | None = None

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.backends.onnxruntime.session import DEVICE_STREAMS, OnnxRuntimeSession
 from cmx4trt.errors import DeviceError
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.sessions.onnxruntime import DEVICE_STREAMS, OnnxRuntimeSession
 
 
 class FakeBinding:

@@ -1,4 +1,4 @@
-"""GPUs by the names people know them by: card -> compute capability -> the builders that make engines for it.
+"""GPUs by the names people know them by: card -> compute capability.
 
 Compute capabilities: NVIDIA, "CUDA GPU Compute Capability". What is written as data here, sentences are made from.
 """
@@ -8,9 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-RTX_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
-"""What TensorRT-RTX 1.7 can compile for (its enumeration ``ComputeCapability``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +61,6 @@ CAPABILITIES: Mapping[str, Capability] = {
     "sm121": Capability("Blackwell", ("GB10", "DGX Spark")),
 }
 
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """A builder, the compute capabilities it makes engines for, and how it is asked for."""
-
-    builder: str
-    capabilities: tuple[str, ...]
-    how: str
-
-
-SERVICES: tuple[Service, ...] = (
-    Service("tensorrt-rtx", RTX_CAPABILITIES, "_cpu (--builder=tensorrt-rtx) on any machine"),
-    Service(
-        "tensorrt",
-        tuple(sm for sm in CAPABILITIES if sm not in ("sm60", "sm61", "sm70")),  # TensorRT 10.5 dropped Volta
-        "_cuda,_tensorrt (--device=cuda --builder=tensorrt) on the machine with that GPU",
-    ),
-)
-"""In the order to recommend them in."""
-
 _IRRELEVANT = re.compile(
     r"nvidia|geforce|tesla|generation|graphics|gpu|laptop|mobile|max-?q|\b\d+ ?gb\b"
     r"|\b(sxm\d?|pcie|nvl|hbm\de?|server|workstation|edition)\b"
@@ -129,9 +106,3 @@ def described(sm: str) -> str:
         return sm
     cards = ", ".join(known.cards[:2]) + (", …" if len(known.cards) > 2 else "")
     return f"{sm} ({known.generation}: {cards})"
-
-
-def how_to_build_for(sm: str, but: str = "") -> str:
-    """What to ask for instead of the builder ``but`` to get an engine for a compute capability."""
-    ways = [service.how for service in SERVICES if sm in service.capabilities and service.builder != but]
-    return f"use {', or '.join(ways)}" if ways else "no builder of this release serves it"

@@ -1,1 +1,0 @@
-"""Computes nothing: what is measured over it is the harness itself."""

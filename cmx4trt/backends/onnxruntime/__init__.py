@@ -1,1 +1,0 @@
-"""ONNX Runtime: runs the graphs that engines are built from, on a CPU or a GPU."""

@@ -1,0 +1,58 @@
+"""What backends read of a request: the field names are those of the options. Standard library only."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class BuildOptions(Protocol):
+    """The options of a build, as ``BuildRequest`` has them: validated, sizes in bytes, paths absolute, None where not given."""
+
+    @property
+    def network(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def scenario(self) -> str: ...  # noqa: D102
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def copy_streams(self) -> int: ...  # noqa: D102
+    @property
+    def model(self) -> str | None: ...  # noqa: D102
+    @property
+    def random_weights(self) -> int | None: ...  # noqa: D102
+    @property
+    def target(self) -> str: ...  # noqa: D102
+    @property
+    def workspace_size(self) -> int: ...  # noqa: D102
+    @property
+    def input_dtype(self) -> str: ...  # noqa: D102
+    @property
+    def output_dtype(self) -> str: ...  # noqa: D102
+    @property
+    def input_range(self) -> str: ...  # noqa: D102
+    @property
+    def postprocess(self) -> str: ...  # noqa: D102
+    @property
+    def nms_offset(self) -> bool: ...  # noqa: D102
+    @property
+    def keep_fp16(self) -> str | None: ...  # noqa: D102
+    @property
+    def common_code(self) -> str | None: ...  # noqa: D102
+    @property
+    def inference_source(self) -> str | None: ...  # noqa: D102
+    @property
+    def builder_optimization_level(self) -> int | None: ...  # noqa: D102
+    @property
+    def tiling_optimization_level(self) -> str | None: ...  # noqa: D102
+    @property
+    def max_aux_streams(self) -> int | None: ...  # noqa: D102
+    @property
+    def timing_cache(self) -> str | None: ...  # noqa: D102
+    @property
+    def wait(self) -> int: ...  # noqa: D102
+    @property
+    def output_dir(self) -> str: ...  # noqa: D102
