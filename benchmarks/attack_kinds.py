@@ -459,7 +459,7 @@ class UserConf(Kind):
         for key, number in value.items():
             takes = KEYS[key]["Offline"]
             assert takes.least <= float(number) <= takes.most
-            assert re.search(rf"(?:\*|resnet50)\.(?:\*|Offline)\.{key}\s+=\s+{re.escape(number)}\b", content.decode())
+            assert re.search(rf"(?:\*|resnet50)\.(?:\*|Offline)\.{key}\s+=\s+{re.escape(number)}(?!\S)", content.decode())
 
 
 class LabelFile(Kind):

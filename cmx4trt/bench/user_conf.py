@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from cmx4trt.damage import MAX_DIGITS
 from cmx4trt.errors import RequestError
 from cmx4trt.files import open_text
 from cmx4trt.options import SCENARIOS
@@ -31,7 +32,7 @@ class Number:
 
     def holds(self, text: str) -> bool:
         """Whether ``text`` is such a number."""
-        if (_WHOLE if self.whole else _REAL).fullmatch(text) is None:
+        if len(text) > MAX_DIGITS or (_WHOLE if self.whole else _REAL).fullmatch(text) is None:
             return False
         return self.least <= (int(text) if self.whole else float(text)) <= self.most
 
