@@ -103,7 +103,8 @@ class CudaDevice:
     def is_pinned(self, array: NDArray[Any]) -> bool:
         """Whether ``array`` lies, contiguous, in memory from ``pinned``."""
         first = array.ctypes.data
-        inside = any(start <= first and first + array.nbytes <= start + size for start, size in self._pinned.items())
+        pinned = list(self._pinned.items())  # at once: other threads allocate meanwhile
+        inside = any(start <= first and first + array.nbytes <= start + size for start, size in pinned)
         return inside and array.flags.c_contiguous
 
     def fill(self, address: int, value: int, size: int, stream: int) -> None:
