@@ -13,7 +13,7 @@ from cmx4trt.devices.cards import described
 from cmx4trt.errors import RequestError
 from cmx4trt.values import parse_text
 
-_MODULES = ("cmx4trt.backends.tensorrt", "cmx4trt.backends.common_code")
+_MODULES = ("cmx4trt.backends.tensorrt", "cmx4trt.backends.hopper", "cmx4trt.backends.common_code")
 """Each has ``BACKENDS``. The order is that of help texts."""
 MORE_BACKENDS = "CMX4TRT_BACKENDS"
 """Environment variable: further modules with ``BACKENDS``, comma-separated, for backends outside this package."""

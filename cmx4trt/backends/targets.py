@@ -72,7 +72,8 @@ def meaning_of(option: str, word: str, own: Targets, others: Mapping[str, tuple[
     numeric = re.search(r"\d", word) and not re.search(r"[a-z]{3}", plain)
     hint = "" if numeric else nearest(word, (*choices, *CARDS))
     raise RequestError(
-        f"{option} is '{shortened(word)}', expected one or more of {', '.join(choices)}, or the name of a card such as 'RTX 4090'{hint}"
+        f"{option} is '{shortened(word)}', expected one or more of {', '.join(choices)}, or the name of a card such as "
+        f"'RTX 4090'{hint}"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.network import Classifier, Network
 from cmx4trt.backends.hopper.plan import Launch, Place, Plan, TiledMap, WindowMap
-from cmx4trt.backends.hopper.schedule import EXACT_LOGITS, LOGITS
+from cmx4trt.backends.hopper.schedule import EXACT_LOGITS, INPUT, LOGITS, QUANTIZED
 from cmx4trt.devices.base import LaunchConfiguration
 
 
@@ -29,7 +29,8 @@ class ReferenceKernels:
         bases = _bases(gpu, launch, configuration)
         values = {name: self._read(gpu, name, bases) for name in launch.reads}
         if launch.operations == ("quantize",):
-            values[launch.writes[0]] = reference.quantize_input(values[launch.reads[0]], self._network.input.scale)
+            quantized = reference.quantize_input(values[launch.reads[0]], self._network.input.scale)  # [N, H, W, C]
+            values[launch.writes[0]] = quantized.transpose(0, 3, 1, 2)
         elif launch.operations == ("arg max",):
             values[launch.writes[0]] = values[launch.reads[0]].argmax(axis=1).astype(np.int32)
         elif launch.operations == ("round the logits",):
@@ -42,9 +43,9 @@ class ReferenceKernels:
         self.computed.append(configuration.label)
 
     def _compute(self, launch: Launch, values: dict[str, Any]) -> None:
-        (source,) = self._inputs
-        if source in values:  # the stem's image, int8 [N, C, H, W]
-            values[self._network.input.name] = reference.quantize_input(values[source], self._network.input.scale)
+        for source in (INPUT, QUANTIZED):  # the stem's image, int8 [N, C, H, W]
+            if source in values:
+                values[self._network.input.name] = reference.quantize_input(values[source], self._network.input.scale)
         for operation in self._network.operations:
             if operation.name in launch.operations:
                 name = launch.writes[0] if isinstance(operation, Classifier) else operation.output
@@ -53,6 +54,9 @@ class ReferenceKernels:
     def _read(self, gpu: Any, name: str, bases: dict[str, int]) -> Any:
         if name in self._inputs:
             shape, dtype = tuple(self._inputs[name]["shape"]), np.dtype(self._inputs[name]["dtype"])  # type: ignore[arg-type, call-overload]
+        elif name == QUANTIZED:
+            a = self._network.input
+            shape, dtype = (a.channels, a.height, a.width), np.dtype(np.int8)
         elif name in (LOGITS, EXACT_LOGITS):
             classes = len(self._network.classifier.weights)
             shape, dtype = (classes,), np.dtype(np.float32)

@@ -1,1 +1,84 @@
-"""An engine of our own for Hopper GPUs (compute capability 9.0): ResNet-50 in INT8, built without a GPU, exact to the bit."""
+"""An engine of our own for Hopper GPUs (compute capability 9.0): ResNet-50 in INT8, built without a GPU, exact to the bit.
+
+The way of an engine: ``lowering`` (graph -> network), ``schedule`` (network -> plan), ``compiler`` (kernels -> cubins),
+``container`` (the file); on the GPU: ``session``; ``reference`` is the specification of it all. Standard library only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.base import Backend, GraphBuilder
+from cmx4trt.backends.facts import Check, Section
+from cmx4trt.backends.options import BuildOptions
+from cmx4trt.backends.targets import Targets
+
+if TYPE_CHECKING:
+    from cmx4trt.backends.flavour import QuantizationFlavour
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.sessions.base import Session
+
+
+class Hopper(Backend):
+    """Engines for H100 and H200, built with or without one."""
+
+    name = "hopper"
+    title = "cmx4trt for Hopper"
+    about = "Engines of our own for H100 and H200: ResNet-50 INT8, ahead of time, exact to the bit"
+    devices: Mapping[str, str] = {
+        "cpu": "built ahead of time",
+        "cuda": "built ahead of time, then run on the local GPU and compared with its specification bit for bit",
+    }
+    targets = Targets(
+        names={"hopper": ("sm90",)},
+        default="sm90",
+        default_note="H100 and H200",
+        capabilities=("sm90",),
+        meanings={"sm90": "GPUs of compute capability 9.0: H100, H200"},
+    )
+    serves = ("sm90",)
+    precisions = ("int8",)
+    default_precision = "int8"
+    networks = ("resnet50",)
+
+    def builder(self) -> GraphBuilder:
+        """A builder that loads the compiler when it builds."""
+        from cmx4trt.backends.hopper.builder import HopperBuilder
+
+        return HopperBuilder()
+
+    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
+        """A session on the local GPU, which must have compute capability 9.0. It always runs CUDA graphs."""
+        from cmx4trt.backends.hopper.container import read_engine
+        from cmx4trt.backends.hopper.session import HopperSession
+        from cmx4trt.devices.cuda import open_cuda
+
+        return HopperSession(read_engine(engine, "the engine"), open_cuda())
+
+    def check_request(self, request: BuildOptions) -> None:
+        """Only INT8 kernels exist. Raises UnsupportedError."""
+        from cmx4trt.backends.hopper.requests import check_request
+
+        check_request(request)
+
+    def flavour(self) -> QuantizationFlavour:
+        """uint8 behind Relu; see ``lowering``."""
+        from cmx4trt.backends.hopper.lowering import FLAVOUR
+
+        return FLAVOUR
+
+    def check_engine(self, engine: Any, graph: PreparedGraph, session: Session | None) -> Sequence[Check]:
+        """On a device, equality with the specification, activation by activation; else that the file computes every operation."""
+        from cmx4trt.backends.hopper.checks import check_engine
+
+        return check_engine(engine, graph, session)
+
+    def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
+        """The launches, their bounds, and what was measured."""
+        from cmx4trt.backends.hopper.sections import sections
+
+        return sections(built, executed)
+
+
+BACKENDS: tuple[Backend, ...] = (Hopper(),)

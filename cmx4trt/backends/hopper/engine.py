@@ -37,13 +37,18 @@ class Engine:
         return LEAST[max(abis, default=min(LEAST))]
 
 
-def check_device(engine: Engine, facts: DeviceFacts) -> None:
-    """Refuse a GPU or a driver that the kernels are not made for. Raises DeviceError."""
+def check_capability(facts: DeviceFacts) -> None:
+    """Refuse a GPU that the kernels are not made for. Raises DeviceError."""
     if facts.capability != CAPABILITY:
         raise DeviceError(
             f"{facts.name} has compute capability {_version(facts.capability)}, and this engine runs on "
             f"{_version(CAPABILITY)} only (H100, H200); build one for this GPU with --builder=tensorrt-rtx or tensorrt"
         )
+
+
+def check_device(engine: Engine, facts: DeviceFacts) -> None:
+    """Refuse a GPU or a driver that an engine does not run on. Raises DeviceError."""
+    check_capability(facts)
     least = engine.least
     if facts.cuda < least.cuda:
         raise DeviceError(

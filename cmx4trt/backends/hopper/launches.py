@@ -8,11 +8,11 @@ from cmx4trt.backends.hopper.plan import Amount, Float, Grid, Place
 from cmx4trt.backends.hopper.site import CHUNK, TILE, Made, Site, made, residual_of, tiles_of
 
 
-def quantize(site: Site, source: Place, target: str, half: bool) -> Made:
+def quantize(site: Site, source: Place, target: Place, half: bool) -> Made:
     """The engine's float32 or (``half``) float16 input -> the network's int8 input."""
-    a = site.activation(target)
-    arguments = (source, Place("buffer", target), Amount(a.height * a.width * a.channels // 4), Float(a.scale))
-    launch = (Grid(per_multiprocessor=8), arguments, ("quantize",), (source.name,), (target,))
+    a = site.network.input
+    arguments = (source, target, Amount(a.height * a.width * a.channels // 4), Float(a.scale))
+    launch = (Grid(per_multiprocessor=8), arguments, ("quantize",), (source.name,), (target.name,))
     return made("quantize.cu", {"HALF": int(half)}, 256, 0, launch)
 
 

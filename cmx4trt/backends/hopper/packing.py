@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -27,6 +25,8 @@ SECTION = 256
 
 def channel_of_column() -> NDArray[Any]:
     """The channel that each of 64 columns of a product computes: column 8j + 2t + e holds channel 16t + 2j + e. int64 [64]."""
+    import numpy as np
+
     j, t, e = np.meshgrid(np.arange(8), np.arange(4), np.arange(2), indexing="ij")
     return (16 * t + 2 * j + e).reshape(-1)
 
@@ -36,18 +36,24 @@ def register_channels() -> NDArray[Any]:
 
     Position 32h + 16m + 4t + i is byte i of quarter 2h + m of thread column t, which holds channel 16t + 4(2h + m) + i.
     """
+    import numpy as np
+
     h, m, t, i = np.meshgrid(np.arange(2), np.arange(2), np.arange(4), np.arange(4), indexing="ij")
     return (16 * t + 4 * (2 * h + m) + i).reshape(-1)
 
 
 def channel_of_row() -> NDArray[Any]:
     """The channel of each of 64 rows where channels are the product's rows: g and g + 8 of a warp are neighbours. int64 [64]."""
+    import numpy as np
+
     row = np.arange(64)
     return 16 * (row // 16) + 2 * (row % 8) + row // 8 % 2
 
 
 def _grouped(order: NDArray[Any], count: int) -> NDArray[Any]:
     """``order`` (of 64) repeated for every group of ``count`` channels."""
+    import numpy as np
+
     shifted: NDArray[Any] = np.add.outer(np.arange(0, count, GROUP), order)
     return shifted.reshape(-1)
 
@@ -57,6 +63,8 @@ def matrix(weights: NDArray[Any], k_from_registers: bool = False) -> NDArray[Any
 
     ``k_from_registers``: the A operand is an epilogue's output in registers (1x1 only).
     """
+    import numpy as np
+
     flat = weights.reshape(len(weights), -1)
     if k_from_registers:
         flat = flat[:, _grouped(register_channels(), flat.shape[1])]
@@ -65,17 +73,23 @@ def matrix(weights: NDArray[Any], k_from_registers: bool = False) -> NDArray[Any
 
 def rows_of_channels(weights: NDArray[Any]) -> NDArray[Any]:
     """Weights [64, K] as the A operand, int8, rows in the order of ``channel_of_row``."""
+    import numpy as np
+
     return np.ascontiguousarray(weights[channel_of_row()])
 
 
 def padded_rows(array: NDArray[Any], multiple: int) -> NDArray[Any]:
     """``array`` with zeros behind its first axis up to a multiple of ``multiple``."""
+    import numpy as np
+
     missing = -len(array) % multiple
     return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)]) if missing else array
 
 
 def stem_matrix(weights: NDArray[Any]) -> NDArray[Any]:
     """The stem's weights [64, 7, 7, 3] as the A operand [64, 256]: 4x4 taps of 2x2 pixels of 4 channels, zeros elsewhere."""
+    import numpy as np
+
     square = np.zeros((64, 8, 8, 4), np.int8)
     square[:, 1:, 1:, :3] = weights  # padding 3 becomes 4: the window starts one pixel earlier, on an even one
     taps = square.reshape(64, 4, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4, 5)
@@ -84,6 +98,8 @@ def stem_matrix(weights: NDArray[Any]) -> NDArray[Any]:
 
 def constants(multiplier: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
     """Multipliers and biases [N] of an epilogue, float32 [N / 64, 4 quarters, 2, 4 thread columns, 4 channels]."""
+    import numpy as np
+
     both = np.stack([multiplier, bias]).astype(np.float32)
     shaped = both.reshape(2, -1, 4, 4, 4)  # multiplier or bias, group, thread column, quarter, channel
     return np.ascontiguousarray(shaped.transpose(1, 3, 0, 2, 4))
@@ -91,17 +107,23 @@ def constants(multiplier: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
 
 def residual_bias(bias: NDArray[Any], multiplier: float) -> NDArray[Any]:
     """The bias of a convolution with a residual, less what the residual's offset adds; rounded once to float32."""
+    import numpy as np
+
     exact = bias.astype(np.float64) - RESIDUAL_OFFSET * np.float64(np.float32(multiplier))
     return exact.astype(np.float32)
 
 
 def residual_factor(multiplier: float) -> float:
     """256 times a residual's multiplier: exact in float32."""
+    import numpy as np
+
     return float(np.float32(multiplier) * np.float32(RESIDUAL_FACTOR))
 
 
 def constants_in_order(convolution: Convolution) -> NDArray[Any]:
     """Multipliers [N], then biases [N], float32 in channel order: for products whose rows are channels."""
+    import numpy as np
+
     return np.concatenate([convolution.multiplier, convolution.bias]).astype(np.float32)
 
 

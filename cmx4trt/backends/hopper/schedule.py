@@ -37,10 +37,11 @@ from cmx4trt.errors import UnsupportedError
 
 INPUT, LOGITS, CLASS = "input", "logits", "class"
 """Names of the engine's input and outputs, as those of the graph."""
-EXACT_LOGITS = "float32_logits"
-"""The buffer of logits that leave the engine as float16."""
-FLOATS = {"fp32": "float32", "fp16": "float16"}
-"""Options -> numpy's names."""
+QUANTIZED, EXACT_LOGITS = "int8_input", "float32_logits"
+"""Buffers beside the network's activations: what becomes of a floating-point input, [N, C, H, W], and logits that leave the
+engine as float16."""
+DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+"""Values of options -> numpy's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class Types:
 
 ALIGNMENT = 1024
 """Of buffers, in bytes: a swizzled tile's and more than the copy engine asks for (CUDA driver API, cuTensorMapEncode)."""
+
+
+def types_of(input_dtype: str, output_dtype: str) -> Types:
+    """The types that a request's options ask for."""
+    return Types(DTYPES[input_dtype], DTYPES[output_dtype])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +104,8 @@ def _launches(site: Site, types: Types, table: Table) -> Iterator[Made]:
     operations = list(site.network.operations)
     image = Place("input", INPUT)
     if types.input != "int8":
-        yield launches.quantize(site, image, site.network.input.name, types.input == "float16")
-        image = Place("buffer", site.network.input.name)
+        image = Place("buffer", QUANTIZED)
+        yield launches.quantize(site, Place("input", INPUT), image, types.input == "float16")
     done = 2
     first, pool = operations[:2]
     if not (isinstance(first, Convolution) and isinstance(pool, MaxPool) and first.weights.shape == (64, 7, 7, 3)):
@@ -192,6 +198,7 @@ def _unsupported(operation: Operation) -> UnsupportedError:
 def _place_buffers(network: Network, programs: Sequence[Program], max_batch: int) -> tuple[tuple[Buffer, ...], int]:
     """Offsets in one arena: buffers that live at the same time in any program do not overlap. Largest first, lowest gap."""
     sizes = {a.name: a.height * a.width * a.channels for a in network.activations.values()}
+    sizes[QUANTIZED] = sizes.pop(network.input.name)
     sizes[EXACT_LOGITS] = 4 * len(network.classifier.weights)
     lives: dict[str, list[tuple[int, int, int]]] = {}
     for number, program in enumerate(programs):

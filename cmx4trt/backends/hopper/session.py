@@ -109,6 +109,12 @@ class HopperSession:
         with self._device.active("upload a batch"):
             return self._streams[0].place(feeds)
 
+    def activations(self, batch: int) -> tuple[str, ...]:
+        """Names of the buffers that a batch of this size fills, in order."""
+        known = {buffer.name for buffer in self._plan.buffers}
+        written = (name for launch in self._plan.program(batch).launches for name in launch.writes)
+        return tuple(dict.fromkeys(name for name in written if name in known))
+
     def read_buffer(self, name: str, batch: int) -> NDArray[Any]:
         """What an activation's buffer holds after the last launch that writes it: uint8 [N, bytes of an image].
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cmx4trt.backends.hopper.candidates import (
     EXPAND_REDUCE,
     candidates_of,
@@ -24,6 +22,8 @@ from cmx4trt.backends.hopper.session import HopperSession
 from cmx4trt.backends.hopper.site import Site
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cmx4trt.backends.hopper.plan import Kernel
     from cmx4trt.devices.base import ComputeDevice
 
@@ -44,6 +44,8 @@ def tune(
     note: Callable[[str], None] = lambda _: None,
 ) -> Choices:
     """Time every candidate of every operation at each of ``batches``, on random images. Raises DeviceError and BuildError."""
+    import numpy as np
+
     images = np.random.default_rng(0).integers(-128, 128, (max(batches), *_shape(network)), dtype=np.int8)
     tables = {}
     for batch in batches:

@@ -1,0 +1,109 @@
+"""Builds an engine: lowers the graph, schedules it, compiles its kernels, packs its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt import __version__
+from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.hopper.requests import check_request
+from cmx4trt.backends.installed import installed_version
+from cmx4trt.errors import MissingSoftwareError
+
+if TYPE_CHECKING:
+    from cmx4trt.backends.hopper.choices import Choices
+    from cmx4trt.backends.hopper.engine import Engine
+    from cmx4trt.backends.options import BuildOptions
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.progress import Progress
+
+NVRTC = ("nvidia_cuda_nvrtc_cu12", "nvidia_cuda_nvrtc")
+"""Distributions that bring the compiler, normalised as in the names of their metadata folders."""
+
+
+class HopperBuilder:
+    """Needs NVRTC; no GPU, no driver and no CUDA toolkit."""
+
+    name = "hopper"
+
+    def version(self) -> str:
+        """This package's version: the kernels are its own. Raises MissingSoftwareError where their compiler is missing."""
+        if installed_version(NVRTC) is None:
+            raise MissingSoftwareError(
+                "NVRTC, the compiler of the kernels, is not installed in this Python; pip install 'cmx4trt[hopper]'"
+            )
+        return __version__
+
+    def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
+        """Nothing of its own. On the device cuda, refuses a GPU that the kernels are not made for (DeviceError)."""
+        check_request(request)
+        if request.device == "cuda":
+            from cmx4trt.backends.hopper.engine import check_capability
+            from cmx4trt.devices.cuda import open_cuda
+
+            check_capability(open_cuda().facts)
+        return {}
+
+    def identity(self, request: BuildOptions) -> Mapping[str, str]:
+        """Version, compiler, and the content of the kernels and of the table that chooses among them."""
+        return {
+            "name": self.name,
+            "version": self.version(),
+            "compiler": f"NVRTC {installed_version(NVRTC)}",
+            "kernels": _digest_of_sources(),
+        }
+
+    def build(
+        self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
+    ) -> BuiltEngine:
+        """The engine file of ``graph``, and what its launches do. Raises UnsupportedError, BuildError."""
+        from cmx4trt.backends.hopper.choices import shipped_choices
+        from cmx4trt.backends.hopper.container import write_engine
+
+        engine, facts = make_engine(graph, request, shipped_choices(), stopped)
+        return BuiltEngine(write_engine(engine), facts)
+
+
+def make_engine(
+    graph: PreparedGraph, request: BuildOptions, choices: Choices, stopped: Callable[[], bool] = lambda: False
+) -> tuple[Engine, dict[str, Any]]:
+    """An engine in memory, and what the manifest says of it."""
+    from cmx4trt.backends.hopper.compiler import Compiler
+    from cmx4trt.backends.hopper.engine import Engine
+    from cmx4trt.backends.hopper.lowering import lower
+    from cmx4trt.backends.hopper.schedule import schedule, types_of
+    from cmx4trt.backends.hopper.work import launch_records
+
+    network = lower(graph.model)
+    scheduled = schedule(network, request.batch_size, types_of(request.input_dtype, request.output_dtype), choices)
+    compiler = Compiler()
+    compiled = compiler.compile_all(scheduled.plan.kernels, stopped)
+    origin = {"compiler": compiler.version, "graph_sha256": graph.encoded.sha256(), "choices_gpu": choices.gpu}
+    cubins = {name: one.cubin for name, one in compiled.items()}
+    engine = Engine(scheduled.plan, cubins, scheduled.weights, request.copy_streams, origin)
+    facts = {
+        "compiler": compiler.version,
+        "choices_measured_on": choices.gpu,
+        "least_driver": str(engine.least.driver),
+        "kernels": len(compiled),
+        "weights_bytes": len(scheduled.weights),
+        "arena_bytes": scheduled.plan.arena_bytes,
+        "launches": launch_records(network, scheduled.plan.program(request.batch_size)),
+    }
+    return engine, facts
+
+
+def _digest_of_sources() -> str:
+    """SHA-256 over everything here that an engine is made from: kernels, packing, schedule, choices."""
+    digest = hashlib.sha256()
+    folder = os.path.dirname(__file__)
+    for base, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(files):
+            if name.endswith((".py", ".cu", ".cuh", ".json")):
+                with open(os.path.join(base, name), "rb") as stream:
+                    digest.update(f"{os.path.relpath(os.path.join(base, name), folder)}\n".encode() + stream.read())
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""What reports and ``inspect`` show of an engine of this backend: its launches, their bounds, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cmx4trt.backends.facts import Cell, Section, Share
+
+PEAK_OPERATIONS = 1979e12
+"""INT8 operations a second without sparsity (NVIDIA H100 Tensor Core GPU datasheet, SXM; the H200's are the same)."""
+BANDWIDTH = {"H200": 4.8e12, "H100": 3.35e12}
+"""Bytes a second of the card's memory (NVIDIA's datasheets, SXM); GPUs of other names are shown against the H100's."""
+
+
+def sections(built: Mapping[str, Any], executed: Mapping[str, Any]) -> tuple[Section, ...]:
+    """The launches with their bounds; beside them what was measured, where the engine has run."""
+    launches = built.get("launches")
+    if not isinstance(launches, list) or not launches:
+        return ()
+    times, batch = executed.get("launch_milliseconds"), executed.get("batch")
+    if isinstance(times, list) and len(times) == len(launches) and isinstance(batch, int):
+        return (_measured(_measured_rows(launches, times, batch, str(executed.get("device", ""))), executed, batch),)
+    return (_unmeasured(_bound_rows(launches)),)
+
+
+def bound_seconds(record: Mapping[str, Any], batch: int, device: str) -> tuple[float, str]:
+    """The least time of a launch and what bounds it: its bytes through memory, or its operations."""
+    bandwidth = next((rate for name, rate in BANDWIDTH.items() if name in device), BANDWIDTH["H100"])
+    memory = (record["image_bytes"] * batch + record["weight_bytes"]) / bandwidth
+    arithmetic = record["image_operations"] * batch / PEAK_OPERATIONS
+    return (memory, "memory") if memory >= arithmetic else (arithmetic, "arithmetic")
+
+
+def _measured_rows(launches: list[Any], times: list[float], batch: int, device: str) -> list[tuple[Cell, ...]]:
+    longest = max(times)
+    rows: list[tuple[Cell, ...]] = []
+    for record, milliseconds in zip(launches, times, strict=True):
+        bound, limit = bound_seconds(record, batch, device)
+        rows.append(
+            (
+                str(record["operations"]),
+                str(record["kernel"]),
+                f"{bound * 1e3:.4f} ({limit})",
+                Share(milliseconds / longest if longest else 0.0, f"{milliseconds:.4f}"),
+                f"{bound * 1e3 / milliseconds:.0%}" if milliseconds else "",
+            )
+        )
+    return rows
+
+
+def _bound_rows(launches: list[Any]) -> list[tuple[Cell, ...]]:
+    return [
+        (
+            str(record["operations"]),
+            str(record["kernel"]),
+            f"{record['image_bytes'] / 1e3:,.0f}",
+            f"{record['image_operations'] / 1e6:,.1f}",
+        )
+        for record in launches
+    ]
+
+
+def _measured(rows: list[tuple[Cell, ...]], executed: Mapping[str, Any], batch: int) -> Section:
+    total = executed.get("graph_milliseconds")
+    speed = (
+        f" The whole network as one CUDA graph: {total:.3f} ms, {batch / total * 1e3:,.0f} images/s." if total else ""
+    )
+    device = executed.get("device", "the device")
+    paragraphs = (
+        f"Measured on {device} at batch {batch}, each launch by itself, inputs in the GPU's memory.{speed}",
+        "The bound of a launch is its fewest bytes at the memory's rate, or its operations at the peak rate, of NVIDIA's "
+        "datasheet, whichever takes longer.",
+    )
+    columns = ("operations", "kernel", "bound, ms", "measured, ms", "bound / measured")
+    return Section("Launches", paragraphs, columns, tuple(rows))
+
+
+def _unmeasured(rows: list[tuple[Cell, ...]]) -> Section:
+    columns = ("operations", "kernel", "kB for each image", "million operations for each image")
+    return Section(
+        "Launches", ("What each launch moves and computes; nothing was measured yet.",), columns, tuple(rows)
+    )
