@@ -14,8 +14,15 @@ from typing import Any
 from cmx4trt.graph.shapes import POINTWISE, PRODUCTS, VIEWS, Shape, floats_of, multiply_accumulates, output_shape
 from cmx4trt.ir.model import DType, Graph, Node
 
-PRECISIONS = {DType.FLOAT: "fp32", DType.FLOAT16: "fp16", DType.BFLOAT16: "bf16", DType.INT8: "int8"}
+PRECISIONS = {
+    DType.FLOAT: "fp32",
+    DType.FLOAT16: "fp16",
+    DType.BFLOAT16: "bf16",
+    DType.INT8: "int8",
+    DType.UINT8: "int8",
+}
 """Types that layers compute with, as the options call them."""
+INT8_STEPS, UINT8_STEPS = 127, 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +31,8 @@ class Layer:
 
     ``op``: its operators, the first first; ``precision``: the type of the data it computes with; ``shape``: of its output,
     without the batch; ``macs``: multiply-accumulates; ``weight_bytes``: constants it reads; ``activation_bytes``: what it
-    reads and writes beside them; ``input_scale``: what one step of an int8 input is worth.
+    reads and writes beside them; ``input_scale``: what one step of an 8-bit input is worth; ``input_steps``: how many of them
+    its largest magnitude is, 255 of uint8 and 127 of int8.
     """
 
     name: str
@@ -35,6 +43,7 @@ class Layer:
     weight_bytes: int
     activation_bytes: int
     input_scale: float | None = None
+    input_steps: int = INT8_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +168,19 @@ class _Counter:
 
     def _layer(self, fused: _Fused) -> Layer:
         node, output = fused.node, self.values[fused.output]
-        types = {self.values[self._stored(name)].dtype for name in node.inputs[: 2 if node.op_type in PRODUCTS else 1]}
-        computed = types.pop() if len(types) == 1 else self.values[node.inputs[0]].dtype
+        data = [self.values[self._stored(name)].dtype for name in node.inputs[: 2 if node.op_type in PRODUCTS else 1]]
+        precisions = {PRECISIONS.get(dtype, dtype.name.lower()) for dtype in data}
+        computed = self.values[node.inputs[0]].dtype
         return Layer(
             name=node.name or node.outputs[0],
             op=" + ".join(fused.ops),
-            precision=PRECISIONS.get(computed, computed.name.lower()),
+            precision=precisions.pop() if len(precisions) == 1 else PRECISIONS.get(computed, computed.name.lower()),
             shape=list(output.shape or ())[1:],
             macs=fused.macs,
             weight_bytes=fused.weight_bytes,
             activation_bytes=sum(self._bytes(self._stored(name)) for name in fused.reads) + self._bytes(fused.output),
             input_scale=self._input_scale(node.inputs[0]),
+            input_steps=UINT8_STEPS if data[0] is DType.UINT8 else INT8_STEPS,
         )
 
     def _input_scale(self, name: str) -> float | None:

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt import store
@@ -17,7 +17,7 @@ from cmx4trt.damage import MALFORMED, parse_json, reason, shortened
 from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device
 from cmx4trt.errors import ModelError
 from cmx4trt.files import open_text
-from cmx4trt.graph.layers import Layer
+from cmx4trt.graph.layers import INT8_STEPS, Layer
 from cmx4trt.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
 
 
@@ -200,7 +200,7 @@ def _facts(manifest_path: str, manifest: Manifest) -> EngineFacts:
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:
-    values = {field.name: entry[field.name] for field in fields(Layer)}
+    values = {"input_steps": INT8_STEPS, **entry}  # engines built before there was uint8 say nothing of it
     scale = values["input_scale"]
     return Layer(
         name=str(values["name"]),
@@ -208,7 +208,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
         precision=str(values["precision"]),
         shape=[int(size) for size in values["shape"]],
         input_scale=None if scale is None else float(scale),
-        **{name: int(values[name]) for name in ("macs", "weight_bytes", "activation_bytes")},
+        **{name: int(values[name]) for name in ("macs", "weight_bytes", "activation_bytes", "input_steps")},
     )
 
 

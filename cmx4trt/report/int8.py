@@ -12,8 +12,6 @@ from cmx4trt.report.facts import EngineFacts
 from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.parts import Column, Figure
 
-INT8_MAX = 127
-"""Largest int8 magnitude that TensorRT's symmetric quantization uses (its documentation, Quantized Types)."""
 _SHOWN_LAYERS = 20
 """Rows of the ranking: the first few decide."""
 
@@ -69,11 +67,15 @@ def _ranges(facts: EngineFacts, note: Callable[[str], None]) -> Html:
     ranges = [range_of_layer(layer) for layer in layers]
     columns = (Column("layer"), Column("input range ±", True), Column("one step", True))
     rows = [
-        (layer.name, Figure(size, rounded(size, 4)), Figure(size / INT8_MAX, rounded(size / INT8_MAX)))
+        (
+            layer.name,
+            Figure(size, rounded(size, 4)),
+            Figure(layer.input_scale or 0.0, rounded(layer.input_scale or 0.0)),
+        )
         for layer, size in zip(layers, ranges, strict=True)
     ]
     caption = (
-        "The largest magnitude that the int8 input of each layer holds; what lies beyond is clipped. Neighbours that differ "
+        "The largest magnitude that the 8-bit input of each layer holds; what lies beyond is clipped. Neighbours that differ "
         "by more than a few powers of ten are worth a look."
     )
     listed = parts.table("Ranges of all int8 layers", columns, rows, kind="sortable")
@@ -85,8 +87,8 @@ def _ranges(facts: EngineFacts, note: Callable[[str], None]) -> Html:
 
 
 def range_of_layer(layer: Layer) -> float:
-    """The largest magnitude of a layer's int8 input: 127 steps."""
-    return INT8_MAX * (layer.input_scale or 0.0)
+    """The largest magnitude of a layer's int8 input, or uint8 input."""
+    return layer.input_steps * (layer.input_scale or 0.0)
 
 
 def _ranking(record: Mapping[str, Any]) -> Html:

@@ -144,22 +144,29 @@ def test_int8_layers_say_so_with_their_scale_and_bytes() -> None:
     assert (quantize.op, quantize.precision) == ("QuantizeLinear", "fp16")
     assert quantize.activation_bytes == 4 * 64 * 2 + 4 * 64
     assert (layer.op, layer.precision) == ("Conv + Relu", "int8")
-    assert layer.input_scale == 0.0625
+    assert (layer.input_scale, layer.input_steps) == (0.0625, 127)
     assert layer.weight_bytes == 216
     assert layer.activation_bytes == 4 * 64 + 6 * 64 * 2
 
 
-def quantized_block() -> Graph:
+def test_uint8_with_int8_weights_is_int8_arithmetic_of_255_steps() -> None:
+    (quantize, layer) = count_layers(quantized_block(np.uint8)).layers
+    assert quantize.op == "QuantizeLinear"
+    assert (layer.precision, layer.input_scale, layer.input_steps) == ("int8", 0.0625, 255)
+
+
+def quantized_block(dtype: type = np.int8) -> Graph:
     """Q/DQ before an int8 convolution, the rest in float16."""
     constants = {
         "scale": Tensor.from_numpy("scale", np.array(0.0625, np.float16)),
-        "zero": Tensor.from_numpy("zero", np.array(0, np.int8)),
+        "zero": Tensor.from_numpy("zero", np.array(0, dtype)),
+        "zeros": Tensor.from_numpy("zeros", np.array(0, np.int8)),
         "weight": Tensor.from_numpy("weight", np.zeros((6, 4, 3, 3), np.int8)),
     }
     nodes = [
         Node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
         Node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
-        Node("DequantizeLinear", ["weight", "scale", "zero"], ["w"]),
+        Node("DequantizeLinear", ["weight", "scale", "zeros"], ["w"]),
         Node("Conv", ["d", "w"], ["a"], {"pads": [1, 1, 1, 1]}, "conv"),
         Node("Relu", ["a"], ["y"]),
     ]
