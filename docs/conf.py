@@ -56,6 +56,7 @@ NAVIGATION = {
     ],
     "Explanation": [
         "docs/explanation/explicit-qdq",
+        "docs/explanation/hopper-arithmetic",
         "docs/explanation/nms",
         "docs/explanation/verification",
         "docs/explanation/store",
