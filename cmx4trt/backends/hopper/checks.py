@@ -85,7 +85,6 @@ def _pairs(
     session: HopperSession, images: Any, expected: reference.Outputs, picked: np.ndarray[Any, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
     """Name, what the device computed for a batch, and what the specification says of each distinct image."""
-    import numpy as np
 
     batch = len(picked)
     for name in session.activations(batch):

@@ -110,6 +110,11 @@ def _launches(site: Site, types: Types, table: Table) -> Iterator[Made]:
     first, pool = operations[:2]
     if not (isinstance(first, Convolution) and isinstance(pool, MaxPool) and first.weights.shape == (64, 7, 7, 3)):
         raise _unsupported(first)
+    if pool.padding != 1:  # TensorFlow's SAME; the stem's kernel pools windows that begin one pixel further up and left
+        raise UnsupportedError(
+            f"builder hopper has no kernel for {pool.name} ({type(pool).__name__}): its windows begin at the edge "
+            "(pads 0, 0, 1, 1), expected one row and column of padding before it; take another builder"
+        )
     yield launches.stem(site, first, pool.output, image, (first.name, pool.name))
     while done < len(operations):
         made, count = _next(site, operations[done:], types, table)
