@@ -30,7 +30,7 @@ from cmx4trt.graph.passes import drop_identities, lift_constants
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.manifest import Manifest
-from cmx4trt.models import model_from_seed, spec_of
+from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.progress import Silent
 from cmx4trt.proof_options import PERFORMANCE
 from cmx4trt.quantize.bias import mean_channels
@@ -459,7 +459,9 @@ class UserConf(Kind):
         for key, number in value.items():
             takes = KEYS[key]["Offline"]
             assert takes.least <= float(number) <= takes.most
-            assert re.search(rf"(?:\*|resnet50)\.(?:\*|Offline)\.{key}\s+=\s+{re.escape(number)}(?!\S)", content.decode())
+            assert re.search(
+                rf"(?:\*|resnet50)\.(?:\*|Offline)\.{key}\s+=\s+{re.escape(number)}(?!\S)", content.decode()
+            )
 
 
 class LabelFile(Kind):

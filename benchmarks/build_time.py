@@ -42,7 +42,7 @@ def write_models(folder: Path) -> None:
     from cmx4trt import BuildRequest
     from cmx4trt.graph import network_from_model, prepared_from_network
     from cmx4trt.ir.onnx_file import encode_model
-    from cmx4trt.models import model_from_seed, spec_of
+    from cmx4trt.networks import model_from_seed, spec_of
 
     paths = model_paths(folder)
     model = model_from_seed("resnet50", 0)

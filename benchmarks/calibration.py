@@ -65,7 +65,7 @@ def prepare_network(options: argparse.Namespace, folder: Path) -> Path:
     """The float32 network that all tools are given."""
     from cmx4trt.graph import network_from_model
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
-    from cmx4trt.models import model_from_seed, spec_of
+    from cmx4trt.networks import model_from_seed, spec_of
     from cmx4trt.request import BuildRequest
 
     if options.trained:
@@ -183,7 +183,7 @@ def run_plain(network: str, images: str, output: str, kind: str) -> None:
 def run_ours(network: str, images: str, output: str, kind: str, method: str) -> None:
     from cmx4trt.graph.network import Network
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
-    from cmx4trt.models import spec_of
+    from cmx4trt.networks import spec_of
     from cmx4trt.progress import Silent
     from cmx4trt.quantize import quantize_network
     from cmx4trt.request import BuildRequest

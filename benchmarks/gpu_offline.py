@@ -31,11 +31,11 @@ from cmx4trt.bench.responses import responder_for
 from cmx4trt.bench.run import Bench, run_bench
 from cmx4trt.bench.settings import BenchSettings
 from cmx4trt.bench.sut import Failure
-from cmx4trt.graph.detector.detections import detections_from_outputs
 from cmx4trt.graph.network import PreparedGraph
-from cmx4trt.models import spec_of
-from cmx4trt.models.retinanet import DetectorSpec
-from cmx4trt.models.spec import ModelSpec
+from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.networks import spec_of
+from cmx4trt.networks.retinanet.detections import detections_from_outputs
+from cmx4trt.networks.retinanet.spec import DetectorSpec
 from cmx4trt.prepare import prepare
 from cmx4trt.progress import Silent
 from cmx4trt.request import BuildRequest

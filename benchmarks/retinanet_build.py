@@ -25,7 +25,7 @@ BATCH, SIZE = 16, 800
 def write_model(path: Path) -> None:
     """RetinaNet with random weights, in the form of MLPerf's file."""
     from cmx4trt.ir.onnx_file import encode_model
-    from cmx4trt.models import model_from_seed
+    from cmx4trt.networks import model_from_seed
 
     path.write_bytes(encode_model(model_from_seed("retinanet", 0), None).message)
 
@@ -35,7 +35,7 @@ def write_heads(model: Path, path: Path, precision: str) -> int:
     from cmx4trt import BuildRequest
     from cmx4trt.graph import network_from_model, prepared_from_network
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
-    from cmx4trt.models import spec_of
+    from cmx4trt.networks import spec_of
 
     request = BuildRequest.from_values({"network": "retinanet", "precision": precision, "postprocess": "none"})
     network = network_from_model(decode_model(read_bytes(str(model))), spec_of("retinanet"), request)

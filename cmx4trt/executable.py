@@ -16,9 +16,9 @@ from cmx4trt.damage import MALFORMED, shortened
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, RequestError, UnsupportedError
 from cmx4trt.files import open_file
 from cmx4trt.fingerprint import SOURCE
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.manifest import ENGINE_ITSELF, Manifest
-from cmx4trt.models import spec_of
-from cmx4trt.models.spec import ModelSpec
+from cmx4trt.networks import spec_of
 from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare
 from cmx4trt.progress import Progress
 from cmx4trt.proof_options import ENGINE, GRAPH

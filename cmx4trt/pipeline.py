@@ -17,7 +17,7 @@ from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.files import check_writable
 from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of
 from cmx4trt.manifest import FAILED, SKIPPED, Manifest
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
 from cmx4trt.request import BuildRequest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cmx4trt.backends import backend_of
 from cmx4trt.manifest import FAILED
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source

@@ -265,7 +265,7 @@ def _check_truth(request: ProofRequest, dataset: Dataset) -> None:
 def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) -> dict[str, Any]:
     """Accuracy of a finished run whose logs are in ``folder``, judged only if every image of the complete set was answered."""
     from cmx4trt.bench.annotations import read_annotations
-    from cmx4trt.models.retinanet import DetectorSpec
+    from cmx4trt.networks.retinanet.spec import DetectorSpec
     from cmx4trt.verify.accuracy import accuracy_of, map_of_answers, read_accuracy_log, top1_of_answers, unmeasured
 
     answers = read_accuracy_log(os.path.join(folder, "mlperf_log_accuracy.json"))

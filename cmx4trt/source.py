@@ -63,7 +63,7 @@ class SeedSource:
 
     def model(self) -> Model:
         """A newly drawn network."""
-        from cmx4trt.models import model_from_seed
+        from cmx4trt.networks import model_from_seed
 
         return model_from_seed(self._network, self._seed)
 

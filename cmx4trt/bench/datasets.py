@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cmx4trt.bench.labels import IMAGE_EXTENSIONS, LABEL_FILES, Truth, image_name, listed_images, truth_of_images
 from cmx4trt.errors import DataError
 from cmx4trt.files import open_file
+from cmx4trt.graph.spec import ModelSpec, Task
 from cmx4trt.images.int8 import quantized_image
 from cmx4trt.images.npy import is_npy, read_header
-from cmx4trt.models.spec import ModelSpec, Task
 from cmx4trt.proof_options import SYNTHETIC_DATA
 from cmx4trt.values import absolute_path
 

@@ -10,8 +10,8 @@ from cmx4trt.bench.annotations import quoted, read_annotations, refuse_repeated
 from cmx4trt.bench.responses import IMAGENET_CLASSES
 from cmx4trt.errors import DataError
 from cmx4trt.files import open_text
-from cmx4trt.models.retinanet import DetectorSpec
-from cmx4trt.models.spec import ModelSpec, Task
+from cmx4trt.graph.spec import ModelSpec, Task
+from cmx4trt.networks.retinanet.spec import DetectorSpec
 
 LABEL_FILES = {
     Task.CLASSIFICATION: "val_map.txt",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.graph.detector.detections import RECORD, detections_from_outputs
-from cmx4trt.models.retinanet import DetectorSpec
+from cmx4trt.networks.retinanet.detections import RECORD, detections_from_outputs
+from cmx4trt.networks.retinanet.spec import DetectorSpec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.bench.records import Records, records_of_nvidia, records_of_tensors
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.models.retinanet import DetectorSpec
-from cmx4trt.models.spec import ModelSpec, Task
+from cmx4trt.graph.spec import ModelSpec, Task
+from cmx4trt.networks.retinanet.spec import DetectorSpec
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from cmx4trt.cli.following import after_calibrate, print_next
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.files import check_file, write_atomic
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 from cmx4trt.options import OPTIONS_BY_NAME
 from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
@@ -148,7 +148,7 @@ def _write_files(
 
 def _tensorrt_names(network: Network, file_input: str, kind: str) -> dict[str, str]:
     """Tensor of the network -> its name in a cache, where the two differ."""
-    from cmx4trt.quantize.resnet50_names import nvidia_names
+    from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
 
     graph = network.model.graph
     if kind == "graph":

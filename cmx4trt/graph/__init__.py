@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from cmx4trt.damage import MALFORMED, reason
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import GraphOptions, Network, PreparedGraph
+from cmx4trt.graph.spec import ModelSpec, Task
 from cmx4trt.ir.model import DType, Model
-from cmx4trt.models.spec import ModelSpec, Task
 
 
 def network_from_model(model: Model, spec: ModelSpec, request: GraphOptions) -> Network:
     """The canonical float32 network of a file's ``model``, which is consumed. Raises ModelError on another network."""
     with valid_graph(request):
         if spec.task is Task.DETECTION:
-            from cmx4trt.graph.detector import network_from_detector
+            from cmx4trt.networks.retinanet.onnx_import import network_from_detector
 
             return network_from_detector(model, spec, request)
-        from cmx4trt.graph.classifier import network_from_classifier
+        from cmx4trt.networks.resnet50.onnx_import import network_from_classifier
 
         return network_from_classifier(model, spec)
 
@@ -62,11 +62,11 @@ def prepared_from_network(network: Network, request: GraphOptions, rest: DType |
             info.dtype = float_types[request.output_dtype]
     casts = cast_floats(network.model, rest or DTYPES[request.precision])
     if network.spec.task is Task.DETECTION:
-        from cmx4trt.graph.detector import attach_outputs
+        from cmx4trt.networks.retinanet.postprocess import attach_outputs
 
         attach_outputs(network, request)
     else:
-        from cmx4trt.graph.classifier import attach_class
+        from cmx4trt.networks.resnet50.onnx_import import attach_class
 
         attach_class(network)
     notes = {**network.notes, "opset": str(network.model.opset), "casts": str(casts)}

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, ValueInfo
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
-from cmx4trt.models.spec import ModelSpec
 
 BATCH = "N"
 """The symbol of the batch dimension, first of every input and output of an engine."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.graph.spec import Task
 from cmx4trt.ir.onnx_file import EncodedGraph
-from cmx4trt.models.spec import Task
 from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.damage import MALFORMED, parse_json, reason
 from cmx4trt.errors import DataError, MissingSoftwareError
 from cmx4trt.files import open_text
-from cmx4trt.graph.detector.detections import RECORD
 from cmx4trt.manifest import FAILED, PASSED
+from cmx4trt.networks.retinanet.detections import RECORD
 
 if TYPE_CHECKING:
     import numpy as np

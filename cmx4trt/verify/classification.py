@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmx4trt.graph.classifier import ClassifierDetails
 from cmx4trt.ir.model import DType
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.networks.resnet50.onnx_import import ClassifierDetails
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import CPU, OnnxRuntimeSession
 from cmx4trt.verify.numerics import RELATIVE_L2_LIMITS, Comparison, compare_classifiers

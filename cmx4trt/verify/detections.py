@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.detector.details import Detector
-from cmx4trt.graph.detector.detections import Detections, candidates_from_heads, detections_from_outputs
-from cmx4trt.graph.detector.postprocess import CANDIDATES, RECORDS
 from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model, with_output
 from cmx4trt.manifest import FAILED, PASSED
+from cmx4trt.networks.retinanet.details import Detector
+from cmx4trt.networks.retinanet.detections import Detections, candidates_from_heads, detections_from_outputs
+from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.verify.batches import run_in_batches

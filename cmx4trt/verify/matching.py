@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.detector.detections import Detections
-    from cmx4trt.models.retinanet import DetectorSpec
+    from cmx4trt.networks.retinanet.detections import Detections
+    from cmx4trt.networks.retinanet.spec import DetectorSpec
 
     Array = Any
 

@@ -8,10 +8,10 @@ from functools import partial
 from math import log10
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.graph.spec import Task
 from cmx4trt.images.int8 import quantized_image
 from cmx4trt.ir.onnx_file import EncodedGraph, with_output
 from cmx4trt.manifest import FAILED, PASSED, SKIPPED
-from cmx4trt.models.spec import Task
 from cmx4trt.request import BuildRequest
 from cmx4trt.verify.matching import match_by_overlap
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cmx4trt.graph.detector.detections import Detections
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.networks.retinanet.detections import Detections
     from cmx4trt.sessions.base import Session
 
     Outputs = Mapping[str, NDArray[Any]]
@@ -131,8 +131,8 @@ def verify_quantized(
 
     ``input_scale`` is that of an int8 input; ``engine``, where given, runs in place of the graph it was built from.
     """
-    from cmx4trt.graph.detector.details import Detector, head_names
-    from cmx4trt.graph.detector.detections import detections_from_outputs
+    from cmx4trt.networks.retinanet.details import Detector, head_names
+    from cmx4trt.networks.retinanet.detections import detections_from_outputs
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     details, detect, names = graph.details, None, list[str]()

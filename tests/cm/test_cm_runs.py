@@ -79,7 +79,7 @@ def test_no_dependency_beyond_detection(cm: Any, published: Path, folder: Path) 
 def test_engine_of_the_cached_model(cm: Any, rtx: None, folder: Path, cached_model: Path) -> None:
     """The whole way with a file in the dependency's place, and the second time from the store."""
     from cmx4trt.ir.onnx_file import encode_model
-    from cmx4trt.models import model_from_seed
+    from cmx4trt.networks import model_from_seed
 
     cached_model.write_bytes(bytes(encode_model(model_from_seed("resnet50", 3), inline_bytes=None).message))
     first = cm.result("_resnet50", cwd=folder)

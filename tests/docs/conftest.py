@@ -82,7 +82,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Network -> an ONNX file of its exact topology with random weights: what stands in for the MLPerf files."""
     from cmx4trt.ir.onnx_file import encode_model
-    from cmx4trt.models import model_from_seed
+    from cmx4trt.networks import model_from_seed
 
     folder, files = tmp_path_factory.mktemp("models"), {}
     for network in ("resnet50", "retinanet"):

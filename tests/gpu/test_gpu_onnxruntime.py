@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 from cmx4trt.prepare import prepare
 from cmx4trt.progress import Silent
 from cmx4trt.request import BuildRequest

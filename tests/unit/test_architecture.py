@@ -19,8 +19,7 @@ LAYERS = [
     {"store", "fingerprint", "source"},
     {"request", "options", "proof_options", "proof_request", "manifest"},
     {"backends"},
-    {"graph"},
-    {"models"},
+    {"networks", "graph"},
     {"ir", "devices", "images", "sessions"},
     {
         "errors",
@@ -133,7 +132,7 @@ LIGHT = [
     "import cmx4trt.cli",
     "import cmx4trt.cli.gui, cmx4trt.gui.form, cmx4trt.gui.line, cmx4trt.gui.runner, cmx4trt.gui.server",
     "import cmx4trt.pipeline, cmx4trt.backends.tensorrt.rtx",
-    "import cmx4trt.graph, cmx4trt.graph.classifier, cmx4trt.ir.onnx_file",
+    "import cmx4trt.graph, cmx4trt.networks.resnet50.onnx_import, cmx4trt.ir.onnx_file",
     "from cmx4trt import BuildRequest, build",
 ]
 

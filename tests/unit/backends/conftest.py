@@ -13,9 +13,9 @@ import pytest
 from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
 from cmx4trt.graph import prepared_from_network
 from cmx4trt.graph.network import Network
+from cmx4trt.graph.spec import ModelSpec, Task
 from cmx4trt.ir.model import Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
-from cmx4trt.models.spec import ModelSpec, Task
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
 from cmx4trt.request import BuildRequest

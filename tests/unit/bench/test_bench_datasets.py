@@ -20,7 +20,7 @@ from cmx4trt.bench.datasets import (
     open_folder,
 )
 from cmx4trt.errors import DataError
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 
 CLASSIFIER = replace(spec_of("resnet50"), input_shape=(3, 2, 2))
 DETECTOR = replace(spec_of("retinanet"), input_shape=(3, 2, 2))

@@ -12,7 +12,7 @@ import pytest
 from cmx4trt.bench.annotations import read_annotations
 from cmx4trt.bench.labels import listed_images, truth_of_images
 from cmx4trt.errors import DataError
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 
 CLASSIFIER, DETECTOR = spec_of("resnet50"), spec_of("retinanet")
 

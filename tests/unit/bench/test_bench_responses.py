@@ -10,7 +10,7 @@ import pytest
 
 from cmx4trt.bench.responses import ClassResponder, responder_for
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 
 module = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 

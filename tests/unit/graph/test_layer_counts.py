@@ -19,7 +19,7 @@ from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.graph.shapes import floats_of
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
 from cmx4trt.request import BuildRequest
 
 RESNET50_GMACS = 4.089

@@ -41,7 +41,7 @@ def test_verify_measures_agreement_and_accuracy(cmx4trt: Run, engine: Path, imag
 def _classes_in_onnx_runtime(images: Path) -> dict[int, int]:
     """What the network says, asked without anything of the benchmark: argmax of the logits without the background class."""
     from cmx4trt.ir.onnx_file import encode_model
-    from cmx4trt.models import model_from_seed
+    from cmx4trt.networks import model_from_seed
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     session = OnnxRuntimeSession.from_bytes(encode_model(model_from_seed("resnet50", 3), None).message)
@@ -81,8 +81,8 @@ def test_detections_reach_the_accuracy_log_and_pycocotools(cmx4trt: Run, tensorr
 
 def _detections_in_onnx_runtime(images: Any) -> list[Any]:
     """What the prepared graph detects, asked without anything of the benchmark."""
-    from cmx4trt.graph.detector.detections import detections_from_outputs
-    from cmx4trt.models import spec_of
+    from cmx4trt.networks import spec_of
+    from cmx4trt.networks.retinanet.detections import detections_from_outputs
     from cmx4trt.prepare import prepare
     from cmx4trt.progress import Silent
     from cmx4trt.source import source_of_request

@@ -11,14 +11,14 @@ import pytest
 from cmx4trt.errors import CmxError, DataError, RequestError
 from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.network import Network
-from cmx4trt.models import model_from_seed, spec_of
+from cmx4trt.networks import model_from_seed, spec_of
+from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import check_request, open_data, quantize_network
 from cmx4trt.quantize.calibration import names_in_cache
 from cmx4trt.quantize.placement import place
 from cmx4trt.quantize.quantizer import MIN_COVERAGE
 from cmx4trt.quantize.ranges import Ranges, RangesStore
-from cmx4trt.quantize.resnet50_names import nvidia_names
 from cmx4trt.quantize.tensorrt_cache import encode_cache
 from cmx4trt.request import BuildRequest
 

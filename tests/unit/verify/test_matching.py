@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmx4trt.graph.detector.detections import Detections, finish_detections
-from cmx4trt.models.retinanet import DETECTOR
+from cmx4trt.networks.retinanet.detections import Detections, finish_detections
+from cmx4trt.networks.retinanet.spec import DETECTOR
 from cmx4trt.verify.matching import (
     BOX_TOLERANCE,
     SCORE_TOLERANCE,

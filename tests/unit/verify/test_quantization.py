@@ -11,11 +11,11 @@ import onnx.parser
 import pytest
 
 from cmx4trt.graph import prepared_from_network
-from cmx4trt.graph.detector.detections import Detections
 from cmx4trt.graph.network import Network, PreparedGraph
 from cmx4trt.ir.model import DType, Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
 from cmx4trt.manifest import FAILED, PASSED, SKIPPED
+from cmx4trt.networks.retinanet.detections import Detections
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import QuantizationReport, quantize_network
 from cmx4trt.request import BuildRequest

@@ -224,7 +224,7 @@ def test_a_graph_quantized_for_tensorrt_is_refused(resnet50_network_for_tensorrt
 @pytest.fixture
 def resnet50_network_for_tensorrt(resnet50_model: Model, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
     from cmx4trt.graph import network_from_model
-    from cmx4trt.models import spec_of
+    from cmx4trt.networks import spec_of
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     request = BuildRequest.from_values(

@@ -18,8 +18,8 @@ from cmx4trt.backends.tensorrt.native import TensorRTBuilder, import_tensorrt
 from cmx4trt.backends.tensorrt.serialize import BuildStoppedError
 from cmx4trt.errors import BuildError, DeviceError, MissingSoftwareError, UnsupportedError, VerificationError
 from cmx4trt.graph.network import Network, PreparedGraph
+from cmx4trt.graph.spec import ModelSpec, Task
 from cmx4trt.ir.model import Model
-from cmx4trt.models.spec import ModelSpec, Task
 from cmx4trt.progress import Silent
 from cmx4trt.proof import verify_engine
 from cmx4trt.proof_request import ProofRequest

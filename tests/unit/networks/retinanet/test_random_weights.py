@@ -14,9 +14,9 @@ import pytest
 
 from cmx4trt.ir.model import Graph, Model
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.models import model_from_seed, spec_of
-from cmx4trt.models.retinanet import DETECTOR, SPEC
-from cmx4trt.models.retinanet_random import anchor_table
+from cmx4trt.networks import model_from_seed, spec_of
+from cmx4trt.networks.retinanet.random_weights import anchor_table
+from cmx4trt.networks.retinanet.spec import DETECTOR, SPEC
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 
@@ -85,10 +85,10 @@ def test_valid_for_onnx(toy_detector: Any) -> None:
 
 
 def test_a_black_image_may_have_no_detections(toy_detector: Any) -> None:
-    from cmx4trt.models import retinanet_random
+    from cmx4trt.networks.retinanet import random_weights
 
     topology = replace(toy_detector.topology, detector=replace(toy_detector.detector, score_threshold=0.999))
-    model = retinanet_random.model_from_seed(1, topology)
+    model = random_weights.model_from_seed(1, topology)
     results = OnnxRuntimeSession.from_graph(encode_model(model)).run({"images": np.zeros((1, 3, 128, 128), np.float32)})
     assert {name: value.shape for name, value in results.items()} == {"boxes": (0, 4), "scores": (0,), "labels": (0,)}
 

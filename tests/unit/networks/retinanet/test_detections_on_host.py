@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.graph.detector.detections import detections_from_outputs, detections_from_record, finish_detections
-from cmx4trt.models.retinanet import DETECTOR
+from cmx4trt.networks.retinanet.detections import detections_from_outputs, detections_from_record, finish_detections
+from cmx4trt.networks.retinanet.spec import DETECTOR
 
 ROWS = np.array(
     [

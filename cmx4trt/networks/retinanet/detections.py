@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.detector.details import Detector
-    from cmx4trt.models.retinanet import DetectorSpec
+    from cmx4trt.networks.retinanet.details import Detector
+    from cmx4trt.networks.retinanet.spec import DetectorSpec
 
     Array = Any
 

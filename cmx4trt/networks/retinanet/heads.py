@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmx4trt.graph.detector.details import detector_spec, wrong_model
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Node, node_reads
-from cmx4trt.models.spec import ModelSpec
+from cmx4trt.networks.retinanet.details import detector_spec, wrong_model
 
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger"}
 _SHAPE_ONLY = {"Shape", "Size"}

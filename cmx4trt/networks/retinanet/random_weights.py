@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import ceil, log
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.graph.spec import ModelSpec, Task
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
-from cmx4trt.models.retinanet import DETECTOR, IMAGE_SIZE, DetectorSpec
-from cmx4trt.models.spec import ModelSpec, Task
+from cmx4trt.networks.retinanet.spec import DETECTOR, IMAGE_SIZE, DetectorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

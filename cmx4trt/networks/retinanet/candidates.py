@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmx4trt.graph.detector.details import Detector, Level
 from cmx4trt.ir.model import DType
 from cmx4trt.ir.writer import GraphWriter
+from cmx4trt.networks.retinanet.details import Detector, Level
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from cmx4trt.models.spec import ModelSpec
+from cmx4trt.graph.spec import ModelSpec
 
 if TYPE_CHECKING:
     from cmx4trt.ir.model import Model
 
-_MODULES = {"resnet50": "cmx4trt.models.resnet50", "retinanet": "cmx4trt.models.retinanet"}
+_MODULES = {"resnet50": "cmx4trt.networks.resnet50.topology", "retinanet": "cmx4trt.networks.retinanet.spec"}
 
 
 def spec_of(name: str) -> ModelSpec:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import ModelError
-from cmx4trt.models.retinanet import DetectorSpec
-from cmx4trt.models.spec import ModelSpec
+from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.networks.retinanet.spec import DetectorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmx4trt.graph.detector.details import Detector
 from cmx4trt.ir.writer import GraphWriter
+from cmx4trt.networks.retinanet.details import Detector
 
 MAX_TOP_K = 3840
 """Largest k of TensorRT's TopK (NvInfer.h, INetworkDefinition::addTopK)."""

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cmx4trt.graph.detector.details import Detector, Level, Normalization
-from cmx4trt.graph.detector.detections import finish_detections
-from cmx4trt.graph.detector.nms import MAX_TOP_K, write_sorted, write_suppression
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.ir.writer import GraphWriter
-from cmx4trt.models.retinanet import DETECTOR, DetectorSpec
+from cmx4trt.networks.retinanet.details import Detector, Level, Normalization
+from cmx4trt.networks.retinanet.detections import finish_detections
+from cmx4trt.networks.retinanet.nms import MAX_TOP_K, write_sorted, write_suppression
+from cmx4trt.networks.retinanet.spec import DETECTOR, DetectorSpec
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 SMALL, BLOCK = 40, 8
@@ -245,7 +245,7 @@ def sorter() -> OnnxRuntimeSession:
     inputs = [ValueInfo("rows", DType.FLOAT, ("N", 30, 6)), ValueInfo("scores", DType.FLOAT, ("N", 30))]
     graph = Graph("sort", [], {}, inputs, [ValueInfo("sorted", DType.FLOAT, ("N", 30, 6))])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmx4trt.graph.detector.nms.MAX_TOP_K", 13)
+        patch.setattr("cmx4trt.networks.retinanet.nms.MAX_TOP_K", 13)
         write_sorted(GraphWriter(graph, ""), "rows", "scores", 30, "sorted")
     assert [node.op_type for node in graph.nodes].count("TopK") == 3
     return OnnxRuntimeSession.from_graph(encode_model(Model(graph, {"": 19}, 9)))

@@ -7,15 +7,15 @@ from dataclasses import asdict
 
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.constants import share_equal_constants, submodel
-from cmx4trt.graph.detector.anchors import find_anchors, probe_normalization
-from cmx4trt.graph.detector.body import Shape, fix_shapes, fold_weight_expressions
-from cmx4trt.graph.detector.details import Detector, Level, Normalization, detector_spec, head_names, wrong_model
-from cmx4trt.graph.detector.heads import Heads, find_heads, image_input
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, GraphOptions, Network
 from cmx4trt.graph.passes import drop_identities, lift_constants
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
-from cmx4trt.models.spec import ModelSpec
+from cmx4trt.networks.retinanet.anchors import find_anchors, probe_normalization
+from cmx4trt.networks.retinanet.body import Shape, fix_shapes, fold_weight_expressions
+from cmx4trt.networks.retinanet.details import Detector, Level, Normalization, detector_spec, head_names, wrong_model
+from cmx4trt.networks.retinanet.heads import Heads, find_heads, image_input
 
 INPUT = "input"
 """Name of an engine's input, whatever the file called it."""

@@ -9,7 +9,7 @@ the same values sit at the same places of the network.
 from __future__ import annotations
 
 from cmx4trt.ir.model import Graph, Node
-from cmx4trt.models.resnet50 import STAGES
+from cmx4trt.networks.resnet50.topology import STAGES
 
 INPUT_NAME = "input_tensor_0"
 POOLED_NAME = "squeeze_replaced_out_0"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from cmx4trt.graph.detector.candidates import write_boxes, write_level_pairs
-from cmx4trt.graph.detector.details import Detector, head_names
-from cmx4trt.graph.detector.nms import COLUMNS, write_rows, write_sorted, write_suppression
 from cmx4trt.graph.network import BATCH, GraphOptions, Network
 from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
+from cmx4trt.networks.retinanet.candidates import write_boxes, write_level_pairs
+from cmx4trt.networks.retinanet.details import Detector, head_names
+from cmx4trt.networks.retinanet.nms import COLUMNS, write_rows, write_sorted, write_suppression
 
 BOXES, SCORES, LABELS, COUNT, INEXACT, CANDIDATES = "boxes", "scores", "labels", "num", "inexact", "candidates"
 RECORDS = "nmsopt_output"
@@ -24,7 +24,7 @@ def attach_outputs(network: Network, request: GraphOptions) -> None:
     ``tensors``: ``boxes`` [N, D, 4] float32 (x1, y1, x2, y2 in pixels), ``scores`` [N, D] float32 falling, ``labels``
     [N, D] int32, padded with 0, 0 and -1; ``num`` [N] int32, how many are detections; ``inexact`` [N] int32, 1 where the
     suppression did not settle within its steps; ``candidates`` [N, T, 6] float32 (box, score, label), sorted by score,
-    from which ``graph.detector.detections`` finishes such an image. D = 1000, T = 5000.
+    from which ``networks.retinanet.detections`` finishes such an image. D = 1000, T = 5000.
     ``mlperf-nvidia``: ``nmsopt_output`` [N, 7001] float32, D records (``inexact``, ymin, xmin, ymax, xmax as fractions of
     the image, score, label) and the count. ``none``: the head tensors.
 

@@ -10,10 +10,10 @@ import pytest
 
 from cmx4trt.errors import ModelError
 from cmx4trt.graph import network_from_model, prepared_from_network
-from cmx4trt.graph.classifier import network_from_classifier
 from cmx4trt.ir.model import DType, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.models import spec_of
+from cmx4trt.networks import spec_of
+from cmx4trt.networks.resnet50.onnx_import import network_from_classifier
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.verify.numerics import RELATIVE_L2_LIMITS, compare_classifiers

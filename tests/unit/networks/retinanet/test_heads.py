@@ -11,9 +11,9 @@ import pytest
 
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.constants import share_equal_constants
-from cmx4trt.graph.detector.heads import find_heads, image_input
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
-from cmx4trt.models import resnet50
+from cmx4trt.networks.resnet50 import topology
+from cmx4trt.networks.retinanet.heads import find_heads, image_input
 
 Edit = Callable[[Graph], None]
 
@@ -37,7 +37,7 @@ def test_finds_both_heads_on_all_levels(toy_detector: Any) -> None:
 def test_head_with_as_many_channels_as_boxes_is_told_apart(toy_detector: Any) -> None:
     from dataclasses import replace
 
-    from cmx4trt.models.retinanet_random import model_from_seed
+    from cmx4trt.networks.retinanet.random_weights import model_from_seed
 
     topology = replace(toy_detector.topology, detector=replace(toy_detector.detector, classes=4))
     graph = model_from_seed(0, topology).graph
@@ -139,7 +139,7 @@ def test_refuses(toy_detector: Any, case: str) -> None:
 
 
 def test_refuses_a_classifier(toy_detector: Any) -> None:
-    graph = resnet50.model_from_seed(0).graph
+    graph = topology.model_from_seed(0).graph
     with pytest.raises(
         ModelError, match=r"last convolutions in 1 groups of equal weights \(sizes: 1\), need two heads of 5"
     ):

@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from cmx4trt.errors import RequestError
-from cmx4trt.graph.detector.detections import candidates_from_heads, detections_from_outputs, finish_detections
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import DType
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.networks.retinanet.detections import candidates_from_heads, detections_from_outputs, finish_detections
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 DETECTIONS = 50
@@ -68,7 +68,7 @@ def test_detections_are_the_files(file_results: list[dict[str, np.ndarray]], ten
 def test_places_behind_the_last_detection_are_empty(toy_detector: Any) -> None:
     from dataclasses import replace
 
-    from cmx4trt.models.retinanet_random import model_from_seed
+    from cmx4trt.networks.retinanet.random_weights import model_from_seed
 
     topology = replace(toy_detector.topology, detector=replace(toy_detector.detector, score_threshold=0.2))
     from cmx4trt.graph import network_from_model, prepared_from_network
@@ -124,7 +124,7 @@ def test_records_of_nvidias_harness(toy_detector: Any, tensors: dict[str, np.nda
 
 
 def test_full_size_record_is_the_harness_length() -> None:
-    from cmx4trt.models.retinanet import DETECTOR
+    from cmx4trt.networks.retinanet.spec import DETECTOR
 
     assert 7 * DETECTOR.detections + 1 == 7001
 

@@ -8,9 +8,9 @@ import pytest
 
 from cmx4trt.graph.network import Network
 from cmx4trt.ir.model import Model, Node
-from cmx4trt.models.resnet50 import block_shapes
+from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
+from cmx4trt.networks.resnet50.topology import block_shapes
 from cmx4trt.quantize.placement import place
-from cmx4trt.quantize.resnet50_names import nvidia_names
 
 NODES = 119
 """53 convolutions, 49 Relu, 16 additions and the max pool."""

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cmx4trt.graph.detector.candidates import write_boxes, write_level_pairs
-from cmx4trt.graph.detector.details import Detector, Level, Normalization
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.ir.writer import GraphWriter
-from cmx4trt.models.retinanet import DetectorSpec
+from cmx4trt.networks.retinanet.candidates import write_boxes, write_level_pairs
+from cmx4trt.networks.retinanet.details import Detector, Level, Normalization
+from cmx4trt.networks.retinanet.spec import DetectorSpec
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 SPEC = DetectorSpec(classes=5, anchors_per_location=3, levels=2, candidates=12)

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.graph.spec import ModelSpec, Task
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
-from cmx4trt.models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
+from cmx4trt.graph.spec import ModelSpec, Task
 from cmx4trt.ir.model import Model
-from cmx4trt.models.spec import ModelSpec, Task
 
 CLASSES = 264
 """Classes of the OpenImages subset (MLPerf Inference, vision/classification_and_detection: openimages-mlperf)."""
@@ -65,7 +65,7 @@ SPEC = ModelSpec(
 
 
 def model_from_seed(seed: int) -> Model:
-    """The exact network with random weights, in the form of MLPerf's file: see ``retinanet_random.model_from_seed``."""
-    from cmx4trt.models import retinanet_random
+    """The exact network with random weights, in the form of MLPerf's file: see ``random_weights.model_from_seed``."""
+    from cmx4trt.networks.retinanet import random_weights
 
-    return retinanet_random.model_from_seed(seed)
+    return random_weights.model_from_seed(seed)

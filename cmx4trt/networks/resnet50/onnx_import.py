@@ -14,10 +14,10 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, Network
 from cmx4trt.graph.passes import absorb_padding, drop_float_casts, drop_identities, lift_constants
 from cmx4trt.graph.precision import FLOATS, cast_floats
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name
-from cmx4trt.models import resnet50
-from cmx4trt.models.resnet50 import ConvShape
-from cmx4trt.models.spec import ModelSpec
+from cmx4trt.networks.resnet50 import topology
+from cmx4trt.networks.resnet50.topology import ConvShape
 
 INPUT, LOGITS, CLASS = "input", "logits", "class"
 """Names of an engine's input and outputs, whatever the file called them."""
@@ -93,7 +93,7 @@ def attach_class(network: Network) -> None:
 
 def _wrong(found: str, need: str) -> ModelError:
     return ModelError(
-        f"the model is not {resnet50.SPEC.title}: found {found}, need {need}; give the right file or --network"
+        f"the model is not {topology.SPEC.title}: found {found}, need {need}; give the right file or --network"
     )
 
 
@@ -106,7 +106,7 @@ def _check_operators(model: Model) -> None:
     if detector:
         raise _wrong(f"detection operators ({', '.join(sorted(detector))})", "an image classifier")
     if operators["Conv"] == 0:
-        raise _wrong("no convolution", f"{sum(resnet50.expected_convolutions().values())} convolutions")
+        raise _wrong("no convolution", f"{sum(topology.expected_convolutions().values())} convolutions")
 
 
 def _check_input(graph: Graph, spec: ModelSpec) -> None:
@@ -141,8 +141,8 @@ def _find_tail(graph: Graph) -> _Tail:
     if weight is None or len(weight.dims) != 2:
         raise _wrong(f"{product.label()} without a constant matrix", "a fully connected layer with a constant weight")
     features, classes = weight.dims[::-1] if transposed else weight.dims
-    if features != resnet50.FEATURES or classes not in resnet50.CLASSES:
-        need = f"{resnet50.FEATURES} features and {' or '.join(map(str, resnet50.CLASSES))} classes"
+    if features != topology.FEATURES or classes not in topology.CLASSES:
+        need = f"{topology.FEATURES} features and {' or '.join(map(str, topology.CLASSES))} classes"
         raise _wrong(f"a fully connected layer of {features} features and {classes} classes", need)
     if product.attributes.get("transA", 0) or any(product.attributes.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
         raise _wrong(f"{product.label()} with transA, alpha or beta", "a plain matrix product")
@@ -232,12 +232,12 @@ def _check_body(graph: Graph) -> None:
             f"the operators {', '.join(foreign)}", f"only {', '.join(sorted(_BODY))} before the pooled features"
         )
     found = Counter(_conv_shape(graph, node) for node in graph.nodes if node.op_type == "Conv")
-    expected = resnet50.expected_convolutions()
+    expected = topology.expected_convolutions()
     if found != expected:
         raise _wrong(*_describe_difference(found, expected))
-    if operators["Add"] != resnet50.RESIDUAL_ADDS or operators["MaxPool"] != 1:
+    if operators["Add"] != topology.RESIDUAL_ADDS or operators["MaxPool"] != 1:
         found_text = f"{operators['Add']} additions and {operators['MaxPool']} max-poolings"
-        raise _wrong(found_text, f"{resnet50.RESIDUAL_ADDS} and 1")
+        raise _wrong(found_text, f"{topology.RESIDUAL_ADDS} and 1")
 
 
 def _weight_precision(graph: Graph) -> str:

@@ -17,7 +17,7 @@ from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import Graph, Model, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_model
-from cmx4trt.models.retinanet import SPEC
+from cmx4trt.networks.retinanet.spec import SPEC
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
@@ -163,11 +163,11 @@ def test_a_truncated_file_is_refused(content: bytes, size: int) -> None:
 
 
 def test_the_file_as_a_classifier_is_refused(content: bytes) -> None:
-    from cmx4trt.models import resnet50
+    from cmx4trt.networks.resnet50 import topology
 
     request = BuildRequest.from_values({"precision": "fp32"})
     with pytest.raises(ModelError, match="not ResNet-50") as caught:
-        network_from_model(decode_model(content), resnet50.SPEC, request)
+        network_from_model(decode_model(content), topology.SPEC, request)
     assert "\n" not in str(caught.value)
 
 
