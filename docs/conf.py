@@ -41,6 +41,7 @@ NAVIGATION = {
         "docs/how-to/docker",
         "docs/how-to/ci",
         "docs/how-to/python",
+        "docs/how-to/backend",
         "docs/how-to/troubleshooting",
     ],
     "Reference": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from cmx4trt.cm.input import CM_FLAGS
+from cmx4trt.cm.meta import meta_with_backends
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME, Option
 from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.request import BuildRequest
@@ -115,6 +117,16 @@ def test_only_detection_is_unconditional(meta: dict[str, Any]) -> None:
     conditions = ("enable_if_env", "enable_if_any_env", "skip_if_env", "skip_if_any_env")
     assert [row["tags"] for row in meta["deps"] if not any(c in row for c in conditions)] == ["detect,os", "detect,cpu"]
     assert not {"prehook_deps", "posthook_deps", "post_deps"} & set(meta)
+
+
+def test_backends_are_those_of_the_registry() -> None:
+    path = ROOT / "_cm.yaml"
+    text = path.read_text(encoding="utf-8")
+    wanted = meta_with_backends(text)
+    if os.environ.get("CMX4TRT_WRITE_DOCS"):
+        path.write_text(wanted, encoding="utf-8")
+        return
+    assert text == wanted, "write it anew: CMX4TRT_WRITE_DOCS=1 python -m pytest tests/cm/test_contract.py"
 
 
 def test_inputs_are_the_option_table(meta: dict[str, Any]) -> None:

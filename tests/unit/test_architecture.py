@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+NAMES = ("tensorrt-rtx", "common-code", "hopper", "null")
+"""Of backends; 'tensorrt' is also the name of a library."""
 PACKAGE = Path(__file__).parents[2] / "cmx4trt"
 
 LAYERS = [
@@ -118,6 +120,23 @@ def test_vendor_modules_are_imported_in_one_file_and_inside_functions(path: Path
         if vendor in VENDORS:
             assert relative in VENDORS[vendor], f"{relative} imports {vendor}"
         assert not (top and vendor in HEAVY) or relative in PAGES, f"{relative} imports {vendor} at module level"
+
+
+def test_nothing_outside_backends_compares_a_backends_name() -> None:
+    """A name in a sentence or an example of a command line is text; one in a comparison or a table is a decision."""
+    for path in modules():
+        if part_of(path) == "backends":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts: list[ast.expr] = []
+            if isinstance(node, ast.Compare):
+                parts = [node.left, *node.comparators]
+            elif isinstance(node, ast.Dict):
+                parts = [*filter(None, node.keys), *node.values]
+            elif isinstance(node, (ast.Tuple, ast.List, ast.Set)):
+                parts = list(node.elts)
+            named = {p.value for part in parts for p in ast.walk(part) if isinstance(p, ast.Constant)}
+            assert not named & set(NAMES), f"{path.relative_to(PACKAGE)}:{node.lineno} decides by a backend's name"
 
 
 def test_only_pages_import_pages() -> None:
