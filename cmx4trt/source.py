@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.backends import backend_of
 from cmx4trt.background import Background
 from cmx4trt.errors import ModelError, RequestError
 from cmx4trt.fingerprint import source_of_digest, source_of_seed
@@ -44,7 +45,7 @@ def source_of_request(request: BuildRequest) -> Source:
             "no model: give --model=FILE.onnx, or --random_weights=SEED for the exact topology with random weights "
             "(through CM the MLPerf file comes from get,ml-model)"
         )
-    return FileSource(request.model, is_onnx=request.builder != "common-code")
+    return FileSource(request.model, is_onnx=backend_of(request.builder).takes_graph)
 
 
 class SeedSource:

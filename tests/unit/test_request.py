@@ -172,7 +172,7 @@ def test_a_hopper_card_gets_the_name_of_its_builder(target: str) -> None:
         BuildRequest.from_values({"target": target})
     assert str(caught.value) == (
         "target holds sm90 (Hopper: H100, H200, …), which the builder tensorrt-rtx does not serve; use _cuda,_tensorrt "
-        "(--device=cuda --builder=tensorrt) on the machine with that GPU"
+        "(--device=cuda --builder=tensorrt) on the machine with that GPU, or _cpu,_hopper (--builder=hopper) on any machine"
     )
 
 
