@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cmx4trt.backends.hopper import packing
-from cmx4trt.backends.hopper.network import AveragePool, Convolution, Projection
+from cmx4trt.backends.hopper.network import AveragePool, Convolution, MaxPool, Projection
 from cmx4trt.backends.hopper.plan import Amount, Float, Grid, Place
 from cmx4trt.backends.hopper.site import CHUNK, TILE, Made, Site, made, residual_of, tiles_of
 
@@ -16,7 +16,7 @@ def quantize(site: Site, source: Place, target: Place, half: bool) -> Made:
     return made("quantize.cu", {"HALF": int(half)}, 256, 0, launch)
 
 
-def stem(site: Site, convolution: Convolution, output: str, image: Place, operations: tuple[str, ...]) -> Made:
+def stem(site: Site, convolution: Convolution, pool: MaxPool, image: Place) -> Made:
     """7x7/2 convolution and max-pool, from int8 [N, C, H, W] at ``image``."""
     consumers, rows, pitch, staging = 3, 16, 17 * 128, 56 * 80
     weights = site.weights.add(convolution.name, packing.stem_matrix(convolution.weights))
@@ -25,47 +25,55 @@ def stem(site: Site, convolution: Convolution, output: str, image: Place, operat
         image,
         Place("weights", offset=weights),
         Place("weights", offset=constants),
-        Place("buffer", output),
+        Place("buffer", pool.output),
         Amount(1),
     )
-    launch = (Grid(most=Amount(-(-56 // consumers))), arguments, operations, (image.name,), (output,))
+    operations = (convolution.name, pool.name)
+    launch = (Grid(most=Amount(-(-56 // consumers))), arguments, operations, (image.name,), (pool.output,))
     shared = 64 * 256 + consumers * (rows * pitch + 2 * staging + 2 * rows * 8)
-    return made("stem.cu", {"ROWS": rows}, 128 * (1 + consumers), shared, launch)
+    return made("stem.cu", {"ROWS": rows, "POOL_PADDING": pool.padding}, 128 * (1 + consumers), shared, launch)
 
 
-def bottleneck(site: Site, reduce: Convolution, middle: Convolution, expand: Convolution) -> Made:
-    """A whole block at 56x56, with its residual or its projection."""
+def bottleneck(
+    site: Site, reduce: Convolution, middle: Convolution, expand: Convolution, following: Convolution | None = None
+) -> Made:
+    """A whole block at 56x56, with its residual or its projection; and the ``following`` reduction to 128 channels."""
     channels = site.activation(reduce.input).channels
     projection = isinstance(expand.addend, Projection)
-    warpgroups, stages, chunk = 4, 9 if projection else 5, 64 if projection else CHUNK
-    factor = 0.0 if projection else residual_of(expand)[1]
+    chunk = 64 if projection else CHUNK
+    warpgroups, stages = (4, 9) if projection else (3, 4) if following else (4, 5)
     expand_map = site.matrix(expand, (64, 256), k_from_registers=True)
     reduce_map, reduce_constants = site.rows_of_channels(reduce, (chunk, 64))
+    next_map = site.matrix(following, (CHUNK, 128), k_from_registers=True) if following else expand_map
     arguments = (
         site.images(reduce.input, chunk, 10, 10),
         reduce_map,
         site.matrix(middle, (64, 64)),
         expand_map,
         site.matrix(expand.addend, (64, 256)) if isinstance(expand.addend, Projection) else expand_map,
+        next_map,
         Amount(1),
         Place("buffer", expand.output),
+        Place("buffer", following.output if following else expand.output),
         reduce_constants,
         site.constants(middle),
         site.constants(expand),
         site.projection_constants(expand),
-        Float(factor),
+        site.constants(following or expand),
+        Float(0.0 if projection else residual_of(expand)[1]),
     )
-    weight_bytes = 64 * channels + 9 * 64 * 64 + 256 * 64 * (2 if projection else 1)
+    weight_bytes = 64 * channels + 9 * 64 * 64 + 256 * 64 * (2 if projection else 1) + (128 * 256 if following else 0)
     stage_bytes = channels // chunk * -(-100 * chunk // 1024) * 1024
     shared = weight_bytes + stages * stage_bytes + (1024 if projection else 0) + warpgroups * 4 * 13 * 128 + 1024
-    launch = (
-        Grid(most=Amount(49)),
-        arguments,
-        (reduce.name, middle.name, expand.name),
-        (reduce.input,),
-        (expand.output,),
-    )
-    constants = {"INPUT_CHANNELS": channels, "WARPGROUPS": warpgroups, "STAGES": stages}
+    computed = [one for one in (reduce, middle, expand, following) if one]
+    writes = (expand.output, *((following.output,) if following else ()))
+    launch = (Grid(most=Amount(49)), arguments, tuple(one.name for one in computed), (reduce.input,), writes)
+    constants = {
+        "INPUT_CHANNELS": channels,
+        "WARPGROUPS": warpgroups,
+        "STAGES": stages,
+        "NEXT": int(following is not None),
+    }
     return made("bottleneck.cu", constants, warpgroups * 128, shared + 8 * (1 + stages) + 4 * stages, launch)
 
 

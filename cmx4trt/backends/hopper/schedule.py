@@ -110,12 +110,7 @@ def _launches(site: Site, types: Types, table: Table) -> Iterator[Made]:
     first, pool = operations[:2]
     if not (isinstance(first, Convolution) and isinstance(pool, MaxPool) and first.weights.shape == (64, 7, 7, 3)):
         raise _unsupported(first)
-    if pool.padding != 1:  # TensorFlow's SAME; the stem's kernel pools windows that begin one pixel further up and left
-        raise UnsupportedError(
-            f"builder hopper has no kernel for {pool.name} ({type(pool).__name__}): its windows begin at the edge "
-            "(pads 0, 0, 1, 1), expected one row and column of padding before it; take another builder"
-        )
-    yield launches.stem(site, first, pool.output, image, (first.name, pool.name))
+    yield launches.stem(site, first, pool, image)
     while done < len(operations):
         made, count = _next(site, operations[done:], types, table)
         yield from made
@@ -127,7 +122,8 @@ def _next(site: Site, operations: Sequence[Operation], types: Types, table: Tabl
     first = operations[0]
     if isinstance(first, Convolution):
         if _is_bottleneck(site, operations[:3]):
-            return [launches.bottleneck(site, *operations[:3])], 3  # type: ignore[arg-type]  # checked in the line above
+            block = operations[: 4 if _is_next_reduction(operations[:4]) else 3]
+            return [launches.bottleneck(site, *block)], len(block)  # type: ignore[arg-type]  # checked in the lines above
         if _is_expand_reduce(site, operations[:2]) and _pays(site, operations[:2], table):
             return [launches.expand_reduce(site, *operations[:2])], 2  # type: ignore[arg-type]
         return [make(site, first, _chosen(site, first, table))], 1
@@ -174,6 +170,20 @@ def _is_bottleneck(site: Site, operations: Sequence[Operation]) -> bool:
     chained = middle.input == reduce.output and expand.input == middle.output and middle.stride == 1
     expected = Residual if channels == 256 else Projection if channels == 64 else None
     return fits and chained and expected is not None and isinstance(addend, expected) and addend.input == reduce.input
+
+
+def _is_next_reduction(operations: Sequence[Operation]) -> bool:
+    """Whether the fourth is 256 -> 128 of the third's output, and the block before it has a residual."""
+    if len(operations) < 4:
+        return False
+    expand, reduce = operations[2:4]
+    return (
+        isinstance(expand, Convolution)
+        and isinstance(expand.addend, Residual)
+        and isinstance(reduce, Convolution)
+        and reduce.weights.shape == (128, 1, 1, 256)
+        and (reduce.input, reduce.stride, reduce.addend) == (expand.output, 1, None)
+    )
 
 
 def _is_expand_reduce(site: Site, operations: Sequence[Operation]) -> bool:

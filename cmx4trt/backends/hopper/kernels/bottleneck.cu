@@ -5,8 +5,9 @@
 //   reduce   10x10 pixels of the input (halo included), transposed: sums[64 channels, 112 pixels], so that a thread has two channels and
 //            their constants in registers -> bytes in shared memory, zeros outside the image
 //   middle   nine taps, each a window descriptor into those bytes; the result stays in registers as the A operand of
-//   expand   which adds the input tile, still in shared memory (or its projection), and stores 256 channels.
-// Resident in shared memory: all weights (68 KB; with projection 80 KB), constants of the first two convolutions; STAGES input
+//   expand   which adds the input tile, still in shared memory (or its projection), and stores 256 channels. With NEXT those bytes
+//            are, still in registers, also the A operand of the next block's reduction to 128 channels, which is stored too.
+// Resident in shared memory: all weights (68 KB; with projection 80 KB, with NEXT 100 KB), constants of the first two convolutions; STAGES input
 // tiles of 100 pixels, shared by the block's warpgroups; for each warpgroup its reduced tile: four planes of 16 channels, so that
 // eight neighbouring pixels of a tap are one core matrix. A warp of `reduce` writes one plane, 8 pixels with each stmatrix.
 // Bytes: input once (halos from L2), output once.
@@ -15,7 +16,7 @@
 // alone is ambiguous (a load two phases old may still be in flight): `loading[s]` says which tile the stage was last told to load.
 // The named barrier of a warpgroup orders its stores of the reduced tile before the middle product, and everything before a refill.
 //
-// INPUT_CHANNELS, WARPGROUPS, STAGES.
+// INPUT_CHANNELS, WARPGROUPS, STAGES, NEXT (0 or 1; only with a residual).
 #include "epilogue.cuh"
 #include "wgmma.cuh"
 
@@ -24,9 +25,11 @@ constexpr int SIDE = 56, ACROSS = SIDE / 8, HALO = 10, NARROW = 64, WIDE = 256;
 constexpr int CHUNK = PROJECTION ? 64 : 128, CHUNKS = INPUT_CHANNELS / CHUNK;      // channels of the input loaded as one box
 constexpr int CHUNK_BYTES = (HALO * HALO * CHUNK + 1023) / 1024 * 1024, STAGE = CHUNKS * CHUNK_BYTES;
 constexpr int COLUMNS = 112, READ_PAST = PROJECTION ? 1024 : 0;  // `reduce` reads rows 100..111 behind a tile
-constexpr int STORED = (HALO * HALO + 7) / 8, PLANE = STORED * 128, REDUCED = 4 * PLANE, PASS = PROJECTION ? 64 : 128;
+constexpr int STORED = (HALO * HALO + 7) / 8, PLANE = STORED * 128, REDUCED = 4 * PLANE, PASS = PROJECTION || NEXT ? 64 : 128;
 constexpr int REDUCE_BYTES = NARROW * INPUT_CHANNELS, MIDDLE_BYTES = 9 * NARROW * NARROW, EXPAND_BYTES = WIDE * NARROW;
-constexpr int WEIGHT_BYTES = REDUCE_BYTES + MIDDLE_BYTES + EXPAND_BYTES * (PROJECTION ? 2 : 1);
+constexpr int NEXT_CHANNELS = 128, NEXT_BYTES = NEXT ? NEXT_CHANNELS * WIDE : 0;
+constexpr int WEIGHT_BYTES = REDUCE_BYTES + MIDDLE_BYTES + EXPAND_BYTES * (PROJECTION ? 2 : 1) + NEXT_BYTES;
+static_assert(!(PROJECTION && NEXT), "registers do for one of them");
 static_assert(COLUMNS >= HALO * HALO, "a product covers the halo tile");
 
 // Which of a thread's 28 pixels in `reduce`, 8i + 2t + e as bit 2i + e, lie on an edge of the halo tile.
@@ -49,16 +52,17 @@ struct Edges {
 extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     KERNEL_NAME(const __grid_constant__ TensorMap input, const __grid_constant__ TensorMap reduce,
                 const __grid_constant__ TensorMap middle, const __grid_constant__ TensorMap expand,
-                const __grid_constant__ TensorMap project, const int images, u8* output, const float4* reduce_constants,
+                const __grid_constant__ TensorMap project, const __grid_constant__ TensorMap next_reduce, const int images,
+                u8* output, u8* next_output, const float4* reduce_constants,
                 const float4* middle_constants, const float4* expand_constants, const float4* projection_constants,
-                const float residual_multiplier) {
+                const float4* next_constants, const float residual_multiplier) {
   extern __shared__ __align__(1024) u8 shared[];
   u8* tiles_at = shared + WEIGHT_BYTES;
   u8* reduced_at = tiles_at + STAGES * STAGE + READ_PAST;
   float4* middle_table = (float4*)(reduced_at + WARPGROUPS * REDUCED);
   const u32 weights_full = shared_address(middle_table + 64), full = weights_full + 8, loading = full + 8 * STAGES;
   const u32 b_reduce = shared_address(shared), b_middle = b_reduce + REDUCE_BYTES, b_expand = b_middle + MIDDLE_BYTES;
-  const u32 b_project = b_expand + EXPAND_BYTES, stages = shared_address(tiles_at);
+  const u32 b_project = b_expand + EXPAND_BYTES, b_next = b_project, stages = shared_address(tiles_at);
   const int thread = threadIdx.x, group = thread >> 7, in_group = thread & 127, warp = in_group >> 5;
   const int g = (thread & 31) >> 2, t = thread & 3;
   const u32 reduced = shared_address(reduced_at) + group * REDUCED;
@@ -86,6 +90,8 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
     for (int tap = 0; tap < 9; tap++) copy_2d(b_middle + tap * NARROW * NARROW, &middle, weights_full, tap * NARROW, 0);
     copy_2d(b_expand, &expand, weights_full, 0, 0);
     if (PROJECTION) copy_2d(b_project, &project, weights_full, 0, 0);
+    if (NEXT)
+      for (int k = 0; k < WIDE; k += 128) copy_2d(b_next + k * NEXT_CHANNELS, &next_reduce, weights_full, k, 0);
   }
   wait_for_predecessor();
   if (thread == 0)
@@ -145,8 +151,11 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
       next[1][0] = rows.low.z, next[1][1] = rows.high.z, next[1][2] = rows.low.w, next[1][3] = rows.high.w;
     }
     // Row g of the warp's 16 is output pixel (2 * warp, g) of the tile, row g + 8 is (2 * warp + 1, g).
-    u8* to = output + (((size_t)image * SIDE + y * 8 + 2 * warp) * SIDE + x * 8 + g) * WIDE + 16 * t;
+    const size_t pixel = ((size_t)image * SIDE + y * 8 + 2 * warp) * SIDE + x * 8 + g;
+    u8* to = output + pixel * WIDE + 16 * t;
     const int low = (2 * warp + 1) * HALO + g + 1, high = low + HALO;  // the same pixels in the halo tile
+    int next_sums[NEXT_CHANNELS / 2];
+    RowPair added[2];
 #pragma unroll
     for (int pass = 0; pass < WIDE / PASS; pass++) {
       int sums[PASS / 2], projection[PASS / 2];
@@ -160,17 +169,36 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
                          row_descriptor<64>(b_project + pass * PASS * NARROW + 32 * k), k != 0);
       }
       wgmma_commit();
+      if (!PROJECTION && pass * PASS % 128 == 0) load_added(from + pass * PASS / 128 * CHUNK_BYTES, low, high, g, t, added);
       wgmma_wait<0>();
-      RowPair added[2];
-      if (!PROJECTION) load_added(from + pass * CHUNK_BYTES, low, high, g, t, added);
 #pragma unroll
       for (int q = 0; q < PASS / 64; q++) {
-        const float4* table = expand_constants + (pass * PASS / 64 + q) * 32;
+        const int piece = pass * PASS / 64 + q;
         const RowPair rows =
-            PROJECTION ? epilogue_projection(sums + 32 * q, table, t, projection + 32 * q, projection_constants + (pass * PASS / 64 + q) * 32)
-                       : epilogue_residual(sums + 32 * q, table, t, added[q], residual_multiplier);
-        store_global(to + pass * PASS + 64 * q, rows.low);
-        store_global(to + pass * PASS + 64 * q + SIDE * WIDE, rows.high);
+            PROJECTION ? epilogue_projection(sums + 32 * q, expand_constants + piece * 32, t, projection + 32 * q,
+                                             projection_constants + piece * 32)
+                       : epilogue_residual(sums + 32 * q, expand_constants + piece * 32, t, added[piece & 1], residual_multiplier);
+        store_global(to + piece * 64, rows.low);
+        store_global(to + piece * 64 + SIDE * WIDE, rows.high);
+        if (NEXT) {
+          const u32 a[2][4] = {{rows.low.x, rows.high.x, rows.low.y, rows.high.y}, {rows.low.z, rows.high.z, rows.low.w, rows.high.w}};
+          wgmma_fence();
+#pragma unroll
+          for (int k = 0; k < 2; k++)
+            multiply_u8_s8(next_sums, a[k], row_descriptor<128>(b_next + piece / 2 * NEXT_CHANNELS * 128 + piece % 2 * 64 + 32 * k),
+                           (piece | k) != 0);
+          wgmma_commit();
+          wgmma_wait<0>();
+        }
+      }
+    }
+    if (NEXT) {
+      u8* narrow = next_output + pixel * NEXT_CHANNELS + 16 * t;
+#pragma unroll
+      for (int q = 0; q < NEXT_CHANNELS / 64; q++) {
+        const RowPair rows = epilogue(next_sums + 32 * q, next_constants + q * 32, t);
+        store_global(narrow + 64 * q, rows.low);
+        store_global(narrow + 64 * q + SIDE * NEXT_CHANNELS, rows.high);
       }
     }
     fence_async();

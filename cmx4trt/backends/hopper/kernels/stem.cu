@@ -18,11 +18,12 @@
 // Barriers: `full[s]` (one arrival: the producer warp has written row slot s, after fence_async in every lane), `empty[s]` (4 arrivals:
 // the consumer's warps have done the last product that reads it); a consumer's named barrier orders staging stores before its loads.
 //
-// ROWS (ring, a power of two).
+// ROWS (ring, a power of two); POOL_PADDING: 1 where pooled pixel q covers columns 2q-1 .. 2q+1 (and rows likewise), 0 where it covers
+// 2q .. 2q+2 (padding only at the end, as TensorFlow's SAME).
 #include "epilogue.cuh"
 #include "wgmma.cuh"
 
-constexpr int SIDE = 224, POOLED = 56, MATRICES = 17, SPAN = 14, PITCH = MATRICES * 128, RING = ROWS * PITCH;
+constexpr int SIDE = 224, OUT = 112, POOLED = 56, MATRICES = 17, SPAN = 14, PITCH = MATRICES * 128, RING = ROWS * PITCH;
 constexpr int CONSUMERS = 3, THREADS = 128 * (1 + CONSUMERS);
 constexpr int PIXEL_PITCH = 80, STAGING = POOLED * PIXEL_PITCH;  // 80: stores of 7 pixels' distance hit different banks
 constexpr int WEIGHT_CHUNK = 64 * 128;
@@ -35,7 +36,7 @@ struct Segment {
 DEVICE Segment segment_at(int row, int end) {
   Segment s;
   s.image = row / POOLED, s.first = row % POOLED, s.count = min(end - row, POOLED - s.first);
-  s.top = s.first ? 2 * s.first - 1 : 0, s.bottom = 2 * (s.first + s.count) - 1;
+  s.top = max(2 * s.first - POOL_PADDING, 0), s.bottom = min(2 * (s.first + s.count) - POOL_PADDING, OUT - 1);
   return s;
 }
 
@@ -113,19 +114,20 @@ struct Consumer {
 // The largest sums of three neighbouring pixels of one row: thread (g, t) of warp w hands channel 16w+2g+i of pooled pixel 14t+q
 // to `use(2q+i, sum)`, in the order q = 0, 7, 1, 8, ... Its own pixel p is column 2t + p / 14 of core matrix p % 14.
 template <typename Use> DEVICE void pool_row(const int (&sums)[56], int lane, Use use) {
-  int left[2];  // the last pixel of thread t - 1
+  int edge[2];  // the last pixel of thread t - 1, or the first one of thread t + 1
 #pragma unroll
   for (int i = 0; i < 2; i++) {
-    left[i] = __shfl_up_sync(0xffffffffu, sums[4 * 13 + 2 * i + 1], 1);
-    if ((lane & 3) == 0) left[i] = SMALLEST;
+    edge[i] = POOL_PADDING ? __shfl_up_sync(0xffffffffu, sums[4 * 13 + 2 * i + 1], 1) : __shfl_down_sync(0xffffffffu, sums[2 * i], 1);
+    if ((lane & 3) == (POOL_PADDING ? 0 : 3)) edge[i] = SMALLEST;
   }
-  auto pixel = [&](int p, int i) { return p < 0 ? left[i] : sums[4 * (p % SPAN) + 2 * i + p / SPAN]; };
+  auto pixel = [&](int p, int i) { return p < 0 || p == 2 * SPAN ? edge[i] : sums[4 * (p % SPAN) + 2 * i + p / SPAN]; };
 #pragma unroll
   for (int m = 0; m < 7; m++)
 #pragma unroll
     for (int k = 0; k < 4; k++) {
       const int q = m + k / 2 * 7, i = k % 2;
-      use(2 * q + i, max(max(pixel(2 * q, i), pixel(2 * q + 1, i)), pixel(2 * q - 1, i)));
+      const int p = 2 * q - POOL_PADDING;
+      use(2 * q + i, max(max(pixel(p, i), pixel(p + 1, i)), pixel(p + 2, i)));
     }
 }
 
@@ -194,14 +196,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       for (int i = 0; i < 3; i++) c.wait_row(i);
 #pragma unroll
       for (int k = 0; k < 28; k++) above[k] = SMALLEST;
-      if (segment.first) {
+      if (!POOL_PADDING || segment.first) {
         c.convolve(sums);
         pool_row(sums, lane, [&](int k, int sum) { above[k] = sum; });
       }
       for (int p = 0; p < segment.count; p++) {
         c.convolve(sums);
         pool_row(sums, lane, [&](int k, int sum) { above[k] = max(above[k], sum); });
-        c.convolve(sums);
+        if (POOL_PADDING || segment.first + p + 1 < POOLED) {
+          c.convolve(sums);
+        } else {  // below the last row
+#pragma unroll
+          for (int i = 0; i < 56; i++) sums[i] = SMALLEST;
+        }
         const u32 row = staging + buffer * STAGING + (lane & 7) * 7 * PIXEL_PITCH + 16 * warp;
         float value[4];
         int done = 0;  // known at compile time
