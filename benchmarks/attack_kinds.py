@@ -15,8 +15,7 @@ import numpy as np
 import onnx
 import onnx.reference
 
-from cmx4trt.bench.annotations import read_annotations
-from cmx4trt.bench.datasets import InputForm, open_folder
+from cmx4trt.bench.datasets import open_folder
 from cmx4trt.bench.labels import listed_images
 from cmx4trt.bench.results import read_detail_log
 from cmx4trt.bench.user_conf import KEYS, read_user_conf
@@ -24,13 +23,17 @@ from cmx4trt.cli.build import _read_request
 from cmx4trt.cli.proofs import read_proofs
 from cmx4trt.errors import CmxError, VerificationError
 from cmx4trt.executable import read_published
-from cmx4trt.graph import network_from_model, valid_graph
 from cmx4trt.graph.batchnorm import fold_batch_norm
+from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.passes import drop_identities, lift_constants
+from cmx4trt.images.normalization import InputForm
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.manifest import Manifest
-from cmx4trt.networks import model_from_seed, spec_of
+from cmx4trt.networks import model_from_seed, network_of, spec_of
+from cmx4trt.networks.classification.accuracy import top1_of_answers
+from cmx4trt.networks.graphs import network_from_model, valid_graph
+from cmx4trt.networks.retinanet.annotations import read_annotations
 from cmx4trt.progress import Silent
 from cmx4trt.proof_options import PERFORMANCE
 from cmx4trt.quantize.bias import mean_channels
@@ -44,9 +47,10 @@ from cmx4trt.report.facts import facts_of_engine
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.source import source_of_request
-from cmx4trt.verify.accuracy import read_accuracy_log, top1_of_answers
+from cmx4trt.verify.accuracy import read_accuracy_log
 
 RESNET = spec_of("resnet50")
+IMAGES = InputForm((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class Kind(ABC):
@@ -195,7 +199,7 @@ class DatasetImage(Kind):
         np.save(self.path, np.random.default_rng(0).standard_normal(RESNET.input_shape).astype(np.float32))
 
     def read(self) -> Any:
-        images = open_folder(RESNET, InputForm.of_network(RESNET), str(self._folder), None, None)
+        images = open_folder(network_of("resnet50"), IMAGES, str(self._folder), None, None)
         out = np.empty(RESNET.input_shape, np.float32)
         images.read(0, out)
         return out
@@ -250,7 +254,10 @@ class RangesFile(Kind):
 
     def read(self) -> Any:
         return ranges_from_content(
-            self.path.read_bytes(), f"calibration_cache {self.path}", self._model, self._placement
+            self.path.read_bytes(),
+            f"calibration_cache {self.path}",
+            CanonicalGraph(self._model, RESNET),
+            self._placement,
         )[0]
 
     def check(self, content: bytes, value: Any) -> None:
@@ -473,7 +480,7 @@ class LabelFile(Kind):
         self.path.write_text("".join(f"{name}.JPEG {index * 33}\n" for index, name in enumerate(self._names)))
 
     def read(self) -> Any:
-        return listed_images(RESNET, str(self.path.parent), str(self.path), self._names)
+        return listed_images(network_of("resnet50"), str(self.path.parent), str(self.path), self._names)
 
     def check(self, content: bytes, value: Any) -> None:
         lines = [line.split() for line in content.decode("utf-8-sig").split("\n") if line.strip()]

@@ -40,9 +40,9 @@ def model_paths(folder: Path) -> dict[str, Path]:
 def write_models(folder: Path) -> None:
     """ResNet-50 with random weights as float32 and as float16 (float32 input and output) ONNX files."""
     from cmx4trt import BuildRequest
-    from cmx4trt.graph import network_from_model, prepared_from_network
     from cmx4trt.ir.onnx_file import encode_model
     from cmx4trt.networks import model_from_seed, spec_of
+    from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 
     paths = model_paths(folder)
     model = model_from_seed("resnet50", 0)

@@ -63,9 +63,9 @@ def read_options() -> argparse.Namespace:
 
 def prepare_network(options: argparse.Namespace, folder: Path) -> Path:
     """The float32 network that all tools are given."""
-    from cmx4trt.graph import network_from_model
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
     from cmx4trt.networks import model_from_seed, spec_of
+    from cmx4trt.networks.graphs import network_from_model
     from cmx4trt.request import BuildRequest
 
     if options.trained:
@@ -181,7 +181,7 @@ def run_plain(network: str, images: str, output: str, kind: str) -> None:
 
 
 def run_ours(network: str, images: str, output: str, kind: str, method: str) -> None:
-    from cmx4trt.graph.network import Network
+    from cmx4trt.graph.network import CanonicalGraph
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
     from cmx4trt.networks import spec_of
     from cmx4trt.progress import Silent
@@ -189,7 +189,7 @@ def run_ours(network: str, images: str, output: str, kind: str, method: str) -> 
     from cmx4trt.request import BuildRequest
 
     values = {"network": kind, "precision": "int8", "calibration_data": images, "calibration_method": method}
-    found = Network(decode_model(read_bytes(network)), spec_of(kind))
+    found = CanonicalGraph(decode_model(read_bytes(network)), spec_of(kind))
     quantize_network(found, BuildRequest.from_values(values), Silent())
     Path(output).write_bytes(encode_model(found.model, None).message)
 

@@ -25,16 +25,18 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
-from cmx4trt.bench.datasets import InputForm, SyntheticImages
+
+from cmx4trt.bench.datasets import SyntheticImages
 from cmx4trt.bench.library import SampleLibrary
-from cmx4trt.bench.responses import responder_for
 from cmx4trt.bench.run import Bench, run_bench
 from cmx4trt.bench.settings import BenchSettings
 from cmx4trt.bench.sut import Failure
+from cmx4trt.graph.execution import open_prepared
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.graph.spec import ModelSpec
-from cmx4trt.networks import spec_of
+from cmx4trt.networks import network_of, spec_of
 from cmx4trt.networks.retinanet.detections import detections_from_outputs
+from cmx4trt.networks.retinanet.matching import match_by_overlap
 from cmx4trt.networks.retinanet.spec import DetectorSpec
 from cmx4trt.prepare import prepare
 from cmx4trt.progress import Silent
@@ -42,8 +44,6 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import fastest_providers
 from cmx4trt.source import source_of_request
 from cmx4trt.verify import Verification, verify_graph
-from cmx4trt.verify.classification import open_prepared
-from cmx4trt.verify.matching import match_by_overlap
 
 IN_MEMORY = {"resnet50": 1024, "retinanet": 64}
 """Samples in memory, as in MLPerf's mlperf.conf."""
@@ -103,7 +103,7 @@ def prepare_on_both(network: str, precision: str, batch: int) -> Setup:
 def compare(setup: Setup) -> dict[str, Any]:
     """The GPU's answers against those of the original model, and of the same graph on the CPU."""
     network = setup.request.network
-    dataset = SyntheticImages(setup.spec, InputForm.of_network(setup.spec), COMPARED[network])
+    dataset = SyntheticImages(setup.spec, network_of(network).input_form({}, None, setup.request), COMPARED[network])
     images = np.empty((COMPARED[network], *dataset.shape), setup.gpu.input_dtype(setup.gpu.inputs[0]))
     for index in range(len(images)):
         dataset.read(index, images[index])
@@ -125,13 +125,16 @@ def measure(network: str, batch: int, rounds: int, seconds: float) -> dict[str, 
     report: dict[str, Any] = {**compare(setup), "batch": batch}
     print(json.dumps(report, indent=1), flush=True)
     spec, graph, gpu = setup.spec, setup.graph, setup.gpu
-    dataset = SyntheticImages(spec, InputForm.of_network(spec), max(batch, IN_MEMORY[network] // batch * batch))
+    dataset = SyntheticImages(
+        spec, network_of(network).input_form({}, None, setup.request), max(batch, IN_MEMORY[network] // batch * batch)
+    )
     library = SampleLibrary(dataset, gpu, Failure())
     order = list(range(len(dataset)))
     library.read(order)
     loop(gpu, library, order, batch, seconds / 5)  # warm
-    classes = next((int(info.dims[1]) for info in graph.outputs if info.name == "logits"), 1000)  # type: ignore[index,arg-type]
-    bench = Bench(gpu, network, responder_for(spec, gpu.outputs, classes), dataset, batch, gpu.device)
+    declared = [{"name": info.name, "shape": info.dims} for info in graph.outputs]
+    responder = network_of(network).answers(declared, setup.request)(gpu.outputs)
+    bench = Bench(gpu, network, responder, dataset, batch, gpu.device)
     loops, runs, valid = [], [], []
     for _ in range(rounds):
         loops.append(loop(gpu, library, order, batch, seconds))

@@ -33,9 +33,9 @@ def write_model(path: Path) -> None:
 def write_heads(model: Path, path: Path, precision: str) -> int:
     """The heads alone, cut out and cast, as one ONNX file; returns the bytes of its weights."""
     from cmx4trt import BuildRequest
-    from cmx4trt.graph import network_from_model, prepared_from_network
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
     from cmx4trt.networks import spec_of
+    from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 
     request = BuildRequest.from_values({"network": "retinanet", "precision": precision, "postprocess": "none"})
     network = network_from_model(decode_model(read_bytes(str(model))), spec_of("retinanet"), request)

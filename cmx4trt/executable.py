@@ -16,9 +16,10 @@ from cmx4trt.damage import MALFORMED, shortened
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, RequestError, UnsupportedError
 from cmx4trt.files import open_file
 from cmx4trt.fingerprint import SOURCE
-from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.images.normalization import InputForm
 from cmx4trt.manifest import ENGINE_ITSELF, Manifest
-from cmx4trt.networks import spec_of
+from cmx4trt.networks import network_of
+from cmx4trt.networks.base import Answers, Network
 from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare
 from cmx4trt.progress import Progress
 from cmx4trt.proof_options import ENGINE, GRAPH
@@ -26,7 +27,6 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source, source_of_request
 
 if TYPE_CHECKING:
-    from cmx4trt.bench.datasets import RGB
     from cmx4trt.quantize import CalibrationData
     from cmx4trt.sessions.base import Session
 
@@ -35,17 +35,15 @@ if TYPE_CHECKING:
 class PublishedEngine:
     """An engine of the store with its manifest and the request it was built for, and what its manifest says for running it.
 
-    ``logits``: how many a classifier has, None where they are not among the outputs; ``normalization``: mean and standard
-    deviation for pixels 0..1 of a detector's images, None where that is unknown; ``input_scale``: of an int8 input.
+    ``form``: what it takes; ``answers``: how it answers LoadGen.
     """
 
     path: str
     manifest_path: str
     manifest: Manifest
     request: BuildRequest
-    logits: int | None
-    normalization: tuple[RGB, RGB] | None
-    input_scale: float | None
+    form: InputForm
+    answers: Answers
 
     def read(self) -> bytes:
         """The engine. Raises ModelError."""
@@ -61,9 +59,9 @@ class PublishedEngine:
         return backend_of(self.request.builder)
 
     @property
-    def spec(self) -> ModelSpec:
-        """Its network."""
-        return spec_of(self.request.network)
+    def network(self) -> Network:
+        """What it is of."""
+        return network_of(self.request.network)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +92,13 @@ def read_published(path: str, network: str | None = None, model: str | None = No
     if model is not None:
         request = replace(request, model=model)
     with _reading("network.outputs", manifest_path):
-        logits = _logits(manifest.network)
+        declared = [{"name": str(o["name"]), "shape": list(o["shape"])} for o in manifest.network.get("outputs", ())]
+        answers = network_of(request.network).answers(declared, request)
     with _reading("graph", manifest_path):
-        normalization, input_scale = _normalization(manifest.graph, request), _input_scale(manifest.graph)
-    engine_path = store.engine_path_of(manifest_path, manifest)
-    return PublishedEngine(engine_path, manifest_path, manifest, request, logits, normalization, input_scale)
+        form = network_of(request.network).input_form(manifest.graph, _input_scale(manifest.graph), request)
+    return PublishedEngine(
+        store.engine_path_of(manifest_path, manifest), manifest_path, manifest, request, form, answers
+    )
 
 
 @contextmanager
@@ -111,23 +111,6 @@ def _reading(part: str, manifest_path: str) -> Iterator[None]:
             f"{part} in manifest {manifest_path} is not what cmx4trt writes there ({shortened(repr(error))}); "
             "build the engine again"
         ) from error
-
-
-def _logits(network: Mapping[str, Any]) -> int | None:
-    for output in network.get("outputs", ()):
-        if output["name"] == "logits":
-            return int(output["shape"][1])
-    return None
-
-
-def _normalization(graph: Mapping[str, Any], request: BuildRequest) -> tuple[RGB, RGB] | None:
-    if request.input_range == "0-1":  # the engine normalises by itself
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if "normalization" not in graph:
-        return None
-    found = json.loads(graph["normalization"])
-    (r, g, b), (std_r, std_g, std_b) = (map(float, found[name]) for name in ("mean", "std"))
-    return (r, g, b), (std_r, std_g, std_b)
 
 
 def _input_scale(graph: Mapping[str, Any]) -> float | None:
@@ -225,8 +208,8 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
                 ) from error
             why = error.cause
             progress.note(f"the engine cannot run here ({why}); running its graph in ONNX Runtime")
+    from cmx4trt.graph.execution import open_prepared
     from cmx4trt.sessions.onnxruntime import CPU, fastest_providers
-    from cmx4trt.verify.classification import open_prepared
 
     session = open_prepared(graph.prepared.graph, fastest_providers() if fast else CPU)
     reason = f" ({why})" if why else ""

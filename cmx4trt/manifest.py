@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from cmx4trt.damage import parse_json
+from cmx4trt.verdicts import PASSED
 
 SCHEMA = "cmx4trt-manifest/2"
 """Name and version of the layout; raised when a field changes its meaning or goes."""
-
-PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-"""Verdicts of a verification."""
 
 ENGINE_SHA256 = "engine sha256"
 """Under this name a result of LoadGen records the digest of the engine that it is of."""

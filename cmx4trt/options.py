@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt import backends
+from cmx4trt import backends, networks
 from cmx4trt.backends.facts import PRECISIONS
 from cmx4trt.values import (
     parse_bool,
@@ -21,7 +21,6 @@ from cmx4trt.values import (
     parse_text,
 )
 
-MODELS = ("resnet50", "retinanet")
 DEVICES = ("cpu", "cuda")
 SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream")
 FLOAT_TYPES = ("fp32", "fp16")
@@ -101,7 +100,13 @@ def _target_help() -> str:
 
 
 OPTIONS: tuple[Option, ...] = (
-    choice_option("network", "resnet50", "MLPerf model to build", MODELS),
+    Option(
+        "network",
+        networks.names()[0],
+        "MLPerf model to build",
+        lambda name, value: parse_choice(name, value, networks.names()),
+        networks.names,
+    ),
     choice_option("device", "cpu", "where the build runs: cpu needs no GPU, cuda uses the local one", DEVICES),
     Option(
         "builder",

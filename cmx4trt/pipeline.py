@@ -16,7 +16,7 @@ from cmx4trt.background import Background
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.files import check_writable
 from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of
-from cmx4trt.manifest import FAILED, SKIPPED, Manifest
+from cmx4trt.manifest import Manifest
 from cmx4trt.networks import spec_of
 from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
@@ -24,6 +24,7 @@ from cmx4trt.request import BuildRequest
 from cmx4trt.results import BuildResult, Plan
 from cmx4trt.source import Source, source_of_request
 from cmx4trt.store import EnginePaths
+from cmx4trt.verdicts import FAILED, SKIPPED
 
 if TYPE_CHECKING:
     from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder

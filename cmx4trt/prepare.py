@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cmx4trt.backends import backend_of
-from cmx4trt.manifest import FAILED
 from cmx4trt.networks import spec_of
 from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source
+from cmx4trt.verdicts import FAILED
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
@@ -55,7 +55,7 @@ def prepare(
     ``calibration`` is what ``calibration_of`` gave for the request, where that was done already.
     """
     source.start_reading()
-    from cmx4trt.graph import network_from_model, prepared_from_network
+    from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 
     network = network_from_model(source.model(), spec_of(request.network), request)
     if not quantizes(request):
@@ -76,7 +76,7 @@ def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest)
     An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
     quantization changes.
     """
-    from cmx4trt.graph import valid_graph
+    from cmx4trt.networks.graphs import valid_graph
     from cmx4trt.verify import verify_graph
 
     with valid_graph(request):

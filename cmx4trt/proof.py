@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
 from cmx4trt.executable import EngineGraph, Executable, PublishedEngine, open_executable, read_published
-from cmx4trt.manifest import ENGINE_SHA256, FAILED, PASSED, SKIPPED
+from cmx4trt.manifest import ENGINE_SHA256
 from cmx4trt.prepare import Prepared, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
 from cmx4trt.proof_options import ACCURACY, LOADGEN_OPTIONS, MAX_COUNT, PERFORMANCE, SYNTHETIC_DATA
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
+from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
 
 if TYPE_CHECKING:
     from cmx4trt.bench.datasets import Dataset
@@ -51,7 +52,7 @@ def bench_engine(request: ProofRequest, progress: Progress | None = None) -> Pro
     check_proof("bench", request, engine.request)
     dataset = _open_dataset(engine, request)
     if request.mode == ACCURACY:
-        _check_truth(request, dataset)
+        _check_truth(engine, request, dataset)
     with open_executable(engine, EngineGraph(engine, progress), request.execute, progress) as executable:
         result = _run(engine, request, executable, dataset, progress)
         exports = {**_exports_of(executable), **result.exports()}
@@ -80,7 +81,7 @@ def verify_engine(request: ProofRequest, progress: Progress | None = None) -> Pr
         )
     if request.data is not None:
         dataset = _open_dataset(engine, request)
-        _check_truth(request, dataset)
+        _check_truth(engine, request, dataset)
     graph = EngineGraph(engine, progress)
     # Only accuracy gains by speed; the comparison's limits are those of the CPU.
     with open_executable(engine, graph, request.execute, progress, fast=dataset is not None) as executable:
@@ -143,15 +144,14 @@ def _run(
     engine: PublishedEngine, request: ProofRequest, executable: Executable, dataset: Dataset, progress: Progress
 ) -> BenchResult:
     """One LoadGen run, with accuracy in accuracy mode."""
-    from cmx4trt.bench.responses import responder_for
     from cmx4trt.bench.run import Bench, run_bench
 
     settings = _settings(engine.request, request)
     batch = request.batch_size or engine.request.batch_size
-    responder = responder_for(engine.spec, executable.session.outputs, _classes(engine), engine.request.nms_offset)
+    responder = engine.answers(executable.session.outputs)
     subject = {
         "engine": engine.path,
-        "network": engine.spec.title,
+        "network": engine.network.spec.title,
         "precision": engine.request.precision,
         ENGINE_SHA256: engine.manifest.engine["sha256"],
         "batch size": batch,
@@ -219,15 +219,14 @@ def _log_folder(engine: PublishedEngine, request: ProofRequest, settings: BenchS
 
 
 def _open_dataset(engine: PublishedEngine, request: ProofRequest) -> Dataset:
-    from cmx4trt.bench.datasets import InputForm, SyntheticImages, open_folder
+    from cmx4trt.bench.datasets import SyntheticImages, open_folder
 
-    form = InputForm.of_network(engine.spec, engine.normalization, engine.input_scale)
     if request.data is None or request.data == SYNTHETIC_DATA:
         if request.labels is not None:
             raise DataError("synthetic data have no labels; leave --labels out, or give --data=FOLDER")
-        return SyntheticImages(engine.spec, form, _synthetic_count(engine, request))
+        return SyntheticImages(engine.network.spec, engine.form, _synthetic_count(engine, request))
     count = request.count if request.mode == ACCURACY else None
-    return open_folder(engine.spec, form, request.data, request.labels, count)
+    return open_folder(engine.network, engine.form, request.data, request.labels, count)
 
 
 def _synthetic_count(engine: PublishedEngine, request: ProofRequest) -> int:
@@ -243,47 +242,29 @@ def _synthetic_count(engine: PublishedEngine, request: ProofRequest) -> int:
     return max(min(wanted, request.count or wanted), batch)
 
 
-def _classes(engine: PublishedEngine) -> int:
-    """How many logits a classifier has; ImageNet's where the engine has none among its outputs (NVIDIA's)."""
-    from cmx4trt.bench.responses import IMAGENET_CLASSES
-
-    return IMAGENET_CLASSES if engine.logits is None else engine.logits
-
-
-def _check_truth(request: ProofRequest, dataset: Dataset) -> None:
-    """Refuse, before the run, to measure accuracy without labels or pycocotools. Raises DataError, MissingSoftwareError."""
-    from cmx4trt.bench.labels import LABEL_FILES
-    from cmx4trt.verify.accuracy import import_pycocotools
-
+def _check_truth(engine: PublishedEngine, request: ProofRequest, dataset: Dataset) -> None:
+    """Refuse, before the run, to measure accuracy without labels or software. Raises DataError, MissingSoftwareError."""
     if dataset.truth is None and request.data not in (None, SYNTHETIC_DATA):
-        names = " or ".join(LABEL_FILES.values())
-        raise DataError(f"no labels for {request.data}: it holds no {names}; give the label file with --labels")
-    if dataset.truth is not None and dataset.truth.positions:
-        import_pycocotools()
+        name = engine.network.label_file
+        raise DataError(f"no labels for {request.data}: it holds no {name}; give the label file with --labels")
+    if dataset.truth is not None:
+        engine.network.check_measurable()
 
 
 def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) -> dict[str, Any]:
     """Accuracy of a finished run whose logs are in ``folder``, judged only if every image of the complete set was answered."""
-    from cmx4trt.bench.annotations import read_annotations
-    from cmx4trt.networks.retinanet.spec import DetectorSpec
-    from cmx4trt.verify.accuracy import accuracy_of, map_of_answers, read_accuracy_log, top1_of_answers, unmeasured
+    from cmx4trt.verify.accuracy import accuracy_of, read_accuracy_log, unmeasured
 
     answers = read_accuracy_log(os.path.join(folder, "mlperf_log_accuracy.json"))
-    truth, details = dataset.truth, engine.spec.details
-    if truth is None:
+    if dataset.truth is None:
         return unmeasured(len(answers), "synthetic data have no labels: nothing is said about accuracy")
-    value: float | None
-    if isinstance(details, DetectorSpec):
-        annotations = read_annotations(truth.path, details.classes)
-        metric, value = "mAP", map_of_answers(answers, annotations, truth.positions)
-    else:
-        metric, value = "top-1", top1_of_answers(answers, truth.labels)
+    value = engine.network.accuracy_of_answers(answers, dataset.truth)
     if value is None:
         return unmeasured(
             len(answers), "no object is annotated in these images: there is no ground truth to measure against"
         )
     complete = dataset.complete and len(answers) == len(dataset)  # user.conf can make LoadGen ask for fewer
-    return accuracy_of(engine.request.network, metric, value, len(answers), complete).to_dict()
+    return accuracy_of(engine.network, value, len(answers), complete).to_dict()
 
 
 def _accuracy_error(result: BenchResult) -> CmxError | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from cmx4trt.errors import RequestError
-from cmx4trt.options import MAX_BATCH_SIZE, MODELS, OPTIONS_BY_NAME, SCENARIOS, Option, choice_option
+from cmx4trt.options import MAX_BATCH_SIZE, OPTIONS_BY_NAME, SCENARIOS, Option, choice_option
 from cmx4trt.values import parse_int, parse_path, parse_text
 
 AUTO, ENGINE, GRAPH = EXECUTE = ("auto", "engine", "graph")
@@ -43,7 +44,7 @@ def _parse_data(name: str, value: object) -> str:
 
 
 VERIFY_OPTIONS: tuple[Option, ...] = (
-    choice_option("network", None, "model the engine must be of; another one is an error", MODELS),
+    replace(OPTIONS_BY_NAME["network"], default=None, meaning="model the engine must be of; another one is an error"),
     Option("model", None, "where the engine's ONNX file is now, if it was moved", parse_path),
     choice_option(
         "execute",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from cmx4trt import backends
+from cmx4trt import backends, networks
 from cmx4trt.backends.base import Backend
 from cmx4trt.damage import parse_json
 from cmx4trt.errors import RequestError
@@ -111,7 +111,7 @@ class BuildRequest:
     def _check_combination(self) -> None:
         if self.model is not None and self.random_weights is not None:
             raise RequestError("model and random_weights exclude each other; give one of them")
-        self._check_detection_options()
+        self._check_network()
         backend = backends.backend_of(self.builder)
         self._check_backend(backend)
         self._check_int8_options(backend)
@@ -158,15 +158,14 @@ class BuildRequest:
                 if name not in backend.own_options and getattr(self, name) is not None:
                     raise RequestError(f"{name} is for the builder {other.name}, not {self.builder}; leave it out")
 
-    def _check_detection_options(self) -> None:
-        if self.network != "retinanet":
-            for name in ("input_range", "postprocess", "nms_offset"):
-                if getattr(self, name) != OPTIONS_BY_NAME[name].default:
-                    raise RequestError(f"{name} is for retinanet, not {self.network}; leave it out")
-        elif self.postprocess != "none" and self.output_dtype != "fp32":
-            raise RequestError(
-                f"output_dtype {self.output_dtype} cannot hold boxes: float16 steps are half a pixel at 800; use fp32"
-            )
+    def _check_network(self) -> None:
+        """Options of one network are refused with another, and what the network knows to be impossible."""
+        network = networks.network_of(self.network)
+        for other in networks.all_networks():
+            for name in other.own_options:
+                if name not in network.own_options and getattr(self, name) != OPTIONS_BY_NAME[name].default:
+                    raise RequestError(f"{name} is for {other.name}, not {self.network}; leave it out")
+        network.check_request(self)
 
 
 def _joined(names: list[str]) -> str:

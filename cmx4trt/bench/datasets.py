@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cmx4trt.bench.labels import IMAGE_EXTENSIONS, LABEL_FILES, Truth, image_name, listed_images, truth_of_images
+from cmx4trt.bench.labels import listed_images
 from cmx4trt.errors import DataError
 from cmx4trt.files import open_file
-from cmx4trt.graph.spec import ModelSpec, Task
-from cmx4trt.images.int8 import quantized_image
+from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.images.lists import IMAGE_EXTENSIONS, Truth, image_name, truth_of_images
+from cmx4trt.images.normalization import InputForm
 from cmx4trt.images.npy import is_npy, read_header
+from cmx4trt.networks.base import Network
 from cmx4trt.proof_options import SYNTHETIC_DATA
 from cmx4trt.values import absolute_path
 
@@ -22,62 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SYNTHETIC_SEED = 20241123
-COMPLETE = {"resnet50": 50000, "retinanet": 24781}
-"""Images of the validation sets that MLPerf's accuracy targets refer to: ImageNet 2012; OpenImages v6, MLPerf's classes."""
-
-RGB = tuple[float, float, float]
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
-"""What MLPerf's RetinaNet normalises pixels 0..1 with."""
-VGG_MEANS: RGB = (123.68 / 255, 116.78 / 255, 103.94 / 255)
-"""What MLPerf subtracts for ResNet-50, there from pixels 0..255 (its pre_process_vgg); nothing is divided."""
-
-
-@dataclass(frozen=True, slots=True)
-class InputForm:
-    """What a network takes: (pixel - mean) / std for pixels 0..1; for an int8 input that divided by ``scale`` and rounded.
-
-    ``stored_as_pixels``: files may also hold pixels 0..1, not yet normalised.
-    """
-
-    mean: RGB
-    std: RGB
-    scale: float | None = None
-    stored_as_pixels: bool = False
-
-    @classmethod
-    def of_network(
-        cls, spec: ModelSpec, normalization: tuple[RGB, RGB] | None = None, scale: float | None = None
-    ) -> InputForm:
-        """MLPerf's for the model; for a detector, with the ``normalization`` (mean, std) of its file if that is known.
-
-        A detector's files come from two preprocessors of MLPerf: its reference leaves pixels 0..1, CM's generic one normalises.
-        """
-        if spec.task is Task.CLASSIFICATION:
-            return cls(VGG_MEANS, (1 / 255, 1 / 255, 1 / 255), scale)
-        return cls(*(normalization or (IMAGENET_MEAN, IMAGENET_STD)), scale, stored_as_pixels=True)
-
-    @property
-    def takes_pixels(self) -> bool:
-        """Whether the network normalises by itself."""
-        return self.mean == (0.0, 0.0, 0.0) and self.std == (1.0, 1.0, 1.0)
-
-    def normalize(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pixels 0..1 [C, H, W] as the network takes them, still float32."""
-        import numpy as np
-
-        mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (self.mean, self.std))
-        normal: NDArray[np.float32] = (pixels - mean) / std
-        return normal
-
-    def write(self, image: NDArray[np.float32], out: NDArray[Any]) -> None:
-        """Put a normalised image into ``out`` [C, H, W], in its dtype. Raises DataError for int8 without a known scale."""
-        if out.dtype != "int8":
-            out[...] = image
-            return
-        if self.scale is None:
-            raise DataError("the engine takes int8 images, but its manifest names no scale for them; build it again")
-        out[...] = quantized_image(image, self.scale)
 
 
 class Dataset(Protocol):
@@ -135,15 +80,15 @@ class PreprocessedFolder:
     """Images that CM preprocessed: one .npy or raw float32 file each, [C, H, W], in the order of the label file."""
 
     def __init__(
-        self, spec: ModelSpec, form: InputForm, folder: str, label_file: str | None = None, count: int | None = None
+        self, network: Network, form: InputForm, folder: str, label_file: str | None = None, count: int | None = None
     ) -> None:
-        self.shape = spec.input_shape
+        self.shape = network.spec.input_shape
         files = _files_by_name(folder)
-        listed = listed_images(spec, folder, label_file, sorted(files))
+        listed = listed_images(network, folder, label_file, sorted(files))
         found = [image for image in listed if image.name in files]
         if not found:
             raise DataError(
-                f"none of the images that {label_file or LABEL_FILES[spec.task]} lists is in {folder}; got {len(files)} files "
+                f"none of the images that {label_file or network.label_file} lists is in {folder}; got {len(files)} files "
                 f"such as {min(files)}, expected {listed[0].name if listed else 'any'}; give the right --data or --labels"
             )
         if count is not None and count > len(found):
@@ -153,8 +98,9 @@ class PreprocessedFolder:
             )
         found = found[:count]
         self._paths = [files[image.name] for image in found]
-        self.complete = len(found) == len(listed) == COMPLETE.get(spec.name)
-        self.truth = truth_of_images(spec, found)
+        target = network.accuracy
+        self.complete = target is not None and len(found) == len(listed) == target.images
+        self.truth = truth_of_images(found)
         self.description = f"{len(found)} of {len(listed)} listed images in {folder}"
         first = _read_image(self._paths[0], self.shape)
         self._form = form
@@ -176,7 +122,7 @@ class PreprocessedFolder:
 
 
 def open_folder(
-    spec: ModelSpec, form: InputForm, data: str, label_file: str | None, count: int | None
+    network: Network, form: InputForm, data: str, label_file: str | None, count: int | None
 ) -> PreprocessedFolder:
     """The data set in folder ``data``, at most ``count`` images of it. Raises DataError."""
     folder = absolute_path(data)
@@ -185,7 +131,7 @@ def open_folder(
         raise DataError(
             f"data folder {folder} {wrong}; give a folder of preprocessed images, or --data={SYNTHETIC_DATA}"
         )
-    return PreprocessedFolder(spec, form, folder, label_file, count)
+    return PreprocessedFolder(network, form, folder, label_file, count)
 
 
 def _files_by_name(folder: str) -> dict[str, str]:

@@ -14,7 +14,6 @@ from cmx4trt.bench.datasets import Dataset
 from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.loadgen import Samples, import_loadgen, run_test
 from cmx4trt.bench.log_folder import clear_logs, hold_log_folder, mark_partial
-from cmx4trt.bench.responses import ResponderFactory
 from cmx4trt.bench.results import (
     COMPLETE,
     FAILED,
@@ -35,6 +34,7 @@ from cmx4trt.bench.settings import (
 )
 from cmx4trt.bench.sut import Failure, InlineSystem, Lane, QueuedSystem, SystemUnderTest
 from cmx4trt.errors import OutputError, UnsupportedError
+from cmx4trt.networks.base import ResponderFactory
 from cmx4trt.progress import Progress
 from cmx4trt.proof_options import PERFORMANCE
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.bench.batches import Batch, BatchQueue
-from cmx4trt.bench.responses import Responder, refuse
+from cmx4trt.networks.base import Responder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 Feeder = Callable[[Sequence[int]], Mapping[str, "NDArray[Any]"]]
 """Sample indices -> feeds that stay as they are until the feeder was called ``depth`` more times."""
+
+
+def refuse(lg: Any, ids: Sequence[int]) -> None:
+    """Answer with no bytes: after a failure, so that LoadGen comes to an end."""
+    lg.QuerySamplesComplete([lg.QuerySampleResponse(i, 0, 0) for i in ids])
 
 
 class Lane:

@@ -105,7 +105,7 @@ def read_user_conf(path: str, network: str, scenario: str) -> dict[str, str]:
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        model, wanted, key, value = _parse_line(words, scenario, f"line {number} of {path}")
+        model, wanted, key, value = _parse_line(words, network, scenario, f"line {number} of {path}")
         if model in ("*", network) and wanted in ("*", scenario) and scenario in KEYS[key]:
             weight = (wanted != "*", model != "*")  # what names the scenario wins over what names the model
             if key not in found or weight >= found[key][0]:
@@ -113,7 +113,7 @@ def read_user_conf(path: str, network: str, scenario: str) -> dict[str, str]:
     return {key: value for key, (_, value) in found.items()}
 
 
-def _parse_line(words: list[str], scenario: str, where: str) -> tuple[str, str, str, str]:
+def _parse_line(words: list[str], network: str, scenario: str, where: str) -> tuple[str, str, str, str]:
     """Model, scenario, key and value of a line; the value is checked for the line's scenario, for ``scenario`` if that is any."""
     parts = words[0].rsplit(".", 2)
     if len(words) != 3 or words[1] != "=" or len(parts) != 3:
@@ -122,7 +122,7 @@ def _parse_line(words: list[str], scenario: str, where: str) -> tuple[str, str, 
             "comments on lines of their own"
         )
     model, wanted, key = parts
-    if model not in ("*", *MODELS):
+    if model not in ("*", network, *MODELS):
         raise RequestError(f"{where} names the model '{model}', which MLPerf has not{_hint(model, MODELS)}")
     if wanted not in ("*", *SCENARIOS):
         raise RequestError(f"{where} names scenario '{wanted}', expected one of *, {', '.join(SCENARIOS)}")

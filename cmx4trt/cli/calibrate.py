@@ -13,7 +13,7 @@ from cmx4trt.cli.following import after_calibrate, print_next
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.files import check_file, write_atomic
-from cmx4trt.networks import spec_of
+from cmx4trt.networks import network_of_spec, spec_of
 from cmx4trt.options import OPTIONS_BY_NAME
 from cmx4trt.progress import Progress
 from cmx4trt.request import BuildRequest
@@ -21,7 +21,7 @@ from cmx4trt.source import source_of_request
 from cmx4trt.values import parse_path
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import Network
+    from cmx4trt.graph.network import CanonicalGraph
     from cmx4trt.quantize.calibration import Calibration
     from cmx4trt.quantize.ranges import Ranges
 
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Section]:
-    from cmx4trt.graph import network_from_model
+    from cmx4trt.networks.graphs import network_from_model
     from cmx4trt.quantize import calibrate, check_request, place
 
     outputs = {name: _output(name, getattr(arguments, name)) for name in _OUTPUTS}
@@ -130,7 +130,7 @@ def _output(name: str, value: str | None) -> str | None:
 
 
 def _write_files(
-    outputs: Mapping[str, str | None], kind: str, network: Network, ranges: Ranges, file_input: str
+    outputs: Mapping[str, str | None], kind: str, network: CanonicalGraph, ranges: Ranges, file_input: str
 ) -> Rows:
     from cmx4trt.quantize.tensorrt_cache import encode_cache
 
@@ -146,22 +146,18 @@ def _write_files(
     return rows
 
 
-def _tensorrt_names(network: Network, file_input: str, kind: str) -> dict[str, str]:
+def _tensorrt_names(network: CanonicalGraph, file_input: str, kind: str) -> dict[str, str]:
     """Tensor of the network -> its name in a cache, where the two differ."""
-    from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
-
     graph = network.model.graph
     if kind == "graph":
         return {graph.inputs[0].name: file_input}
-    names = nvidia_names(graph)
+    names = dict(network_of_spec(network.spec).names_in_caches(graph))
     if not names:
-        raise DataError(
-            f"NVIDIA's tensor names are known for ResNet-50 only, not for {network.spec.title}; use --tensorrt_names=graph"
-        )
+        raise DataError(f"NVIDIA's tensor names are not known for {network.spec.title}; use --tensorrt_names=graph")
     return names
 
 
-def _rank(network: Network, calibration: Calibration, progress: Progress) -> list[Section]:
+def _rank(network: CanonicalGraph, calibration: Calibration, progress: Progress) -> list[Section]:
     from cmx4trt.quantize.sensitivity import quantized_copy, rank_layers
     from cmx4trt.verify.layers import layer_errors
 
@@ -179,7 +175,7 @@ def _rank(network: Network, calibration: Calibration, progress: Progress) -> lis
     return [Section("layers to leave in float16, best first", gains[:WORST]), Section("worst layers", worst[:WORST])]
 
 
-def _layer_outputs(network: Network, layers: Sequence[str]) -> list[str]:
+def _layer_outputs(network: CanonicalGraph, layers: Sequence[str]) -> list[str]:
     from cmx4trt.quantize.placement import layer_name
 
     return [node.outputs[0] for node in network.model.graph.nodes if layer_name(node) in set(layers)]

@@ -41,7 +41,7 @@ class GraphOptions(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Network:
+class CanonicalGraph:
     """The float32 computation of a model, free of what exporters add: the state that passes and quantization work on.
 
     ``model`` has one input [N, C, H, W], a free batch dimension on every input and output, opset ``OPSET`` and no batch
@@ -80,6 +80,6 @@ class PreparedGraph:
         return self.model.graph.outputs
 
     @classmethod
-    def from_network(cls, network: Network, notes: Mapping[str, str]) -> PreparedGraph:
+    def from_network(cls, network: CanonicalGraph, notes: Mapping[str, str]) -> PreparedGraph:
         """Seal ``network``."""
         return cls(network.spec, network.model, encode_model(network.model), network.details, dict(notes))

@@ -1,24 +1,16 @@
-"""What is known of a model before any file is opened."""
+"""The sizes of a network, known before any file is opened."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 
 MAX_TENSOR_ELEMENTS = 2**31 - 1
 """TensorRT tensors hold at most this many elements (ICudaEngine and IOptimizationProfile: volume below 2^31)."""
 
 
-class Task(Enum):
-    """What a model's outputs mean; decides how its graph is prepared and verified."""
-
-    CLASSIFICATION = "classification"
-    DETECTION = "detection"
-
-
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One MLPerf model: shapes, limits and where its numbers come from.
+    """Names, shapes and limits of a network.
 
     ``input_shape`` is [C, H, W]; ``largest_activation`` counts the elements of the largest tensor of one sample;
     ``details`` holds what only this model has.
@@ -26,7 +18,6 @@ class ModelSpec:
 
     name: str
     title: str
-    task: Task
     input_shape: tuple[int, int, int]
     largest_activation: int
     details: object = field(default=None)

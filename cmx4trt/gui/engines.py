@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 
 from cmx4trt.errors import RequestError
-from cmx4trt.manifest import FAILED, PASSED, Manifest
+from cmx4trt.manifest import Manifest
 from cmx4trt.store import doubt_of_engine, engine_path_of, read_manifest, report_path_of
+from cmx4trt.verdicts import FAILED, PASSED
 
 MAX_ENGINES = 200
 """Shown of a folder, the newest ones."""

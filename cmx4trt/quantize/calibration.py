@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.errors import DataError, OutputError
 from cmx4trt.files import open_file
-from cmx4trt.graph.network import Network
-from cmx4trt.ir.model import Graph, Model
-from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
+from cmx4trt.graph.network import CanonicalGraph
+from cmx4trt.networks import network_of_spec
 from cmx4trt.progress import Progress
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import STAGE, Method, Wanted, observe
@@ -91,7 +90,7 @@ def open_data(request: BuildRequest, shape: Shape, progress: Progress) -> Calibr
 
 
 def calibrate(
-    network: Network,
+    network: CanonicalGraph,
     placement: Placement,
     request: BuildRequest,
     progress: Progress,
@@ -106,13 +105,13 @@ def calibrate(
     if data.cache is None:
         return _calibrate_on_images(network, placement, request, data, progress, flavour)
     where = f"calibration_cache {request.calibration_cache}"
-    ranges, origin = ranges_from_content(data.cache, where, network.model, placement)
+    ranges, origin = ranges_from_content(data.cache, where, network, placement)
     images = data.rest or data.samples or _made_up(network, ranges)
     return Calibration(ranges, origin, False, data.samples, images)
 
 
 def _calibrate_on_images(
-    network: Network,
+    network: CanonicalGraph,
     placement: Placement,
     request: BuildRequest,
     data: CalibrationData,
@@ -151,12 +150,14 @@ def _read_cache(path: str) -> bytes:
         raise DataError(f"calibration_cache {path} cannot be read: {error.strerror}") from error
 
 
-def ranges_from_content(content: bytes, where: str, model: Model, placement: Placement) -> tuple[Ranges, str]:
-    """The ranges in a TensorRT cache or in our JSON, by the names of ``model``, and which of the two it was.
+def ranges_from_content(
+    content: bytes, where: str, network: CanonicalGraph, placement: Placement
+) -> tuple[Ranges, str]:
+    """The ranges in a TensorRT cache or in our JSON, by the names of ``network``, and which of the two it was.
 
     Raises DataError on a damaged file, and on our JSON made for another network.
     """
-    model_sha256 = digest_of_model(model)
+    model, model_sha256 = network.model, digest_of_model(network.model)
     if content.lstrip()[:1] == b"{":
         ranges = Ranges.from_json(content.decode("utf-8", errors="replace"), where)
         if ranges.model_sha256 != model_sha256:
@@ -170,15 +171,16 @@ def ranges_from_content(content: bytes, where: str, model: Model, placement: Pla
             )
         return ranges, "ranges file"
     cache = parse_cache(content, where)
-    names = names_in_cache(model.graph, cache.scales)
+    names = names_in_cache(network, cache.scales)
     scales = {tensor: cache.scales[names[tensor]] for tensor in placement.activations if tensor in names}
     return Ranges(scales, model_sha256, hashlib.sha256(content).hexdigest(), cache.header, 0), "TensorRT cache"
 
 
-def names_in_cache(graph: Graph, entries: Mapping[str, float]) -> dict[str, str]:
-    """Tensor of ``graph`` -> entry of a TensorRT cache: by equal names, else by NVIDIA's names for ResNet-50."""
+def names_in_cache(network: CanonicalGraph, entries: Mapping[str, float]) -> dict[str, str]:
+    """Tensor of ``network`` -> entry of a TensorRT cache: by equal names, else by NVIDIA's names, where they are known."""
+    graph, nvidias = network.model.graph, network_of_spec(network.spec).names_in_caches(network.model.graph)
     names = {tensor: tensor for tensor in graph.names() if tensor in entries}
-    names.update({t: name for t, name in nvidia_names(graph).items() if t not in names and name in entries})
+    names.update({t: name for t, name in nvidias.items() if t not in names and name in entries})
     known = [name for name in INPUT_NAMES if name in entries]
     if known:
         names.setdefault(graph.inputs[0].name, known[0])
@@ -198,7 +200,7 @@ def _open_images(request: BuildRequest, shape: Shape) -> tuple[FileSamples | Ran
     return chosen, rest if len(rest) else None
 
 
-def _made_up(network: Network, ranges: Ranges) -> RandomSamples:
+def _made_up(network: CanonicalGraph, ranges: Ranges) -> RandomSamples:
     """Images about as large as those that a cache was made with."""
     largest = ranges.scales.get(network.model.graph.inputs[0].name, 1.0) * INT8_MAX
     return RandomSamples(network.spec.input_shape, RANDOM_SAMPLES, largest / SIGMAS)

@@ -10,7 +10,7 @@ from typing import Any
 
 from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.errors import DataError, RequestError
-from cmx4trt.graph.network import Network
+from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Graph
 from cmx4trt.progress import Progress
 from cmx4trt.quantize.calibration import Calibration, CalibrationData, calibrate
@@ -92,7 +92,7 @@ def check_request(request: BuildRequest) -> None:
 
 
 def quantize_network(
-    network: Network,
+    network: CanonicalGraph,
     request: BuildRequest,
     progress: Progress,
     flavour: QuantizationFlavour = TENSORRT,
@@ -154,7 +154,7 @@ def _covering_scales(
 
 
 def _ranking(
-    network: Network, calibration: Calibration, request: BuildRequest, progress: Progress
+    network: CanonicalGraph, calibration: Calibration, request: BuildRequest, progress: Progress
 ) -> Sequence[LayerGain]:
     """The layers by their sensitivity, where the request depends on it."""
     if not _needs_ranking(request):

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from math import log10
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cmx4trt.graph.spec import Task
 from cmx4trt.images.int8 import quantized_image
 from cmx4trt.ir.onnx_file import EncodedGraph, with_output
-from cmx4trt.manifest import FAILED, PASSED, SKIPPED
+from cmx4trt.networks import network_of_spec
+from cmx4trt.networks.base import Outputs, Results
 from cmx4trt.request import BuildRequest
-from cmx4trt.verify.matching import match_by_overlap
+from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.networks.retinanet.detections import Detections
     from cmx4trt.sessions.base import Session
-
-    Outputs = Mapping[str, NDArray[Any]]
-
-IMAGES = {Task.CLASSIFICATION: 16, Task.DETECTION: 2}
-"""Images of a measurement: a few seconds for ResNet-50, twenty for RetinaNet on two cores."""
 
 MIN_SQNR_DB = 10.0
 """Outputs whose error exceeds a tenth of their energy are no longer those of the network. Sound INT8 networks lie at 20 to
 45 dB (ResNet-50, random weights: 44 dB; without bias correction, and in other tools, 35 dB), wrong scales below 5 dB."""
-
-MATCH_IOU = 0.5
-"""Boxes that overlap at least so much and have the same label count as the same detection (PASCAL VOC's criterion)."""
 
 MIN_AGREEMENT = 0.5
 """Of a detector whose heads are not among the outputs (an engine) only the detections can be compared. INT8 keeps more than
@@ -43,7 +33,7 @@ RetinaNet share 15 % of the detections (measured), as many as INT8 and float32 d
 
 
 _REDUCED = "_float16"
-"""Ends the names of head tensors that graph.precision computes in float16."""
+"""Ends the names of values that graph.precision computes in float16."""
 
 
 class Images(Protocol):
@@ -131,19 +121,14 @@ def verify_quantized(
 
     ``input_scale`` is that of an int8 input; ``engine``, where given, runs in place of the graph it was built from.
     """
-    from cmx4trt.networks.retinanet.details import Detector, head_names
-    from cmx4trt.networks.retinanet.detections import detections_from_outputs
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
-    details, detect, names = graph.details, None, list[str]()
-    if isinstance(details, Detector):
-        detect = partial(detections_from_outputs, spec=details.spec, offset=request.nms_offset, detector=details)
-        names = [name for names in head_names(len(details.levels)) for name in names]
-    if engine is not None:  # it has the outputs it was built with
-        names = []
-    exact = OnnxRuntimeSession.from_graph(_with_heads(reference, names))
-    rounded = engine or OnnxRuntimeSession.from_graph(_with_heads(graph, names))
-    found = measure_quantization(exact, rounded, evidence, IMAGES[graph.spec.task], input_scale, detect)
+    network = network_of_spec(graph.spec)
+    results = network.results(graph, request)
+    values = results.values if engine is None else ()  # an engine has the outputs it was built with
+    exact = OnnxRuntimeSession.from_graph(_with_values(reference, values))
+    rounded = engine or OnnxRuntimeSession.from_graph(_with_values(graph, values))
+    found = measure_quantization(exact, rounded, evidence, network.int8_images, results, input_scale)
     return replace(found, trained=request.random_weights is None)
 
 
@@ -152,15 +137,12 @@ def measure_quantization(
     candidate: Session,
     evidence: Evidence,
     count: int,
+    results: Results,
     input_scale: float | None = None,
-    detect: Callable[[Outputs], list[Detections]] | None = None,
 ) -> QuantizationAccuracy:
-    """Run both on the first ``count`` images and compare the floating-point outputs they share, and what they mean.
-
-    Classifiers: SQNR of ``logits`` [N, K], agreement of ``class`` [N]. Detectors, for which ``detect`` reads the detections
-    from the outputs: SQNR of the heads ``cls_<l>``, ``box_<l>``, share of detections found again.
-    """
-    tally, total = _Tally(detect), min(count, len(evidence.images))
+    """Run both on the first ``count`` images and compare the raw ``results`` that both have among their outputs, and what they
+    mean."""
+    tally, total = _Tally(results), min(count, len(evidence.images))
     for index in range(total):
         image = evidence.images.read(index)
         expected, got = (s.run({s.inputs[0]: _as_input(s, image, input_scale)}) for s in (reference, candidate))
@@ -171,7 +153,7 @@ def measure_quantization(
         synthetic=evidence.synthetic,
         sqnr_db=tally.sqnr_db(),
         agreement=tally.agreed / tally.compared if tally.compared else None,
-        agreement_of="detections" if detect else "classes",
+        agreement_of=results.kind,
     )
 
 
@@ -185,23 +167,19 @@ def sqnr_db(signal: float, noise: float) -> float | None:
 class _Tally:
     """Sums over images."""
 
-    def __init__(self, detect: Callable[[Outputs], list[Detections]] | None) -> None:
+    def __init__(self, results: Results) -> None:
         self.agreed = self.compared = 0
-        self._detect = detect
+        self._results = results
         self._energies: dict[str, tuple[float, float]] = {}
 
     def add(self, expected: Outputs, got: Outputs) -> None:
-        if self._detect:
-            for wanted, found in zip(self._detect(expected), self._detect(got), strict=True):
-                self.agreed += len(match_by_overlap(wanted, found, MATCH_IOU))
-                self.compared += len(wanted)
-        else:
-            self.agreed += int((expected["class"] == got["class"]).sum())
-            self.compared += len(expected["class"])
-        heads = {name.removesuffix(_REDUCED): name for name in got}
-        for name in expected.keys() & heads.keys():
-            if name == "logits" or name.startswith(("cls_", "box_")):
-                self._add_energies(name, expected[name], got[heads[name]])
+        agreed, compared = self._results.count_agreeing(expected, got)
+        self.agreed += agreed
+        self.compared += compared
+        found = {name.removesuffix(_REDUCED): name for name in got}
+        for name in self._results.values:
+            if name in expected and name in found:
+                self._add_energies(name, expected[name], got[found[name]])
 
     def _add_energies(self, name: str, expected: NDArray[Any], got: NDArray[Any]) -> None:
         import numpy as np
@@ -215,8 +193,8 @@ class _Tally:
         return {name: sqnr_db(*energies) for name, energies in sorted(self._energies.items())}
 
 
-def _with_heads(graph: PreparedGraph, names: list[str]) -> EncodedGraph:
-    """The graph's bytes with the head tensors among the outputs."""
+def _with_values(graph: PreparedGraph, names: Sequence[str]) -> EncodedGraph:
+    """The graph's bytes with these values among the outputs."""
     encoded, produced = graph.encoded, graph.model.graph.producers()
     message = encoded.message
     for name in names:

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 
 from cmx4trt import BuildRequest, Manifest, build
 from cmx4trt.fingerprint import engine_parts
+from cmx4trt.networks.retinanet.comparison import DetectionComparison
 from cmx4trt.quantize.sensitivity import LayerGain
-from cmx4trt.verify.detections import DetectionComparison
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "reference" / "manifest.schema.json").read_text(encoding="utf-8"))

@@ -13,12 +13,12 @@ import onnx
 import onnx.parser
 import pytest
 
-from cmx4trt.graph import network_from_model, prepared_from_network
-from cmx4trt.graph.network import Network, PreparedGraph
+from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import model_from_seed, spec_of
+from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.retinanet import random_weights
 from cmx4trt.networks.retinanet.random_weights import Topology
 from cmx4trt.networks.retinanet.spec import DetectorSpec
@@ -82,7 +82,7 @@ class ToyDetector:
     def request(self, **options: object) -> BuildRequest:
         return BuildRequest.from_values({"network": "retinanet", "precision": "fp32", **options})
 
-    def network(self, model: Model, **options: object) -> Network:
+    def network(self, model: Model, **options: object) -> CanonicalGraph:
         return network_from_model(model, self.spec, self.request(**options))
 
     def prepared(self, model: Model, **options: object) -> PreparedGraph:
@@ -158,7 +158,7 @@ def residual(text_model: TextModel) -> Model:
 
 
 @pytest.fixture(scope="session")
-def resnet50() -> Network:
+def resnet50() -> CanonicalGraph:
     """The canonical network with random weights; tests copy its model before they edit it."""
     request = BuildRequest.from_values({"random_weights": 0})
     return network_from_model(model_from_seed("resnet50", 0), spec_of("resnet50"), request)

@@ -21,7 +21,8 @@ LAYERS = [
     {"store", "fingerprint", "source"},
     {"request", "options", "proof_options", "proof_request", "manifest"},
     {"backends"},
-    {"networks", "graph"},
+    {"networks"},
+    {"graph"},
     {"ir", "devices", "images", "sessions"},
     {
         "errors",
@@ -32,6 +33,7 @@ LAYERS = [
         "quantities",
         "telemetry",
         "values",
+        "verdicts",
         "records",
         "damage",
         "__init__",
@@ -48,7 +50,7 @@ VENDORS = {
     "pycuda": {"devices/driver.py"},
     "cuda": {"devices/cuda.py"},
     "mlperf_loadgen": {"bench/loadgen.py"},
-    "pycocotools": {"verify/accuracy.py"},
+    "pycocotools": {"networks/retinanet/accuracy.py"},
     "streamlit": {"gui/server.py", "gui/page.py", "gui/page_form.py", "gui/page_results.py"},
     "matplotlib": {"report/plots.py"},
 }

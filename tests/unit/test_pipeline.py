@@ -18,12 +18,12 @@ from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, Ve
 from cmx4trt.files import sha256_of_file
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.manifest import PASSED, SKIPPED
 from cmx4trt.proof import verify_engine
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.request import BuildRequest
 from cmx4trt.store import read_manifest
+from cmx4trt.verdicts import PASSED, SKIPPED
 
 
 class Recorder:

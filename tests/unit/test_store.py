@@ -11,9 +11,10 @@ from cmx4trt import store
 from cmx4trt.background import Background
 from cmx4trt.files import sha256_of_file
 from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of
-from cmx4trt.manifest import PASSED, SKIPPED, Manifest
+from cmx4trt.manifest import Manifest
 from cmx4trt.progress import Silent
 from cmx4trt.request import BuildRequest
+from cmx4trt.verdicts import PASSED, SKIPPED
 
 BUILDER = {"name": "tensorrt-rtx", "version": "1.7"}
 ENGINE = b"engine" * 1000

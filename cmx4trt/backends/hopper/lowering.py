@@ -22,7 +22,7 @@ from cmx4trt.backends.hopper.reading import Layer, Reader, cannot, float32
 from cmx4trt.backends.hopper.windows import window_of
 from cmx4trt.errors import UnsupportedError
 from cmx4trt.ir.model import DType, Graph, Model, Node
-from cmx4trt.networks.resnet50.onnx_import import CLASS, LOGITS
+from cmx4trt.networks.classification.outputs import CLASS, LOGITS
 
 FLAVOUR = QuantizationFlavour(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)
 """uint8 behind Relu, whose saturation is the Relu; both convolutions of a block that changes its shape are added before rounding;

@@ -1,1 +1,147 @@
-"""RetinaNet: from a file with dynamic post-processing to a static graph with exact detections, without a plugin."""
+"""RetinaNet, MLPerf's object detection: from a file with dynamic post-processing to a static graph with exact detections,
+without a plugin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.errors import RequestError
+from cmx4trt.images.normalization import InputForm
+from cmx4trt.networks.base import AccuracyTarget, Answers, Network, Outputs, ResponderFactory, Results, Verification
+from cmx4trt.networks.retinanet.spec import SPEC, DetectorSpec
+
+if TYPE_CHECKING:
+    from cmx4trt.graph.network import CanonicalGraph, GraphOptions, PreparedGraph
+    from cmx4trt.images.lists import ListedImage, Truth
+    from cmx4trt.ir.model import Model
+    from cmx4trt.networks.base import OriginalMessage
+    from cmx4trt.sessions.base import Session
+
+
+class RetinaNet(Network):
+    """See ``spec`` for the network itself.
+
+    Its target: MLPerf Inference rules, table of benchmarks, for the images of OpenImages v6 with MLPerf's classes. Files of
+    images come from two preprocessors of MLPerf: its reference leaves pixels 0..1, CM's generic one normalises.
+    """
+
+    spec = SPEC
+    metric = "mAP"
+    label_file = "annotations/openimages-mlperf.json"
+    accuracy = AccuracyTarget(reference=37.57, images=24781)
+    own_options = ("input_range", "postprocess", "nms_offset")
+    stored_as_pixels = True
+    int8_images = 2
+
+    @property
+    def _detector(self) -> DetectorSpec:
+        from cmx4trt.networks.retinanet.details import detector_spec
+
+        return detector_spec(self.spec)
+
+    def check_request(self, request: GraphOptions) -> None:
+        """Boxes need float32."""
+        if request.postprocess != "none" and request.output_dtype != "fp32":
+            raise RequestError(
+                f"output_dtype {request.output_dtype} cannot hold boxes: float16 steps are half a pixel at 800; use fp32"
+            )
+
+    def model_from_seed(self, seed: int) -> Model:
+        """See ``random_weights``."""
+        from cmx4trt.networks.retinanet import random_weights
+
+        return random_weights.model_from_seed(seed)
+
+    def import_model(self, model: Model, options: GraphOptions) -> CanonicalGraph:
+        """See ``onnx_import``."""
+        from cmx4trt.networks.retinanet.onnx_import import network_from_detector
+
+        return network_from_detector(model, self.spec, options)
+
+    def gives_raw_results(self, options: GraphOptions) -> bool:
+        """Without post-processing."""
+        return options.postprocess == "none"
+
+    def attach_outputs(self, graph: CanonicalGraph, options: GraphOptions) -> None:
+        """See ``postprocess``."""
+        from cmx4trt.networks.retinanet.postprocess import attach_outputs
+
+        attach_outputs(graph, options)
+
+    def compare(
+        self, graph: PreparedGraph, original: OriginalMessage, options: GraphOptions, engine: Session | None = None
+    ) -> Verification:
+        """Detections, and the candidates they are chosen from."""
+        from cmx4trt.networks.retinanet.comparison import verify_detector
+
+        return verify_detector(graph, original, options, engine)
+
+    def results(self, graph: PreparedGraph, options: GraphOptions) -> Results:
+        """The head tensors, and the detections."""
+        from cmx4trt.networks.retinanet.details import Detector, head_names
+        from cmx4trt.networks.retinanet.detections import detections_from_outputs
+        from cmx4trt.networks.retinanet.matching import found_again
+
+        detector = graph.details
+        assert isinstance(detector, Detector)
+
+        def count_found_again(expected: Outputs, found: Outputs) -> tuple[int, int]:
+            both = (detections_from_outputs(o, detector.spec, options.nms_offset, detector) for o in (expected, found))
+            return found_again(*both)
+
+        classes, boxes = head_names(len(detector.levels))
+        return Results((*classes, *boxes), "detections", count_found_again)
+
+    def input_form(self, notes: Mapping[str, Any], scale: float | None, options: GraphOptions) -> InputForm:
+        """MLPerf's normalisation, unless its file was seen to have another, or the engine normalises by itself."""
+        mean, std = self.mean, self.std
+        if options.input_range == "0-1":
+            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        elif "normalization" in notes:
+            found = json.loads(notes["normalization"])
+            (r, g, b), (std_r, std_g, std_b) = (map(float, found[name]) for name in ("mean", "std"))
+            mean, std = (r, g, b), (std_r, std_g, std_b)
+        return InputForm(mean, std, scale, self.stored_as_pixels)
+
+    def answers(self, declared: Sequence[Mapping[str, Any]], options: GraphOptions) -> Answers:
+        """The records of each sample's detections."""
+        _, height, width = self.spec.input_shape
+
+        def factory(outputs: Sequence[str]) -> ResponderFactory:
+            from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
+            from cmx4trt.networks.retinanet.records import records_of_nvidia, records_of_tensors
+            from cmx4trt.networks.retinanet.responses import DetectionResponder
+
+            if RECORDS in outputs:
+                records = records_of_nvidia(RECORDS)
+            elif CANDIDATES in outputs:
+                records = records_of_tensors(self._detector, height, width, options.nms_offset)
+            else:
+                raise self.unanswerable(outputs)
+            return lambda lg, size: DetectionResponder(lg, size, records)
+
+        return factory
+
+    def listed_images(self, path: str, names: Sequence[str]) -> list[ListedImage]:
+        """Those of an annotation file in COCO's format."""
+        from cmx4trt.networks.retinanet.annotations import images_of_annotations
+
+        return images_of_annotations(path, self._detector.classes)
+
+    def check_measurable(self) -> None:
+        """It takes pycocotools."""
+        from cmx4trt.networks.retinanet.accuracy import import_pycocotools
+
+        import_pycocotools()
+
+    def accuracy_of_answers(self, answers: Mapping[int, bytes], truth: Truth) -> float | None:
+        """Mean average precision; None where no object is annotated in the images."""
+        from cmx4trt.networks.retinanet.accuracy import map_of_answers
+        from cmx4trt.networks.retinanet.annotations import read_annotations
+
+        return map_of_answers(answers, read_annotations(truth.path, self._detector.classes), truth.positions)
+
+
+NETWORKS = (RetinaNet(),)

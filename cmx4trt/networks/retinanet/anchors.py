@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.constants import evaluate_values, nodes_before, submodel
 from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.images.normalization import RGB
 from cmx4trt.ir.model import DType, Model, Node, Tensor, ValueInfo, node_reads
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.networks.base import wrong_model
 from cmx4trt.networks.retinanet.body import Shape, shape_values
-from cmx4trt.networks.retinanet.details import RGB, Normalization, detector_spec, wrong_model
+from cmx4trt.networks.retinanet.details import Normalization, detector_spec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

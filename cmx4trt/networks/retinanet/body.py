@@ -9,7 +9,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.constants import evaluate_values, nodes_before
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Model, Node, Tensor, fresh_name
-from cmx4trt.networks.retinanet.details import wrong_model
+from cmx4trt.networks.base import wrong_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.errors import ModelError
 from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.images.normalization import RGB
 from cmx4trt.networks.retinanet.spec import DetectorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-RGB = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,6 @@ def detector_spec(spec: ModelSpec) -> DetectorSpec:
     if not isinstance(spec.details, DetectorSpec):
         raise TypeError(f"{spec.title} carries no detector data")
     return spec.details
-
-
-def wrong_model(spec: ModelSpec, found: str, need: str) -> ModelError:
-    """The error for a file that is no detector of the wanted kind."""
-    return ModelError(f"the model is not {spec.title}: found {found}, need {need}; give the right file or --network")
 
 
 def head_names(levels: int) -> tuple[list[str], list[str]]:

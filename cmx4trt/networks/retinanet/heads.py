@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Node, node_reads
-from cmx4trt.networks.retinanet.details import detector_spec, wrong_model
+from cmx4trt.networks.base import wrong_model
+from cmx4trt.networks.retinanet.details import detector_spec
 
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger"}
 _SHAPE_ONLY = {"Shape", "Size"}

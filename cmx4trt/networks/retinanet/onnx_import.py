@@ -7,21 +7,22 @@ from dataclasses import asdict
 
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.constants import share_equal_constants, submodel
-from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, GraphOptions, Network
+from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph, GraphOptions
 from cmx4trt.graph.passes import drop_identities, lift_constants
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
+from cmx4trt.networks.base import wrong_model
 from cmx4trt.networks.retinanet.anchors import find_anchors, probe_normalization
 from cmx4trt.networks.retinanet.body import Shape, fix_shapes, fold_weight_expressions
-from cmx4trt.networks.retinanet.details import Detector, Level, Normalization, detector_spec, head_names, wrong_model
+from cmx4trt.networks.retinanet.details import Detector, Level, Normalization, detector_spec, head_names
 from cmx4trt.networks.retinanet.heads import Heads, find_heads, image_input
 
 INPUT = "input"
 """Name of an engine's input, whatever the file called it."""
 
 
-def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) -> Network:
+def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) -> CanonicalGraph:
     """The canonical network of a RetinaNet file. Edits ``model``. Raises ModelError on any other network.
 
     Ensures: input ``input`` [N, 3, H, W] float32, normalised unless the request keeps the file's normalisation; outputs
@@ -65,7 +66,7 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     _rename(body, heads.image, file_heads)
     if request.input_range == "0-1":
         _keep_normalization(body, normalization, spec)
-    return Network(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes)
+    return CanonicalGraph(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes)
 
 
 def _by_level(heads: Heads, shapes: dict[str, Shape], spec: ModelSpec) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cmx4trt.graph.network import BATCH, GraphOptions, Network
+from cmx4trt.graph.network import BATCH, CanonicalGraph, GraphOptions
 from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.networks.retinanet.candidates import write_boxes, write_level_pairs
@@ -18,7 +18,7 @@ RECORD_ORDER = (1, 0, 3, 2, 4, 5)
 """Our columns in the order of NVIDIA's record: ymin, xmin, ymax, xmax, score, label."""
 
 
-def attach_outputs(network: Network, request: GraphOptions) -> None:
+def attach_outputs(network: CanonicalGraph, request: GraphOptions) -> None:
     """Append the post-processing that the request asks for to ``network`` and declare the engine's outputs.
 
     ``tensors``: ``boxes`` [N, D, 4] float32 (x1, y1, x2, y2 in pixels), ``scores`` [N, D] float32 falling, ``labels``

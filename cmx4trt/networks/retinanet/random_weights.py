@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from math import ceil, log
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.graph.spec import ModelSpec, Task
+from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.networks.retinanet.spec import DETECTOR, IMAGE_SIZE, DetectorSpec
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OPSET, IR_VERSION = 17, 8
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's channel means and deviations, torchvision's normalisation of images in 0..1."""
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 ANCHOR_SCALES = (1.0, 2.0 ** (1 / 3), 2.0 ** (2 / 3))
 SMALLEST_ANCHOR = 32
@@ -60,7 +59,7 @@ class Topology:
         logits = detector.anchors_per_location * detector.classes * (self.image_size // 8) ** 2
         stem = self.stem * (self.image_size // 2) ** 2
         shape = (3, self.image_size, self.image_size)
-        return ModelSpec("retinanet", "RetinaNet", Task.DETECTION, shape, max(logits, stem), detector)
+        return ModelSpec("retinanet", "RetinaNet", shape, max(logits, stem), detector)
 
 
 def model_from_seed(seed: int, topology: Topology | None = None) -> Model:
@@ -128,7 +127,7 @@ class _RandomDetector:
         return sizes
 
     def _normalised(self, images: str) -> str:
-        mean, std = (self._np.array(v, self._np.float32).reshape(3, 1, 1) for v in (MEAN, STD))
+        mean, std = (self._np.array(v, self._np.float32).reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         write = self._write
         return write.op("Div", write.op("Sub", images, write.constant(mean, "mean")), write.constant(std, "std"))
 

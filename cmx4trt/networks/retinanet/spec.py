@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log
 
-from cmx4trt.graph.spec import ModelSpec, Task
-from cmx4trt.ir.model import Model
+from cmx4trt.graph.spec import ModelSpec
 
 CLASSES = 264
 """Classes of the OpenImages subset (MLPerf Inference, vision/classification_and_detection: openimages-mlperf)."""
@@ -56,16 +55,8 @@ DETECTOR = DetectorSpec()
 SPEC = ModelSpec(
     name="retinanet",
     title="RetinaNet ResNeXt-50 32x4d FPN",
-    task=Task.DETECTION,
     input_shape=(3, IMAGE_SIZE, IMAGE_SIZE),
     # The class logits of P3: 9 anchors x 264 classes on 100 x 100 positions.
     largest_activation=ANCHORS_PER_LOCATION * CLASSES * (IMAGE_SIZE // 8) ** 2,
     details=DETECTOR,
 )
-
-
-def model_from_seed(seed: int) -> Model:
-    """The exact network with random weights, in the form of MLPerf's file: see ``random_weights.model_from_seed``."""
-    from cmx4trt.networks.retinanet import random_weights
-
-    return random_weights.model_from_seed(seed)

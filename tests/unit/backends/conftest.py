@@ -11,11 +11,11 @@ import onnx.parser
 import pytest
 
 from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
-from cmx4trt.graph import prepared_from_network
-from cmx4trt.graph.network import Network
-from cmx4trt.graph.spec import ModelSpec, Task
+from cmx4trt.graph.network import CanonicalGraph
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
+from cmx4trt.networks.graphs import prepared_from_network
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
 from cmx4trt.request import BuildRequest
@@ -88,7 +88,7 @@ def hopper_toy(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         for name, shape in {**SHAPES, **(shapes or {})}.items():
             values = generator.standard_normal(shape) * (2 / max(np.prod(shape[1:]), 1)) ** 0.5
             model.graph.initializers[name] = Tensor.from_numpy(name, values.astype(np.float32))
-        network = Network(model, ModelSpec("toy", "Toy", Task.CLASSIFICATION, (3, 32, 32), 1000))
+        network = CanonicalGraph(model, ModelSpec("resnet50", "a small network", (3, 32, 32), 1000))
         values = {"calibration_data": "random", "calibration_count": 2, "calibration_method": "minmax"}
         request = BuildRequest.from_values({"random_weights": 0, "precision": "int8", **values, **options})
         quantize_network(network, request, Silent(), FLAVOUR)

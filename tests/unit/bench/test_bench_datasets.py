@@ -11,19 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.bench.datasets import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    InputForm,
-    PreprocessedFolder,
-    SyntheticImages,
-    open_folder,
-)
+from cmx4trt.bench.datasets import PreprocessedFolder, SyntheticImages, open_folder
 from cmx4trt.errors import DataError
-from cmx4trt.networks import spec_of
+from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, RGB, InputForm
+from cmx4trt.networks import network_of
+from cmx4trt.networks.base import Network
+from cmx4trt.request import BuildRequest
 
-CLASSIFIER = replace(spec_of("resnet50"), input_shape=(3, 2, 2))
-DETECTOR = replace(spec_of("retinanet"), input_shape=(3, 2, 2))
+
+def small(name: str) -> Network:
+    network = network_of(name)
+    return network.with_spec(replace(network.spec, input_shape=(3, 2, 2)))
+
+
+def form_of(network: Network, normalization: tuple[RGB, RGB] | None = None, scale: float | None = None) -> InputForm:
+    notes = (
+        {"normalization": json.dumps(dict(zip(("mean", "std"), normalization, strict=True)))} if normalization else {}
+    )
+    return network.input_form(notes, scale, BuildRequest.from_values({"network": network.name}))
+
+
+CLASSIFIER = small("resnet50")
+DETECTOR = small("retinanet")
 
 
 def image(number: int) -> Any:
@@ -37,7 +46,7 @@ def read(dataset: Any, index: int, dtype: Any = np.float32) -> Any:
 
 
 def open_classifier(folder: Path, **values: Any) -> PreprocessedFolder:
-    return PreprocessedFolder(CLASSIFIER, InputForm.of_network(CLASSIFIER), str(folder), **values)
+    return PreprocessedFolder(CLASSIFIER, form_of(CLASSIFIER), str(folder), **values)
 
 
 def test_the_reference_preprocessors_layout(tmp_path: Path) -> None:
@@ -100,7 +109,7 @@ def _detector_folder(tmp_path: Path, values: Any) -> Path:
 def test_detectors_images_come_in_the_order_of_the_annotations(tmp_path: Path) -> None:
     folder = _detector_folder(tmp_path, image(-1))
     (folder / "b.raw").unlink()
-    dataset = PreprocessedFolder(DETECTOR, InputForm.of_network(DETECTOR), str(folder))
+    dataset = PreprocessedFolder(DETECTOR, form_of(DETECTOR), str(folder))
     assert dataset.truth is not None
     assert dataset.truth.positions == (1,)
 
@@ -111,15 +120,15 @@ def test_pixels_are_normalised_and_normalised_images_left_alone(tmp_path: Path) 
     pixels = np.linspace(0, 1, 12).reshape(3, 2, 2).astype(np.float32)
     mean, std = (np.array(v, np.float32).reshape(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     normal = (pixels - mean) / std
-    form = InputForm.of_network(DETECTOR)
+    form = form_of(DETECTOR)
     for name, stored in (("pixels", pixels), ("normal", normal)):
         dataset = PreprocessedFolder(DETECTOR, form, str(_detector_folder(tmp_path / name, stored)))
         np.testing.assert_allclose(read(dataset, 0), normal, rtol=1e-6)
-    own = InputForm.of_network(DETECTOR, ((0.5,) * 3, (0.25,) * 3))
+    own = form_of(DETECTOR, ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)))
     np.testing.assert_allclose(
         read(PreprocessedFolder(DETECTOR, own, str(tmp_path / "pixels")), 0), (pixels - 0.5) / 0.25
     )
-    with_normalisation_inside = InputForm.of_network(DETECTOR, ((0.0,) * 3, (1.0,) * 3))
+    with_normalisation_inside = form_of(DETECTOR, ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
     np.testing.assert_array_equal(
         read(PreprocessedFolder(DETECTOR, with_normalisation_inside, str(tmp_path / "pixels")), 0), pixels
     )
@@ -129,7 +138,7 @@ def test_pixels_are_normalised_and_normalised_images_left_alone(tmp_path: Path) 
 
 def test_int8_images_are_divided_by_their_scale_and_clipped(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(-300, 300, 50, dtype=np.float32).reshape(3, 2, 2))
-    form = InputForm.of_network(CLASSIFIER, scale=2.0)
+    form = form_of(CLASSIFIER, scale=2.0)
     found = read(PreprocessedFolder(CLASSIFIER, form, str(tmp_path)), 0, np.int8)
     assert found.reshape(-1).tolist() == [-128, -125, -100, -75, -50, -25, 0, 25, 50, 75, 100, 125]
     with pytest.raises(DataError, match="names no scale"):
@@ -159,7 +168,7 @@ def test_unusable_data_are_refused_before_the_run(tmp_path: Path, files: Any, la
 
 def test_a_missing_folder_or_label_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data folder .*none does not exist.*--data=synthetic"):
-        open_folder(CLASSIFIER, InputForm.of_network(CLASSIFIER), str(tmp_path / "none"), None, None)
+        open_folder(CLASSIFIER, form_of(CLASSIFIER), str(tmp_path / "none"), None, None)
     np.save(tmp_path / "a.npy", image(1))
     with pytest.raises(DataError, match=r"label file .*none\.txt does not exist"):
         open_classifier(tmp_path, label_file=str(tmp_path / "none.txt"))
@@ -190,8 +199,8 @@ def test_pipes_and_broken_links_are_no_images(tmp_path: Path) -> None:
 
 
 def test_synthetic_images_are_seeded_and_different() -> None:
-    spec = spec_of("resnet50")
-    one, two = (SyntheticImages(spec, InputForm.of_network(spec), 3) for _ in range(2))
+    network = network_of("resnet50")
+    one, two = (SyntheticImages(network.spec, form_of(network), 3) for _ in range(2))
     np.testing.assert_array_equal(read(one, 1), read(two, 1))
     assert not np.array_equal(read(one, 1), read(one, 2))
     values = read(one, 0)

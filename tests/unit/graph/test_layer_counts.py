@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.layers import Layer, count_layers
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.graph.shapes import floats_of
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks import spec_of
+from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.request import BuildRequest
 
 RESNET50_GMACS = 4.089

@@ -10,7 +10,8 @@ import pytest
 
 from cmx4trt.errors import RequestError
 from cmx4trt.gui.engines import MAX_ENGINES, EngineRecord, engines_in, folder_from_text
-from cmx4trt.manifest import FAILED, PASSED, SKIPPED, Manifest
+from cmx4trt.manifest import Manifest
+from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
 
 MANIFEST = Manifest(
     fingerprint="f",

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.bench import datasets
 from cmx4trt.errors import MissingSoftwareError, VerificationError
+from cmx4trt.networks import network_of
+from cmx4trt.networks.base import AccuracyTarget
 from cmx4trt.pipeline import build
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.null import NullSession
@@ -81,12 +82,12 @@ def test_detections_reach_the_accuracy_log_and_pycocotools(cmx4trt: Run, tensorr
 
 def _detections_in_onnx_runtime(images: Any) -> list[Any]:
     """What the prepared graph detects, asked without anything of the benchmark."""
+    from cmx4trt.graph.execution import open_prepared
     from cmx4trt.networks import spec_of
     from cmx4trt.networks.retinanet.detections import detections_from_outputs
     from cmx4trt.prepare import prepare
     from cmx4trt.progress import Silent
     from cmx4trt.source import source_of_request
-    from cmx4trt.verify.classification import open_prepared
 
     request = BuildRequest.from_values({"network": "retinanet", "random_weights": 2, "precision": "fp32"})
     session = open_prepared(prepare(request, source_of_request(request), Silent()).graph)
@@ -118,7 +119,7 @@ def test_a_verdict_needs_an_answer_for_every_image(
 ) -> None:
     """user.conf can make LoadGen ask for fewer images than there are."""
     monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
-    monkeypatch.setitem(datasets.COMPLETE, "resnet50", 6)
+    monkeypatch.setattr(network_of("resnet50"), "accuracy", AccuracyTarget(76.456, 6))
     flags = ("--mode=accuracy", f"--data={images}", f"--log_dir={tmp_path}")
     code, _, result = cmx4trt("bench", engine, *flags)
     assert (code, result["exports"]["ACCURACY_VERDICT"]) == (VerificationError.exit_code, "failed")

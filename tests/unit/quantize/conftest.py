@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmx4trt.graph.network import Network
-from cmx4trt.graph.spec import ModelSpec, Task
+from cmx4trt.graph.network import CanonicalGraph
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model
 
 
 @pytest.fixture
-def residual_network(residual: Model) -> Network:
-    return Network(residual, ModelSpec("toy", "Toy", Task.CLASSIFICATION, (3, 8, 8), 1000))
+def residual_network(residual: Model) -> CanonicalGraph:
+    return CanonicalGraph(residual, ModelSpec("resnet50", "a small network", (3, 8, 8), 1000))
 
 
 @pytest.fixture(autouse=True)

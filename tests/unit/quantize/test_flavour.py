@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
-from cmx4trt.graph import prepared_from_network
-from cmx4trt.graph.network import Network
+from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.networks.graphs import prepared_from_network
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
 from cmx4trt.quantize.bias import mean_channels
@@ -34,8 +34,8 @@ def request(**values: object) -> BuildRequest:
     return BuildRequest.from_values({"precision": "int8", **values})
 
 
-def fresh(network: Network) -> Network:
-    return Network(network.model.copy(), network.spec, network.details, {})
+def fresh(network: CanonicalGraph) -> CanonicalGraph:
+    return CanonicalGraph(network.model.copy(), network.spec, network.details, {})
 
 
 def stored(graph: Graph) -> dict[str, tuple[float, DType]]:
@@ -49,7 +49,7 @@ def stored(graph: Graph) -> dict[str, tuple[float, DType]]:
     return found
 
 
-def test_activations_behind_relu_are_uint8_with_255_steps(residual_network: Network, image_folder: Path) -> None:
+def test_activations_behind_relu_are_uint8_with_255_steps(residual_network: CanonicalGraph, image_folder: Path) -> None:
     network = fresh(residual_network)
     asked = request(calibration_data=image_folder, calibration_method="minmax")
     report = quantize_network(network, asked, Silent(), UNSIGNED)
@@ -74,7 +74,7 @@ def with_outputs(model: Model, names: set[str]) -> Model:
     return copy
 
 
-def test_scales_need_not_be_float16_values(residual_network: Network, image_folder: Path) -> None:
+def test_scales_need_not_be_float16_values(residual_network: CanonicalGraph, image_folder: Path) -> None:
     found = {}
     for flavour in (TENSORRT, UNSIGNED):
         network = fresh(residual_network)
@@ -87,7 +87,7 @@ def test_scales_need_not_be_float16_values(residual_network: Network, image_fold
     assert not np.array_equal(found[TENSORRT], found[UNSIGNED])
 
 
-def test_nothing_is_float16_beside_it(residual_network: Network, image_folder: Path) -> None:
+def test_nothing_is_float16_beside_it(residual_network: CanonicalGraph, image_folder: Path) -> None:
     asked = request(calibration_data=image_folder)
     residual_network.model.graph.claim_name("y", "logits")
     quantize_network(residual_network, asked, Silent(), UNSIGNED)
@@ -104,7 +104,7 @@ def test_both_convolutions_of_a_block_are_added_in_float(residual: Model) -> Non
     assert ours.kept == ()
 
 
-def test_tensorrts_flavour_stores_int8_only(residual_network: Network, image_folder: Path) -> None:
+def test_tensorrts_flavour_stores_int8_only(residual_network: CanonicalGraph, image_folder: Path) -> None:
     quantize_network(residual_network, request(calibration_data=image_folder), Silent())
     assert {dtype for _, dtype in stored(residual_network.model.graph).values()} == {DType.INT8}
 
@@ -120,7 +120,7 @@ def test_one_negative_part_makes_a_concatenation_signed(text_model: Callable[...
     assert {frozenset(("r", "s", "c")), frozenset(("t", "u", "d"))} == set(placement.groups)
 
 
-def test_a_tensorrt_cache_serves(residual_network: Network, tmp_path: Path) -> None:
+def test_a_tensorrt_cache_serves(residual_network: CanonicalGraph, tmp_path: Path) -> None:
     """Its scales are magnitudes / 127, whatever the network stores; the average takes its source's where it has none."""
     scales = {"x": 0.02, "r1": 0.03, "p1": 0.03, "r2": 0.04, "r3": 0.05, "r5": 0.06, "d1": 0.01}
     scales = {name: struct.unpack("f", struct.pack("f", scale))[0] for name, scale in scales.items()}
@@ -134,7 +134,7 @@ def test_a_tensorrt_cache_serves(residual_network: Network, tmp_path: Path) -> N
     assert found["f"] == found["r5"]
 
 
-def test_ranges_kept_for_tensorrt_serve(residual_network: Network, image_folder: Path, tmp_path: Path) -> None:
+def test_ranges_kept_for_tensorrt_serve(residual_network: CanonicalGraph, image_folder: Path, tmp_path: Path) -> None:
     asked = request(calibration_data=image_folder, calibration_method="minmax")
     model = residual_network.model.copy()
     placement = place(model.graph)
@@ -178,7 +178,7 @@ def test_ranges_are_taken_for_the_levels_that_are_stored(text_model: Callable[..
 
 
 def test_the_classifiers_bias_is_corrected_by_the_means_of_what_is_averaged(
-    residual_network: Network, image_folder: Path
+    residual_network: CanonicalGraph, image_folder: Path
 ) -> None:
     placement = place(residual_network.model.graph, flavour=UNSIGNED)
     assert mean_channels(residual_network.model.graph, placement)["r5"] == 16

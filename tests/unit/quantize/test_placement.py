@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cmx4trt.graph.network import Network
+from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Model
 from cmx4trt.quantize.placement import RULES, Placement, place, restricted, shared_scales
 
@@ -139,7 +139,7 @@ def test_a_layer_without_range_stays_in_floating_point(residual: Model) -> None:
     assert {weight.tensor for weight in placement.weights} == {"w1", "w2", "w4", "w5"}
 
 
-def test_resnet50(resnet50: Network) -> None:
+def test_resnet50(resnet50: CanonicalGraph) -> None:
     placement = place(resnet50.model.graph)
     assert placement.fired() == {"layer-input": 53, "residual-add": 16, "average-pool": 1, "pass-through": 1}
     assert placement.kept == (placement.layers[-1],)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cmx4trt.errors import CmxError, DataError, RequestError
-from cmx4trt.graph import network_from_model, prepared_from_network
-from cmx4trt.graph.network import Network
+from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.networks import model_from_seed, spec_of
+from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import check_request, open_data, quantize_network
@@ -27,8 +27,8 @@ def request(**values: object) -> BuildRequest:
     return BuildRequest.from_values({"precision": "int8", **values})
 
 
-def fresh(network: Network) -> Network:
-    return Network(network.model.copy(), network.spec, network.details, {})
+def fresh(network: CanonicalGraph) -> CanonicalGraph:
+    return CanonicalGraph(network.model.copy(), network.spec, network.details, {})
 
 
 class Notes(Silent):
@@ -39,7 +39,7 @@ class Notes(Silent):
         self.notes.append(text)
 
 
-def test_ranges_from_images(residual_network: Network, image_folder: Path) -> None:
+def test_ranges_from_images(residual_network: CanonicalGraph, image_folder: Path) -> None:
     report = quantize_network(residual_network, request(calibration_data=image_folder, calibration_count=4), Silent())
     assert (report.origin, report.samples, report.reused) == ("images", 4, False)
     assert (report.layers, report.quantized_layers, report.kept) == (6, 5, ("y",))
@@ -51,7 +51,7 @@ def test_ranges_from_images(residual_network: Network, image_folder: Path) -> No
 
 
 def test_ranges_without_a_place_to_keep_them(
-    residual_network: Network, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    residual_network: CanonicalGraph, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
@@ -63,7 +63,7 @@ def test_ranges_without_a_place_to_keep_them(
 
 
 def test_an_interruption_without_a_place_for_its_state_stays_one(
-    residual_network: Network, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    residual_network: CanonicalGraph, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
@@ -79,14 +79,14 @@ def test_an_interruption_without_a_place_for_its_state_stays_one(
     assert [note.split(":")[0] for note in progress.notes] == ["an interrupted calibration will begin anew"]
 
 
-def test_all_images_leave_none_to_hold_out(residual_network: Network, image_folder: Path) -> None:
+def test_all_images_leave_none_to_hold_out(residual_network: CanonicalGraph, image_folder: Path) -> None:
     report = quantize_network(residual_network, request(calibration_data=image_folder), Silent())
     assert not report.held_out
     assert len(report.images) == 6
 
 
 def test_ranges_are_reused_across_batch_sizes_and_not_across_methods(
-    residual_network: Network, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+    residual_network: CanonicalGraph, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {"calibration_data": image_folder, "calibration_method": "minmax"}
     first = quantize_network(fresh(residual_network), request(**values), Silent())
@@ -101,7 +101,7 @@ def test_ranges_are_reused_across_batch_sizes_and_not_across_methods(
         quantize_network(fresh(residual_network), request(**values | {"calibration_method": "entropy"}), Silent())
 
 
-def test_other_images_are_not_mistaken_for_the_same(residual_network: Network, image_folder: Path) -> None:
+def test_other_images_are_not_mistaken_for_the_same(residual_network: CanonicalGraph, image_folder: Path) -> None:
     first = quantize_network(fresh(residual_network), request(calibration_data=image_folder), Silent())
     before = open_data(request(calibration_data=image_folder), (3, 8, 8), Silent()).part()
     np.save(image_folder / "image0.npy", np.ones((3, 8, 8), np.float32))
@@ -111,7 +111,9 @@ def test_other_images_are_not_mistaken_for_the_same(residual_network: Network, i
     assert open_data(request(calibration_data=image_folder), (3, 8, 8), Silent()).part() != before
 
 
-def test_our_json_serves_as_a_cache_for_the_same_network_only(residual_network: Network, image_folder: Path) -> None:
+def test_our_json_serves_as_a_cache_for_the_same_network_only(
+    residual_network: CanonicalGraph, image_folder: Path
+) -> None:
     report = quantize_network(fresh(residual_network), request(calibration_data=image_folder), Silent())
     path = RangesStore().path(report.model_sha256, report.data_sha256, report.method)
     again = quantize_network(fresh(residual_network), request(calibration_cache=path), Silent())
@@ -123,7 +125,7 @@ def test_our_json_serves_as_a_cache_for_the_same_network_only(residual_network: 
         quantize_network(other, request(calibration_cache=path), Silent())
 
 
-def test_round_trip_through_a_tensorrt_cache_is_bit_equal(residual_network: Network, image_folder: Path) -> None:
+def test_round_trip_through_a_tensorrt_cache_is_bit_equal(residual_network: CanonicalGraph, image_folder: Path) -> None:
     report = quantize_network(fresh(residual_network), request(calibration_data=image_folder), Silent())
     path = RangesStore().path(report.model_sha256, report.data_sha256, report.method)
     ranges = Ranges.from_json(Path(path).read_text(), path)
@@ -132,7 +134,7 @@ def test_round_trip_through_a_tensorrt_cache_is_bit_equal(residual_network: Netw
     network = fresh(residual_network)
     again = quantize_network(network, request(calibration_cache=cache), Silent())
     assert again.origin == "TensorRT cache"
-    names = names_in_cache(residual_network.model.graph, ranges.scales)
+    names = names_in_cache(residual_network, ranges.scales)
     assert {n: struct.pack("<f", ranges.scales[names[n]]) for n in names} == {
         n: struct.pack("<f", s) for n, s in ranges.scales.items()
     }
@@ -141,7 +143,7 @@ def test_round_trip_through_a_tensorrt_cache_is_bit_equal(residual_network: Netw
     assert again.corrected_biases == 0
 
 
-def test_a_cache_with_nvidias_names_covers_resnet50(resnet50: Network, tmp_path: Path) -> None:
+def test_a_cache_with_nvidias_names_covers_resnet50(resnet50: CanonicalGraph, tmp_path: Path) -> None:
     """Synthetic: NVIDIA's names with made-up scales, one for each node of the network."""
     names = sorted(set(nvidia_names(resnet50.model.graph).values()) | {"fc_replaced_out_0", "topk_layer_output_value"})
     assert len(names) == 124 - 1  # NVIDIA's file has 124; conv1, before its scale_conv1, is not a value of ours
@@ -157,7 +159,7 @@ def test_a_cache_with_nvidias_names_covers_resnet50(resnet50: Network, tmp_path:
     assert stored == pytest.approx(scales["res2a_branch2a_relu_out_0"], rel=2.0**-10)
 
 
-def test_missing_tensors_are_named_and_stay_in_float16(resnet50: Network, tmp_path: Path) -> None:
+def test_missing_tensors_are_named_and_stay_in_float16(resnet50: CanonicalGraph, tmp_path: Path) -> None:
     names = nvidia_names(resnet50.model.graph)
     cache = tmp_path / "calibrator.cache"
     cache.write_bytes(encode_cache({name: 0.5 for name in names.values() if "res5b_branch2a_relu" not in name}))
@@ -169,7 +171,7 @@ def test_missing_tensors_are_named_and_stay_in_float16(resnet50: Network, tmp_pa
     assert progress.notes == ["1 tensors have no range and stay in float16: 'res5b_branch2a_relu'"]
 
 
-def test_a_cache_of_another_model_is_refused(residual_network: Network, tmp_path: Path) -> None:
+def test_a_cache_of_another_model_is_refused(residual_network: CanonicalGraph, tmp_path: Path) -> None:
     cache = tmp_path / "calibrator.cache"
     cache.write_bytes(encode_cache({"input_tensor_0": 1.0, "res2a_branch2a_out_0": 1.0}))
     with pytest.raises(DataError, match=r"covers 1 of the network's 7 activations, expected at least 90%.*another"):
@@ -177,7 +179,7 @@ def test_a_cache_of_another_model_is_refused(residual_network: Network, tmp_path
 
 
 @pytest.mark.parametrize("bits", ["bf810204", "7fc00000"])
-def test_a_cache_with_impossible_scales_is_refused(residual_network: Network, tmp_path: Path, bits: str) -> None:
+def test_a_cache_with_impossible_scales_is_refused(residual_network: CanonicalGraph, tmp_path: Path, bits: str) -> None:
     cache = tmp_path / "calibrator.cache"
     cache.write_text(f"TRT-8001-EntropyCalibration2\nx: {bits}\n")
     with pytest.raises(DataError, match="gives tensor 'x' the scale"):
@@ -211,28 +213,28 @@ def test_ranking_needs_images(tmp_path: Path) -> None:
         check_request(request(calibration_cache=cache, keep_fp16="auto"))
 
 
-def test_nan_image_is_refused_before_anything_runs(residual_network: Network, image_folder: Path) -> None:
+def test_nan_image_is_refused_before_anything_runs(residual_network: CanonicalGraph, image_folder: Path) -> None:
     np.save(image_folder / "image3.npy", np.full((3, 8, 8), np.nan, np.float32))
     with pytest.raises(DataError, match=r"image3.npy holds 192 values that are NaN"):
         quantize_network(residual_network, request(calibration_data=image_folder), Silent())
 
 
-def test_three_images_are_too_few(residual_network: Network, image_folder: Path) -> None:
+def test_three_images_are_too_few(residual_network: CanonicalGraph, image_folder: Path) -> None:
     with pytest.raises(DataError, match="gives 3 calibration images, expected at least 4"):
         quantize_network(residual_network, request(calibration_data=image_folder, calibration_count=3), Silent())
 
 
-def test_layers_kept_by_name(residual_network: Network, image_folder: Path) -> None:
+def test_layers_kept_by_name(residual_network: CanonicalGraph, image_folder: Path) -> None:
     report = quantize_network(residual_network, request(calibration_data=image_folder, keep_fp16="c2, c5"), Silent())
     assert report.kept == ("c2", "c5", "y")
 
 
-def test_a_layer_that_does_not_exist(residual_network: Network, image_folder: Path) -> None:
+def test_a_layer_that_does_not_exist(residual_network: CanonicalGraph, image_folder: Path) -> None:
     with pytest.raises(RequestError, match=r"keep_fp16 names 'c22'.*did you mean 'c2'"):
         quantize_network(residual_network, request(calibration_data=image_folder, keep_fp16="c22"), Silent())
 
 
-def test_the_worst_layers_are_kept(residual_network: Network, image_folder: Path) -> None:
+def test_the_worst_layers_are_kept(residual_network: CanonicalGraph, image_folder: Path) -> None:
     report = quantize_network(residual_network, request(calibration_data=image_folder, keep_fp16="2"), Silent())
     assert len(report.ranking) == 5
     assert set(report.kept) == {gain.layer for gain in report.ranking[:2]} | {"y"}
@@ -241,7 +243,7 @@ def test_the_worst_layers_are_kept(residual_network: Network, image_folder: Path
     assert report.to_dict()["ranking"][0]["layer"] == report.ranking[0].layer
 
 
-def test_int8_input_needs_a_quantized_first_layer(residual_network: Network, image_folder: Path) -> None:
+def test_int8_input_needs_a_quantized_first_layer(residual_network: CanonicalGraph, image_folder: Path) -> None:
     values = {"calibration_data": image_folder, "input_dtype": "int8"}
     report = quantize_network(fresh(residual_network), request(**values), Silent())
     assert report.input_scale is not None
@@ -273,6 +275,6 @@ def test_tensorrt_rtx_builds_resnet50(input_dtype: str) -> None:
     assert memoryview(engine.data).nbytes < 0.75 * float16_bytes
 
 
-def test_every_activation_of_the_placement_is_observed(resnet50: Network) -> None:
+def test_every_activation_of_the_placement_is_observed(resnet50: CanonicalGraph) -> None:
     placement = place(resnet50.model.graph)
     assert len(placement.activations) == len(set(placement.activations)) == 55

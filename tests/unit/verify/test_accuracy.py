@@ -11,15 +11,10 @@ import numpy as np
 import pytest
 
 from cmx4trt.errors import DataError, MissingSoftwareError
-from cmx4trt.verify.accuracy import (
-    NO_VERDICT,
-    accuracy_of,
-    import_pycocotools,
-    map_of_answers,
-    read_accuracy_log,
-    top1_of_answers,
-    unmeasured,
-)
+from cmx4trt.networks import network_of
+from cmx4trt.networks.classification.accuracy import top1_of_answers
+from cmx4trt.networks.retinanet.accuracy import import_pycocotools, map_of_answers
+from cmx4trt.verify.accuracy import NO_VERDICT, accuracy_of, read_accuracy_log, unmeasured
 
 
 def log_of(tmp_path: Path, entries: list[tuple[int, Any]]) -> str:
@@ -54,13 +49,13 @@ def test_a_log_without_answers_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_verdicts_are_given_for_the_complete_set_only() -> None:
-    assert accuracy_of("resnet50", "top-1", 75.70, 50000, True).verdict == "passed"
-    assert accuracy_of("resnet50", "top-1", 75.68, 50000, True).verdict == "failed"
-    partial = accuracy_of("resnet50", "top-1", 99.0, 500, False).to_dict()
+    assert accuracy_of(network_of("resnet50"), 75.70, 50000, True).verdict == "passed"
+    assert accuracy_of(network_of("resnet50"), 75.68, 50000, True).verdict == "failed"
+    partial = accuracy_of(network_of("resnet50"), 99.0, 500, False).to_dict()
     assert partial["verdict"] == "none"
     assert "complete validation set" in partial["note"]
-    assert accuracy_of("retinanet", "mAP", 37.20, 24781, True).verdict == "passed"
-    assert accuracy_of("retinanet", "mAP", 37.19, 24781, True).verdict == "failed"
+    assert accuracy_of(network_of("retinanet"), 37.20, 24781, True).verdict == "passed"
+    assert accuracy_of(network_of("retinanet"), 37.19, 24781, True).verdict == "failed"
 
 
 BOXES = [[10, 20, 30, 40], [50, 60, 20, 20], [5, 5, 50, 80]]  # x, y, width, height

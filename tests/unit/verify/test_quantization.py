@@ -10,16 +10,19 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from cmx4trt.graph import prepared_from_network
-from cmx4trt.graph.network import Network, PreparedGraph
+from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.ir.model import DType, Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
-from cmx4trt.manifest import FAILED, PASSED, SKIPPED
+from cmx4trt.networks.base import Results
+from cmx4trt.networks.classification import CLASS_RESULTS
+from cmx4trt.networks.graphs import prepared_from_network
 from cmx4trt.networks.retinanet.detections import Detections
+from cmx4trt.networks.retinanet.matching import found_again
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import QuantizationReport, quantize_network
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
+from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.verify.layers import layer_errors
 from cmx4trt.verify.quantization import (
     MIN_SQNR_DB,
@@ -75,7 +78,7 @@ def test_sqnr() -> None:
 
 
 def test_equal_graphs_have_no_error() -> None:
-    found = measure_quantization(Fake(exact), Fake(exact), Evidence(Images(5)), 3)
+    found = measure_quantization(Fake(exact), Fake(exact), Evidence(Images(5)), 3, CLASS_RESULTS)
     assert (found.images, found.sqnr_db, found.agreement, found.verdict) == (3, {"logits": None}, 1.0, PASSED)
 
 
@@ -83,10 +86,12 @@ def test_a_known_error_gives_its_sqnr_and_agreement() -> None:
     def louder(x: np.ndarray) -> dict[str, np.ndarray]:
         return classified(exact(x)["logits"] * np.float32(1.1))
 
-    found = measure_quantization(Fake(exact), Fake(louder), Evidence(Images(4)), 4)
+    found = measure_quantization(Fake(exact), Fake(louder), Evidence(Images(4)), 4, CLASS_RESULTS)
     assert found.sqnr_db["logits"] == pytest.approx(20.0, abs=1e-4)
     assert found.agreement == 1.0
-    swapped = measure_quantization(Fake(exact), Fake(lambda x: classified(-exact(x)["logits"])), Evidence(Images(4)), 4)
+    swapped = measure_quantization(
+        Fake(exact), Fake(lambda x: classified(-exact(x)["logits"])), Evidence(Images(4)), 4, CLASS_RESULTS
+    )
     assert swapped.agreement == 0.0
     assert swapped.verdict == FAILED
 
@@ -141,7 +146,9 @@ def test_int8_inputs_are_fed_integers() -> None:
     def dequantize(x: np.ndarray) -> dict[str, np.ndarray]:
         return exact(x.astype(np.float32) * np.float32(scale))
 
-    found = measure_quantization(Fake(exact), Fake(dequantize, "int8"), Evidence(Images(100)), 100, scale)
+    found = measure_quantization(
+        Fake(exact), Fake(dequantize, "int8"), Evidence(Images(100)), 100, CLASS_RESULTS, scale
+    )
     value = found.sqnr_db["logits"]
     # Rounding noise of a step is step^2 / 12; the images have variance 1.
     assert value == pytest.approx(10 * np.log10(12 / scale**2), abs=1.0)
@@ -161,14 +168,17 @@ def test_detections_found_again() -> None:
     def detect(outputs: Mapping[str, np.ndarray]) -> list[Detections]:
         return reference if "cls_0" in outputs else candidate
 
+    results = Results(("cls_0",), "detections", lambda expected, got: found_again(detect(expected), detect(got)))
     sessions = Fake(lambda x: {"cls_0": x}), Fake(lambda x: {"cls_0_float16": x.astype(np.float16)})
-    found = measure_quantization(*sessions, Evidence(Images(1)), 1, detect=detect)
+    found = measure_quantization(*sessions, Evidence(Images(1)), 1, results)
     assert found.agreement == pytest.approx(1 / 3)
     assert found.sqnr_db["cls_0"] is not None
     assert found.sqnr_db["cls_0"] > 60.0
 
 
-def quantized_pair(network: Network, request: BuildRequest) -> tuple[PreparedGraph, PreparedGraph, QuantizationReport]:
+def quantized_pair(
+    network: CanonicalGraph, request: BuildRequest
+) -> tuple[PreparedGraph, PreparedGraph, QuantizationReport]:
     twin = replace(network, model=network.model.copy(), notes={})
     report = quantize_network(network, request, Silent())
     float32 = prepared_from_network(twin, replace(request, precision="fp32", input_dtype="fp32"))

@@ -26,8 +26,8 @@ from cmx4trt.errors import (
     RequestError,
     UnsupportedError,
 )
-from cmx4trt.manifest import SKIPPED
 from cmx4trt.request import BuildRequest
+from cmx4trt.verdicts import SKIPPED
 
 GENERATIONS = ("r2.1", "r3.0", "r4.0", "r4.1", "r5.0", "r5.1", "r6.0")
 MODELS = ("resnet50", "retinanet")

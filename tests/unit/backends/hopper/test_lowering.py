@@ -13,8 +13,8 @@ from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.lowering import lower
 from cmx4trt.backends.hopper.network import AveragePool, Classifier, Convolution, MaxPool, Network, Projection, Residual
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.graph import prepared_from_network
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
+from cmx4trt.networks.graphs import prepared_from_network
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
 from cmx4trt.request import BuildRequest
@@ -223,8 +223,8 @@ def test_a_graph_quantized_for_tensorrt_is_refused(resnet50_network_for_tensorrt
 
 @pytest.fixture
 def resnet50_network_for_tensorrt(resnet50_model: Model, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
-    from cmx4trt.graph import network_from_model
     from cmx4trt.networks import spec_of
+    from cmx4trt.networks.graphs import network_from_model
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     request = BuildRequest.from_values(

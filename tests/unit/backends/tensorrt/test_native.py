@@ -17,22 +17,22 @@ from cmx4trt import pipeline
 from cmx4trt.backends.tensorrt.native import TensorRTBuilder, import_tensorrt
 from cmx4trt.backends.tensorrt.serialize import BuildStoppedError
 from cmx4trt.errors import BuildError, DeviceError, MissingSoftwareError, UnsupportedError, VerificationError
-from cmx4trt.graph.network import Network, PreparedGraph
-from cmx4trt.graph.spec import ModelSpec, Task
+from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
+from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model
 from cmx4trt.progress import Silent
 from cmx4trt.proof import verify_engine
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
 
-SPEC = ModelSpec("resnet50", "a small network", Task.CLASSIFICATION, (3, 4, 4), 48)
+SPEC = ModelSpec("resnet50", "a small network", (3, 4, 4), 48)
 GRAPH = """<ir_version: 9, opset_import: ["" : 19]>
 g (float[N, 3, 4, 4] x) => (float[N, 3, 4, 4] y) { y = Relu(x) }"""
 
 
 @pytest.fixture
 def graph(model_from_text: Callable[[str], Model]) -> PreparedGraph:
-    return PreparedGraph.from_network(Network(model_from_text(GRAPH), SPEC), {})
+    return PreparedGraph.from_network(CanonicalGraph(model_from_text(GRAPH), SPEC), {})
 
 
 @pytest.fixture

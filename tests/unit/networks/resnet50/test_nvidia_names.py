@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from cmx4trt.graph.network import Network
+from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Model, Node
 from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
 from cmx4trt.networks.resnet50.topology import block_shapes
@@ -26,7 +26,7 @@ def renamed(model: Model) -> Model:
     return copy
 
 
-def test_every_node_has_its_name(resnet50: Network) -> None:
+def test_every_node_has_its_name(resnet50: CanonicalGraph) -> None:
     names = nvidia_names(resnet50.model.graph)
     nodes = {n for n in names.values() if n.endswith("_out_0")} - {"squeeze_replaced_out_0"}
     assert len(nodes) == NODES
@@ -40,7 +40,7 @@ def test_every_node_has_its_name(resnet50: Network) -> None:
         assert (f"{block.name}_branch1_out_0" in nodes) == (block.shortcut is not None)
 
 
-def test_names_follow_the_structure_alone(resnet50: Network) -> None:
+def test_names_follow_the_structure_alone(resnet50: CanonicalGraph) -> None:
     graph = resnet50.model.graph
     plain = nvidia_names(graph)
     # The generator calls its nodes after the same model, so that the names can be held against each other.
@@ -50,12 +50,12 @@ def test_names_follow_the_structure_alone(resnet50: Network) -> None:
     assert sorted(nvidia_names(renamed(resnet50.model).graph).values()) == sorted(plain.values())
 
 
-def test_names_cover_all_that_is_quantized(resnet50: Network) -> None:
+def test_names_cover_all_that_is_quantized(resnet50: CanonicalGraph) -> None:
     names = nvidia_names(resnet50.model.graph)
     assert set(place(resnet50.model.graph).activations) <= names.keys()
 
 
-def test_other_networks_have_none(residual: Model, resnet50: Network) -> None:
+def test_other_networks_have_none(residual: Model, resnet50: CanonicalGraph) -> None:
     assert nvidia_names(residual.graph) == {}
     extra = resnet50.model.copy()
     extra.graph.nodes.append(Node("Relu", ["res3a_relu"], ["more"]))
@@ -64,7 +64,7 @@ def test_other_networks_have_none(residual: Model, resnet50: Network) -> None:
 
 
 @pytest.mark.parametrize("block", ["res2b", "res5c"])
-def test_a_missing_block_is_noticed(resnet50: Network, block: str) -> None:
+def test_a_missing_block_is_noticed(resnet50: CanonicalGraph, block: str) -> None:
     shorter = resnet50.model.copy()
     graph = shorter.graph
     before = next(n for n in graph.nodes if n.outputs[0] == f"{block}_branch2a").inputs[0]

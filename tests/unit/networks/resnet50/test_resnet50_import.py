@@ -9,14 +9,14 @@ import onnx
 import pytest
 
 from cmx4trt.errors import ModelError
-from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.ir.model import DType, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks import spec_of
+from cmx4trt.networks.classification.comparison import RELATIVE_L2_LIMITS, compare_classifiers
+from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.resnet50.onnx_import import network_from_classifier
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
-from cmx4trt.verify.numerics import RELATIVE_L2_LIMITS, compare_classifiers
 
 SPEC = spec_of("resnet50")
 

@@ -12,7 +12,7 @@ import pytest
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.constants import share_equal_constants
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
-from cmx4trt.networks.resnet50 import topology
+from cmx4trt.networks.resnet50 import random_weights
 from cmx4trt.networks.retinanet.heads import find_heads, image_input
 
 Edit = Callable[[Graph], None]
@@ -139,7 +139,7 @@ def test_refuses(toy_detector: Any, case: str) -> None:
 
 
 def test_refuses_a_classifier(toy_detector: Any) -> None:
-    graph = topology.model_from_seed(0).graph
+    graph = random_weights.model_from_seed(0).graph
     with pytest.raises(
         ModelError, match=r"last convolutions in 1 groups of equal weights \(sizes: 1\), need two heads of 5"
     ):

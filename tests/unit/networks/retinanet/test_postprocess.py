@@ -71,7 +71,7 @@ def test_places_behind_the_last_detection_are_empty(toy_detector: Any) -> None:
     from cmx4trt.networks.retinanet.random_weights import model_from_seed
 
     topology = replace(toy_detector.topology, detector=replace(toy_detector.detector, score_threshold=0.2))
-    from cmx4trt.graph import network_from_model, prepared_from_network
+    from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 
     request = toy_detector.request(input_range="0-1")
     network = network_from_model(model_from_seed(1, topology), topology.spec(), request)

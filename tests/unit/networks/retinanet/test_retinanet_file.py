@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from cmx4trt.errors import ModelError
-from cmx4trt.graph import network_from_model, prepared_from_network
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import Graph, Model, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_model
+from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.retinanet.spec import SPEC
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession

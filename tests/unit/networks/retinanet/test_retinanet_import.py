@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.network import Network
+from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks.retinanet.details import Detector
@@ -24,7 +24,7 @@ BATCH_NORM_TOLERANCE = 2e-5
 """Folding rounds the weights of some twenty convolutions once more; heads are of unit size."""
 
 
-def run_heads(network: Network, images: np.ndarray) -> dict[str, np.ndarray]:
+def run_heads(network: CanonicalGraph, images: np.ndarray) -> dict[str, np.ndarray]:
     message = encode_model(network.model, None).message
     onnx.checker.check_model(onnx.load_model_from_string(message), full_check=True)
     return OnnxRuntimeSession.from_bytes(message).run({"input": images})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ slope up to 62 gives 6e-2 at worst, 3e-3 was measured."""
 COORDINATE_ROUNDING = 1 / 64
 """Pixels by which suppression may see coordinates rounded: moving 264 classes of up to 800 pixels apart needs numbers up to
 2^18, whose float32 steps are 1/64."""
+SAME_IOU = 0.5
+"""Boxes that overlap at least so much and have the same label count as the same detection (PASCAL VOC's criterion)."""
 NEAR_PIXELS = 1.0
 """Boxes this close in every coordinate are the same; below that size overlap says nothing (without area it is 0)."""
 
@@ -55,6 +58,12 @@ def compare_exactly(expected: Detections, found: Detections, spec: DetectorSpec)
         score_error=float(scores[rows, columns].max(initial=0.0)),
         box_error=float(boxes[rows, columns].max(initial=0.0)),
     )
+
+
+def found_again(expected: Sequence[Detections], found: Sequence[Detections]) -> tuple[int, int]:
+    """How many detections of ``expected``'s images are among those of ``found``'s, and how many there are."""
+    pairs = (match_by_overlap(wanted, got, SAME_IOU) for wanted, got in zip(expected, found, strict=True))
+    return sum(map(len, pairs)), sum(map(len, expected))
 
 
 def match_by_overlap(expected: Detections, found: Detections, least_iou: float) -> dict[int, int]:

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmx4trt.networks.retinanet.detections import Detections, finish_detections
-from cmx4trt.networks.retinanet.spec import DETECTOR
-from cmx4trt.verify.matching import (
+from cmx4trt.networks.retinanet.matching import (
     BOX_TOLERANCE,
     SCORE_TOLERANCE,
     compare_exactly,
     intersection_over_union,
     match_by_overlap,
 )
+from cmx4trt.networks.retinanet.spec import DETECTOR
 
 SPEC = replace(DETECTOR, detections=6)
 

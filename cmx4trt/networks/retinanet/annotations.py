@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cmx4trt.damage import parse_json, reason
 from cmx4trt.errors import DataError
 from cmx4trt.files import open_text
+from cmx4trt.images.lists import ListedImage, image_name, quoted, refuse_repeated
 
 _LARGEST = 2**53
 """pycocotools computes in float64, which tells integers apart up to here (IEEE 754: 53 bits of significand)."""
-_QUOTE = reprlib.Repr()
-_QUOTE.maxstring = _QUOTE.maxother = 80
-
-
-def quoted(value: object) -> str:
-    """A value from a file as an error message shows it: long ones without their middle."""
-    return _QUOTE.repr(value)
 
 
 def _is_number(value: object) -> bool:
@@ -55,7 +48,7 @@ ENTRIES: Mapping[str, Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
         "iscrowd": _FLAG,
     },
 }
-"""What pycocotools (COCO.createIndex, COCOeval.evaluate with boxes) and cmx4trt.verify.accuracy read of each entry."""
+"""What pycocotools (COCO.createIndex, COCOeval.evaluate with boxes) and this package's accuracy read of each entry."""
 
 
 def read_annotations(path: str, classes: int) -> dict[str, Any]:
@@ -77,6 +70,15 @@ def read_annotations(path: str, classes: int) -> dict[str, Any]:
             if entry[name] not in ids[key]:
                 raise _misfit(path, f"annotations[{place}].{name}", entry[name], f"the id of one of its {key}")
     return values
+
+
+def images_of_annotations(path: str, classes: int) -> list[ListedImage]:
+    """The images of an annotation file in COCO's format, whose objects are of ``classes`` categories."""
+    images = read_annotations(path, classes)["images"]
+    listed = [ListedImage(path, image_name(image["file_name"]), None, place) for place, image in enumerate(images)]
+    named = ((f"images[{image.position}].file_name", image.name) for image in listed)
+    refuse_repeated(f"annotation file {path}", named)
+    return listed
 
 
 def _parse(path: str) -> dict[str, Any]:
@@ -110,17 +112,6 @@ def _check_entries(
             if not holds(entry.get(name)):
                 raise _misfit(path, f"{key}[{place}].{name}", entry.get(name), words)
     refuse_repeated(f"annotation file {path}", ((f"{key}[{n}].id", entry["id"]) for n, entry in enumerate(entries)))
-
-
-def refuse_repeated(where: str, named: Iterable[tuple[str, object]]) -> None:
-    """Refuse a (place, value) whose value an earlier place has. Raises DataError."""
-    first: dict[object, str] = {}
-    for place, value in named:
-        if value in first:
-            raise DataError(
-                f"{where} has {quoted(value)} twice, in {first[value]} and {place}, expected it once; remove one of them"
-            )
-        first[value] = place
 
 
 def _misfit(path: str, place: str, value: object, expected: str) -> DataError:

@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.bench.responses import ClassResponder, responder_for
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.networks import spec_of
+from cmx4trt.networks import network_of
+from cmx4trt.networks.base import ResponderFactory
+from cmx4trt.networks.classification.responses import ClassResponder
+from cmx4trt.request import BuildRequest
 
 module = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
+
+
+def responder_for(network: str, outputs: tuple[str, ...], classes: int = 1000) -> ResponderFactory:
+    declared = [{"name": "logits", "shape": ["N", classes]}]
+    return network_of(network).answers(declared, BuildRequest.from_values({"network": network}))(outputs)
 
 
 class Recorder:
@@ -31,7 +38,7 @@ class Recorder:
 @pytest.mark.parametrize(("classes", "shift"), [(1000, 0), (1001, 1)])
 def test_classes_are_int32_without_the_background(dtype: Any, classes: int, shift: int) -> None:
     lg = Recorder()
-    responder = responder_for(spec_of("resnet50"), ("logits", "class"), classes)(lg, 4)
+    responder = responder_for("resnet50", ("logits", "class"), classes)(lg, 4)
     outputs = {"class": np.array([5, 1000, 7, 8], dtype)}
     responder.complete([11, 12, 13], [0, 1, 2], outputs)
     assert [(i, np.frombuffer(data, np.int32).tolist()) for i, data in lg.answers] == [
@@ -72,7 +79,7 @@ def _tensors() -> dict[str, Any]:
 
 def test_detections_are_mlperfs_records() -> None:
     lg, outputs = Recorder(), _tensors()
-    responder_for(spec_of("retinanet"), tuple(outputs), 0)(lg, 4).complete([21, 22], [40, 41], outputs)
+    responder_for("retinanet", tuple(outputs))(lg, 4).complete([21, 22], [40, 41], outputs)
     found = {i: np.frombuffer(data, np.float32).reshape(-1, 7) for i, data in lg.answers}
     assert found.keys() == {21, 22}  # the third row of the outputs was padding
     np.testing.assert_allclose(found[21], [[40, 0.2, 0.1, 1.0, 0.5, 0.9, 3]], rtol=1e-6)
@@ -83,7 +90,7 @@ def test_an_image_whose_suppression_did_not_settle_is_finished_from_its_candidat
     lg, outputs = Recorder(), _tensors()
     outputs["inexact"][0] = 1
     outputs["candidates"][0, :2] = [[0, 0, 400, 400, 0.9, 7], [0, 0, 400, 396, 0.8, 7]]  # the second overlaps the first
-    responder_for(spec_of("retinanet"), tuple(outputs), 0)(lg, 4).complete([21], [40], outputs)
+    responder_for("retinanet", tuple(outputs))(lg, 4).complete([21], [40], outputs)
     np.testing.assert_allclose(np.frombuffer(lg.answers[0][1], np.float32), [40, 0, 0, 0.5, 0.5, 0.9, 7], rtol=1e-6)
 
 
@@ -92,7 +99,7 @@ def test_nvidias_record_is_passed_on_with_the_samples_index() -> None:
     record[0, :7], record[0, -1] = [99, 0.1, 0.2, 0.3, 0.4, 0.9, 12], 1
     lg = Recorder()
     outputs = {"nmsopt_output": record}
-    responder_for(spec_of("retinanet"), tuple(outputs), 0)(lg, 2).complete([1, 2], [70, 71], outputs)
+    responder_for("retinanet", tuple(outputs))(lg, 2).complete([1, 2], [70, 71], outputs)
     np.testing.assert_allclose(
         np.frombuffer(lg.answers[0][1], np.float32), [70, 0.1, 0.2, 0.3, 0.4, 0.9, 12], rtol=1e-6
     )
@@ -103,4 +110,4 @@ def test_nvidias_record_is_passed_on_with_the_samples_index() -> None:
 @pytest.mark.parametrize(("network", "outputs"), [("resnet50", ("logits",)), ("retinanet", ("cls_0", "box_0"))])
 def test_outputs_without_answers_are_refused(network: str, outputs: tuple[str, ...]) -> None:
     with pytest.raises(UnsupportedError, match=f"with the outputs {', '.join(outputs)} gives no classes or detections"):
-        responder_for(spec_of(network), outputs, 1000)
+        responder_for(network, outputs)

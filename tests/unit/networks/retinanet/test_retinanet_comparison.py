@@ -14,8 +14,15 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import DType, Graph, Node, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
+from cmx4trt.networks.retinanet.comparison import (
+    GRIDS,
+    IMAGES,
+    LOGIT_LIMITS,
+    MATCH_LIMITS,
+    DetectionComparison,
+    seeded_images,
+)
 from cmx4trt.verify import verify_graph
-from cmx4trt.verify.detections import GRIDS, IMAGES, LOGIT_LIMITS, MATCH_LIMITS, DetectionComparison, seeded_images
 
 
 def verify(toy: Any, graph: PreparedGraph, engine: Any = None, **options: object) -> DetectionComparison:

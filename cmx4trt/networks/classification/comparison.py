@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.manifest import FAILED, PASSED
-from cmx4trt.verify.batches import run_in_batches, run_one_by_one
+from cmx4trt.graph.execution import open_prepared
+from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
+from cmx4trt.sessions.batches import run_in_batches, run_one_by_one
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
+from cmx4trt.verdicts import FAILED, PASSED
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cmx4trt.graph.network import GraphOptions, PreparedGraph
+    from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
-    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 SEED = 20241123
 IMAGES = 2
@@ -77,6 +81,19 @@ class Comparison:
         )
 
 
+def verify_classifier(
+    graph: PreparedGraph, original: OriginalMessage, options: GraphOptions, engine: Session | None = None
+) -> Comparison:
+    """Logits and classes of both. A float16 file is held to float16's limit, whatever precision is built from it."""
+    details = graph.details
+    assert isinstance(details, ClassifierDetails)
+    file = original(details.reference_output)
+    reference = OnnxRuntimeSession.from_bytes(file.message, constants=file.constants)
+    limit = max(RELATIVE_L2_LIMITS[options.precision], RELATIVE_L2_LIMITS[details.source_precision])
+    prepared = engine or open_prepared(graph)
+    return compare_classifiers(reference, prepared, details.reference_output, graph.spec.input_shape, limit)
+
+
 def seeded_images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32]:
     """Standard normal images [N, C, H, W] float32, about the range of normalised photographs."""
     import numpy as np
@@ -96,9 +113,9 @@ def compare_classifiers(
     images = seeded_images(shape, IMAGES)
     expected = run_one_by_one(original, images, reference_output).astype(np.float64)
     result = run_in_batches(prepared, images)
-    error = np.abs(result["logits"].astype(np.float64) - expected)
+    error = np.abs(result[LOGITS].astype(np.float64) - expected)
     largest_error = float(error.max())
-    agree, ties = _compare_classes(expected, result["class"], largest_error)
+    agree, ties = _compare_classes(expected, result[CLASS], largest_error)
     return Comparison(
         images=len(images),
         relative_l2=float(np.linalg.norm(error) / (np.linalg.norm(expected) or 1.0)),

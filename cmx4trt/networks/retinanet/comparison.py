@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import ModelError
+from cmx4trt.graph.execution import open_prepared
+from cmx4trt.images.normalization import InputForm
 from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model, with_output
-from cmx4trt.manifest import FAILED, PASSED
 from cmx4trt.networks.retinanet.details import Detector
 from cmx4trt.networks.retinanet.detections import Detections, candidates_from_heads, detections_from_outputs
+from cmx4trt.networks.retinanet.matching import BOX_TOLERANCE, SCORE_TOLERANCE, compare_exactly, match_by_overlap
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
-from cmx4trt.request import BuildRequest
+from cmx4trt.sessions.batches import run_in_batches
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
-from cmx4trt.verify.batches import run_in_batches
-from cmx4trt.verify.classification import open_prepared
-from cmx4trt.verify.matching import BOX_TOLERANCE, SCORE_TOLERANCE, compare_exactly, match_by_overlap
+from cmx4trt.verdicts import FAILED, PASSED
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.graph.network import GraphOptions, PreparedGraph
+    from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
-    from cmx4trt.verify import OriginalMessage
 
     Array = Any
 
@@ -124,7 +124,7 @@ class DetectionComparison:
 
 
 def verify_detector(
-    graph: PreparedGraph, original: OriginalMessage, request: BuildRequest, engine: Session | None = None
+    graph: PreparedGraph, original: OriginalMessage, request: GraphOptions, engine: Session | None = None
 ) -> DetectionComparison:
     """Detections, and the candidates they are chosen from, of both on ``IMAGES`` images; ``engine`` replaces the graph."""
     detector = graph.details
@@ -146,14 +146,15 @@ def _with_candidates(graph: PreparedGraph) -> PreparedGraph:
 
 
 def compare_detections(
-    original: Session, prepared: Session, detector: Detector, request: BuildRequest
+    original: Session, prepared: Session, detector: Detector, request: GraphOptions
 ) -> DetectionComparison:
     """Run both on the same images: ``prepared`` in one batch (or in batches of what it takes), ``original`` image by image.
 
     ``original`` has its heads among its outputs.
     """
     images = seeded_images((3, detector.image_height, detector.image_width), IMAGES)
-    feeds = normalised(images, detector) if request.input_range == "normalized" else images
+    normalization = InputForm(detector.normalization.mean, detector.normalization.std)
+    feeds = normalization.normalize(images) if request.input_range == "normalized" else images
     outputs = run_in_batches(prepared, feeds)
     found = detections_from_outputs(outputs, detector.spec, request.nms_offset, detector)
     name = original.inputs[0]
@@ -188,17 +189,6 @@ def _enlarged(field: Array, size: int) -> Array:
     low = np.minimum(places.astype(int), cells - 2)
     share = (places - low).astype(np.float32)[:, None]
     return field[:, :, low] * (1 - share) + field[:, :, low + 1] * share
-
-
-def normalised(images: Array, detector: Detector) -> Array:
-    """Images [N, 3, H, W] as the network's first convolution wants them, from what the file takes."""
-    import numpy as np
-
-    mean, std = (
-        np.array(values, np.float32).reshape(1, 3, 1, 1)
-        for values in (detector.normalization.mean, detector.normalization.std)
-    )
-    return (images - mean) / std
 
 
 def _canonical_heads(results: Mapping[str, Array], detector: Detector) -> dict[str, Array]:
@@ -262,7 +252,7 @@ def _comparison(
     found: list[Detections],
     outputs: Mapping[str, Array],
     detector: Detector,
-    request: BuildRequest,
+    request: GraphOptions,
     wanted: list[Array],
     rows: list[Array],
 ) -> DetectionComparison:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.bench.annotations import read_annotations
-from cmx4trt.bench.labels import listed_images, truth_of_images
+from cmx4trt.bench.labels import listed_images
 from cmx4trt.errors import DataError
-from cmx4trt.networks import spec_of
+from cmx4trt.images.lists import truth_of_images
+from cmx4trt.networks import network_of
+from cmx4trt.networks.retinanet.annotations import read_annotations
 
-CLASSIFIER, DETECTOR = spec_of("resnet50"), spec_of("retinanet")
+CLASSIFIER, DETECTOR = network_of("resnet50"), network_of("retinanet")
 
 
 def listed(path: Path, text: str | bytes, names: list[str] | None = None) -> list[tuple[str, int | None]]:
@@ -91,7 +92,7 @@ def test_images_come_in_the_order_of_the_annotation_file(tmp_path: Path, encodin
     path = written(tmp_path / "a.json", annotations(), encoding)
     images = listed_images(DETECTOR, "unused", path, [])
     assert [image.name for image in images] == ["0", "1"]
-    truth = truth_of_images(DETECTOR, images[1:])
+    truth = truth_of_images(images[1:])
     assert truth is not None
     assert truth.positions == (1,)
     assert read_annotations(truth.path, 264) == annotations()
