@@ -153,7 +153,7 @@ def test_a_damaged_normalization_is_told_in_a_sentence(detector: Path) -> None:
     manifest = json.loads(path.read_text())
     manifest["graph"] = {"normalization": '{"mean": [0.5], "std": [1, 1, 1]}'}
     path.write_text(json.dumps(manifest))
-    with pytest.raises(ModelError, match="graph in manifest .* build the engine again"):
+    with pytest.raises(ModelError, match=r"graph in manifest .* build the engine again"):
         read_published(str(detector))
 
 
