@@ -18,7 +18,7 @@ def quantize(site: Site, source: Place, target: Place, half: bool) -> Made:
 
 def stem(site: Site, convolution: Convolution, pool: MaxPool, image: Place) -> Made:
     """7x7/2 convolution and max-pool, from int8 [N, C, H, W] at ``image``."""
-    consumers, rows, pitch, staging = 3, 16, 17 * 128, 56 * 80
+    consumers, rows, pitch, staging = 2, 16, 17 * 128, 56 * 80
     weights = site.weights.add(convolution.name, packing.stem_matrix(convolution.weights))
     constants = site.weights.add(f"{convolution.name}:constants", packing.constants_in_order(convolution))
     arguments = (
@@ -30,7 +30,7 @@ def stem(site: Site, convolution: Convolution, pool: MaxPool, image: Place) -> M
     )
     operations = (convolution.name, pool.name)
     launch = (Grid(most=Amount(-(-56 // consumers))), arguments, operations, (image.name,), (pool.output,))
-    shared = 64 * 256 + consumers * (rows * pitch + 2 * staging + 2 * rows * 8)
+    shared = 64 * 128 + consumers * (rows * pitch + 2 * staging + 2 * rows * 8)
     return made("stem.cu", {"ROWS": rows, "POOL_PADDING": pool.padding}, 128 * (1 + consumers), shared, launch)
 
 

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 GROUP = 64
 """Output channels that one epilogue step handles."""
-RESIDUAL_OFFSET = 32768.0
 RESIDUAL_FACTOR = 256.0
-"""A residual byte x enters as 128 + x / 256 (epilogue.cuh, byte_as_float): times 256 r that is x r + 32768 r."""
+"""A residual byte x enters as 128 + x / 256 (epilogue.cuh, byte_as_float; network.py, Convolution.residual_bias)."""
 SECTION = 256
 """Alignment of everything in the weights section, in bytes."""
 
@@ -103,14 +102,6 @@ def constants(multiplier: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
     both = np.stack([multiplier, bias]).astype(np.float32)
     shaped = both.reshape(2, -1, 4, 4, 4)  # multiplier or bias, group, thread column, quarter, channel
     return np.ascontiguousarray(shaped.transpose(1, 3, 0, 2, 4))
-
-
-def residual_bias(bias: NDArray[Any], multiplier: float) -> NDArray[Any]:
-    """The bias of a convolution with a residual, less what the residual's offset adds; rounded once to float32."""
-    import numpy as np
-
-    exact = bias.astype(np.float64) - RESIDUAL_OFFSET * np.float64(np.float32(multiplier))
-    return exact.astype(np.float32)
 
 
 def residual_factor(multiplier: float) -> float:

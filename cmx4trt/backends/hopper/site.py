@@ -109,9 +109,8 @@ class Site:
 
     def constants(self, convolution: Convolution) -> Place:
         """A convolution's epilogue constants, with what its addend asks for."""
-        bias = convolution.bias
-        if isinstance(convolution.addend, Residual):
-            bias = packing.residual_bias(bias, convolution.addend.multiplier)
+        residual = isinstance(convolution.addend, Residual)
+        bias = convolution.residual_bias() if residual else convolution.bias
         table = packing.constants(convolution.multiplier, bias)
         return Place("weights", offset=self.weights.add(f"{convolution.name}:constants", table))
 

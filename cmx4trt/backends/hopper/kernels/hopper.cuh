@@ -125,6 +125,8 @@ DEVICE void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "me
 DEVICE void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 
 // ---- registers (9.7.19.5): setmaxnreg moves registers between the warpgroups of a block --------------------------
+// All warpgroups together may not ask for more than the launch gave them (registers a thread times threads): the block would wait
+// forever.
 template <int COUNT> DEVICE void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT)); }
 template <int COUNT> DEVICE void release_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT)); }
 

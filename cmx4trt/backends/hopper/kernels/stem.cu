@@ -1,7 +1,7 @@
 // The stem: convolution 7x7, stride 2, 3 -> 64 channels, requantization, max-pool 3x3 with stride 2, from NCHW int8 images.
 //
-// The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, resident in shared
-// memory; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one 16-byte unit holds [dy, dx, channel],
+// The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, half of them in registers and
+// half in shared memory for the whole launch; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one 16-byte unit holds [dy, dx, channel],
 // channel 3 zero, so the convolution is 4x4 with stride 1 over units. 7x7x3 = 147 of K = 256 are in use.
 // A row's 115 units do not lie one after another: unit 14c + j is row c of core matrix j (j = 0 .. 16, so that the last three of each
 // 14 are there twice). The next tap is the next core matrix, so no pixel is copied for a tap, and thread column t of the product
@@ -10,10 +10,11 @@
 // Every consumer warpgroup has a range of pooled rows of the whole batch, walks down it and keeps the running maximum of the rows
 // above: each convolution row is computed once, and one more where a range or an image begins.
 //
-// Warpgroup 0 produces: a warp for each consumer regroups rows into its ring, loading a row ahead. Warpgroups 1 to 3 consume:
-// 8 products a row, then the maximum over three neighbours in registers.
-// Resident in shared memory: the weights (two chunks of 64 rows x 128 bytes, swizzled); for each consumer ROWS rows of 17 core matrices and two staging rows,
-// through which a pooled row (56 pixels x 64 channels) becomes 16-byte stores.
+// Warpgroup 0 produces: two warps for each consumer regroup rows into its ring, which were brought into L2 before. Warpgroups 1 and 2 consume:
+// 8 products a row, then the maximum over three neighbours in registers. Two rows have accumulators of their own, so that a row's
+// products run while the row before it is pooled; nothing is in flight where the loop begins again, as the compiler wants it.
+// Resident in shared memory: for each consumer ROWS rows of 17 core matrices and two staging rows, through which a pooled row
+// (56 pixels x 64 channels) becomes 16-byte stores.
 // Bytes: 150,528 in and 200,704 out for each image (and a few rows twice where a range begins).
 // Barriers: `full[s]` (one arrival: the producer warp has written row slot s, after fence_async in every lane), `empty[s]` (4 arrivals:
 // the consumer's warps have done the last product that reads it); a consumer's named barrier orders staging stores before its loads.
@@ -24,9 +25,9 @@
 #include "wgmma.cuh"
 
 constexpr int SIDE = 224, OUT = 112, POOLED = 56, MATRICES = 17, SPAN = 14, PITCH = MATRICES * 128, RING = ROWS * PITCH;
-constexpr int CONSUMERS = 3, THREADS = 128 * (1 + CONSUMERS);
+constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
 constexpr int PIXEL_PITCH = 80, STAGING = POOLED * PIXEL_PITCH;  // 80: stores of 7 pixels' distance hit different banks
-constexpr int WEIGHT_CHUNK = 64 * 128;
+constexpr int IN_REGISTERS = 4, REST = 64 * 128;  // the weights' second half of K lies in shared memory: registers are short
 constexpr int SMALLEST = -2147483647 - 1;
 
 // Consecutive pooled rows of one image, and the convolution rows that they are made from.
@@ -38,6 +39,12 @@ DEVICE Segment segment_at(int row, int end) {
   s.image = row / POOLED, s.first = row % POOLED, s.count = min(end - row, POOLED - s.first);
   s.top = max(2 * s.first - POOL_PADDING, 0), s.bottom = min(2 * (s.first + s.count) - POOL_PADDING, OUT - 1);
   return s;
+}
+
+// The first pooled row of a consumer's range; that of the next one is its end.
+DEVICE int first_row(int consumer, int images) {
+  const int total = images * POOLED, consumers = gridDim.x * CONSUMERS, each = (total + consumers - 1) / consumers;
+  return min((blockIdx.x * CONSUMERS + consumer) * each, total);
 }
 
 // ---- producer ----------------------------------------------------------------------------------------------------
@@ -89,25 +96,30 @@ DEVICE void store_units(u32 to, const Pixels& pixels, int lane) {
 
 // ---- consumer ----------------------------------------------------------------------------------------------------
 struct Consumer {
-  u32 weights, ring, full, empty;
-  int row;  // rows of the ring used so far
+  u32 weights[IN_REGISTERS][4];  // products 0 .. IN_REGISTERS - 1; those of the others lie at `rest`
+  u32 rest, ring, full, empty;
+  int row, released;  // rows of the ring: the next convolution row's first, and how many were given back
 
   DEVICE void wait_row(int ahead) const { barrier_wait(full + 8 * ((row + ahead) % ROWS), ((row + ahead) / ROWS) & 1); }
-  DEVICE void release_row() {
-    if ((threadIdx.x & 31) == 0) barrier_arrive(empty + 8 * (row % ROWS));
-    row++;
-  }
-  // One output row: four rows of the ring, two pairs of taps in each.
-  DEVICE void convolve(int (&sums)[56]) {
-    wait_row(3);
+  // Begin one convolution row: four rows of the ring, two pairs of taps in each. Without `wanted` they need not be there, and what
+  // is computed is not used: a product behind a branch would serialise all of them.
+  DEVICE void start(int (&sums)[56], bool wanted) {
+    if (wanted) wait_row(3);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < 8; k++)
-      multiply_s8_s8(sums, row_descriptor<128>(weights + (k >> 2) * WEIGHT_CHUNK + (k & 3) * 32),
-                     matrix_descriptor(ring + (row + (k >> 1)) % ROWS * PITCH + (k & 1) * 256, 128, 128, SWIZZLE_NONE), k != 0);
+    for (int k = 0; k < 8; k++) {
+      const u64 b = matrix_descriptor(ring + (row + (k >> 1)) % ROWS * PITCH + (k & 1) * 256, 128, 128, SWIZZLE_NONE);
+      if (k < IN_REGISTERS)
+        multiply_s8_s8(sums, weights[k], b, k != 0);
+      else
+        multiply_s8_s8(sums, row_descriptor<128>(rest + (k & 3) * 32), b, 1);
+    }
     wgmma_commit();
-    wgmma_wait<0>();
-    release_row();
+    row += wanted;
+  }
+  DEVICE void release_row(bool wanted) {
+    if (wanted && (threadIdx.x & 31) == 0) barrier_arrive(empty + 8 * (released % ROWS));
+    released += wanted;
   }
 };
 
@@ -135,13 +147,11 @@ template <typename Use> DEVICE void pool_row(const int (&sums)[56], int lane, Us
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
     KERNEL_NAME(const u8* images, const u8* weights, const float* constants, u8* output, const int count) {
   extern __shared__ __align__(1024) u8 shared[];
-  const u32 weights_at = shared_address(shared), rings = weights_at + 2 * WEIGHT_CHUNK, stagings = rings + CONSUMERS * RING, barriers = stagings + 2 * CONSUMERS * STAGING;
+  const u32 rest = shared_address(shared), rings = rest + REST, stagings = rings + CONSUMERS * RING, barriers = stagings + 2 * CONSUMERS * STAGING;
   const int thread = threadIdx.x, group = thread >> 7, lane = thread & 31, warp = (thread & 127) >> 5;
-  for (int i = thread; i < 2 * WEIGHT_CHUNK / 16; i += THREADS) {  // 16-byte unit i % 16 of row i / 16
-    const int row = i >> 4, unit = i & 15;
-    const u32 to = weights_at + (unit >> 3) * WEIGHT_CHUNK + row * 128 + (((unit & 7) ^ (row & 7)) << 4);
-    store_shared(to, __ldg((const uint4*)weights + i));
-  }
+  for (int i = thread; i < REST / 16; i += THREADS)  // 16-byte unit i % 8 of row i / 8, swizzled
+    store_shared(rest + i / 8 * 128 + ((i % 8 ^ i / 8 % 8) << 4), __ldg((const uint4*)weights + i / 8 * 16 + 8 + i % 8));
+  fence_async();
   if (thread == 0) {
     for (int i = 0; i < CONSUMERS * ROWS; i++) {
       barrier_init(barriers + 8 * i, 1);
@@ -149,71 +159,65 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     barrier_init_fence();
   }
-  fence_async();
   __syncthreads();
   wait_for_predecessor();
   let_successor_start();
 
-  const int consumer = group ? group - 1 : warp, total = count * POOLED;  // the consumer that this warp is or feeds
-  const int each = (total + gridDim.x * CONSUMERS - 1) / (gridDim.x * CONSUMERS);
-  const int begin = (blockIdx.x * CONSUMERS + consumer) * each, end = min(begin + each, total);
-  const u32 ring = rings + consumer * RING, full = barriers + consumer * ROWS * 8, empty = full + CONSUMERS * ROWS * 8;
+  const u32 fulls = barriers, empties = barriers + CONSUMERS * ROWS * 8;
   if (group == 0) {
-    release_registers<80>();
-    if (consumer < CONSUMERS) {
-      int used = 0;  // rows of the ring
-      for (int at = begin; at < end;) {
-        const Segment segment = segment_at(at, end);
-        const u8* image = images + (size_t)segment.image * 3 * SIDE * SIDE;
-        const int last = segment.bottom + 3;
-        Pixels now = load_pixels(image, segment.top, lane);
-        for (int row = segment.top; row <= last; row++, used++) {
-          const Pixels next = load_pixels(image, min(row + 1, last), lane);
-          prefetch_pixels(image, row + AHEAD, lane);
-          const int slot = used % ROWS;
-          if (used >= ROWS) barrier_wait(empty + 8 * slot, (used / ROWS - 1) & 1);
-          store_units(ring + slot * PITCH, now, lane);
-          fence_async();
-          __syncwarp();
-          if (lane == 0) barrier_arrive(full + 8 * slot);
-          now = next;
-        }
-        at += segment.count;
+    release_registers<72>();
+    const int consumer = warp >> 1;  // that this warp feeds
+    const u32 ring = rings + consumer * RING, full = fulls + consumer * ROWS * 8, empty = empties + consumer * ROWS * 8;
+    const int begin = first_row(consumer, count), end = first_row(consumer + 1, count);
+    int used = 0;  // rows of the ring; this warp writes every other one
+    for (int at = begin; at < end;) {
+      const Segment segment = segment_at(at, end);
+      const u8* image = images + (size_t)segment.image * 3 * SIDE * SIDE;
+      const int rows = segment.bottom + 4 - segment.top;
+      for (int i = (warp ^ used) & 1; i < rows; i += 2) {
+        const Pixels pixels = load_pixels(image, segment.top + i, lane);
+        prefetch_pixels(image, segment.top + i + AHEAD, lane);
+        const int slot = (used + i) % ROWS;
+        if (used + i >= ROWS) barrier_wait(empty + 8 * slot, ((used + i) / ROWS - 1) & 1);
+        store_units(ring + slot * PITCH, pixels, lane);
+        fence_async();
+        __syncwarp();
+        if (lane == 0) barrier_arrive(full + 8 * slot);
       }
+      used += rows;
+      at += segment.count;
     }
   } else {
-    take_registers<144>();
-    const int channel = 16 * warp + 2 * (lane >> 2);
+    take_registers<216>();
+    const int g = lane >> 2, t = lane & 3, channel = 16 * warp + 2 * g, consumer = group - 1;
+    const int begin = first_row(consumer, count), end = first_row(consumer + 1, count);
     Consumer c;
-    c.weights = weights_at, c.ring = ring, c.full = full, c.empty = empty, c.row = 0;
+    c.rest = rest, c.ring = rings + consumer * RING;
+    c.full = fulls + consumer * ROWS * 8, c.empty = empties + consumer * ROWS * 8, c.row = 0, c.released = 0;
+#pragma unroll
+    for (int k = 0; k < IN_REGISTERS; k++)
+#pragma unroll
+      for (int i = 0; i < 4; i++)  // A fragment: rows g and g + 8, K 4t and 16 + 4t
+        c.weights[k][i] = __ldg((const u32*)(weights + (16 * warp + g + (i & 1) * 8) * 256 + k * 32 + (i >> 1) * 16 + 4 * t));
     const float2 multiplier = __ldg((const float2*)(constants + channel)), bias = __ldg((const float2*)(constants + 64 + channel));
     const u32 staging = stagings + consumer * 2 * STAGING;
     int buffer = 0;
     for (int at = begin; at < end;) {
       const Segment segment = segment_at(at, end);
       u8* to = output + (size_t)at * POOLED * 64;
-      int sums[56], above[28];  // above: of the convolution row above the pooled row's two
-      for (int i = 0; i < 3; i++) c.wait_row(i);
+      int first[56], second[56], above[28] = {};  // above: of the convolution row above the pooled row's two
+      auto take_above = [&]() {  // ends the use of `first`: or the compiler keeps what was pooled apart until later, in more registers
+        pool_row(first, lane, [&](int k, int sum) { above[k] = max(above[k], sum); });
 #pragma unroll
-      for (int k = 0; k < 28; k++) above[k] = SMALLEST;
-      if (!POOL_PADDING || segment.first) {
-        c.convolve(sums);
-        pool_row(sums, lane, [&](int k, int sum) { above[k] = sum; });
-      }
-      for (int p = 0; p < segment.count; p++) {
-        c.convolve(sums);
-        pool_row(sums, lane, [&](int k, int sum) { above[k] = max(above[k], sum); });
-        if (POOL_PADDING || segment.first + p + 1 < POOLED) {
-          c.convolve(sums);
-        } else {  // below the last row
-#pragma unroll
-          for (int i = 0; i < 56; i++) sums[i] = SMALLEST;
-        }
+        for (int k = 0; k < 28; k++) asm volatile("" : "+r"(above[k]));
+      };
+      // Pools the second row of a pair with what is above it (`there`: whether that row is inside the image), and stores it.
+      auto finish = [&](const int (&sums)[56], bool there) {
         const u32 row = staging + buffer * STAGING + (lane & 7) * 7 * PIXEL_PITCH + 16 * warp;
         float value[4];
         int done = 0;  // known at compile time
         pool_row(sums, lane, [&](int k, int sum) {
-          const float largest = (float)max(above[k], sum);
+          const float largest = (float)max(above[k], POOL_PADDING || there ? sum : SMALLEST);
           above[k] = sum;
           value[done & 3] = k & 1 ? __fmaf_rn(largest, multiplier.y, bias.y) : __fmaf_rn(largest, multiplier.x, bias.x);
           if ((++done & 3) == 0)  // two channels of pooled pixels 14t+m and 14t+7+m
@@ -223,8 +227,35 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
         for (int unit = thread & 127; unit < POOLED * 4; unit += 128)
           store_global(to + 16 * unit, load_shared(staging + buffer * STAGING + unit / 4 * PIXEL_PITCH + unit % 4 * 16));
         buffer ^= 1, to += POOLED * 64;
+      };
+      const bool topped = !POOL_PADDING || segment.first != 0;  // there is a row above
+      for (int i = 0; i < 3; i++) c.wait_row(i);
+      c.start(second, topped);
+      wgmma_wait<0>();
+      c.release_row(topped);
+      pool_row(second, lane, [&](int k, int sum) { above[k] = topped ? sum : SMALLEST; });
+      for (int p = 0; p < segment.count; p += 2) {  // two pooled rows, the other may be beyond the segment
+        const int pooled = segment.first + p;
+        const bool other = p + 1 < segment.count, there = POOL_PADDING || pooled + 1 < POOLED;
+        const bool other_there = other && (POOL_PADDING || pooled + 2 < POOLED);
+        c.start(first, true);
+        c.start(second, there);
+        wgmma_wait<1>();
+        c.release_row(true);
+        take_above();
+        c.start(first, other);
+        wgmma_wait<1>();
+        c.release_row(there);
+        finish(second, there);
+        c.start(second, other_there);
+        wgmma_wait<1>();
+        c.release_row(other);
+        take_above();
+        wgmma_wait<0>();
+        c.release_row(other_there);
+        if (other) finish(second, other_there);
       }
-      for (int i = 0; i < 3; i++) c.release_row();
+      for (int i = 0; i < 3; i++) c.row++, c.release_row(true);
       at += segment.count;
     }
   }
