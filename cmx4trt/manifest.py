@@ -20,6 +20,9 @@ ENGINE_ITSELF = "the engine itself"
 """So begins what a result says was executed, unless it was the engine's graph in its stead."""
 
 
+_LISTS = ("layers", "launches", "launch_milliseconds")
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """A manifest as it lies on disk; all parts are JSON types.
@@ -69,16 +72,15 @@ class Manifest:
 
     def sections(self) -> list[tuple[str, Mapping[str, Any]]]:
         """The parts worth reading, titled, in the order of a reader's questions."""
-        graph = {name: value for name, value in self.graph.items() if name != "layers"}
         return [
             ("engine", {**self.engine, "created": self.created}),
             ("request", self.request),
             ("source", self.source),
             ("network", self.network),
-            ("graph", graph),
-            ("builder", self.builder),
+            ("graph", _without_lists(self.graph)),
+            ("builder", _without_lists(self.builder)),
             ("verification", self.verification),
-            ("execution", self.execution),
+            ("execution", _without_lists(self.execution)),
             ("stages (seconds)", self.stages),
             ("tool", self.tool),
         ]
@@ -92,3 +94,9 @@ class Manifest:
     def verified(self) -> bool:
         """Whether the engine's graph was compared with the original model and agreed."""
         return self.verification.get("verdict") == PASSED
+
+
+def _without_lists(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part without what has an entry for each layer or launch, which backends show as tables."""
+    kept = {name: value for name, value in part.items() if name not in _LISTS}
+    return {name: _without_lists(value) if isinstance(value, Mapping) else value for name, value in kept.items()}

@@ -121,7 +121,11 @@ def _compare(
     session = executable.session if executable.is_engine else None
     checks = engine.backend.check_engine(engine.read(), prepared.graph, session)
     rows += [(check.title, f"{'yes' if check.passed else 'no'}: {check.sentence}") for check in checks]
-    return failure_of_checks(checks, engine.path, "build it again")
+    failure = failure_of_checks(checks, engine.path, "build it again")
+    measured = engine.backend.measure(session) if session is not None and failure is None else None
+    if measured is not None:
+        rows.append(("speed", measured.sentence()))
+    return failure
 
 
 def _judge(

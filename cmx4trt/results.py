@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cmx4trt.backends.facts import Measurement
 from cmx4trt.manifest import Manifest
 
 
@@ -20,6 +21,7 @@ class BuildResult:
     def rows(self) -> list[tuple[str, str]]:
         """The outcome for people: what lies where, and how far it is proven."""
         engine, verification = self.manifest.engine, self.manifest.verification
+        measured = Measurement.from_record(self.manifest.execution)
         return [
             ("engine", self.engine),
             ("manifest", self.manifest_path),
@@ -28,6 +30,7 @@ class BuildResult:
             ("sha256", str(engine["sha256"])),
             ("graph verified", str(verification.get("verdict"))),
             ("engine run on a device", str(self.manifest.execution.get("engine_executed_on_a_device"))),
+            *([("speed", measured.sentence())] if measured else []),
         ]
 
     def exports(self) -> dict[str, str]:

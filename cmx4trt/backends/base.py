@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from cmx4trt.backends.facts import PRECISIONS, Check, CmNeeds, Section
+from cmx4trt.backends.facts import PRECISIONS, Check, CmNeeds, Measurement, Section, Tuning
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
+from cmx4trt.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from cmx4trt.backends.flavour import QuantizationFlavour
@@ -87,6 +88,19 @@ class Backend(ABC):
         is published, and by ``cmx4trt verify``.
         """
         return ()
+
+    def measure(self, session: Session) -> Measurement | None:
+        """How fast an engine is on the local GPU; None from a backend that does not measure. Called where an engine has passed
+        its checks, while nothing else uses the session. Raises DeviceError."""
+        return None
+
+    def tune(self, graph: Callable[[], PreparedGraph], request: BuildOptions, progress: Progress) -> Tuning:
+        """Measure on the local GPU which kernels are the fastest for an engine of ``request``.
+
+        ``graph``: its graph, whose preparation takes longer than to see that there is no such GPU. Raises UnsupportedError
+        from a backend that has no choice, DeviceError, MissingSoftwareError, BuildError.
+        """
+        raise UnsupportedError(f"{self.title} leaves no choice of kernels that could be measured; build its engines as they are")
 
     def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
         """Parts of ``inspect`` and of the report: from what its builder reported and what is recorded of the execution.

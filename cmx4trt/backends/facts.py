@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from cmx4trt.damage import MALFORMED
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """Compute precisions, the widest first."""
@@ -39,6 +42,60 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
         return {"title": self.title, "passed": self.passed, "sentence": self.sentence, **self.figures}
+
+
+MEASURED = "measured"
+"""Where the manifest's record of the execution keeps a backend's Measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How fast an engine was when its backend ran it on the local GPU, its inputs in the GPU's memory.
+
+    ``milliseconds``: of one batch of ``batch`` samples; ``figures`` go into the manifest beside them (JSON types only).
+    """
+
+    gpu: str
+    batch: int
+    milliseconds: float
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"gpu": self.gpu, "batch": self.batch, "milliseconds": self.milliseconds, **self.figures}
+
+    @classmethod
+    def from_record(cls, executed: Mapping[str, Any]) -> Measurement | None:
+        """What the manifest's record of the execution keeps, without the figures; None where nothing was measured, or the
+        record is not what this release writes."""
+        record = executed.get(MEASURED)
+        try:
+            found = cls(str(record["gpu"]), int(record["batch"]), float(record["milliseconds"])) if record else None
+        except MALFORMED:
+            return None
+        return found if found is not None and found.batch > 0 and 0 < found.milliseconds < math.inf else None
+
+    @property
+    def images_per_second(self) -> float:
+        """The throughput that follows."""
+        return self.batch / self.milliseconds * 1e3
+
+    def sentence(self) -> str:
+        """For people."""
+        return (
+            f"{self.milliseconds:.3f} ms for a batch of {self.batch}, {self.images_per_second:,.0f} images/s, on {self.gpu}, "
+            "inputs in its memory"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """A table of measurements by which later builds choose kernels: ``content`` is the file that ``option`` takes."""
+
+    option: str
+    content: str
+    rows: tuple[tuple[str, str], ...] = ()
+    """What was measured, for people."""
 
 
 @dataclass(frozen=True, slots=True)

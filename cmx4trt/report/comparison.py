@@ -137,11 +137,12 @@ def _left_out(engines: Sequence[EngineFacts]) -> str:
 
 
 def _measured(facts: EngineFacts) -> Html | str:
-    """What LoadGen found, and first of all what it ran."""
+    """What LoadGen found, and first of all what it ran; and what the backend measured."""
     runs = [run.result for run in facts.runs if run.of_this_engine and run.result.get("metric")]
-    if not runs:
-        return parts.NONE
-    return joined(*(element("div", _measurement(run)) for run in runs))
+    shown = [_measurement(run) for run in runs]
+    if (found := facts.measurement) is not None:
+        shown.append(joined(f"{found.images_per_second:,.0f} images/s", element("small", f"on {found.gpu}, without LoadGen")))
+    return joined(*(element("div", one) for one in shown)) if shown else parts.NONE
 
 
 def _measurement(result: Mapping[str, Any]) -> Html:

@@ -12,7 +12,7 @@ from typing import Any
 from cmx4trt import store
 from cmx4trt.backends import find_backend
 from cmx4trt.backends.base import Backend
-from cmx4trt.backends.facts import PRECISIONS
+from cmx4trt.backends.facts import PRECISIONS, Measurement
 from cmx4trt.damage import MALFORMED, parse_json, reason, shortened
 from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device
 from cmx4trt.errors import ModelError
@@ -92,6 +92,11 @@ class EngineFacts:
         """Whether this very engine file has run on a device: when it was built, or under LoadGen since."""
         built = self.manifest.execution.get("engine_executed_on_a_device") == "yes"
         return built or any(run.of_this_engine and run.ran_engine for run in self.runs)
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """What the engine's backend measured when it was built, on the device that ran it."""
+        return Measurement.from_record(self.manifest.execution)
 
     @property
     def backend(self) -> Backend | None:

@@ -236,6 +236,7 @@ def _uncounted(facts: EngineFacts) -> Html:
 def _builder(facts: EngineFacts) -> Html:
     record = dict(facts.manifest.builder)
     warnings, layers = record.pop("warnings", []), record.pop("layers", [])
+    record.pop("launches", None)  # the backend shows them
     rows = [(name.removesuffix("_bytes").replace("_", " "), parts.code(text)) for name, text in rows_of_record(record)]
     if layers:
         rows.append(("layers of the engine", parts.code(f"{len(layers)} (listed in the manifest)")))

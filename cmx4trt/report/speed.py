@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from cmx4trt.backends.facts import Measurement
 from cmx4trt.devices.gpus import Gpu
 from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
@@ -12,9 +13,17 @@ from cmx4trt.report.facts import EngineFacts
 from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.parts import Column, Figure
 
+_DIGITS = 4
+"""Significant digits of what was measured; an estimate has three."""
+
 
 def speed_sections(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) -> Iterator[Html]:
-    """The estimate on ``gpu``, drawn, and on the other GPUs; nothing where the layers were not recorded."""
+    """What the backend measured; where it has not, the estimate on ``gpu``, drawn. Below it the estimates for all GPUs, unless
+    the layers were not recorded."""
+    if (measured := facts.measurement) is not None:
+        table = [_gpu_table(facts)] if facts.layers else []
+        yield parts.section("How fast it is: measured", _measured_sentence(measured), *table)
+        return
     if not facts.layers:
         return
     from cmx4trt.report.plots import plot_roofline
@@ -34,6 +43,15 @@ def speed_sections(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
             parts.paragraph(f"This engine is not built for the {gpu.name}: the figures are of its graph only.")
         )
     yield parts.section("How fast it may be: an estimate", *content, _gpu_table(facts))
+
+
+def _measured_sentence(measured: Measurement) -> Html:
+    return parts.paragraph(
+        element("strong", f"Measured on {measured.gpu}. "),
+        f"A batch of {measured.batch} takes {parts.milliseconds(measured.milliseconds / 1e3, _DIGITS)}: "
+        f"{measured.images_per_second:,.0f} images per second, inputs in the GPU's memory, measured for two seconds when the "
+        "engine was built. What LoadGen finds, with data from the host, stands below where it has run.",
+    )
 
 
 def _sentence(estimate: Estimate, left_out: str) -> Html:
@@ -76,9 +94,9 @@ def _gpu_table(facts: EngineFacts) -> Html:
         *(Column("GPU"), Column("generation"), Column("memory GB/s", True)),
         *(Column("ms per batch", True), Column("images/s", True), Column("rates published in")),
     )
-    caption = f"The same estimate for all GPUs of the table that this engine can be for, batch {facts.batch}"
+    caption = f"Estimates for all GPUs of the table that this engine can be for, batch {facts.batch}"
     content = parts.table(caption, columns, rows, kind="sortable")
-    return element("details", element("summary", "Other GPUs"), content)
+    return element("details", element("summary", "Estimates for all GPUs"), content)
 
 
 def cells_of_estimate(estimate: Estimate | None, facts: EngineFacts) -> tuple[Figure, Figure]:

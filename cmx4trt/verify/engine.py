@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, BuiltEngine
-from cmx4trt.backends.facts import Check
+from cmx4trt.backends.facts import MEASURED, Check
 from cmx4trt.errors import VerificationError
 from cmx4trt.request import BuildRequest
 from cmx4trt.verdicts import FAILED
@@ -27,7 +27,8 @@ def execute_engine(
     request: BuildRequest,
     judge: Callable[[Session], Verification],
 ) -> dict[str, Any]:
-    """Run ``engine``, which was built from ``graph``, on the local GPU and have it judged; returns the manifest's record.
+    """Run ``engine``, which was built from ``graph``, on the local GPU, have it judged and measured; returns the manifest's
+    record.
 
     Raises VerificationError where it disagrees or its backend finds fault with it, DeviceError where the GPU refuses it.
     """
@@ -35,6 +36,8 @@ def execute_engine(
     try:
         found = judge(session)
         checks = backend.check_engine(engine.data, graph, session) if found.verdict != FAILED else ()
+        sound = found.verdict != FAILED and all(check.passed for check in checks)
+        measured = backend.measure(session) if sound else None
     finally:
         session.close()
     what = f"the engine of {graph.spec.title}, run by {session.device},"
@@ -45,7 +48,8 @@ def execute_engine(
     reference = "the float32 graph" if request.precision == "int8" else "the original model"
     method = f"the engine on the GPU against {reference} in ONNX Runtime"
     record = {"engine_executed_on_a_device": "yes", "device": session.device, **found.to_dict(), "method": method}
-    return record | record_of_checks(checks, what)
+    speed = {MEASURED: measured.to_dict()} if measured is not None else {}
+    return record | record_of_checks(checks, what) | speed
 
 
 def check_unexecuted(backend: Backend, engine: BuiltEngine, graph: PreparedGraph) -> dict[str, Any]:

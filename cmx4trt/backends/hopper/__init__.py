@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, GraphBuilder
-from cmx4trt.backends.facts import Check, Section
+from cmx4trt.backends.facts import Check, Measurement, Section
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
 
@@ -73,6 +73,12 @@ class Hopper(Backend):
         from cmx4trt.backends.hopper.checks import check_engine
 
         return check_engine(engine, graph, session)
+
+    def measure(self, session: Session) -> Measurement | None:
+        """The network as one CUDA graph and every launch by itself, at the engine's largest batch."""
+        from cmx4trt.backends.hopper.measure import measure
+
+        return measure(session)
 
     def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
         """The launches, their bounds, and what was measured."""

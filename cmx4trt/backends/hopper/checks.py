@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.backends.facts import Check
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.container import read_engine
+from cmx4trt.backends.hopper.images import random_images
 from cmx4trt.backends.hopper.lowering import lower
 from cmx4trt.backends.hopper.schedule import CLASS, INPUT, LOGITS
 from cmx4trt.backends.hopper.session import HopperSession
@@ -29,14 +30,10 @@ POISON = 0xCD
 
 def check_engine(engine: Any, graph: PreparedGraph, session: Session | None) -> Sequence[Check]:
     """On a device: every stored activation and all outputs, at the smallest and the largest batch; else the engine's content."""
-    import numpy as np
-
     network = lower(graph.model)
     if not isinstance(session, HopperSession):
         return (_check_content(engine, network),)
-    images: Any = np.random.default_rng(SEED).integers(-128, 128, (IMAGES, *_shape(network)), dtype=np.int8)
-    if (dtype := session.input_dtype(INPUT)) != "int8":
-        images = (images.astype(np.float32) * np.float32(network.input.scale)).astype(dtype)
+    images = random_images(SEED, IMAGES, _shape(network), network.input.scale, session.input_dtype(INPUT))
     expected = reference.run(network, images, keep=True)
     batches = sorted({1, session.max_batch or 1})
     return tuple(_check_batch(session, images, expected, batch) for batch in batches)

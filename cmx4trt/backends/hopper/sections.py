@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cmx4trt.backends.facts import Cell, Section, Share
+from cmx4trt.backends.facts import MEASURED, Cell, Section, Share
+from cmx4trt.damage import MALFORMED
 
 PEAK_OPERATIONS = 1979e12
 """INT8 operations a second without sparsity (NVIDIA H100 Tensor Core GPU datasheet, SXM; the H200's are the same)."""
@@ -14,14 +15,17 @@ BANDWIDTH = {"H200": 4.8e12, "H100": 3.35e12}
 
 
 def sections(built: Mapping[str, Any], executed: Mapping[str, Any]) -> tuple[Section, ...]:
-    """The launches with their bounds; beside them what was measured, where the engine has run."""
-    launches = built.get("launches")
-    if not isinstance(launches, list) or not launches:
+    """The launches with their bounds; beside them what was measured, where the engine has run.
+
+    Nothing where the records are not what this release writes.
+    """
+    launches, measured = built.get("launches"), executed.get(MEASURED)
+    if not launches:
         return ()
-    times, batch = executed.get("launch_milliseconds"), executed.get("batch")
-    if isinstance(times, list) and len(times) == len(launches) and isinstance(batch, int):
-        return (_measured(_measured_rows(launches, times, batch, str(executed.get("device", ""))), executed, batch),)
-    return (_unmeasured(_bound_rows(launches)),)
+    try:
+        return (_measured(launches, measured) if measured else _unmeasured(_bound_rows(launches)),)
+    except MALFORMED:
+        return ()
 
 
 def bound_seconds(record: Mapping[str, Any], batch: int, device: str) -> tuple[float, str]:
@@ -61,19 +65,27 @@ def _bound_rows(launches: list[Any]) -> list[tuple[Cell, ...]]:
     ]
 
 
-def _measured(rows: list[tuple[Cell, ...]], executed: Mapping[str, Any], batch: int) -> Section:
-    total = executed.get("graph_milliseconds")
-    speed = (
-        f" The whole network as one CUDA graph: {total:.3f} ms, {batch / total * 1e3:,.0f} images/s." if total else ""
-    )
-    device = executed.get("device", "the device")
+def _measured(launches: list[Any], measured: Mapping[str, Any]) -> Section:
+    times, batch, gpu = measured["launch_milliseconds"], measured["batch"], str(measured["gpu"])
+    rows = _measured_rows(launches, times, batch, gpu)
+    total = float(measured["milliseconds"])
+    bound = 1e3 * sum(bound_seconds(record, batch, gpu)[0] for record in launches)
     paragraphs = (
-        f"Measured on {device} at batch {batch}, each launch by itself, inputs in the GPU's memory.{speed}",
-        "The bound of a launch is its fewest bytes at the memory's rate, or its operations at the peak rate, of NVIDIA's "
-        "datasheet, whichever takes longer.",
+        f"Measured on {gpu} at batch {batch}{_circumstances(measured)}. The whole network as one CUDA graph: {total:.3f} ms, "
+        f"{batch / total * 1e3:,.0f} images/s; its launches one by one, each among repetitions of itself: {sum(times):.3f} ms.",
+        f"The bound of a launch is its fewest bytes at the memory's rate, or its operations at the peak rate, of NVIDIA's "
+        f"datasheet, whichever takes longer; all of them: {bound:.3f} ms. A launch whose data stay in the L2 cache, as those of "
+        "small batches do, can be faster than its bound.",
     )
     columns = ("operations", "kernel", "bound, ms", "measured, ms", "bound / measured")
     return Section("Launches", paragraphs, columns, tuple(rows))
+
+
+def _circumstances(measured: Mapping[str, Any]) -> str:
+    """Driver, clock and power, as far as they were recorded."""
+    said = {"driver": "driver {}", "sm_clock_mhz": "{} MHz", "watts": "{:.0f} W", "celsius": "{} degrees Celsius"}
+    parts = [words.format(measured[name]) for name, words in said.items() if name in measured]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _unmeasured(rows: list[tuple[Cell, ...]]) -> Section:

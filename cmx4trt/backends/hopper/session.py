@@ -20,7 +20,7 @@ from cmx4trt.errors import DeviceError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cmx4trt.devices.base import ComputeDevice, LaunchConfiguration
+    from cmx4trt.devices.base import ComputeDevice, DeviceFacts, LaunchConfiguration
 
 
 class HopperSession:
@@ -76,6 +76,16 @@ class HopperSession:
     def input_dtype(self, name: str) -> str:
         """The numpy name of an input's element type."""
         return str(Tensor(self._plan.inputs[name]).dtype)
+
+    @property
+    def gpu(self) -> DeviceFacts:
+        """What it runs on."""
+        return self._device.facts
+
+    @property
+    def input_scale(self) -> float:
+        """Real value of a step of the quantized input."""
+        return float(self._plan.inputs[self.inputs[0]]["scale"])  # type: ignore[arg-type]
 
     def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
         """All outputs for one batch; copies of the stream's buffers."""

@@ -15,6 +15,8 @@ from cmx4trt.backends.hopper.candidates import (
 )
 from cmx4trt.backends.hopper.choices import Choices, Table
 from cmx4trt.backends.hopper.engine import Engine
+from cmx4trt.backends.hopper.images import random_images
+from cmx4trt.backends.hopper.measure import repetitions
 from cmx4trt.backends.hopper.network import Classifier, Convolution, Network
 from cmx4trt.backends.hopper.packing import Weights
 from cmx4trt.backends.hopper.schedule import Scheduled, Types, schedule
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 
 BATCHES = (1, 8, 64, 256, 1024)
 """Batch sizes of the table: latency, a small server batch, and what fills the GPU."""
-LAUNCHES = 20_000
-"""Images that one measurement of a launch processes at most, in 3 to 40 repetitions of it."""
 
 CompileAll = Callable[[Sequence["Kernel"]], Mapping[str, bytes]]
 """Kernels -> cubins by name."""
@@ -44,9 +44,7 @@ def tune(
     note: Callable[[str], None] = lambda _: None,
 ) -> Choices:
     """Time every candidate of every operation at each of ``batches``, on random images. Raises DeviceError and BuildError."""
-    import numpy as np
-
-    images = np.random.default_rng(0).integers(-128, 128, (max(batches), *_shape(network)), dtype=np.int8)
+    images = random_images(0, max(batches), _shape(network), network.input.scale)
     tables = {}
     for batch in batches:
         times: dict[str, dict[str, float]] = {}
@@ -108,7 +106,7 @@ def _measure(
     session = HopperSession(Engine(scheduled.plan, cubins, scheduled.weights), device)
     try:
         session.place({next(iter(session.inputs)): images})
-        times = session.launch_times(batch, min(40, max(3, LAUNCHES // batch)))
+        times = session.launch_times(batch, repetitions(batch))
     finally:
         session.close()
     named = _names(network)

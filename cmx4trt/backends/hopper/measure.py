@@ -1,0 +1,67 @@
+"""How fast an engine is on the GPU at hand: the network as one CUDA graph, then every launch by itself."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.facts import Measurement
+from cmx4trt.backends.hopper.images import random_images
+from cmx4trt.backends.hopper.schedule import INPUT
+from cmx4trt.backends.hopper.session import HopperSession
+from cmx4trt.devices.nvml import open_nvml
+
+if TYPE_CHECKING:
+    from cmx4trt.sessions.base import Session
+
+SECONDS = 2.0
+"""How long the network is replayed: clock and power of the GPU settle in less."""
+WINDOW_SECONDS = 0.1
+"""Between two readings of the clock."""
+LAUNCHED_IMAGES = 20_000
+"""Images that the measurement of one launch processes, in 3 to 40 repetitions of it."""
+IMAGES = 5
+"""Distinct ones; larger batches repeat them."""
+SEED = 1
+
+
+def measure(session: Session) -> Measurement | None:
+    """At the engine's largest batch; the median over windows. Raises DeviceError."""
+    if not isinstance(session, HopperSession):
+        return None
+    import numpy as np
+
+    batch = session.max_batch or 1
+    shape = tuple(int(size) for size in session.input_shape(INPUT)[1:] if isinstance(size, int))
+    images = random_images(SEED, IMAGES, shape, session.input_scale, session.input_dtype(INPUT))
+    session.place({INPUT: images[np.arange(batch) % IMAGES]})
+    milliseconds, readings = _replay(session, batch)
+    launches = [round(one, 5) for _, one in session.launch_times(batch, repetitions(batch))]
+    facts = session.gpu
+    driver = {"driver": facts.driver} if facts.driver else {}
+    figures = {"launch_milliseconds": launches, **driver, "cuda": facts.cuda, **readings}
+    return Measurement(facts.name, batch, round(milliseconds, 4), figures)
+
+
+def repetitions(batch: int) -> int:
+    """How often a launch for ``batch`` images is repeated to time it."""
+    return min(40, max(3, LAUNCHED_IMAGES // batch))
+
+
+def _replay(session: HopperSession, batch: int) -> tuple[float, dict[str, Any]]:
+    """Milliseconds of the network, and the clock, power and temperature of the GPU at the end, where it tells them."""
+    nvml = open_nvml(session.gpu.pci_bus_id)
+    once = session.run_resident(batch, 3) / 3
+    times = max(1, round(1e3 * WINDOW_SECONDS / once)) if once else 1
+    windows: list[float] = []
+    readings: dict[str, Any] = {}
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end or not windows:
+        windows.append(session.run_resident(batch, times) / times)
+        if nvml is not None:
+            try:
+                readings = nvml.read().to_dict()
+            except OSError:
+                nvml = None  # a reading that the card does not offer
+    return statistics.median(windows), readings
