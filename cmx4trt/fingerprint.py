@@ -18,7 +18,7 @@ SOURCE = "source"
 _NOT_IN_ENGINE = {
     *("model", "random_weights"),
     *("calibration_data", "calibration_list", "calibration_count", "calibration_cache"),
-    *("common_code", "inference_source", "timing_cache"),
+    *("common_code", "inference_source", "timing_cache", "kernel_choices"),
     *("verify", "report", "output_dir", "wait"),
 }
 """Options that do not shape the engine, or that another part stands for: the source, the calibration data's digest, the

@@ -237,6 +237,12 @@ OPTIONS: tuple[Option, ...] = (
         "tensorrt: file of kernel timings to reuse (default: one in the output folder)",
         parse_path,
     ),
+    Option(
+        "kernel_choices",
+        None,
+        "hopper: file of kernel timings that cmx4trt tune has measured, to choose kernels by (default: timings of an H100)",
+        parse_path,
+    ),
     Option("verify", True, "compare the engine's graph with the original model before publishing", parse_bool),
     Option("report", True, "write a report for people beside the engine, one HTML file", parse_bool),
     Option("output_dir", "engines", "folder that engines are published in, created where missing", parse_path),
@@ -255,6 +261,7 @@ OPTION_GROUPS: Mapping[str, str] = {
     "calibration_data": "int8",
     "common_code": "NVIDIA's MLPerf code (common-code)",
     "builder_optimization_level": "effort of TensorRT",
+    "kernel_choices": "kernels of the builder hopper",
     "verify": "proof and place",
 }
 """Headings of the help, by the first option below each."""

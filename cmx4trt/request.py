@@ -60,6 +60,7 @@ class BuildRequest:
     tiling_optimization_level: str | None
     max_aux_streams: int | None
     timing_cache: str | None
+    kernel_choices: str | None
     verify: bool
     report: bool
     output_dir: str

@@ -53,6 +53,8 @@ class BuildOptions(Protocol):
     @property
     def timing_cache(self) -> str | None: ...  # noqa: D102
     @property
+    def kernel_choices(self) -> str | None: ...  # noqa: D102
+    @property
     def wait(self) -> int: ...  # noqa: D102
     @property
     def output_dir(self) -> str: ...  # noqa: D102

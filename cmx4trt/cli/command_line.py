@@ -136,6 +136,7 @@ _COMMANDS = {
     "bench": _Command("run MLPerf LoadGen over an engine, or over its graph", "cmx4trt.cli.proofs"),
     "report": _Command("show an engine as a page to look at, or several side by side", "cmx4trt.cli.report"),
     "calibrate": _Command("find the ranges of an int8 network, and write them down", "cmx4trt.cli.calibrate"),
+    "tune": _Command("measure which kernels are the fastest on this GPU", "cmx4trt.cli.tune"),
     "gui": _Command("open a page that composes, runs and shows builds", "cmx4trt.cli.gui"),
     "cm-setup": _Command("make CM run this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
 }

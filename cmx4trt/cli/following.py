@@ -91,6 +91,11 @@ def after_calibrate(options: Mapping[str, Any], ranges: str | None) -> Rows:
     return [("build with them", command("build", *kept, "--precision=int8", f"--calibration_cache={ranges}"))]
 
 
+def after_tune(option: str, path: str) -> Rows:
+    """The engine again, on any machine, with the table."""
+    return [("use it, on any machine", f"the line that built the engine, with {shlex.quote(f'--{option}={path}')}")]
+
+
 def after_cm_setup() -> Rows:
     """The first engine, without a download."""
     return [("a first engine", 'cmr "generate engine mlperf inference nvidia _random-weights"')]

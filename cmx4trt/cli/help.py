@@ -53,6 +53,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
             "--model=resnet50.onnx --calibration_data=images --ranges=ranges.json",
         ),
     ),
+    "tune": (Example("measure, and write the table beside the engine", _ENGINE),),
     "gui": (Example("runs start in the folder work", "--folder=work"),),
     "cm-setup": (Example("after pip install, once", ""),),
 }

@@ -141,7 +141,9 @@ def _measured(facts: EngineFacts) -> Html | str:
     runs = [run.result for run in facts.runs if run.of_this_engine and run.result.get("metric")]
     shown = [_measurement(run) for run in runs]
     if (found := facts.measurement) is not None:
-        shown.append(joined(f"{found.images_per_second:,.0f} images/s", element("small", f"on {found.gpu}, without LoadGen")))
+        shown.append(
+            joined(f"{found.images_per_second:,.0f} images/s", element("small", f"on {found.gpu}, without LoadGen"))
+        )
     return joined(*(element("div", one) for one in shown)) if shown else parts.NONE
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[2] / "cmx4trt"
 LAYERS = [
     {"__main__"},
     {"cli", "gui", "cm"},
-    {"pipeline", "prepare", "results", "report", "executable", "proof"},
+    {"pipeline", "prepare", "results", "report", "executable", "proof", "tuning"},
     {"quantize", "verify", "bench"},
     {"store", "fingerprint", "source"},
     {"request", "options", "proof_options", "proof_request", "manifest"},

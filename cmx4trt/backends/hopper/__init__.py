@@ -6,17 +6,18 @@ The way of an engine: ``lowering`` (graph -> network), ``schedule`` (network -> 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, GraphBuilder
-from cmx4trt.backends.facts import Check, Measurement, Section
+from cmx4trt.backends.facts import Check, Measurement, Section, Tuning
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
 
 if TYPE_CHECKING:
     from cmx4trt.backends.flavour import QuantizationFlavour
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.progress import Progress
     from cmx4trt.sessions.base import Session
 
 
@@ -41,6 +42,7 @@ class Hopper(Backend):
     precisions = ("int8",)
     default_precision = "int8"
     networks = ("resnet50",)
+    own_options = ("kernel_choices",)
 
     def builder(self) -> GraphBuilder:
         """A builder that loads the compiler when it builds."""
@@ -79,6 +81,12 @@ class Hopper(Backend):
         from cmx4trt.backends.hopper.measure import measure
 
         return measure(session)
+
+    def tune(self, graph: Callable[[], PreparedGraph], request: BuildOptions, progress: Progress) -> Tuning:
+        """Every kernel that can compute an operation, at a few batch sizes up to the engine's."""
+        from cmx4trt.backends.hopper.tune import tune_graph
+
+        return tune_graph(graph, request, progress)
 
     def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
         """The launches, their bounds, and what was measured."""

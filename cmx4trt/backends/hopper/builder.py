@@ -29,6 +29,9 @@ class HopperBuilder:
 
     name = "hopper"
 
+    def __init__(self) -> None:
+        self._read_choices: Choices | None = None
+
     def version(self) -> str:
         """This package's version: the kernels are its own. Raises MissingSoftwareError where their compiler is missing."""
         if installed_version(NVRTC) is None:
@@ -38,8 +41,10 @@ class HopperBuilder:
         return __version__
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
-        """Nothing of its own. On the device cuda, refuses a GPU that the kernels are not made for (DeviceError)."""
+        """Nothing of its own. Refuses a damaged table of choices (DataError), and on the device cuda a GPU that the kernels are
+        not made for (DeviceError)."""
         check_request(request)
+        self._choices(request)
         if request.device == "cuda":
             from cmx4trt.backends.hopper.engine import check_capability
             from cmx4trt.devices.cuda import open_cuda
@@ -49,22 +54,31 @@ class HopperBuilder:
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
         """Version, compiler, and the content of the kernels and of the table that chooses among them."""
+        own = {"choices": self._choices(request).digest} if request.kernel_choices else {}
         return {
             "name": self.name,
             "version": self.version(),
             "compiler": f"NVRTC {installed_version(NVRTC)}",
-            "kernels": _digest_of_sources(),
+            "sources": _digest_of_sources(),
+            **own,
         }
 
     def build(
         self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
         """The engine file of ``graph``, and what its launches do. Raises UnsupportedError, BuildError."""
-        from cmx4trt.backends.hopper.choices import shipped_choices
         from cmx4trt.backends.hopper.container import write_engine
 
-        engine, facts = make_engine(graph, request, shipped_choices(), stopped)
+        engine, facts = make_engine(graph, request, self._choices(request), stopped)
         return BuiltEngine(write_engine(engine), facts)
+
+    def _choices(self, request: BuildOptions) -> Choices:
+        """The table to choose kernels by, read once: it stays the one that the fingerprint is made from. Raises DataError."""
+        from cmx4trt.backends.hopper.choices import choices_of
+
+        if self._read_choices is None:
+            self._read_choices = choices_of(request.kernel_choices)
+        return self._read_choices
 
 
 def make_engine(
@@ -85,7 +99,6 @@ def make_engine(
     cubins = {name: one.cubin for name, one in compiled.items()}
     engine = Engine(scheduled.plan, cubins, scheduled.weights, request.copy_streams, origin)
     facts = {
-        "compiler": compiler.version,
         "choices_measured_on": choices.gpu,
         "least_driver": str(engine.least.driver),
         "kernels": len(compiled),

@@ -6,13 +6,20 @@ different kernels, so that the table has a part for each of a few batch sizes, a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cmx4trt.backends.hopper.candidates import Candidate
+from cmx4trt.damage import MALFORMED, parse_json, printable, reason, shortened
+from cmx4trt.errors import DataError
+from cmx4trt.files import open_text
+
+_LARGEST_BATCH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,12 @@ class Choices:
                 yield first, last, self.tables[size]
             first = last + 1
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, however it is written in a file."""
+        content = json.dumps(json.loads(self.to_json()), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
     def to_json(self) -> str:
         """As it is kept in a file."""
         tables = {str(batch): table.milliseconds for batch, table in sorted(self.tables.items())}
@@ -56,17 +69,41 @@ class Choices:
 
 
 def choices_from_json(text: str) -> Choices:
-    """The tables in a file's text. Raises ValueError, KeyError, TypeError or AttributeError where it is none."""
-    record = json.loads(text)
-    tables = {
-        int(batch): Table(
-            {signature: {name: float(ms) for name, ms in row.items()} for signature, row in table.items()}
-        )
-        for batch, table in record["milliseconds"].items()
-    }
-    if not tables or min(tables) < 1:
+    """The tables in a file's text. Raises one of MALFORMED where it is none."""
+    record = parse_json(text)
+    tables = {int(batch): Table(_rows(table)) for batch, table in record["milliseconds"].items()}
+    if not tables or not 1 <= min(tables) <= max(tables) <= _LARGEST_BATCH:
         raise ValueError("no table for any batch size")
-    return Choices(str(record["gpu"]), tables)
+    if not isinstance(record["gpu"], str):
+        raise ValueError("it names no GPU")
+    return Choices(printable(record["gpu"]), tables)
+
+
+def _rows(table: Any) -> dict[str, dict[str, float]]:
+    rows = {signature: {name: _time(ms) for name, ms in row.items()} for signature, row in table.items()}
+    if not any(rows.values()):
+        raise ValueError("a batch size without a measurement")
+    return rows
+
+
+def _time(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{shortened(repr(value))} is no time in milliseconds")
+    return float(value)
+
+
+def choices_of(path: str | None) -> Choices:
+    """The tables in the file of the option kernel_choices, or those that come with the package. Raises DataError."""
+    if path is None:
+        return shipped_choices()
+    try:
+        with open_text(path) as stream:
+            return choices_from_json(stream.read())
+    except (OSError, *MALFORMED) as error:
+        raise DataError(
+            f"kernel_choices {path} is not a table of measured kernels ({reason(error)}); write it with 'cmx4trt tune ENGINE' on "
+            "a machine with the GPU, or leave it out"
+        ) from error
 
 
 def shipped_choices() -> Choices:

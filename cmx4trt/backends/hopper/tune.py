@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cmx4trt.backends.facts import Tuning
 from cmx4trt.backends.hopper.candidates import (
     EXPAND_REDUCE,
     candidates_of,
@@ -14,7 +15,7 @@ from cmx4trt.backends.hopper.candidates import (
     signature_of,
 )
 from cmx4trt.backends.hopper.choices import Choices, Table
-from cmx4trt.backends.hopper.engine import Engine
+from cmx4trt.backends.hopper.engine import Engine, check_capability
 from cmx4trt.backends.hopper.images import random_images
 from cmx4trt.backends.hopper.measure import repetitions
 from cmx4trt.backends.hopper.network import Classifier, Convolution, Network
@@ -27,10 +28,17 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cmx4trt.backends.hopper.plan import Kernel
+    from cmx4trt.backends.options import BuildOptions
     from cmx4trt.devices.base import ComputeDevice
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.progress import Progress
 
 BATCHES = (1, 8, 64, 256, 1024)
 """Batch sizes of the table: latency, a small server batch, and what fills the GPU."""
+
+OPTION = "kernel_choices"
+"""The option that takes the table."""
+STAGE = "tune"
 
 CompileAll = Callable[[Sequence["Kernel"]], Mapping[str, bytes]]
 """Kernels -> cubins by name."""
@@ -57,6 +65,32 @@ def tune(
         note(f"batch {batch}: {sum(map(len, times.values()))} kernels of {len(times)} operations measured")
         tables[batch] = Table(times)
     return Choices(device.facts.name, tables)
+
+
+def tune_graph(graph: Callable[[], PreparedGraph], request: BuildOptions, progress: Progress) -> Tuning:
+    """The table for the engines of ``graph``, measured at the batches of BATCHES that the engine takes and at its largest."""
+    from cmx4trt.backends.hopper.compiler import Compiler
+    from cmx4trt.backends.hopper.lowering import lower
+    from cmx4trt.devices.cuda import open_cuda
+
+    device, compiler = open_cuda(), Compiler()
+    check_capability(device.facts)
+    network = lower(graph().model)
+    batches = sorted({*(batch for batch in BATCHES if batch < request.batch_size), request.batch_size})
+
+    def compile_all(kernels: Sequence[Kernel]) -> dict[str, bytes]:
+        return {name: one.cubin for name, one in compiler.compile_all(kernels).items()}
+
+    done = iter(range(1, len(batches) + 1))
+    with progress.stage(STAGE):
+        choices = tune(network, device, compile_all, batches, lambda _: progress.step(STAGE, next(done), len(batches)))
+    return Tuning(OPTION, choices.to_json(), (("measured on", choices.gpu), *_rows(choices)))
+
+
+def _rows(choices: Choices) -> Iterator[tuple[str, str]]:
+    for batch, table in choices.tables.items():
+        times = [row for row in table.milliseconds.values() if row]
+        yield f"batch {batch}", f"{sum(map(len, times))} kernels for {len(times)} operations"
 
 
 def options_of(network: Network) -> dict[str, list[str]]:
