@@ -36,7 +36,7 @@ def check_engine(engine: Any, graph: PreparedGraph, session: Session | None) -> 
     images = random_images(SEED, IMAGES, _shape(network), network.input.scale, session.input_dtype(INPUT))
     expected = reference.run(network, images, keep=True)
     batches = sorted({1, session.max_batch or 1})
-    return tuple(_check_batch(session, images, expected, batch) for batch in batches)
+    return tuple(check_batch(session, images, expected, batch) for batch in batches)
 
 
 def _check_content(engine: Any, network: Network) -> Check:
@@ -58,8 +58,8 @@ def _check_content(engine: Any, network: Network) -> Check:
     )
 
 
-def _check_batch(session: HopperSession, images: Any, expected: reference.Outputs, batch: int) -> Check:
-    """Equality with the specification at one batch size."""
+def check_batch(session: HopperSession, images: Any, expected: reference.Outputs, batch: int) -> Check:
+    """Equality with the specification at one batch size: of ``images``, of which there are IMAGES, repeated to fill a batch."""
     import numpy as np
 
     picked = np.arange(batch) % IMAGES

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.facts import Measurement
 from cmx4trt.backends.hopper.images import random_images
-from cmx4trt.backends.hopper.schedule import INPUT
 from cmx4trt.backends.hopper.session import HopperSession
 from cmx4trt.devices.nvml import open_nvml
 
@@ -33,9 +32,10 @@ def measure(session: Session) -> Measurement | None:
     import numpy as np
 
     batch = session.max_batch or 1
-    shape = tuple(int(size) for size in session.input_shape(INPUT)[1:] if isinstance(size, int))
-    images = random_images(SEED, IMAGES, shape, session.input_scale, session.input_dtype(INPUT))
-    session.place({INPUT: images[np.arange(batch) % IMAGES]})
+    name = session.inputs[0]
+    shape = tuple(int(size) for size in session.input_shape(name)[1:] if isinstance(size, int))
+    images = random_images(SEED, IMAGES, shape, session.input_scale, session.input_dtype(name))
+    session.place({name: images[np.arange(batch) % IMAGES]})
     milliseconds, readings = _replay(session, batch)
     launches = [round(one, 5) for _, one in session.launch_times(batch, repetitions(batch))]
     facts = session.gpu

@@ -43,6 +43,7 @@ LAYER = {
     "weight_bytes": 18944,
     "activation_bytes": 1906688,
     "input_scale": None,
+    "input_steps": 127,
 }
 
 
