@@ -35,8 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from hopper_reference import network_for
 
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.candidates import signature_of
@@ -46,7 +45,6 @@ from cmx4trt.backends.hopper.compiler import Compiler
 from cmx4trt.backends.hopper.container import read_engine, write_engine
 from cmx4trt.backends.hopper.engine import Engine
 from cmx4trt.backends.hopper.images import random_images
-from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
 from cmx4trt.backends.hopper.measure import repetitions
 from cmx4trt.backends.hopper.network import Convolution, Network
 from cmx4trt.backends.hopper.packing import Weights
@@ -58,12 +56,7 @@ from cmx4trt.backends.hopper.site import Site
 from cmx4trt.backends.hopper.tune import variants
 from cmx4trt.backends.hopper.work import launch_records
 from cmx4trt.devices.cuda import open_cuda
-from cmx4trt.graph import network_from_model, prepared_from_network
-from cmx4trt.networks import spec_of
-from cmx4trt.progress import Silent
-from cmx4trt.quantize import quantize_network
-from cmx4trt.request import BuildRequest
-from cmx4trt.source import source_of_request
+from cmx4trt.networks import model_from_seed
 
 SPEED_BATCHES = (1, 8, 64, 256, 1024, 2048)
 EQUAL_BATCHES = (1, 3, 5, 64, 1024)
@@ -126,7 +119,8 @@ class Bench:
         """ResNet-50 with random weights, calibrated on random images."""
         with tempfile.TemporaryDirectory() as folder:
             os.environ["XDG_CACHE_HOME"] = folder
-            return quantized({"random_weights": 0, "calibration_data": "random", "calibration_count": 4})
+            model = model_from_seed("resnet50", 0)
+            return network_for(model, random_weights=0, calibration_data="random", calibration_count=4).network
 
     @cached_property
     def choices(self) -> Choices:
@@ -161,13 +155,6 @@ class Bench:
         a = self.network.input
         images = random_images(seed, min(count, 64), (a.channels, a.height, a.width), a.scale, dtype)
         return images[np.arange(count) % len(images)]
-
-
-def quantized(values: dict[str, object]) -> Network:
-    request = BuildRequest.from_values({"builder": "hopper", **values})
-    network = network_from_model(source_of_request(request).model(), spec_of("resnet50"), request)
-    quantize_network(network, request, Silent(), FLAVOUR)
-    return lower(prepared_from_network(network, request, FLAVOUR.rest).model)
 
 
 def equality(bench: Bench) -> None:

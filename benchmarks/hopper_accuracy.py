@@ -24,8 +24,6 @@ import textures
 from hopper_reference import Lowered, network_for
 from int8_accuracy import CALIBRATION_SEED, NOISE_FACTORS, joined_model
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.backends.hopper.compiler import Compiler
