@@ -1,16 +1,19 @@
 """LoadGen's query sample library: the samples of a run in memory, ready to be fed.
 
-LoadGen's Offline queries go through the loaded samples in the order they were loaded, so most batches are a slice of that memory
-and are fed without a copy; other batches are gathered into a buffer.
+A session that gathers is told rows of that memory and fetches them itself. For others, LoadGen's Offline queries go through the
+loaded samples in the order they were loaded, so most batches are a slice and are fed without a copy; the rest is gathered into a
+buffer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.bench.memory import free_memory, megabytes
 from cmx4trt.bench.sut import Failure, Feeder
-from cmx4trt.errors import DataError
+from cmx4trt.errors import DataError, DeviceError
+from cmx4trt.sessions.samples import SampleRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,18 +22,38 @@ if TYPE_CHECKING:
     from cmx4trt.sessions.base import Session
 
 _NOTHING: Mapping[str, Any] = {}
+_LESS = "lower performance_sample_count_override in user.conf, or the batch size"
 
 
 class SampleLibrary:
     """The samples LoadGen asked for, [K, C, H, W] in memory of the session's choice; empty for a session without inputs."""
 
-    def __init__(self, dataset: Dataset, session: Session, failure: Failure) -> None:
+    def __init__(
+        self, dataset: Dataset, session: Session, failure: Failure, note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """``note`` hears of memory that is slower than it should be."""
         self._dataset = dataset
         self._session = session
         self._failure = failure
-        self._samples: NDArray[Any] | None = None
+        self._note = note
+        self._memory: NDArray[Any] | None = None
+        self._gathers = session.gathers
+        self._refused = False
         self._order: list[int] = []
         self._row_of: dict[int, int] = {}
+
+    def reserve(self, count: int) -> None:
+        """Take memory for so many samples, once for the whole run. Raises DataError where they do not fit."""
+        if self._session.inputs and (self._memory is None or len(self._memory) < count):
+            self._memory = None  # free the old one first
+            self._memory = self._allocate(count)
+
+    @property
+    def held(self) -> Mapping[str, Any]:
+        """What it takes, for results: samples, bytes, and whether the GPU fetches them by itself."""
+        if self._memory is None:
+            return {}
+        return {"samples": len(self._memory), "bytes": self._memory.nbytes, "fetched_by_the_gpu": self._gathers}
 
     def load(self, indices: list[int]) -> None:
         """Read the samples, in this order; LoadGen may name one more than once (MultiStream's padding)."""
@@ -43,23 +66,13 @@ class SampleLibrary:
         """As ``load``, each sample once; raises DataError."""
         self._order = indices
         self._row_of = {index: row for row, index in enumerate(indices)}
-        if not self._session.inputs:
+        self.reserve(len(indices))
+        if self._memory is None:
             return
-        name = self._session.inputs[0]
-        if self._samples is None or len(self._samples) < len(indices):
-            self._samples = None  # free the old ones first
-            shape = (len(indices), *self._dataset.shape)
-            try:
-                self._samples = self._session.allocate(shape, self._session.input_dtype(name))
-            except MemoryError as error:
-                raise DataError(
-                    f"{len(indices)} samples of {list(self._dataset.shape)} do not fit into memory; lower "
-                    "performance_sample_count_override in user.conf, or the batch size"
-                ) from error
         for row, index in enumerate(indices):
             if self._failure.error is not None:
                 return  # interrupted meanwhile
-            self._dataset.read(index, self._samples[row])
+            self._dataset.read(index, self._memory[row])
 
     def unload(self, indices: list[int]) -> None:
         """Keep the memory: the next set takes its place."""
@@ -68,32 +81,68 @@ class SampleLibrary:
         """Feeds for batches of at most ``size`` samples, ``depth`` of them under way at once; used by one thread."""
         if not self._session.inputs:
             return lambda indices: _NOTHING
-        return _Gather(self, self._session, depth, max(size, self._session.min_batch)).feed
+        if self._gathers:
+            return self._rows_of
+        return _Gather(self, self._session.inputs[0], self._session.min_batch, depth, size).feed
 
     def rows(self, indices: Sequence[int]) -> tuple[NDArray[Any], slice | list[int]]:
         """The loaded samples and which of their rows ``indices`` are: a slice where they follow one another."""
-        assert self._samples is not None
+        assert self._memory is not None
         first = self._row_of[indices[0]]
         if self._order[first : first + len(indices)] == indices:
-            return self._samples, slice(first, first + len(indices))
-        return self._samples, [self._row_of[index] for index in indices]
+            return self._memory, slice(first, first + len(indices))
+        return self._memory, [self._row_of[index] for index in indices]
+
+    def buffer(self, like: NDArray[Any], size: int) -> NDArray[Any]:
+        """Memory for a batch of ``size`` samples."""
+        import numpy as np
+
+        shape = (size, *like.shape[1:])
+        return np.empty(shape, like.dtype) if self._refused else self._session.allocate(shape, str(like.dtype))
+
+    def _rows_of(self, indices: Sequence[int]) -> Mapping[str, Any]:
+        """One batch for a session that gathers; padding repeats the last sample."""
+        import numpy as np
+
+        assert self._memory is not None
+        rows = [*map(self._row_of.__getitem__, indices)]
+        rows += rows[-1:] * (self._session.min_batch - len(rows))  # nothing where that is negative
+        return {self._session.inputs[0]: SampleRows(self._memory, np.array(rows, np.int64))}
+
+    def _allocate(self, count: int) -> NDArray[Any]:
+        import numpy as np
+
+        shape, dtype = (count, *self._dataset.shape), self._session.input_dtype(self._session.inputs[0])
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        what = f"{count} samples of {list(self._dataset.shape)} {dtype} take {megabytes(size)}"
+        free = free_memory()
+        if free is not None and size > free:
+            raise DataError(f"{what} of memory, and {megabytes(free)} are free; {_LESS}")
+        try:
+            return self._session.allocate(shape, dtype)
+        except MemoryError as error:
+            raise DataError(f"{what} and do not fit into memory; {_LESS}") from error
+        except DeviceError as error:
+            self._gathers, self._refused = False, True
+            self._note(f"{what}, which cannot be page-locked ({error.cause}); the CPU gathers batches, which is slower")
+            return np.empty(shape, dtype)
 
 
 class _Gather:
     """Buffers of one copy stream for the batches that are no slice, or must be padded."""
 
-    def __init__(self, library: SampleLibrary, session: Session, depth: int, size: int) -> None:
-        self._rows = library.rows
-        self._session = session
-        self._name = session.inputs[0]
-        self._size = size
+    def __init__(self, library: SampleLibrary, name: str, min_batch: int, depth: int, size: int) -> None:
+        self._library = library
+        self._name = name
+        self._min_batch = min_batch
+        self._size = max(size, min_batch)
         self._buffers: list[NDArray[Any] | None] = [None] * depth
         self._next = 0
 
     def feed(self, indices: Sequence[int]) -> Mapping[str, NDArray[Any]]:
         """One batch [max(N, min_batch), C, H, W]; padding repeats the last sample."""
-        samples, rows = self._rows(indices)
-        missing = self._session.min_batch - len(indices)
+        samples, rows = self._library.rows(indices)
+        missing = self._min_batch - len(indices)
         if missing <= 0 and isinstance(rows, slice):
             return {self._name: samples[rows]}
         chosen = list(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows
@@ -107,6 +156,6 @@ class _Gather:
         self._next = (index + 1) % len(self._buffers)
         buffer = self._buffers[index]
         if buffer is None:
-            buffer = self._session.allocate((self._size, *samples.shape[1:]), str(samples.dtype))
+            buffer = self._library.buffer(samples, self._size)
             self._buffers[index] = buffer
         return buffer

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cmx4trt.bench.memory import megabytes
 from cmx4trt.damage import MALFORMED, parse_json, reason
 from cmx4trt.errors import OutputError
 from cmx4trt.files import encode_json, open_text, write_atomic
@@ -43,7 +44,7 @@ class BenchResult:
     """One run. ``executed`` says first what really ran; ``valid`` is LoadGen's verdict, None where it gives none (accuracy mode).
 
     ``metric``: name, value, unit. ``latency_ns``: percentiles (of queries in MultiStream). ``departures``: settings that are not
-    MLPerf's. ``accuracy`` is empty unless it was measured.
+    MLPerf's. ``memory``: what the samples take of the host's. ``accuracy`` is empty unless it was measured.
     """
 
     executed: str
@@ -62,6 +63,7 @@ class BenchResult:
     departures: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     loadgen: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -86,6 +88,9 @@ class BenchResult:
         if self.departures:
             shown = (f"{name} {values['used']} (not {values['mlperf']})" for name, values in self.departures.items())
             rows.append(("not MLPerf's settings", "; ".join(shown)))
+        if self.memory:
+            way = ", page-locked, fetched by the GPU" if self.memory["fetched_by_the_gpu"] else ""
+            rows.append(("samples in memory", f"{self.memory['samples']} ({megabytes(self.memory['bytes'])}{way})"))
         rows.append(("logs", self.folder))
         return rows
 

@@ -123,6 +123,7 @@ def _result_without_end(bench: Bench, run: _Run, folder: str) -> BenchResult:
         bench.dataset.description,
         reason="the process ended before LoadGen did",
         departures=run.departures,
+        memory=run.library.held,
     )
 
 
@@ -140,11 +141,12 @@ def _result_of_logs(blank: BenchResult, settings: BenchSettings, folder: str) ->
 
 def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress) -> _Run:
     failure = Failure()
-    library = SampleLibrary(bench.dataset, bench.session, failure)
+    library = SampleLibrary(bench.dataset, bench.session, failure, progress.note)
     plan = plan_run(lg, bench.network, settings)
     # A query's samples where one query follows the other.
     size = bench.batch if settings.scenario in ("Offline", "Server") else min(bench.batch, plan.samples_per_query)
     held = samples_in_memory(plan, size, len(bench.dataset))
+    library.reserve(max(held, min(size, len(bench.dataset))))
     measured = None
     if needs_measurement(settings):
         with progress.stage("measure"):

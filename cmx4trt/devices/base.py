@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cmx4trt.sessions.samples import SampleRows
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
@@ -29,6 +31,14 @@ class DeviceFacts:
     """The driver's own version; empty where the system does not tell."""
     pci_bus_id: str = ""
     """Its address, by which NVML knows it too."""
+    index: int = 0
+    visible: int = 1
+    """Its number among the GPUs that this process may use, from 0, and how many those are."""
+
+    @property
+    def title(self) -> str:
+        """Its name, with its number where there are several."""
+        return f"GPU {self.index} ({self.name})" if self.visible > 1 else self.name
 
 
 class Pointer(int):
@@ -112,6 +122,9 @@ class ComputeDevice(Protocol):
 
     def upload(self, address: int, array: NDArray[Any], stream: int) -> None:
         """Begin to copy a contiguous host array to the device; if it is page-locked, it is read later."""
+
+    def upload_rows(self, address: int, batch: SampleRows, stream: int) -> None:
+        """Begin to copy rows of page-locked samples to the device, one after another; they are read later."""
 
     def download(self, array: NDArray[Any], address: int, stream: int) -> None:
         """Begin to fill a contiguous, page-locked host array from the device."""

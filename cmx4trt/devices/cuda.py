@@ -10,16 +10,19 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.devices import tensor_maps
 from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Windows
-from cmx4trt.devices.cuda_errors import NOT_IN_DRIVER, CudaFailure, device_error, no_device
+from cmx4trt.devices.by_symbol import elapsed_before_cuda_12_8, open_batch_copies
+from cmx4trt.devices.cuda_errors import NOT_IN_DRIVER, CudaFailure, device_error, no_device, no_such_device
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cmx4trt.sessions.samples import SampleRows
 
 _MODULE_VERSION = "/sys/module/nvidia/version"
 """Where the Linux kernel shows the version of NVIDIA's driver; not in every container."""
@@ -28,12 +31,15 @@ _EVENT_DEFAULT, _EVENT_DISABLE_TIMING = 0, 2
 _NO_FLAGS = 0
 """Values of the CUDA driver API: CU_STREAM_NON_BLOCKING, CU_EVENT_DEFAULT, CU_EVENT_DISABLE_TIMING."""
 
+_page_locked: dict[int, int] = {}
+"""Address -> bytes of page-locked memory: whichever GPU it was allocated for, all read it (unified addressing)."""
 
-@lru_cache(maxsize=1)
-def open_cuda() -> CudaDevice:
-    """The first visible GPU; its primary context stays until the process ends.
 
-    Raises MissingSoftwareError without cuda-bindings, DeviceError without a driver or GPU.
+@cache
+def open_cuda(index: int = 0) -> CudaDevice:
+    """A visible GPU, unless told otherwise the first; its primary context stays until the process ends.
+
+    Raises MissingSoftwareError without cuda-bindings, DeviceError without a driver or that GPU.
     """
     try:
         from cuda.bindings import driver
@@ -41,22 +47,23 @@ def open_cuda() -> CudaDevice:
         raise MissingSoftwareError(
             f"cuda-bindings cannot be imported ({error}); pip install 'cmx4trt[hopper]', or use _cpu, which needs no GPU"
         ) from error
-    return CudaDevice(driver)
+    return CudaDevice(driver, index)
 
 
 class CudaDevice:
     """A GPU: see ``devices.base.ComputeDevice``."""
 
-    def __init__(self, driver: Any) -> None:
-        """Open the first GPU with the functions of ``driver``, the module ``cuda.bindings.driver``. Raises DeviceError."""
+    def __init__(self, driver: Any, index: int = 0) -> None:
+        """Open a GPU with the functions of ``driver``, the module ``cuda.bindings.driver``. Raises DeviceError."""
         self._driver = driver
-        self._pinned: dict[int, int] = {}
+        self._pinned = _page_locked
         self._early = driver.CUlaunchAttribute()
         self._early.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
         self._early.value.programmaticStreamSerializationAllowed = 1
         try:
-            device = self._first_device()
-            self.facts = self._read_facts(device)
+            device, visible = self._open(index)
+            self.facts = self._read_facts(device, index, visible)
+            self._batch_copies = open_batch_copies(self.facts.cuda)
             self._context = self._call("cuDevicePrimaryCtxRetain", device)
         except CudaFailure as failure:
             raise device_error("open the GPU", failure) from failure
@@ -71,7 +78,7 @@ class CudaDevice:
             finally:
                 self._call("cuCtxPopCurrent")
         except CudaFailure as failure:
-            raise device_error(f"{doing} on {self.facts.name}", failure) from failure
+            raise device_error(f"{doing} on {self.facts.title}", failure) from failure
 
     def free_memory(self) -> int:
         """Bytes that can be allocated now."""
@@ -116,6 +123,17 @@ class CudaDevice:
         """Begin to copy to the device."""
         if array.nbytes:
             self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, stream)
+
+    def upload_rows(self, address: int, batch: SampleRows, stream: int) -> None:
+        """Begin to copy rows of page-locked samples, by one call where the driver can."""
+        size, (begin, counts) = batch.sample_bytes, batch.runs()
+        targets, sources = address + begin * size, batch.samples.ctypes.data + batch.rows[begin] * size
+        if len(begin) > 1 and self._batch_copies is not None:
+            if status := self._batch_copies.begin(targets, sources, counts * size, stream):
+                raise CudaFailure("cuMemcpyBatchAsync", self._driver.CUresult(status).name)
+            return
+        for target, source, count in zip(targets.tolist(), sources.tolist(), counts.tolist(), strict=True):
+            self._call("cuMemcpyHtoDAsync", target, source, count * size, stream)
 
     def download(self, array: NDArray[Any], address: int, stream: int) -> None:
         """Begin to copy from the device."""
@@ -164,7 +182,7 @@ class CudaDevice:
         except CudaFailure as failure:
             if failure.status != NOT_IN_DRIVER:
                 raise
-        return _elapsed_before_cuda_12_8(first, last)
+        return elapsed_before_cuda_12_8(first, last)
 
     def load(self, cubin: Any) -> int:
         """A module from the bytes of a cubin."""
@@ -224,10 +242,11 @@ class CudaDevice:
         """Give a graph back."""
         self._call("cuGraphExecDestroy", graph)
 
-    def _first_device(self) -> Any:
+    def _open(self, index: int) -> tuple[Any, int]:
+        """The device with that number, and how many there are."""
         try:
             self._call("cuInit", 0)
-            count = self._call("cuDeviceGetCount")
+            count = int(self._call("cuDeviceGetCount"))
         except CudaFailure as failure:
             reason = str(failure.__cause__ or failure.status)
             if failure.status == NOT_IN_DRIVER and "Function" in reason:
@@ -235,9 +254,11 @@ class CudaDevice:
             raise DeviceError(no_device(reason)) from failure
         if count == 0:
             raise DeviceError(no_device("the driver shows none"))
-        return self._call("cuDeviceGet", 0)
+        if index >= count:
+            raise DeviceError(no_such_device(index, count))
+        return self._call("cuDeviceGet", index), count
 
-    def _read_facts(self, device: Any) -> DeviceFacts:
+    def _read_facts(self, device: Any, index: int, visible: int) -> DeviceFacts:
         attribute = self._driver.CUdevice_attribute
         major, minor, multiprocessors = (
             int(self._call("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), device))
@@ -251,6 +272,8 @@ class CudaDevice:
             cuda=int(self._call("cuDriverGetVersion")),
             driver=_driver_version(),
             pci_bus_id=_text(self._call("cuDeviceGetPCIBusId", 32, device)),
+            index=index,
+            visible=visible,
         )
 
     def _call(self, function: str, *arguments: Any) -> Any:
@@ -270,16 +293,6 @@ def _text(buffer: bytes) -> str:
 
 def _bytes_of(tensor_map: Any) -> bytes:
     return ctypes.string_at(int(tensor_map.getPtr()), tensor_maps.SIZE)
-
-
-def _elapsed_before_cuda_12_8(first: int, last: int) -> float:
-    """Milliseconds, with the function that the bindings no longer know: theirs came with CUDA 12.8 (driver 570)."""
-    milliseconds = ctypes.c_float()
-    arguments = (ctypes.byref(milliseconds), ctypes.c_void_p(first), ctypes.c_void_p(last))
-    status: int = ctypes.CDLL("libcuda.so.1").cuEventElapsedTime(*arguments)
-    if status != 0:
-        raise CudaFailure("cuEventElapsedTime", f"error {status}")
-    return milliseconds.value
 
 
 def _driver_version() -> str:

@@ -68,3 +68,9 @@ def no_device(reason: str) -> str:
     hidden = os.environ.get(VISIBLE_DEVICES)
     hint = f" with {VISIBLE_DEVICES}='{hidden}'" if hidden is not None else ""
     return f"there is no usable NVIDIA GPU{hint} ({reason}); _cpu builds without one"
+
+
+def no_such_device(index: int, count: int) -> str:
+    """The sentence for a GPU that is not there."""
+    known = "GPU 0" if count == 1 else f"GPUs 0 to {count - 1}"
+    return f"there is no GPU {index} here; the driver shows {known}: give others with --gpus, or more with {VISIBLE_DEVICES}"

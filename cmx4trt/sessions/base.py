@@ -22,10 +22,10 @@ class Stream(Protocol):
     def depth(self) -> int:
         """How many submitted batches may wait for ``wait`` at once; 1 or more."""
 
-    def submit(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+    def submit(self, feeds: Mapping[str, Any]) -> None:
         """Begin to execute one batch. ``feeds`` hold every input, of its dtype, and are left alone until that batch's ``wait``.
 
-        Raises DeviceError where the device refuses.
+        They are arrays, or SampleRows where the session ``gathers``. Raises DeviceError where the device refuses.
         """
 
     def wait(self) -> Mapping[str, NDArray[Any]]:
@@ -58,6 +58,10 @@ class Session(Protocol):
     def max_batch(self) -> int | None:
         """The largest batch it takes; None where there is no limit."""
 
+    @property
+    def gathers(self) -> bool:
+        """Whether its streams take ``SampleRows``: they fetch a batch's samples by themselves, without the CPU."""
+
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
         """The declared shape of an input; free dimensions are symbols or None."""
 
@@ -71,7 +75,10 @@ class Session(Protocol):
         """The copy streams: one per optimisation profile of an engine, one for a graph."""
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Host memory that this runtime reads fastest (page-locked for a GPU); uninitialised."""
+        """Host memory that this runtime reads fastest (page-locked for a GPU); uninitialised.
+
+        Raises MemoryError, or DeviceError where page-locked memory is refused.
+        """
 
     def close(self) -> None:
         """Give back what the device holds; afterwards nothing else may be called."""

@@ -21,6 +21,7 @@ class NullSession:
     outputs = ("class",)
     device = "nothing (null session: every answer is class 0)"
     min_batch = 1
+    gathers = False
 
     def __init__(self, max_batch: int, copy_streams: int = 1) -> None:
         import numpy as np

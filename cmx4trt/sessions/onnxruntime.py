@@ -48,6 +48,7 @@ class OnnxRuntimeSession:
 
     min_batch = 1
     max_batch: int | None = None
+    gathers = False
 
     def __init__(self, session: Any, keep_alive: object = None) -> None:
         self._session = session

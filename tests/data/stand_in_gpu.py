@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Windows
 from cmx4trt.devices.cuda_errors import CudaFailure, device_error
+from cmx4trt.sessions.samples import SampleRows
 
 H100 = DeviceFacts("NVIDIA H100 80GB HBM3", (9, 0), 132, 80 << 30, 12040, "550.54.15")
 
@@ -41,8 +42,8 @@ class StandInGpu:
         self._events: dict[int, tuple[int, int]] = {}
         """Event -> its stream, and how often it was recorded."""
         self._happened: dict[int, int] = {}
-        self._graphs: dict[int, list[LaunchConfiguration]] = {}
-        self._recording: dict[int, list[LaunchConfiguration]] = {}
+        self._graphs: dict[int, list[Callable[[], None]]] = {}
+        self._recording: dict[int, list[Callable[[], None]]] = {}
         self._next = 0x7F00_0000_0000
         self._current = threading.local()
 
@@ -61,8 +62,8 @@ class StandInGpu:
         return {name: count for name, count in holdings.items() if count}
 
     def view(self, address: int, size: int) -> NDArray[Any]:
-        """The bytes at an address; AssertionError unless they lie in one allocation."""
-        for start, block in self._memory.items():
+        """The bytes at an address, of the device or page-locked; AssertionError unless they lie in one allocation."""
+        for start, block in (*self._memory.items(), *self._pinned.items()):
             if start <= address and address + size <= start + block.nbytes:
                 return block[address - start : address - start + size]
         raise AssertionError(f"{size} bytes at {address:#x} are not allocated")
@@ -75,7 +76,7 @@ class StandInGpu:
         try:
             yield
         except CudaFailure as failure:
-            raise device_error(f"{doing} on {self.facts.name}", failure) from failure
+            raise device_error(f"{doing} on {self.facts.title}", failure) from failure
         finally:
             self._current.depth -= 1
 
@@ -123,11 +124,18 @@ class StandInGpu:
         target = self.view(address, array.nbytes)
         self._enqueue(stream, lambda: np.copyto(target, source.reshape(-1).view(np.uint8)))
 
+    def upload_rows(self, address: int, batch: SampleRows, stream: int) -> None:
+        self._called("upload_rows")
+        assert self.is_pinned(batch.samples)
+        rows = batch.rows.copy()
+        target = self.view(address, len(rows) * batch.sample_bytes)
+        self._enqueue(stream, lambda: np.copyto(target, batch.samples[rows].reshape(-1).view(np.uint8)))
+
     def download(self, array: NDArray[Any], address: int, stream: int) -> None:
         self._called("download")
         assert self.is_pinned(array)
         source = self.view(address, array.nbytes)
-        self._enqueue(stream, lambda: np.copyto(array.reshape(-1).view(np.uint8), source))
+        self._enqueue(stream, lambda: np.copyto(array.reshape(-1).view(np.uint8), source), recordable=True)
 
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         self._called("copy")
@@ -209,10 +217,7 @@ class StandInGpu:
     def launch(self, configuration: LaunchConfiguration, stream: int) -> None:
         self._called("launch")
         assert configuration.blocks > 0
-        if stream in self._recording:
-            self._recording[stream].append(configuration)
-        else:
-            self._enqueue(stream, lambda: self._execute(configuration))
+        self._enqueue(stream, lambda: self._execute(configuration), recordable=True)
 
     def capture(self, enqueue: Callable[[], None], stream: int) -> int:
         self._called("capture")
@@ -228,8 +233,8 @@ class StandInGpu:
 
     def launch_graph(self, graph: int, stream: int) -> None:
         self._called("launch_graph")
-        for configuration in self._graphs[graph]:
-            self._enqueue(stream, lambda one=configuration: self._execute(one))
+        for work in self._graphs[graph]:
+            self._enqueue(stream, work)
 
     def free_graph(self, graph: int) -> None:
         self._called("free_graph")
@@ -252,9 +257,10 @@ class StandInGpu:
         self.maps[key] = recipe
         return key
 
-    def _enqueue(self, stream: int, work: Callable[[], None]) -> None:
-        assert stream not in self._recording, "only kernels are recorded"
-        self._queues[stream].append(work)
+    def _enqueue(self, stream: int, work: Callable[[], None], recordable: bool = False) -> None:
+        recording = self._recording.get(stream)
+        assert recording is None or recordable, "only kernels and downloads are recorded"
+        (self._queues[stream] if recording is None else recording).append(work)
 
     def _execute(self, configuration: LaunchConfiguration) -> None:
         name = self._functions[configuration.function]

@@ -24,18 +24,22 @@ static int status_of(const char* function) {
 static int recording, depth;
 static const char* last_name;
 
+// Handles of devices begin at 40; there are STUB_COUNT.
+static int count(void) { return getenv("STUB_COUNT") ? atoi(getenv("STUB_COUNT")) : 1; }
+static int unknown(int device) { return device < 40 || device >= 40 + count(); }
+
 int cuInit(unsigned flags) { BEGIN return flags; }
 int cuDriverGetVersion(int* version) { BEGIN *version = claimed(); return 0; }
-int cuDeviceGetCount(int* count) { BEGIN *count = getenv("STUB_COUNT") ? atoi(getenv("STUB_COUNT")) : 1; return 0; }
+int cuDeviceGetCount(int* number) { BEGIN *number = count(); return 0; }
 int cuDeviceGet(int* device, int ordinal) { BEGIN *device = ordinal + 40; return 0; }
-int cuDeviceGetName(char* name, int size, int device) { BEGIN strncpy(name, device == 40 ? "Stub H100" : "?", size); return 0; }
+int cuDeviceGetName(char* name, int size, int device) { BEGIN strncpy(name, unknown(device) ? "?" : "Stub H100", size); return 0; }
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
   BEGIN *value = attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 16 ? 132 : -1;
-  return device != 40;
+  return unknown(device);
 }
-int cuDeviceGetPCIBusId(char* id, int size, int device) { BEGIN strncpy(id, "0000:1b:00.0", size); return device != 40; }
-int cuDeviceTotalMem(size_t* bytes, int device) { BEGIN *bytes = 80ull << 30; return device != 40; }
-int cuDevicePrimaryCtxRetain(void** context, int device) { BEGIN *context = (void*)0xC0; return device != 40; }
+int cuDeviceGetPCIBusId(char* id, int size, int device) { BEGIN strncpy(id, device == 40 ? "0000:1b:00.0" : "0000:5d:00.0", size); return unknown(device); }
+int cuDeviceTotalMem(size_t* bytes, int device) { BEGIN *bytes = 80ull << 30; return unknown(device); }
+int cuDevicePrimaryCtxRetain(void** context, int device) { BEGIN *context = (void*)0xC0; return unknown(device); }
 int cuCtxPushCurrent(void* context) { BEGIN depth++; return context == (void*)0xC0 ? 0 : 201; }
 int cuCtxPopCurrent(void** context) { BEGIN *context = (void*)0xC0; return depth-- > 0 ? 0 : 201; }
 int cuMemGetInfo(size_t* available, size_t* total) { BEGIN *available = 70ull << 30; *total = 80ull << 30; return depth ? 0 : 201; }
@@ -44,6 +48,13 @@ int cuMemFree(uint64_t address) { BEGIN free((void*)address); return 0; }
 int cuMemHostAlloc(void** address, size_t size, unsigned flags) { BEGIN *address = malloc(size); return flags; }
 int cuMemFreeHost(void* address) { BEGIN free(address); return 0; }
 int cuMemcpyHtoDAsync(uint64_t to, const void* from, size_t size, void* stream) { BEGIN memcpy((void*)to, from, size); return stream != (void*)0x50; }
+// Called by symbol: count copies, all with the first attributes.
+int cuMemcpyBatchAsync(uint64_t* to, uint64_t* from, size_t* sizes, size_t count, const int* attributes, size_t* first, size_t kinds, size_t* failed, void* stream) {
+  BEGIN
+  for (size_t i = 0; i < count; i++) memcpy((void*)to[i], (void*)from[i], sizes[i]);
+  *failed = -1;
+  return claimed() < 12080 || attributes[0] != 1 || attributes[5] || *first || kinds != 1 || stream != (void*)0x50;
+}
 int cuMemcpyDtoHAsync(void* to, uint64_t from, size_t size, void* stream) { BEGIN memcpy(to, (void*)from, size); return stream != (void*)0x50; }
 int cuMemcpyDtoDAsync(uint64_t to, uint64_t from, size_t size, void* stream) { BEGIN memcpy((void*)to, (void*)from, size); return stream != (void*)0x50; }
 int cuMemsetD8Async(uint64_t to, unsigned char value, size_t size, void* stream) { BEGIN memset((void*)to, value, size); return stream != (void*)0x50; }

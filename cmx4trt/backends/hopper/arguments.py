@@ -29,7 +29,7 @@ class Resolver:
     def __init__(self, plan: Plan, device: ComputeDevice, functions: Mapping[str, int]) -> None:
         """``functions`` are the handles of the loaded kernels by name."""
         self._device = device
-        self._functions = functions
+        self.functions = functions
         self._kernels = {kernel.name: kernel for kernel in plan.kernels}
         self._offsets = {buffer.name: buffer.offset for buffer in plan.buffers}
 
@@ -41,7 +41,7 @@ class Resolver:
             values = tuple(self._value(argument, batch, addresses) for argument in launch.arguments)
             configurations.append(
                 LaunchConfiguration(
-                    function=self._functions[kernel.name],
+                    function=self.functions[kernel.name],
                     blocks=blocks_of(launch.grid, batch, self._device.facts.multiprocessors),
                     threads=kernel.threads,
                     shared_bytes=kernel.shared_bytes,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cmx4trt.backends.hopper import launches, packing
+from cmx4trt.backends.hopper import gather, launches, packing
 from cmx4trt.backends.hopper.candidates import (
     EXPAND_REDUCE,
     Candidate,
@@ -76,7 +76,7 @@ def schedule(network: Network, max_batch: int, types: Types, choices: Choices) -
     """
     weights = packing.Weights()
     site = Site(network, weights)
-    kernels: dict[str, Kernel] = {}
+    kernels: dict[str, Kernel] = {gather.KERNEL.name: gather.KERNEL}
     programs: list[Program] = []
     for first, last, table in choices.ranges(max_batch):
         launched = list(_launches(site, types, table))

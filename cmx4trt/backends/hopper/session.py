@@ -27,6 +27,7 @@ class HopperSession:
     """An engine ready to run: see ``backends.session.Session``. Every tensor has the batch as its first axis, [N, ...]."""
 
     min_batch = 1
+    gathers = True
 
     def __init__(self, engine: Engine, device: ComputeDevice) -> None:
         """Load ``engine``. Raises DeviceError where the GPU, its driver or its free memory do not suffice."""
@@ -35,7 +36,7 @@ class HopperSession:
         self.inputs: tuple[str, ...] = tuple(engine.plan.inputs)
         self.outputs: tuple[str, ...] = tuple(engine.plan.outputs)
         self.max_batch: int | None = engine.plan.max_batch
-        self.device: str = f"cmx4trt's Hopper engine on {device.facts.name}"
+        self.device: str = f"cmx4trt's Hopper engine on {device.facts.title}"
         self._streams: list[EngineStream] = []
         check_device(engine, device.facts)
         self._held = Holdings(device)

@@ -1,17 +1,22 @@
-"""A copy stream of a session: uploads, one CUDA graph for the network, downloads; two batches deep.
+"""A copy stream of a session: uploads, then one CUDA graph for network and downloads; two batches deep.
 
-The next batch is uploaded on a CUDA stream of its own while the GPU computes the previous one. A graph holds a batch's
-addresses and sizes, so there is one for every slot and batch size, recorded when first needed.
+The next batch is uploaded on a CUDA stream of its own while the GPU computes the previous one; a small batch whose samples lie in
+page-locked memory is fetched by its graph itself. A graph holds a batch's addresses and sizes, so there is one for every slot and
+batch size, recorded when first needed.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.hopper.arguments import Addresses
-from cmx4trt.backends.hopper.feeds import DeviceFeed, checked_batch, device_feed
+from cmx4trt.backends.hopper.feeds import checked_batch, device_feed
+from cmx4trt.backends.hopper.gather import KERNEL
+from cmx4trt.backends.hopper.slot import Slot
+from cmx4trt.backends.hopper.supply import Supply
 from cmx4trt.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -24,8 +29,6 @@ if TYPE_CHECKING:
 
 DEPTH = 2
 """Batches in flight: while the device works on one, the next is uploaded."""
-GRAPHS = 8
-"""CUDA graphs kept for every slot; the one used longest ago goes first. LoadGen asks for one or two batch sizes."""
 
 
 class Tensor:
@@ -37,42 +40,6 @@ class Tensor:
         self.dtype = np.dtype(str(facts["dtype"]))
         self.shape: tuple[int, ...] = tuple(facts["shape"])
         self.bytes_per_image = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
-
-
-class Slot:
-    """Buffers of one batch in flight, which ``held`` gives back. To be made while the device is active."""
-
-    def __init__(
-        self, device: ComputeDevice, inputs: Mapping[str, int], outputs: Mapping[str, int], held: Holdings
-    ) -> None:
-        """With so many bytes for every input and output."""
-        self._device = device
-        self.inputs = {name: held.memory(size) for name, size in inputs.items()}
-        self.outputs = {name: held.memory(size) for name, size in outputs.items()}
-        self.results = {name: held.pinned(size) for name, size in outputs.items()}
-        self.uploaded, self.finished = held.event(), held.event()
-        self.batch = 0
-        self.graphs: OrderedDict[int, int] = OrderedDict()
-        self._staging: dict[str, NDArray[Any]] = {}
-        held.before_that(self._free_what_came_later)
-
-    def staged(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """``array`` if the device can read it directly, else its copy in page-locked memory, which is made when first needed."""
-        if self._device.is_pinned(array):
-            return array
-        if name not in self._staging or self._staging[name].nbytes < array.nbytes:
-            if name in self._staging:
-                self._device.free_pinned(self._staging.pop(name))
-            self._staging[name] = self._device.pinned(array.nbytes)
-        staged = self._staging[name][: array.nbytes].view(array.dtype).reshape(array.shape)
-        staged[...] = array
-        return staged
-
-    def _free_what_came_later(self) -> None:
-        while self.graphs:
-            self._device.free_graph(self.graphs.popitem()[1])
-        while self._staging:
-            self._device.free_pinned(self._staging.popitem()[1])
 
 
 class EngineStream:
@@ -88,7 +55,8 @@ class EngineStream:
         self._weights = weights
         self._inputs = {name: Tensor(facts) for name, facts in plan.inputs.items()}
         self._outputs = {name: Tensor(facts) for name, facts in plan.outputs.items()}
-        self.compute, self._upload = held.stream(), held.stream()
+        self.compute = held.stream()
+        self._supply = Supply(device, held.stream(), resolver.functions.get(KERNEL.name))
         self.arena = held.memory(plan.arena_bytes)
         device.fill(self.arena, 0, plan.arena_bytes, self.compute)
         device.synchronize(self.compute)
@@ -104,18 +72,19 @@ class EngineStream:
         """Begin to execute one batch [N, ...] of host arrays or of device arrays (``__cuda_array_interface__``)."""
         if len(self._pending) == DEPTH:
             raise DeviceError(f"{DEPTH} batches are pending on this stream already; wait for one first")
-        known = {name: device_feed(feed) or feed for name, feed in feeds.items()}
-        batch = checked_batch(known, self._inputs, self._plan.max_batch)
+        known, batch = self._checked(feeds)
         slot = self._slots[self._next]
         with self._device.active("execute a batch"):
-            for name in self._inputs:
-                self._begin_upload(slot, name, known[name])
-            self._device.record(slot.uploaded, self._upload)
-            self._device.wait_event(self.compute, slot.uploaded)
-            self._device.launch_graph(self._graph(slot, batch), self.compute)
-            for name, tensor in self._outputs.items():
-                size = tensor.bytes_per_image * batch
-                self._device.download(slot.results[name][:size], slot.outputs[name], self.compute)
+            if fetched := self._supply.fetched_in_graph(known):
+                ((_, feed),) = fetched.items()
+                slot.rows[:batch] = feed.rows
+                key, first = (batch, feed.samples.ctypes.data), self._supply.launches(slot, fetched)
+            else:
+                self._supply.copy(slot, known)
+                self._device.wait_event(self.compute, slot.uploaded)
+                key, first = (batch, 0), ()
+            graph = slot.graph(key, lambda: self._record(slot, batch, first))
+            self._device.launch_graph(graph, self.compute)
             self._device.record(slot.finished, self.compute)
         slot.batch = batch
         self._next = (self._next + 1) % DEPTH
@@ -136,11 +105,9 @@ class EngineStream:
 
     def place(self, feeds: Mapping[str, Any]) -> int:
         """Fill the first slot's inputs and return the batch size. To be called while the device is active and nothing pends."""
-        known = {name: device_feed(feed) or feed for name, feed in feeds.items()}
-        batch = checked_batch(known, self._inputs, self._plan.max_batch)
-        for name in self._inputs:
-            self._begin_upload(self._slots[0], name, known[name])
-        self._device.synchronize(self._upload)
+        known, batch = self._checked(feeds)
+        self._supply.copy(self._slots[0], known)
+        self._device.synchronize(self._supply.stream)
         return batch
 
     def launches(self, batch: int) -> tuple[LaunchConfiguration, ...]:
@@ -148,39 +115,38 @@ class EngineStream:
         return self._launches(self._slots[0], batch)
 
     def graph(self, batch: int) -> int:
-        """The first slot's graph. To be called while the device is active."""
-        return self._graph(self._slots[0], batch)
+        """A graph of the first slot's launches alone. To be called while the device is active."""
+        slot = self._slots[0]
+        launches = self._launches(slot, batch)
+        return slot.graph(batch, lambda: self._device.capture(lambda: self._enqueue(launches), self.compute))
 
     def finish(self) -> None:
         """Block until nothing is executing. To be called while the device is active."""
-        self._device.synchronize(self._upload)
+        self._device.synchronize(self._supply.stream)
         self._device.synchronize(self.compute)
 
-    def _begin_upload(self, slot: Slot, name: str, feed: NDArray[Any] | DeviceFeed) -> None:
-        if isinstance(feed, DeviceFeed):
-            if feed.stream is not None:
-                self._device.synchronize(feed.stream)
-            self._device.copy(slot.inputs[name], feed.address, feed.nbytes, self._upload)
-        else:
-            self._device.upload(slot.inputs[name], slot.staged(name, feed), self._upload)
+    def _checked(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """The engine's inputs, once they fit it, and the batch size."""
+        known = {name: device_feed(feed) or feed for name, feed in feeds.items()}
+        batch = checked_batch(known, self._inputs, self._plan.max_batch)
+        return {name: known[name] for name in self._inputs}, batch
 
-    def _graph(self, slot: Slot, batch: int) -> int:
-        """The recorded launches for a batch size; a slot's graphs are not executing when it is asked."""
-        if batch in slot.graphs:
-            slot.graphs.move_to_end(batch)
-            return slot.graphs[batch]
-        launches = self._launches(slot, batch)
-        graph = self._device.capture(lambda: self._enqueue(launches), self.compute)
-        slot.graphs[batch] = graph
-        if len(slot.graphs) > GRAPHS:
-            _, oldest = slot.graphs.popitem(last=False)
-            self._device.free_graph(oldest)
-        return graph
+    def _record(self, slot: Slot, batch: int, first: Sequence[LaunchConfiguration]) -> int:
+        """A graph of all that a batch takes once it is there or can be fetched by the launches ``first``, downloads included."""
+        beginning, *others = self._launches(slot, batch)
+
+        def enqueue() -> None:
+            self._enqueue((*first, replace(beginning, early=bool(first)), *others))
+            for name, tensor in self._outputs.items():
+                content = slot.results[name][: tensor.bytes_per_image * batch]
+                self._device.download(content, slot.outputs[name], self.compute)
+
+        return self._device.capture(enqueue, self.compute)
+
+    def _enqueue(self, launches: Sequence[LaunchConfiguration]) -> None:
+        for launch in launches:
+            self._device.launch(launch, self.compute)
 
     def _launches(self, slot: Slot, batch: int) -> tuple[LaunchConfiguration, ...]:
         addresses = Addresses(self.arena, self._weights, slot.inputs, slot.outputs)
         return self._resolver.launches(self._plan.program(batch), batch, addresses)
-
-    def _enqueue(self, launches: tuple[LaunchConfiguration, ...]) -> None:
-        for launch in launches:
-            self._device.launch(launch, self.compute)

@@ -13,6 +13,7 @@ from cmx4trt.backends.tensorrt.serialize import collecting_logger
 from cmx4trt.devices.driver import Device
 from cmx4trt.devices.graphs import CudaGraph
 from cmx4trt.errors import DeviceError
+from cmx4trt.sessions.samples import SampleRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +26,8 @@ DEPTH = 2
 
 class TensorRTSession:
     """An engine ready to run: see ``sessions.base.Session``. Every tensor has the batch as its first axis, [N, ...]."""
+
+    gathers = True
 
     def __init__(self, trt: Library, data: Any, device: Device, cuda_graphs: bool = False) -> None:
         self._trt = trt
@@ -162,15 +165,15 @@ class EngineStream:
         self._next = 0
         self._pending: deque[_Slot] = deque()
 
-    def submit(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Begin to execute one batch of arrays [N, ...]. Raises DeviceError where too much is pending or the device refuses."""
+    def submit(self, feeds: Mapping[str, Any]) -> None:
+        """Begin to execute one batch of arrays or SampleRows. Raises DeviceError where too much pends or the device refuses."""
         if len(self._pending) == DEPTH:
             raise DeviceError(f"{DEPTH} batches are pending on this stream already; wait for one first")
         slot = self._slots[self._next]
         batch = self._checked_batch(feeds, slot)
         with self._device.active("execute a batch"):
             for name in self._inputs:
-                self._device.upload(int(slot.memory[name]), self._pinned(feeds[name], slot.host[name]), self._stream)
+                self._upload(feeds[name], int(slot.memory[name]), slot.host[name])
             self._execute(slot, batch)
             for name in self._outputs:
                 self._device.download(slot.host[name][:batch], int(slot.memory[name]), self._stream)
@@ -195,14 +198,14 @@ class EngineStream:
                 memory.free()
         del self._context
 
-    def _checked_batch(self, feeds: Mapping[str, NDArray[Any]], slot: _Slot) -> int:
+    def _checked_batch(self, feeds: Mapping[str, Any], slot: _Slot) -> int:
         """The number of samples, once the arrays fit the engine's inputs."""
         sizes: set[int] = set()
         for name in self._inputs:
             if name not in feeds:
                 raise DeviceError(f"input {name} is missing; the engine takes {', '.join(self._inputs)}")
             array, buffer = feeds[name], slot.host[name]
-            if array.dtype != buffer.dtype or array.shape[1:] != buffer.shape[1:] or array.ndim != buffer.ndim:
+            if array.dtype != buffer.dtype or array.shape[1:] != buffer.shape[1:] or len(array.shape) != buffer.ndim:
                 raise DeviceError(
                     f"input {name} is {array.dtype} {list(array.shape)}, expected {buffer.dtype} {['N', *buffer.shape[1:]]}"
                 )
@@ -213,13 +216,21 @@ class EngineStream:
             )
         return batch
 
-    def _pinned(self, array: NDArray[Any], buffer: NDArray[Any]) -> NDArray[Any]:
-        """``array`` if a copy can read it directly, else its copy in the page-locked ``buffer``."""
-        if self._device.is_pinned(array):
-            return array
-        staged = buffer[: array.shape[0]]
-        staged[...] = array
-        return staged
+    def _upload(self, feed: NDArray[Any] | SampleRows, address: int, buffer: NDArray[Any]) -> None:
+        """Begin to copy a batch: from where it lies if that is page-locked memory, else from its copy in ``buffer``."""
+        upload, stream = self._device.upload, self._stream
+        if isinstance(feed, SampleRows) and self._device.is_pinned(feed.samples):
+            size = feed.sample_bytes
+            for begin, count in zip(*feed.runs(), strict=True):
+                first = feed.rows[begin]
+                upload(address + int(begin) * size, feed.samples[first : first + count], stream)
+            return
+        array = feed.array() if isinstance(feed, SampleRows) else feed
+        if not self._device.is_pinned(array):
+            staged = buffer[: array.shape[0]]
+            staged[...] = array
+            array = staged
+        upload(address, array, stream)
 
     def _execute(self, slot: _Slot, batch: int) -> None:
         if batch != self._batch:

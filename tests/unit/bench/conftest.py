@@ -62,6 +62,7 @@ class EchoSession:
     inputs = ("input",)
     outputs = ("class",)
     device = "echo"
+    gathers = False
 
     def __init__(
         self,
@@ -132,6 +133,7 @@ def run_echo(tmp_path: Path) -> Runner:
         )
         return run_bench(bench, BenchSettings(**settings), str(tmp_path / "logs"), progress or Silent())
 
+    run.images = NumberedImages  # type: ignore[attr-defined]
     return run
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cmx4trt.bench.library import SampleLibrary
+from cmx4trt.bench.memory import free_memory
 from cmx4trt.bench.sut import Failure
-from cmx4trt.errors import DataError
+from cmx4trt.errors import DataError, DeviceError
 from cmx4trt.sessions.null import NullSession
 
 
@@ -114,4 +115,83 @@ def test_samples_that_memory_cannot_hold_are_one_sentence() -> None:
     failure = Failure()
     SampleLibrary(Images(), Small(), failure).load([1, 2, 3])
     assert isinstance(failure.error, DataError)
-    assert str(failure.error).startswith("3 samples of [1, 1, 1] do not fit into memory; lower")
+    assert str(failure.error).startswith(
+        "3 samples of [1, 1, 1] float32 take 1.2e-05 MB and do not fit into memory; lower"
+    )
+
+
+class Gathering(Session):
+    gathers = True
+
+    def __init__(self, min_batch: int = 1, refuses: bool = False) -> None:
+        super().__init__(min_batch)
+        self.refuses = refuses
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
+        if self.refuses:
+            raise DeviceError("could not allocate page-locked memory on a GPU: it is out of memory")
+        return super().allocate(shape, dtype)
+
+
+@given(st.permutations(range(30)), st.lists(st.integers(0, 29), min_size=1, max_size=16), st.integers(1, 5))
+def test_a_session_that_gathers_is_told_rows(order: list[int], chosen: list[int], min_batch: int) -> None:
+    session = Gathering(min_batch)
+    feed = library_of(session, order).feeder(2, 16)(chosen)["input"]
+    padded = chosen + chosen[-1:] * (min_batch - len(chosen))
+    assert list(feed.array().reshape(-1)) == padded
+    assert feed.shape == (len(padded), 1, 1, 1)
+    assert feed.samples is session.allocated[0]
+    begin, counts = feed.runs()
+    assert [row for b, n in zip(begin, counts, strict=True) for row in range(feed.rows[b], feed.rows[b] + n)] == list(
+        feed.rows
+    )
+    assert len(session.allocated) == 1
+
+
+def test_memory_is_taken_once_and_told() -> None:
+    session, notes = Gathering(), []
+    library = SampleLibrary(Images(), session, Failure(), notes.append)
+    assert library.held == {}
+    library.reserve(40)
+    for count in (8, 40):
+        library.load(list(range(count)))
+    assert len(session.allocated) == 1
+    assert library.held == {"samples": 40, "bytes": 160, "fetched_by_the_gpu": True}
+    assert notes == []
+
+
+def test_where_page_locked_memory_is_refused_the_cpu_gathers_and_the_user_hears_of_it() -> None:
+    notes: list[str] = []
+    library = SampleLibrary(Images(), Gathering(refuses=True), Failure(), notes.append)
+    library.load([7, 3, 9, 1, 5])
+    assert values(library.feeder(1, 4)([5, 7, 1])) == [5, 7, 1]
+    assert library.held["fetched_by_the_gpu"] is False
+    (note,) = notes
+    assert note.startswith(
+        "5 samples of [1, 1, 1] float32 take 2e-05 MB, which cannot be page-locked (could not allocate"
+    )
+    assert note.endswith("the CPU gathers batches, which is slower")
+
+
+def test_samples_that_exceed_the_free_memory_are_refused_before_any_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmx4trt.bench.library.free_memory", lambda: 1_000_000)
+    session = Gathering()
+    library = SampleLibrary(Images(), session, Failure())
+    library.reserve(250_000)
+    with pytest.raises(
+        DataError, match=r"250001 samples of \[1, 1, 1\] float32 take 1 MB of memory, and 1 MB are free; lower"
+    ):
+        SampleLibrary(Images(), session, Failure()).reserve(250_001)
+    assert len(session.allocated) == 1
+
+
+def test_free_memory_is_the_systems_or_the_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    4194304 kB\n"}
+    monkeypatch.setattr("cmx4trt.bench.memory._read", lambda path: files.get(path, ""))
+    assert free_memory() == (4 << 30) - (256 << 20)
+    files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "77\n"}
+    assert free_memory() == (4 << 30) - (256 << 20)
+    files["/sys/fs/cgroup/memory.max"] = f"{1 << 30}\n"
+    assert free_memory() == (1 << 30) - 77 - (256 << 20)
+    files.clear()
+    assert free_memory() is None

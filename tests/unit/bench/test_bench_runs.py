@@ -165,14 +165,13 @@ def test_an_interrupted_run_is_marked_and_raises(run_echo: Any, echo: Any, tmp_p
 
 def test_data_that_cannot_be_read_fail_the_run(run_echo: Any, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     session = echo()
-    allocate = session.allocate
 
-    def broken(shape: tuple[int, ...], dtype: str) -> Any:
+    def broken(self: Any, index: int, out: Any) -> None:
         if len(session.batches) >= 3:  # after the measurement
             raise DataError("the disk is gone")
-        return allocate(shape, dtype)
+        out[...] = index
 
-    session.allocate = broken
+    monkeypatch.setattr(run_echo.images, "read", broken)
     with pytest.raises(DataError, match="the disk is gone"):
         run_echo(session, scenario="Offline", count=1000)
 

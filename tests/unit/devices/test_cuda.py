@@ -129,6 +129,49 @@ def test_everything_reaches_the_driver_as_it_wants_it(libcuda: Path, cuda: str) 
     ]
 
 
+ROWS = """
+import numpy as np
+from cmx4trt.sessions.samples import SampleRows
+with device.active("fetch"):
+    stream, memory = device.new_stream(), device.allocate(4096)
+    samples, back = device.pinned(50 * 32).reshape(50, 32), device.pinned(8 * 32)
+    samples[...] = np.arange(50)[:, None]
+    for rows in ([3, 4, 5, 0, 49, 48, 48, 7], [9, 10, 11, 12, 13, 14, 15, 16]):
+        device.upload_rows(memory, SampleRows(samples, np.array(rows)), stream)
+        device.download(back, memory, stream)
+        device.synchronize(stream)
+        print(*back.reshape(8, 32)[:, 31])
+"""
+
+
+@pytest.mark.parametrize("cuda", VERSIONS)
+def test_rows_are_copied_by_one_call_where_the_driver_can(libcuda: Path, cuda: str) -> None:
+    assert run(libcuda, ROWS, STUB_CUDA=cuda) == ["3 4 5 0 49 48 48 7", "9 10 11 12 13 14 15 16"]
+    lines = run(libcuda, ROWS, STUB_CUDA=cuda, STUB_FAIL="cuMemcpyBatchAsync", STUB_STATUS="1")
+    failed = ["could not fetch on Stub H100: cuMemcpyBatchAsync says CUDA_ERROR_INVALID_VALUE"]
+    assert lines == (failed if int(cuda) >= 12080 else ["3 4 5 0 49 48 48 7", "9 10 11 12 13 14 15 16"])
+
+
+OPENED = """
+for index in (0, 1, 1):
+    f = open_cuda(index).facts
+    print(f.title, f.index, f.visible, f.pci_bus_id)
+print(open_cuda(1) is open_cuda(1))
+"""
+
+
+def test_gpus_are_opened_by_number(libcuda: Path) -> None:
+    first, second = "GPU 0 (Stub H100) 0 2 0000:1b:00.0", "GPU 1 (Stub H100) 1 2 0000:5d:00.0"
+    assert run(libcuda, OPENED, STUB_COUNT="2") == [first, second, second, "True"]
+    (line,) = run(libcuda, "open_cuda(3)", STUB_COUNT="2")
+    assert line.startswith("there is no GPU 3 here; the driver shows GPUs 0 to 1: give others with --gpus")
+
+
+def test_page_locked_memory_of_one_gpu_is_that_of_all(libcuda: Path) -> None:
+    code = "with device.active('x'):\n    array = device.pinned(64)\nprint(open_cuda(1).is_pinned(array[8:16]))"
+    assert run(libcuda, code, STUB_COUNT="2") == ["True"]
+
+
 @pytest.mark.parametrize(
     ("function", "status", "sentence"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from cmx4trt.backends.hopper.engine import Engine
+from cmx4trt.backends.hopper.gather import KERNEL
 from cmx4trt.backends.hopper.plan import (
     Amount,
     Buffer,
@@ -98,6 +100,13 @@ def engine(max_batch: int = 6, copy_streams: int = 1) -> Engine:
     return Engine(plan(max_batch), {"add": CUBIN, "reduce": CUBIN}, weights(), copy_streams)
 
 
+def engine_that_gathers(max_batch: int = 40) -> Engine:
+    """As engines are built: with the kernel that fetches samples."""
+    small = engine(max_batch)
+    kernels = (*small.plan.kernels, KERNEL)
+    return replace(small, plan=replace(small.plan, kernels=kernels), cubins={**small.cubins, KERNEL.name: CUBIN})
+
+
 def expected(data: Any) -> tuple[Any, Any]:
     """What the small engine computes."""
     sums = data.reshape(len(data), ROW).view(np.uint8) + np.uint8(3)
@@ -118,17 +127,25 @@ def _reduce(gpu: Any, launch: LaunchConfiguration) -> None:
     assert windows.extents == (16, 1, 4, batch)
     assert (windows.lower_corner, windows.upper_corner) == ((-1, -1), (-1, -1))
     guards = (gpu.view(windows.address - 256, 256), gpu.view(windows.address + batch * ROW, 128))
-    assert batch < 6 or not any(guard.any() for guard in guards), "the bytes around a buffer are zero"
+    assert batch < gpu.largest or not any(guard.any() for guard in guards), "the bytes around a buffer are zero"
     values = gpu.view(windows.address, batch * ROW).reshape(batch, ROW)
     one = values.sum(axis=1, dtype=np.float32) * np.float32(factor)
     gpu.view(sums, batch * 12).view(np.float32).reshape(batch, 3)[:] = np.stack([one, one + 1, one + 2], axis=1)
     gpu.view(best, batch * 4).view(np.int32)[:] = values.max(axis=1)
 
 
+def _gather(gpu: Any, launch: LaunchConfiguration) -> None:
+    samples, rows, target, count, units = launch.values
+    for image, row in enumerate(gpu.view(rows, 4 * count).view(np.int32)):
+        gpu.view(target + image * units * 16, units * 16)[:] = gpu.view(samples + int(row) * units * 16, units * 16)
+
+
 @pytest.fixture
 def gpu() -> Any:
     """A stand-in of an H100 with the kernels of the small engine."""
-    return load("stand_in_gpu").StandInGpu({"add": _add, "reduce": _reduce})
+    made = load("stand_in_gpu").StandInGpu({"add": _add, "reduce": _reduce, "gather": _gather})
+    made.largest = 6  # batch of the small engine, behind which its buffer ends
+    return made
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 
 from cmx4trt.backends.hopper.engine import Engine
 from cmx4trt.backends.hopper.session import HopperSession, device_bytes
-from cmx4trt.backends.hopper.stream import DEPTH, GRAPHS
+from cmx4trt.backends.hopper.slot import GRAPHS
+from cmx4trt.backends.hopper.stream import DEPTH
 from cmx4trt.errors import DeviceError
 
 
@@ -98,11 +99,11 @@ def test_streams_do_not_disturb_each_other(session: HopperSession, small: Module
 
 
 def test_graphs_are_recorded_once_for_a_batch_size_and_bounded(small: ModuleType, gpu: Any) -> None:
-    session = HopperSession(small.engine(max_batch=20), gpu)
+    session = HopperSession(small.engine(max_batch=GRAPHS + 12), gpu)
     for _ in range(2 * DEPTH):
         session.run({"data": images(5)})
     assert gpu.graphs_recorded == DEPTH
-    for batch in range(1, 21):
+    for batch in range(1, GRAPHS + 13):
         for _ in range(DEPTH):
             session.run({"data": images(batch)})
     assert gpu.held()["graphs"] == DEPTH * GRAPHS

@@ -13,6 +13,7 @@ from cmx4trt.backends import backend_of
 from cmx4trt.backends.tensorrt.session import DEPTH, TensorRTSession
 from cmx4trt.devices.driver import open_device
 from cmx4trt.errors import DeviceError, MissingSoftwareError
+from cmx4trt.sessions.samples import SampleRows
 
 GRAPH = """<ir_version: 9, opset_import: ["" : 19]>
 g (float[N, 3] x) => (float[N, 3] y, int64[N] best) { one = Constant <value_float = 1.0> ()  y = Add(x, one)
@@ -81,6 +82,19 @@ def test_page_locked_input_is_read_where_it_lies(session: TensorRTSession) -> No
     stream.submit({"x": ordinary})
     ordinary[...] = 8
     np.testing.assert_array_equal(stream.wait()["y"], np.full((2, 3), 8, np.float32))
+
+
+def test_rows_of_page_locked_samples_are_fetched_from_where_they_lie(session: TensorRTSession) -> None:
+    samples = session.allocate((9, 3), "float32")
+    samples[...] = numbers(9)
+    rows = np.array([7, 2, 3, 0])
+    stream = session.streams()[0]
+    stream.submit({"x": SampleRows(samples, rows)})
+    samples[2] = 50  # against the rules: shows that no copy was made
+    np.testing.assert_array_equal(stream.wait()["y"], samples[rows] + 1)
+    np.testing.assert_array_equal(session.run({"x": SampleRows(numbers(9), rows)})["y"], numbers(9)[rows] + 1)
+    with pytest.raises(DeviceError, match="a batch of this engine has 1 to 4 samples"):
+        session.run({"x": SampleRows(samples, np.arange(5))})
 
 
 def test_every_stream_has_its_own_profile_and_cuda_stream(session: TensorRTSession, fake_tensorrt: Any) -> None:

@@ -1,0 +1,69 @@
+"""Buffers of one batch in flight, and the CUDA graphs that were recorded with their addresses."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.backends.hopper.gather import LARGEST
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cmx4trt.devices.base import ComputeDevice
+    from cmx4trt.devices.holdings import Holdings
+
+GRAPHS = 64
+"""CUDA graphs kept for every slot; the one used longest ago goes first. Server forms batches of 40 sizes (bench/sizes.py)."""
+_ROW = 4
+"""Bytes of a row's number."""
+
+
+class Slot:
+    """Given back by ``held``. To be made while the device is active."""
+
+    def __init__(
+        self, device: ComputeDevice, inputs: Mapping[str, int], outputs: Mapping[str, int], held: Holdings
+    ) -> None:
+        """With so many bytes for every input and output."""
+        self._device = device
+        self.inputs = {name: held.memory(size) for name, size in inputs.items()}
+        self.outputs = {name: held.memory(size) for name, size in outputs.items()}
+        self.results = {name: held.pinned(size) for name, size in outputs.items()}
+        self.rows = held.pinned(_ROW * LARGEST).view("int32")
+        """Which samples the kernel ``gather`` shall fetch; the GPU reads them where they are."""
+        self.uploaded, self.finished = held.event(), held.event()
+        self.batch = 0
+        self._graphs: OrderedDict[object, int] = OrderedDict()
+        self._staging: dict[str, NDArray[Any]] = {}
+        held.before_that(self._free_what_came_later)
+
+    def graph(self, key: object, record: Callable[[], int]) -> int:
+        """The graph known by ``key``, recorded when first asked for; the slot's graphs are not executing then."""
+        if key in self._graphs:
+            self._graphs.move_to_end(key)
+            return self._graphs[key]
+        self._graphs[key] = graph = record()
+        if len(self._graphs) > GRAPHS:
+            _, oldest = self._graphs.popitem(last=False)
+            self._device.free_graph(oldest)
+        return graph
+
+    def staged(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """``array`` if the device can read it directly, else its copy in page-locked memory, which is made when first needed."""
+        if self._device.is_pinned(array):
+            return array
+        if name not in self._staging or self._staging[name].nbytes < array.nbytes:
+            if name in self._staging:
+                self._device.free_pinned(self._staging.pop(name))
+            self._staging[name] = self._device.pinned(array.nbytes)
+        staged = self._staging[name][: array.nbytes].view(array.dtype).reshape(array.shape)
+        staged[...] = array
+        return staged
+
+    def _free_what_came_later(self) -> None:
+        while self._graphs:
+            self._device.free_graph(self._graphs.popitem()[1])
+        while self._staging:
+            self._device.free_pinned(self._staging.popitem()[1])

@@ -1,0 +1,35 @@
+"""How much memory of the host is free: named before samples are loaded, so that a run is refused instead of killed."""
+
+from __future__ import annotations
+
+import re
+
+_MEMINFO = "/proc/meminfo"
+_GROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
+"""A container's limit and use (Linux control groups, version 2)."""
+_RESERVE = 256 << 20
+"""Bytes left to LoadGen's queries and everything else."""
+
+
+def free_memory() -> int | None:
+    """Bytes that can be taken without swapping; None where the system does not tell."""
+    found = []
+    if (line := re.search(r"^MemAvailable:\s+(\d+) kB", _read(_MEMINFO), re.MULTILINE)) is not None:
+        found.append(int(line[1]) << 10)
+    limit, used = (_read(path).strip() for path in _GROUP)
+    if limit.isdigit() and used.isdigit():
+        found.append(int(limit) - int(used))
+    return max(0, min(found) - _RESERVE) if found else None
+
+
+def megabytes(size: int) -> str:
+    """'308 MB'."""
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e6:.2g} MB"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as stream:
+            return stream.read()
+    except OSError:
+        return ""

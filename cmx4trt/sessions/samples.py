@@ -1,0 +1,47 @@
+"""Batches that a session fetches by itself: rows of samples that lie in memory it has given out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRows:
+    """A batch [N, ...]: ``rows`` of ``samples`` [K, ...], contiguous memory that the session's ``allocate`` gave.
+
+    It stands for an array among feeds; the samples are left alone until that batch's ``wait``.
+    """
+
+    samples: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the samples."""
+        return self.samples.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the batch."""
+        return (len(self.rows), *self.samples.shape[1:])
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample."""
+        return self.samples.nbytes // len(self.samples)
+
+    def array(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """The batch as an array, gathered by the CPU."""
+        return self.samples.take(self.rows, axis=0, out=out, mode="clip")  # "raise" would copy through another buffer
+
+    def runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows that follow one another: where in the batch such runs begin, and how long they are."""
+        import numpy as np
+
+        begin = np.concatenate(([0], np.flatnonzero(np.diff(self.rows) != 1) + 1))
+        return begin, np.diff(np.append(begin, len(self.rows)))
