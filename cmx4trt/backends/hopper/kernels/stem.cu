@@ -3,14 +3,14 @@
 // The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, half of them in registers and
 // half in shared memory for the whole launch; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one 16-byte unit holds [dy, dx, channel],
 // channel 3 zero, so the convolution is 4x4 with stride 1 over units. 7x7x3 = 147 of K = 256 are in use.
-// A row's 115 units do not lie one after another: unit 14c + j is row c of core matrix j (j = 0 .. 16, so that the last three of each
-// 14 are there twice). The next tap is the next core matrix, so no pixel is copied for a tap, and thread column t of the product
+// A row's 115 units do not lie one after another: unit 14c + j is row c of core matrix j (j = 0 .. 16: the first three of each 14 are there
+// twice). The next tap is the next core matrix, so no pixel is copied for a tap, and thread column t of the product
 // holds 28 neighbouring pixels, 28t .. 28t + 27: pooling needs one shuffle a row.
 // Pooling happens on integer sums: requantization is monotone (multipliers are positive), so the largest sum gives the largest byte.
 // Every consumer warpgroup has a range of pooled rows of the whole batch, walks down it and keeps the running maximum of the rows
 // above: each convolution row is computed once, and one more where a range or an image begins.
 //
-// Warpgroup 0 produces: two warps for each consumer regroup rows into its ring, which were brought into L2 before. Warpgroups 1 and 2 consume:
+// Warpgroup 0 produces: two warps for each consumer regroup rows into its ring, loading a row ahead. Warpgroups 1 and 2 consume:
 // 8 products a row, then the maximum over three neighbours in registers. Two rows have accumulators of their own, so that a row's
 // products run while the row before it is pooled; nothing is in flight where the loop begins again, as the compiler wants it.
 // Resident in shared memory: for each consumer ROWS rows of 17 core matrices and two staging rows, through which a pooled row
@@ -48,7 +48,7 @@ DEVICE int first_row(int consumer, int images) {
 }
 
 // ---- producer ----------------------------------------------------------------------------------------------------
-constexpr int PAIRS = 3;  // of units, for each lane: lane (c = lane % 8, i = lane / 8) has core matrices 2(4p + i) and the next one
+constexpr int PAIRS = 2;  // of units, for each lane: lane (c = lane % 8, i = lane / 8) has core matrices 2(4p + i) and the next one
 constexpr int AHEAD = 6;  // rows between a row and the one that is brought into L2
 
 struct Pixels {  // for each pair of units four pixels of two image rows in three channels
@@ -59,7 +59,7 @@ DEVICE Pixels load_pixels(const u8* image, int unit_row, int lane) {
 #pragma unroll
   for (int p = 0; p < PAIRS; p++) {
     const int matrix = 2 * (4 * p + lane / 8), column = 2 * (SPAN * (lane % 8) + matrix) - 4;
-    const bool wanted = matrix < MATRICES && (unsigned)column < SIDE;
+    const bool wanted = (matrix < SPAN || lane % 8 == 7) && (unsigned)column < SIDE;
 #pragma unroll
     for (int dy = 0; dy < 2; dy++) {
       const int row = 2 * unit_row - 4 + dy;
@@ -77,8 +77,8 @@ DEVICE void prefetch_pixels(const u8* image, int unit_row, int lane) {
 DEVICE void store_units(u32 to, const Pixels& pixels, int lane) {
 #pragma unroll
   for (int p = 0; p < PAIRS; p++) {
-    const int matrix = 2 * (4 * p + lane / 8);
-    if (matrix >= MATRICES) continue;
+    const int matrix = 2 * (4 * p + lane / 8), c = lane % 8;
+    if (matrix >= SPAN && c < 7) continue;  // written below, by the lane that has the same units as the first ones of its 14
     u32 word[2][4];  // [dy][pixel]: bytes of channels 0, 1, 2 and zero
 #pragma unroll
     for (int dy = 0; dy < 2; dy++) {
@@ -88,9 +88,13 @@ DEVICE void store_units(u32 to, const Pixels& pixels, int lane) {
       word[dy][0] = __byte_perm(rg_low, b_low, 0x5410), word[dy][1] = __byte_perm(rg_low, b_low, 0x7632);
       word[dy][2] = __byte_perm(rg_high, b_high, 0x5410), word[dy][3] = __byte_perm(rg_high, b_high, 0x7632);
     }
-    const u32 unit = to + matrix * 128 + lane % 8 * 16;
-    store_shared(unit, make_uint4(word[0][0], word[0][1], word[1][0], word[1][1]));
-    if (matrix + 1 < MATRICES) store_shared(unit + 128, make_uint4(word[0][2], word[0][3], word[1][2], word[1][3]));
+    const uint4 first = make_uint4(word[0][0], word[0][1], word[1][0], word[1][1]);
+    const uint4 second = make_uint4(word[0][2], word[0][3], word[1][2], word[1][3]);
+    const u32 unit = to + matrix * 128 + c * 16, again = unit + SPAN * 128 - 16;  // row c - 1 of the core matrix 14 later
+    store_shared(unit, first);
+    store_shared(unit + 128, second);
+    if (p == 0 && c > 0 && matrix <= 2) store_shared(again, first);
+    if (p == 0 && c > 0 && matrix == 0) store_shared(again + 128, second);
   }
 }
 
@@ -151,6 +155,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int thread = threadIdx.x, group = thread >> 7, lane = thread & 31, warp = (thread & 127) >> 5;
   for (int i = thread; i < REST / 16; i += THREADS)  // 16-byte unit i % 8 of row i / 8, swizzled
     store_shared(rest + i / 8 * 128 + ((i % 8 ^ i / 8 % 8) << 4), __ldg((const uint4*)weights + i / 8 * 16 + 8 + i % 8));
+  for (int i = thread; i < CONSUMERS * ROWS; i += THREADS)  // the column behind the last one: unit 114, row 7 of core matrix 16
+    store_shared(rings + i * PITCH + 16 * 128 + 7 * 16, make_uint4(0, 0, 0, 0));
   fence_async();
   if (thread == 0) {
     for (int i = 0; i < CONSUMERS * ROWS; i++) {
@@ -174,15 +180,18 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       const Segment segment = segment_at(at, end);
       const u8* image = images + (size_t)segment.image * 3 * SIDE * SIDE;
       const int rows = segment.bottom + 4 - segment.top;
-      for (int i = (warp ^ used) & 1; i < rows; i += 2) {
-        const Pixels pixels = load_pixels(image, segment.top + i, lane);
+      int i = (warp ^ used) & 1;
+      Pixels now = load_pixels(image, segment.top + i, lane);
+      for (; i < rows; i += 2) {
+        const Pixels next = load_pixels(image, segment.top + min(i + 2, rows - 1), lane);
         prefetch_pixels(image, segment.top + i + AHEAD, lane);
         const int slot = (used + i) % ROWS;
         if (used + i >= ROWS) barrier_wait(empty + 8 * slot, ((used + i) / ROWS - 1) & 1);
-        store_units(ring + slot * PITCH, pixels, lane);
+        store_units(ring + slot * PITCH, now, lane);
         fence_async();
         __syncwarp();
         if (lane == 0) barrier_arrive(full + 8 * slot);
+        now = next;
       }
       used += rows;
       at += segment.count;
