@@ -6,20 +6,18 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.damage import reason
 from cmx4trt.errors import RequestError
 from cmx4trt.files import open_text
-from cmx4trt.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME, Option, Parser
+from cmx4trt.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
-from cmx4trt.values import parse_bool, parse_path
 
 if TYPE_CHECKING:
     from cmx4trt.progress import Progress
-
-_METAVARS: dict[Parser, str] = {parse_bool: "{yes,no}", parse_path: "PATH"}
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -35,15 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed"
     )
-
-
-def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
-    """The argument of one option, in both spellings of its name."""
-    names = dict.fromkeys((f"--{option.name}", f"--{option.name.replace('_', '-')}"))
-    metavar = "{" + ",".join(option.choices) + "}" if option.choices else _METAVARS.get(option.parse, "VALUE")
-    default = "" if option.default is None else f" (default: {'yes' if option.default is True else option.default})"
-    text = f"{option.help}{default}".replace("%", "%%")
-    parser.add_argument(*names, dest=option.name, metavar=metavar, help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:

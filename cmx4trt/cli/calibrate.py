@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cmx4trt.cli.build import add_option
+from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_calibrate, print_next
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import DataError, RequestError

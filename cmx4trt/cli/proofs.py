@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.cli.build import add_option
+from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_proof, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.damage import parse_json, reason, shortened

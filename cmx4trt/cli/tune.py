@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cmx4trt.cli.build import add_option
+from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_tune, print_next
 from cmx4trt.cli.output import print_table
 from cmx4trt.proof_options import VERIFY_OPTIONS

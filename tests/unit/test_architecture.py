@@ -179,3 +179,23 @@ def test_only_the_command_edge_prints_or_exits() -> None:
             continue
         calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)}
         assert not calls & {"print", "sys.exit", "exit", "os._exit"}, path
+
+
+def test_no_circles() -> None:
+    """No chain of imports, those inside functions included, leads from a module back to it; packages' faces apart."""
+    names = {".".join(("cmx4trt", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in modules()}
+    below = {
+        name: {found for module, _, typing in imported(path) if not typing and (found := module) in names and found != name}
+        for name, path in names.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above[above.index(name) :], name))
+        if name not in done:
+            for other in sorted(below[name]):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in sorted(names):
+        visit(name, ())

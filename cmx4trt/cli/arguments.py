@@ -1,0 +1,19 @@
+"""Options as arguments of commands."""
+
+from __future__ import annotations
+
+import argparse
+
+from cmx4trt.options import Option, Parser
+from cmx4trt.values import parse_bool, parse_path
+
+_METAVARS: dict[Parser, str] = {parse_bool: "{yes,no}", parse_path: "PATH"}
+
+
+def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
+    """The argument of one option, in both spellings of its name."""
+    names = dict.fromkeys((f"--{option.name}", f"--{option.name.replace('_', '-')}"))
+    metavar = "{" + ",".join(option.choices) + "}" if option.choices else _METAVARS.get(option.parse, "VALUE")
+    default = "" if option.default is None else f" (default: {'yes' if option.default is True else option.default})"
+    text = f"{option.help}{default}".replace("%", "%%")
+    parser.add_argument(*names, dest=option.name, metavar=metavar, help=text)
