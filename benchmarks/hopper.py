@@ -13,13 +13,14 @@ sustained  images/s for --seconds, in windows, with clock, watts and temperature
 load       seconds to open an engine file
 kernels    only compile: writes all candidates to --kernels (no GPU needed)
 
-Needs the extra [hopper]. ``--kernels FILE`` takes kernels that were compiled elsewhere. Peers: hopper_peers.py; top-1:
-hopper_accuracy.py.
+Needs the extra [hopper]. ``--kernels FILE`` takes kernels that were compiled elsewhere from the same sources. Peers:
+hopper_peers.py; top-1: hopper_accuracy.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import pickle
@@ -37,11 +38,11 @@ from typing import Any
 import numpy as np
 from hopper_reference import network_for
 
-from cmx4trt.backends.hopper import reference
+from cmx4trt.backends.hopper import reference, wgmma
 from cmx4trt.backends.hopper.candidates import signature_of
 from cmx4trt.backends.hopper.checks import IMAGES, check_batch
 from cmx4trt.backends.hopper.choices import Choices, choices_of
-from cmx4trt.backends.hopper.compiler import Compiler
+from cmx4trt.backends.hopper.compiler import KERNELS, Compiler
 from cmx4trt.backends.hopper.container import read_engine, write_engine
 from cmx4trt.backends.hopper.engine import Engine
 from cmx4trt.backends.hopper.images import random_images
@@ -108,7 +109,9 @@ class Bench:
         self.records: dict[str, Any] = {}
         self._cubins: dict[str, bytes] = {}
         if options.kernels and options.kernels.exists():
-            self._cubins = pickle.loads(options.kernels.read_bytes())
+            sources, self._cubins = pickle.loads(options.kernels.read_bytes())
+            if sources != digest_of_kernels():
+                sys.exit(f"{options.kernels} was compiled from other sources; compile it anew: hopper.py kernels")
 
     @cached_property
     def device(self) -> Any:
@@ -155,6 +158,13 @@ class Bench:
         a = self.network.input
         images = random_images(seed, min(count, 64), (a.channels, a.height, a.width), a.scale, dtype)
         return images[np.arange(count) % len(images)]
+
+
+def digest_of_kernels() -> str:
+    digest = hashlib.sha256(wgmma.header().encode())
+    for path in sorted(Path(KERNELS).iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def equality(bench: Bench) -> None:
@@ -371,12 +381,12 @@ def kernels(bench: Bench) -> None:
     made += [bench.scheduled(1024, ALL_TYPES[0], Choices("", {1: variant})) for variant in variants(bench.network)]
     for one in made:
         wanted.update({kernel.name: kernel for kernel in one.plan.kernels})
-    began = time.perf_counter()
+    sources, began = digest_of_kernels(), time.perf_counter()
     compiled = bench.compiled(list(wanted.values()))
     print(
         f"{len(compiled)} kernels, {sum(map(len, compiled.values())) / 1e6:.1f} MB, {time.perf_counter() - began:.1f} s"
     )
-    bench.options.kernels.write_bytes(pickle.dumps(compiled))
+    bench.options.kernels.write_bytes(pickle.dumps((sources, compiled)))
 
 
 COMMANDS: dict[str, Callable[[Bench], None]] = {

@@ -44,7 +44,7 @@ def main() -> None:
     steps = train(model, options, device)
     model = model.float().eval()
     round_to_half(model)
-    images = HELD_OUT_IMAGES if not options.small else 64
+    images = options.images if not options.small else 64
     result = {
         "top1": evaluate(model, device, images),
         "images": images,
@@ -66,6 +66,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=300.0, help="training time")
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--images", type=int, default=HELD_OUT_IMAGES, help="held-out images to measure top-1 on")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="resnet18 and few held-out images, to try the script")
     return parser.parse_args()
