@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
+
+from cmx4trt.devices.cuda_errors import CudaFailure
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +50,15 @@ class Holdings:
     def before_that(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called before what is held now is given back."""
         self._undo.callback(callback)
+
+    def __enter__(self) -> Holdings:
+        """Itself, to be given back after the block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *about: object) -> None:
+        """Give everything back; after an error that one is told, not what it leads to here."""
+        with suppress(CudaFailure) if kind is not None else nullcontext():
+            self.close()
 
     def close(self) -> None:
         """Give everything back; what fails does not keep the rest."""

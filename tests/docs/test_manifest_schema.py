@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from cmx4trt import BuildRequest, Manifest, build
+from cmx4trt import BuildRequest, Manifest, backends, build
+from cmx4trt.backends.facts import Measurement
+from cmx4trt.backends.hopper.choices import shipped_choices
+from cmx4trt.backends.hopper.compiler import Compiled, Compiler, Resources
 from cmx4trt.fingerprint import engine_parts
 from cmx4trt.networks.retinanet.comparison import DetectionComparison
 from cmx4trt.quantize.sensitivity import LayerGain
@@ -61,6 +64,42 @@ def test_common_code(
 ) -> None:
     result = build(request_for(checkout(generation), network=network))
     assert contradictions(Path(result.manifest_path)) == []
+
+
+def test_hopper(tmp_path: Path, contradictions: Contradictions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is compiled; what a device adds is written in afterwards."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    header = b"\x7fELF\x02\x01\x01\x33\x07" + bytes(9) + (190).to_bytes(2, "little") + bytes(44)
+    cubin = Compiled(header, Resources(0, 0, 0, 0, 0), ())
+    monkeypatch.setattr(Compiler, "compile_all", lambda self, kernels, stopped: {one.name: cubin for one in kernels})
+    choices = tmp_path / "choices.json"
+    choices.write_text(shipped_choices().to_json())
+    values = {"builder": "hopper", "random_weights": 3, "calibration_data": "random", "calibration_count": 4}
+    result = build(BuildRequest.from_values({**values, "kernel_choices": choices, "output_dir": tmp_path}))
+    assert contradictions(Path(result.manifest_path)) == []
+    manifest = json.loads(Path(result.manifest_path).read_text())
+    assert manifest["builder"]["choices"] == shipped_choices().digest
+    figures = {
+        "launch_milliseconds": [0.1],
+        "driver": "580.1",
+        "cuda": 13000,
+        "sm_clock_mhz": 1980,
+        "watts": 1.5,
+        "celsius": 3,
+    }
+    measured = Measurement("NVIDIA H100", 1, 0.1, figures).to_dict()
+    manifest["execution"] = {**manifest["verification"], "engine_executed_on_a_device": "yes", "device": "a GPU"} | {
+        "measured": measured
+    }
+    del manifest["execution"]["float32_graph"]
+    Path(result.manifest_path).write_text(json.dumps(manifest))
+    assert contradictions(Path(result.manifest_path)) == []
+
+
+def test_builders_are_those_of_the_registry() -> None:
+    properties = SCHEMA["properties"]
+    for field in (properties["request"]["properties"]["builder"], properties["builder"]["properties"]["name"]):
+        assert field["enum"] == list(backends.names())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])

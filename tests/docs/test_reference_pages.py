@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import cmx4trt
-from cmx4trt import errors
+from cmx4trt import backends, errors
 from cmx4trt.options import OPTIONS, Option
 from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.results import BuildResult
@@ -111,7 +111,7 @@ ENGINE_KEYS = {
     "BATCH_SIZE": "largest batch, samples",
     "COPY_STREAMS": "number of optimisation profiles",
     "SCENARIO": "MLPerf scenario it is named for",
-    "BUILDER": "`tensorrt-rtx`, `tensorrt` or `common-code`",
+    "BUILDER": ", ".join(f"`{name}`" for name in backends.names()),
     "BUILDER_VERSION": "version of the library; of the common code the release",
     "TARGET": "GPUs it is for, joined by `+`",
     "VERIFIED": "`yes` where the graph was compared with the original model and agreed, else `no`",

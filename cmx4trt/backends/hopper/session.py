@@ -7,7 +7,7 @@ single launches, and replays on inputs that are on the device already.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.hopper.arguments import Resolver
@@ -135,7 +135,7 @@ class HopperSession:
         buffer = next(buffer for buffer in self._plan.buffers if buffer.name == name)
         count = max(index for index, launch in enumerate(program.launches) if name in launch.writes) + 1
         stream = self._streams[0]
-        with self._device.active(f"compute {name}"), closing(Holdings(self._device)) as held:
+        with self._device.active(f"compute {name}"), Holdings(self._device) as held:
             for launch in stream.launches(batch)[:count]:
                 self._device.launch(launch, stream.compute)
             content = held.pinned(buffer.bytes_per_image * batch)
@@ -159,7 +159,7 @@ class HopperSession:
         """
         stream, device = self._streams[0], self._device
         times = []
-        with device.active("time the launches"), closing(Holdings(device)) as held:
+        with device.active("time the launches"), Holdings(device) as held:
             first, last = held.event(timing=True), held.event(timing=True)
             for launch in stream.launches(batch):
 
@@ -179,7 +179,7 @@ class HopperSession:
     def run_resident(self, batch: int, times: int) -> float:
         """Milliseconds on the device for ``times`` replays of the graph on what ``place`` has put into the inputs."""
         stream, device = self._streams[0], self._device
-        with device.active("replay the network"), closing(Holdings(device)) as held:
+        with device.active("replay the network"), Holdings(device) as held:
             graph = stream.graph(batch)
             first, last = held.event(timing=True), held.event(timing=True)
             device.record(first, stream.compute)
