@@ -122,8 +122,7 @@ class Bench:
         """ResNet-50 with random weights, calibrated on random images."""
         with tempfile.TemporaryDirectory() as folder:
             os.environ["XDG_CACHE_HOME"] = folder
-            model = model_from_seed("resnet50", 0)
-            return network_for(model, random_weights=0, calibration_data="random", calibration_count=4).network
+            return random_network()
 
     @cached_property
     def choices(self) -> Choices:
@@ -158,6 +157,11 @@ class Bench:
         a = self.network.input
         images = random_images(seed, min(count, 64), (a.channels, a.height, a.width), a.scale, dtype)
         return images[np.arange(count) % len(images)]
+
+
+def random_network() -> Network:
+    model = model_from_seed("resnet50", 0)
+    return network_for(model, random_weights=0, calibration_data="random", calibration_count=4).network
 
 
 def digest_of_kernels() -> str:
@@ -287,7 +291,8 @@ def _print_table(bench: Bench, batch: int, times: list[float], whole: float) -> 
     sums = [sum(row[index] for row in rows.values()) for index in range(4)]
     print(f"| all | | {sums[0]:.0f} | {sums[1]:.3f} | {sums[2]:.3f} |" + (f" {sums[3]:.3f} |" if probe else ""))
     print(f"| as one graph | | | | {whole:.3f} |" + (" |" if probe else ""), flush=True)
-    bench.records[f"table {batch}"] = {"rows": [[*key, *row] for key, row in rows.items()], "graph": whole}
+    found = [[*key, *row] for key, row in rows.items()]
+    bench.records[f"table {batch}"] = {"rows": found, "launches": times, "graph": whole}
 
 
 def _signatures(network: Network, launch: Launch) -> list[str]:
