@@ -185,7 +185,9 @@ def test_no_circles() -> None:
     """No chain of imports, those inside functions included, leads from a module back to it; packages' faces apart."""
     names = {".".join(("cmx4trt", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in modules()}
     below = {
-        name: {found for module, _, typing in imported(path) if not typing and (found := module) in names and found != name}
+        name: {
+            found for module, _, typing in imported(path) if not typing and (found := module) in names and found != name
+        }
         for name, path in names.items()
     }
     done: set[str] = set()
