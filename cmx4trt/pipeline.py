@@ -49,7 +49,7 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
         check_request(request)
         known = not isinstance(builder, ModelBuilder)  # what such a builder starts from may have to be fetched, too
         name = f"{builder.name} {builder.version()}" if known else builder.name
-        return Plan(EnginePaths.for_request(request).engine, name, "the MLPerf file, fetched by CM", False)
+        return Plan(EnginePaths.for_request(request).engine, name, "the MLPerf file, which a dependency fetches", False)
     if isinstance(builder, ModelBuilder):
         check_request(request)
         request = replace(request, **builder.resolve(request))
@@ -100,8 +100,8 @@ def check_request(request: BuildRequest) -> None:
     check_writable(request.output_dir)
 
 
-def build(request: BuildRequest, progress: Progress | None = None) -> BuildResult:
-    """The engine for ``request``: the published one if it fits, else prepared, built, verified and published.
+def build(request: BuildRequest, progress: Progress | None = None, new: bool = False) -> BuildResult:
+    """The engine for ``request``: the published one if it fits and ``new`` is not set, else prepared, built, verified, published.
 
     Raises RequestError, ModelError, DataError (int8), MissingSoftwareError, DeviceError or UnsupportedError before anything is
     built, then BuildError, VerificationError or OutputError; KeyboardInterrupt leaves nothing behind, or says that the
@@ -109,7 +109,7 @@ def build(request: BuildRequest, progress: Progress | None = None) -> BuildResul
     """
     progress = progress or Silent()
     known = _look_up(request, progress)
-    if known.found.manifest is not None:
+    if known.found.manifest is not None and not new:
         return _result(known, known.found.manifest, True, progress)
     store.check_places(known.paths)
     if known.found.doubt:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
             group = parser.add_argument_group(OPTION_GROUPS[option.name])
         add_option(group, option)
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be built, build nothing")
+    parser.add_argument("--new", action="store_true", help="build, even where the same engine is published already")
     parser.add_argument("--request", metavar="FILE", help="take the options from a JSON file (flags override it)")
     parser.add_argument("--proof", metavar="FILE", help="then run verify and bench, with the options of a JSON file")
     parser.add_argument(
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     proofs = _read_proofs(arguments.proof, request)
     progress = TerminalProgress(sys.stderr)
-    result = build(request, progress)
+    result = build(request, progress, new=arguments.new)
     print_table("reused" if result.reused else "built", result.rows())
     if not proofs:
         print_next(after_build(result.engine, result.manifest))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import cmx4trt
-from cmx4trt.cm.input import CM_FLAGS
+from cmx4trt.cm.hooks import CM_FLAGS
 from cmx4trt.cm.setup import PLAIN_TAGS
 from cmx4trt.damage import MALFORMED
 from cmx4trt.errors import EXIT_UNFORESEEN, CmxError, RequestError

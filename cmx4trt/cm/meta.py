@@ -32,7 +32,7 @@ def meta_with_backends(text: str) -> str:
 def _variation(backend: Backend) -> str:
     return (
         f"  {backend.name}:\n    desc: >-\n      {backend.about}\n    group: builder\n"
-        f"    env:\n      CMX4TRT_BUILDER: {backend.name}\n"
+        f"    env:\n      CMX4TRT_CHOSEN_BUILDER: {backend.name}\n"
         f"    default_variations:\n      precision: {backend.default_precision}\n"
     )
 

@@ -198,14 +198,21 @@ def _inputs_asked_by_variations(meta: Meta, variations: Mapping[str, Meta]) -> d
     input_of = {str(key): str(name) for name, key in (meta.get("input_mapping") or {}).items()}
     found: dict[str, str] = {}
     for group, members in _groups(meta, variations).items():
-        keys = set.intersection(*(set(variations[name].get("env") or {}) for name in members))
+        keys = set.intersection(*(set(_environment(variations[name])) for name in members))
+        if group in input_of.values():
+            found[group] = group
         for key in keys & set(input_of):
             found[group] = input_of[key]
     for name, body in variations.items():
-        for key, value in (body.get("env") or {}).items():
+        for key, value in _environment(body).items():
             if name.endswith(".#") and value == "#" and key in input_of:
                 found[name] = input_of[key]
     return found
+
+
+def _environment(variation: Meta) -> dict[str, Any]:
+    """What a variation sets."""
+    return {**(variation.get("env") or {}), **(variation.get("default_env") or {})}
 
 
 def _groups(meta: Meta, variations: Mapping[str, Meta]) -> dict[str, list[str]]:

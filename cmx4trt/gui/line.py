@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cmx4trt.cm.input import check_value
 from cmx4trt.errors import RequestError
+from cmx4trt.frameworks.input import check_value
 from cmx4trt.gui.form import Field, Form, Kind
 
 Value = str | bool | None
@@ -74,7 +74,7 @@ def check_values(form: Form, values: Mapping[str, Value]) -> None:
         value = values.get(field.key)
         if not isinstance(value, str):
             continue
-        check_value(f"--{field.flag}", value.strip())
+        check_value("CM", f"--{field.flag}", value.strip())
         if field.kind in (Kind.VALUE, Kind.SWITCH_VALUE) and _TAG_SEPARATORS.search(value.strip()):
             raise RequestError(
                 f"_{field.name} is '{value.strip()}', where CM ends a tag at a space or comma; give one word"

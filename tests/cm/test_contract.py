@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmx4trt.cm.input import CM_FLAGS
+from cmx4trt.cm.hooks import CM_FLAGS
 from cmx4trt.cm.meta import meta_with_backends
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME, Option
 from cmx4trt.proof_options import CM_OPTIONS
@@ -77,7 +77,8 @@ def test_environment(meta: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", SEED_VARIATIONS)
 def test_variation(meta: dict[str, Any], name: str) -> None:
-    assert meta["variations"][name]["env"] == SEED_VARIATIONS[name]
+    """As default_env: what a user types, --env.KEY=VALUE, wins over a variation that nobody named."""
+    assert meta["variations"][name]["default_env"] == SEED_VARIATIONS[name]
 
 
 def test_groups_and_defaults(meta: dict[str, Any]) -> None:
@@ -153,7 +154,10 @@ def test_input_description(meta: dict[str, Any], option: Option) -> None:
 
 def test_values_are_text(meta: dict[str, Any]) -> None:
     """YAML turns an unquoted yes, 1.10 or # into something that CM cannot put into a shell."""
-    environments = [meta["default_env"], *(body.get("env", {}) for body in meta["variations"].values())]
+    environments = [
+        meta["default_env"],
+        *(body.get(kind, {}) for body in meta["variations"].values() for kind in ("env", "default_env")),
+    ]
     assert all(isinstance(value, str) for environment in environments for value in environment.values())
     assert all(isinstance(body, dict) and body for body in meta["variations"].values())
 

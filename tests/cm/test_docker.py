@@ -19,7 +19,8 @@ import yaml
 from packaging.requirements import Requirement
 
 import cmx4trt
-from cmx4trt.cm.input import with_words
+from cmx4trt.cm.hooks import CM
+from cmx4trt.frameworks.input import with_words
 from cmx4trt.options import OPTIONS
 from cmx4trt.proof_options import CM_OPTIONS
 
@@ -109,7 +110,7 @@ def test_inputs_that_are_paths_are_listed(meta: dict[str, Any]) -> None:
 )
 def test_words_survive_the_mounting(meta: dict[str, Any], option: str, value: str, expected: str) -> None:
     key = meta["input_mapping"][option]
-    assert with_words({key: value, "OTHER": "x"}, meta["input_mapping"]) == {key: expected, "OTHER": "x"}
+    assert with_words(CM, {key: value, "OTHER": "x"}, meta["input_mapping"]) == {key: expected, "OTHER": "x"}
 
 
 def test_word_arrives_as_a_word(docker: Any, rtx: None, tmp_path: Path) -> None:

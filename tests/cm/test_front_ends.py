@@ -89,8 +89,8 @@ def test_dependency_by_name(cm: Any, published: Path, folder: Path) -> None:
     check_exports(cm.result("_random-weights", *flags, cwd=folder)["new_env"], published)
 
 
-def test_flags_beat_variations_and_both_spellings_work(cm: Any, folder: Path) -> None:
-    done = cm.cmr("_random-weights _batch_size.4 _bf16", "--batch-size=8", "--precision=fp32", "--dry-run", cwd=folder)
+def test_both_spellings_of_a_flag_work(cm: Any, folder: Path) -> None:
+    done = cm.cmr("_random-weights", "--batch-size=8", "--precision=fp32", "--dry-run", cwd=folder)
     assert done.returncode == 0, done.stdout
     shown = options_shown(done.stdout)
     assert (shown["batch_size"], shown["precision"]) == ("8", "fp32")

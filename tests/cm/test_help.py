@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cmx4trt.cm.help import EXAMPLES, help_text
+from cmx4trt.cm.hooks import CM
+from cmx4trt.frameworks.help import EXAMPLES, help_text
 from cmx4trt.options import OPTIONS
 from cmx4trt.proof_options import CM_OPTIONS, VERIFY_OPTIONS
 
@@ -108,7 +109,7 @@ def test_short_help_needs_no_answer_and_runs_nothing(cm: Any, folder: Path, meta
     done = ask(cm, call, "-h", folder, answer=None)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert help_text(meta, 80) in done.stdout
+    assert help_text(CM, meta, 80) in done.stdout
     assert "Python API" not in done.stdout
     assert "detect" not in done.stderr, "a dependency ran"
     assert list(folder.iterdir()) == []
@@ -122,7 +123,7 @@ def test_short_help_comes_before_complaints(cm: Any, folder: Path) -> None:
 
 
 def test_short_help_says_all_and_fits(meta: dict[str, Any]) -> None:
-    text = help_text(meta, 80)
+    text = help_text(CM, meta, 80)
     too_long = [line for line in text.splitlines() if len(line) > 80 and not line.startswith(("  cm", "Generate"))]
     assert too_long == []
     words = " ".join(text.split())

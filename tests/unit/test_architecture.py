@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).parents[2] / "cmx4trt"
 
 LAYERS = [
     {"__main__"},
-    {"cli", "gui", "cm"},
+    {"cli", "gui", "cm", "mlc"},
+    {"frameworks"},
     {"pipeline", "prepare", "results", "report", "executable", "proof", "tuning"},
     {"quantize", "verify", "bench"},
     {"store", "fingerprint", "source"},
@@ -169,7 +170,8 @@ def test_imports_are_light(statement: str) -> None:
 
 def test_the_cm_edge_needs_only_the_standard_library() -> None:
     """CM's hooks run in CM's own Python, which may have nothing else: -I -S hides site-packages."""
-    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import cmx4trt.cm.hooks, cmx4trt.cm.gui, cmx4trt.request"
+    imports = "import cmx4trt.cm.hooks, cmx4trt.mlc.hooks, cmx4trt.cm.gui, cmx4trt.request"
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {imports}"
     subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True, cwd="/")
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from cmx4trt.cm import gui
-from cmx4trt.cm.input import CM_FLAGS
+from cmx4trt.cm.hooks import CM_FLAGS
 
 ROOT = Path(__file__).resolve().parents[3]
 META = yaml.safe_load((ROOT / "cmx4trt" / "script" / "gui" / "_cm.yaml").read_text(encoding="utf-8"))

@@ -78,7 +78,7 @@ def test_plan(checkout: Make, request_for: Make) -> None:
     assert pipeline.plan(request) == planned, "whether it still fits, only NVIDIA's code could tell"
     assert "which a dry run does not start" in planned.title
     planned = pipeline.plan(replace(request, common_code=None, model=None), model_follows=True)
-    assert (planned.builder, planned.source) == ("common-code", "the MLPerf file, fetched by CM")
+    assert (planned.builder, planned.source) == ("common-code", "the MLPerf file, which a dependency fetches")
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.cm.proof import COMMAND_KEYS, CmProof, proof_of_environment
+from cmx4trt.cm.hooks import CM
 from cmx4trt.errors import DataError, RequestError
+from cmx4trt.frameworks.proof import COMMAND_KEYS, ScriptProof, proof_of_environment
 from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.request import BuildRequest
 
@@ -18,15 +19,15 @@ REAL = BuildRequest.from_values({"model": "/models/resnet50.onnx"})
 RANDOM = BuildRequest.from_values({"random_weights": 0})
 
 
-def asked(*commands: str, request: BuildRequest = REAL, **flags: Any) -> CmProof:
+def asked(*commands: str, request: BuildRequest = REAL, **flags: Any) -> ScriptProof:
     env: dict[str, Any] = {COMMAND_KEYS[command]: "yes" for command in commands}
     env |= {MAPPING.get(name, name): value for name, value in flags.items()}
-    return proof_of_environment(env, [name for name in flags if name in MAPPING], MAPPING, request)
+    return proof_of_environment(CM, env, [name for name in flags if name in MAPPING], MAPPING, request)
 
 
 def test_nothing_is_proved_unless_asked_for() -> None:
     proof = asked()
-    assert (proof.commands, proof.keys(), proof.worker_flag("/nowhere", {})) == ({}, {}, "")
+    assert (proof.commands, proof.keys(), proof.worker_file(CM, "/nowhere", {})) == ({}, {}, "")
 
 
 def test_flags_without_their_variation_are_refused() -> None:
@@ -36,7 +37,7 @@ def test_flags_without_their_variation_are_refused() -> None:
 
 def test_keys_of_other_scripts_are_left_alone() -> None:
     """CM_MLPERF_LOADGEN_MODE may hold what another script of a workflow understands."""
-    assert proof_of_environment({MAPPING["mode"]: "compliance"}, [], MAPPING, REAL).commands == {}
+    assert proof_of_environment(CM, {MAPPING["mode"]: "compliance"}, [], MAPPING, REAL).commands == {}
     with pytest.raises(RequestError, match="mode is 'compliance'"):
         asked("bench", mode="compliance")
 
@@ -57,7 +58,7 @@ def test_accuracy_needs_the_data_set_and_counts_the_seeds_batches(
         "CMX4TRT_NEED_IMAGES": "yes",
         "CMX4TRT_HAVE_CALIBRATION": "no",
     }
-    flag = proof.worker_flag(str(tmp_path), {"CM_DATASET_PREPROCESSED_PATH": "/data/preprocessed"})
+    flag = proof.worker_file(CM, str(tmp_path), {"CM_DATASET_PREPROCESSED_PATH": "/data/preprocessed"})
     written = json.loads(Path(flag.removeprefix("--proof=")).read_text())
     assert written == {command: {**flags, "count": 100, "data": "/data/preprocessed"}}
 
@@ -76,7 +77,7 @@ def test_random_weights_have_no_accuracy() -> None:
 
 def test_both_at_once_share_the_flags_they_know(tmp_path: Path) -> None:
     proof = asked("verify", "bench", duration="3", execute="graph")
-    flag = proof.worker_flag(str(tmp_path), {"CM_DATASET_PREPROCESSED_PATH": "/data"})
+    flag = proof.worker_file(CM, str(tmp_path), {"CM_DATASET_PREPROCESSED_PATH": "/data"})
     written = json.loads(Path(flag.removeprefix("--proof=")).read_text())
     assert written == {
         "verify": {"execute": "graph", "count": 1, "data": "/data"},
@@ -100,7 +101,7 @@ def test_contradictions_are_refused_before_anything_is_fetched() -> None:
 
 def test_a_dependency_that_brought_no_images_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="CM_DATASET_PREPROCESSED_PATH"):
-        asked("verify").worker_flag(str(tmp_path), {})
+        asked("verify").worker_file(CM, str(tmp_path), {})
 
 
 @pytest.mark.parametrize(("key", "value"), [("CM_BATCH_COUNT", "0"), ("CM_BATCH_SIZE", "many"), ("count", "-1")])

@@ -1,4 +1,4 @@
-"""What ``cmr … -h`` prints: this script's variations, flags and examples, from its ``_cm.yaml``. Standard library only."""
+"""What ``cmr … -h`` and ``mlcr … -h`` print: this script's variations, flags and examples. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from cmx4trt import __version__
-from cmx4trt.cm.setup import PLAIN_TAGS
+from cmx4trt.frameworks.base import Framework
 
-_TAGS = PLAIN_TAGS.replace(",", " ")
 _MAX_WIDTH = 110
 """Longer lines are hard to read."""
 _COLUMN = 24
@@ -29,29 +28,28 @@ EXAMPLES = (
 """What each is for, variations, flags."""
 
 
-def end_with_help(meta: Mapping[str, Any]) -> NoReturn:
-    """The answer to a typed -h. CM would run the script and then describe itself: nothing else stops it without an error."""
-    sys.stdout.write(help_text(meta))
+def end_with_help(framework: Framework, meta: Mapping[str, Any]) -> NoReturn:
+    """The answer to a typed -h: the framework would run the script, then describe itself; only this ends it without an error."""
+    sys.stdout.write(help_text(framework, meta))
     sys.stdout.flush()
     raise SystemExit(0)
 
 
-def help_text(meta: Mapping[str, Any], width: int | None = None) -> str:
+def help_text(framework: Framework, meta: Mapping[str, Any], width: int | None = None) -> str:
     """The whole help, for a terminal of ``width`` columns (default: this one)."""
     width = min(width or shutil.get_terminal_size().columns, _MAX_WIDTH)
-    return "\n".join(_lines(meta, width)) + "\n"
+    return "\n".join(_lines(framework, meta, width)) + "\n"
 
 
-def _lines(meta: Mapping[str, Any], width: int) -> Iterator[str]:
+def _lines(framework: Framework, meta: Mapping[str, Any], width: int) -> Iterator[str]:
     yield f"{meta['name']} (cmx4trt {__version__})"
     yield ""
-    yield f'  cmr "{_TAGS} [_variation ...]" [--flag=value ...]'
-    yield f"  cm run script --tags={PLAIN_TAGS}[,_variation...] [--flag=value ...]"
+    yield from (f"  {line}" for line in framework.usages)
     yield ""
     yield "Examples"
     for purpose, variations, flags in EXAMPLES:
         yield f"  # {purpose}"
-        yield f'  cmr "{_TAGS} {variations}" {flags}'.rstrip()
+        yield f"  {framework.usage(variations, flags)}"
     yield ""
     yield "Variations, at most one of each group"
     groups = ["", *meta.get("variation_groups_order", [])]
@@ -63,18 +61,18 @@ def _lines(meta: Mapping[str, Any], width: int) -> Iterator[str]:
                 default = "default; " if row.get("default") else ""
                 yield from _row(f"    _{name.replace('#', 'N')}", default + _meaning(row, meta["input_mapping"]), width)
     yield ""
-    yield "Flags, with the equals sign; a flag beats a variation"
+    yield "Flags, with the equals sign; what is typed wins over every default"
     for name, row in meta["input_description"].items():
         choices = "{" + ",".join(row["choices"]) + "}" if "choices" in row else "VALUE"
         default = f" (default: {row['default']})" if "default" in row else ""
         yield from _row(f"  --{name}={choices}", row["desc"] + default, width)
     yield ""
-    yield "--help in place of -h also offers CM's own flags."
+    yield framework.help_hint
 
 
 def _meaning(row: Mapping[str, Any], mapping: Mapping[str, str]) -> str:
     """A variation's description; one with a number does what the flag with the same key does."""
-    same = next((flag for flag, key in mapping.items() if row.get("env", {}).get(key) == "#"), "")
+    same = next((flag for flag, key in mapping.items() if row.get("default_env", {}).get(key) == "#"), "")
     return str(row.get("desc") or f"the same as --{same}=N")
 
 

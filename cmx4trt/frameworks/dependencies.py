@@ -9,6 +9,7 @@ from typing import Any
 
 from cmx4trt.backends import all_backends, backend_of
 from cmx4trt.errors import ModelError
+from cmx4trt.frameworks.base import Framework
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import absolute_path
 
@@ -17,7 +18,7 @@ _LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "LOADGEN": "mlperf_loadgen"}
 
 
 def keys_for_dependencies(
-    request: BuildRequest, dry_run: bool, own_python: bool, mapping: dict[str, str]
+    request: BuildRequest, dry_run: bool, own_python: bool, mapping: Mapping[str, str]
 ) -> dict[str, str]:
     """What the conditions of the dependencies in _cm.yaml look at, in the spelling they use."""
     keys = {
@@ -25,6 +26,10 @@ def keys_for_dependencies(
         mapping["device"]: "gpu" if request.device == "cuda" else request.device,
         mapping["builder"]: request.builder,
         mapping["precision"]: request.precision,
+        "CMX4TRT_CHOSEN_BUILDER": request.builder,
+        "CMX4TRT_CHOSEN_PRECISION": request.precision,
+        mapping["batch_size"]: str(request.batch_size),
+        mapping["copy_streams"]: str(request.copy_streams),
         mapping["scenario"]: request.scenario,
         mapping["output_dir"]: request.output_dir,
         mapping["dry_run"]: "yes" if dry_run else "no",
@@ -52,22 +57,22 @@ def _is_installed(module: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def with_dependencies(request: BuildRequest, env: Mapping[str, Any]) -> BuildRequest:
+def with_dependencies(framework: Framework, request: BuildRequest, env: Mapping[str, Any]) -> BuildRequest:
     """The request with what the dependencies fetched for it. Raises ModelError."""
     paths: dict[str, Any] = {}
     if _fetches_model(request):
-        paths["model"] = env.get("CM_ML_MODEL_FILE_WITH_PATH")
+        key = framework.key("ML_MODEL_FILE_WITH_PATH")
+        paths["model"] = env.get(key)
         if not paths["model"]:
             raise ModelError(
-                f"the dependency get,ml-model,{request.network} named no file (CM_ML_MODEL_FILE_WITH_PATH); "
-                "give your own with --model=PATH"
+                f"the dependency get,ml-model,{request.network} named no file ({key}); give your own with --model=PATH"
             )
     backend = backend_of(request.builder)
     for option, key in backend.cm.paths.items():
-        paths[option] = getattr(request, option) or env.get(key)
+        paths[option] = getattr(request, option) or env.get(framework.spelt(key))
     calibrated = request.calibration_data is not None or request.calibration_cache is not None
     if request.precision == "int8" and backend.quantizes and not calibrated:
-        paths["calibration_data"] = env.get("CM_DATASET_PREPROCESSED_PATH")
+        paths["calibration_data"] = env.get(framework.key("DATASET_PREPROCESSED_PATH"))
     found: dict[str, Any] = {name: absolute_path(path) for name, path in paths.items() if path}
     return replace(request, **found)
 

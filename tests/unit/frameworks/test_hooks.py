@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cmx4trt.cm import hooks
+from cmx4trt.frameworks import hooks as shared
 from cmx4trt.options import OPTIONS
 from cmx4trt.proof_options import CM_OPTIONS
 
@@ -152,14 +153,20 @@ def test_cuda_without_a_driver(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
     answer = hooks.predeps(call(device="cuda", builder="tensorrt", random_weights="1"))
     assert answer["return"] == 9
     assert "needs an NVIDIA GPU" in answer["error"]
+    assert hooks.predeps(call(device="cuda", builder="tensorrt", random_weights="1", dry_run=True)) == answer
+
+
+def test_cuda_in_the_spelling_of_the_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_check_driver", lambda: None)
     i = call(device="cuda", builder="tensorrt", random_weights="1", dry_run=True)
     assert hooks.predeps(i)["return"] == 0
-    assert (i["env"][MAPPING["device"]], i["env"][MAPPING["builder"]]) == ("gpu", "tensorrt")
+    assert (i["env"][MAPPING["device"]], i["env"]["CMX4TRT_CHOSEN_BUILDER"]) == ("gpu", "tensorrt")
     finish_early(i)
 
 
-def test_data_of_the_dependencies(home: Path) -> None:
+def test_data_of_the_dependencies(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the user named is not fetched; what was fetched reaches the request."""
+    monkeypatch.setattr(shared, "_check_driver", lambda: None)
     i = call(random_weights="1", device="cuda", builder="common-code", common_code="mine", dry_run=True)
     assert hooks.predeps(i)["return"] == 0
     assert i["env"]["CMX4TRT_HAVE_COMMON_CODE"] == "yes"
@@ -202,7 +209,7 @@ def test_unforeseen_errors_are_one_sentence_too(home: Path, monkeypatch: pytest.
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(hooks, "check_flags", broken)
+    monkeypatch.setattr(shared, "check_flags", broken)
     assert hooks.predeps(call()) == {"return": 1, "error": "unforeseen ZeroDivisionError in predeps: two lines"}
 
 
@@ -250,7 +257,7 @@ def test_short_help_skips_the_run(home: Path) -> None:
 
 def test_dry_run_reaches_the_worker(home: Path) -> None:
     i = start(dry_run=True)
-    assert i["env"]["CMX4TRT_WORKER_FLAGS"] == "--dry_run"
+    assert i["env"]["CMX4TRT_WORKER_DRY_RUN"] == "yes"
     assert json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())["model"] is None
     finish(i, 0, {"exports": {}})
 

@@ -1,4 +1,4 @@
-"""CM's variations ``_verify`` and ``_bench``: what is to be proved of the engine that was built. Standard library only."""
+"""The variations ``_verify`` and ``_bench``: what is to be proved of the engine that was built. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmx4trt.errors import DataError, RequestError
+from cmx4trt.frameworks.base import Framework
 from cmx4trt.proof import check_proof
 from cmx4trt.proof_options import ACCURACY, CM_OPTIONS, LOADGEN_OPTIONS, VERIFY_OPTIONS
 from cmx4trt.proof_request import ProofRequest
@@ -17,13 +18,12 @@ from cmx4trt.values import absolute_path, parse_bool, parse_int
 
 COMMAND_KEYS = {"verify": "CMX4TRT_RUN_VERIFY", "bench": "CMX4TRT_RUN_BENCH"}
 """What the two variations set."""
-RESULT_PREFIX = "CM_MLPERF_RESULT_"
 _MAX_FACTOR = 10**6
 
 
 @dataclass(slots=True)
-class CmProof:
-    """``commands``: for 'verify' and 'bench' their options, parsed; ``needs_images``: whether CM's data set is to be fetched."""
+class ScriptProof:
+    """``commands``: for 'verify' and 'bench' their options, parsed; ``needs_images``: whether the data set is to be fetched."""
 
     commands: dict[str, dict[str, Any]] = field(default_factory=dict)
     needs_images: bool = False
@@ -40,20 +40,19 @@ class CmProof:
             keys |= {"CMX4TRT_NEED_IMAGES": "yes", "CMX4TRT_HAVE_CALIBRATION": "no"}
         return keys
 
-    def worker_flag(self, scratch: str, env: Mapping[str, Any]) -> str:
-        """The worker's flag, with a file in folder ``scratch``; empty where nothing is to be proved.
+    def worker_file(self, framework: Framework, scratch: str, env: Mapping[str, Any]) -> str:
+        """The worker's file of proofs, in folder ``scratch``; empty where nothing is to be proved.
 
-        ``env`` is CM's environment after the dependencies. Raises DataError where they fetched no images.
+        ``env`` is the environment after the dependencies. Raises DataError where they fetched no images.
         """
         if not self.commands:
             return ""
         commands = self.commands
         if self.needs_images:
-            folder = env.get("CM_DATASET_PREPROCESSED_PATH")
+            key = framework.key("DATASET_PREPROCESSED_PATH")
+            folder = env.get(key)
             if not folder:
-                raise DataError(
-                    "the dependency get,dataset,preprocessed named no folder (CM_DATASET_PREPROCESSED_PATH); give --data=PATH"
-                )
+                raise DataError(f"the dependency get,dataset,preprocessed named no folder ({key}); give --data=PATH")
             images = {"data": absolute_path(folder)}
             commands = {
                 command: {**values, **images} if _measures_accuracy(command, values) else values
@@ -62,18 +61,22 @@ class CmProof:
         path = os.path.join(scratch, "proof.json")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(commands, file)
-        return f"--proof={path}"
+        return path
 
 
 def proof_of_environment(
-    env: Mapping[str, Any], flags: Iterable[str], mapping: Mapping[str, str], request: BuildRequest
-) -> CmProof:
+    framework: Framework,
+    env: Mapping[str, Any],
+    flags: Iterable[str],
+    mapping: Mapping[str, str],
+    request: BuildRequest,
+) -> ScriptProof:
     """What the variations and flags ask for. Raises RequestError for a value that cannot be meant.
 
-    Without ``count``, accuracy is measured over CM_BATCH_COUNT x CM_BATCH_SIZE images, the seed's two keys. Random weights have
-    no accuracy: no images are fetched for them.
+    Without ``count``, accuracy is measured over BATCH_COUNT x BATCH_SIZE images, the seed's two keys; where both have their
+    default, over all images of a folder that was named. Random weights have no accuracy: no images are fetched for them.
     """
-    proof, wanted = CmProof(), {c: parse_bool(key, env.get(key, False)) for c, key in COMMAND_KEYS.items()}
+    proof, wanted = ScriptProof(), {c: parse_bool(key, env.get(key, False)) for c, key in COMMAND_KEYS.items()}
     if not any(wanted.values()):  # such keys may then be those of other scripts; flags were typed for this one
         lost = next((option.name for option in CM_OPTIONS if option.name in flags), None)
         if lost is not None:
@@ -91,7 +94,9 @@ def proof_of_environment(
         asked = ProofRequest("", **{**values, **({"data": "to be fetched"} if fetched else {})})
         check_proof(command, asked, request)
         if _measures_accuracy(command, values) and (asked.data is not None or command == "bench"):
-            values.setdefault("count", _factor(env, "CM_BATCH_COUNT") * _factor(env, "CM_BATCH_SIZE"))
+            count = _factor(env, framework.key("BATCH_COUNT")) * _factor(env, framework.key("BATCH_SIZE"))
+            if count > 1 or "data" not in values:
+                values.setdefault("count", count)
     return proof
 
 

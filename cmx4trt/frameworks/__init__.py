@@ -1,0 +1,1 @@
+"""What the front ends of CM and MLCFlow share: hooks, checks of what was typed, help. Standard library only."""
