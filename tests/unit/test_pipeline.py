@@ -137,6 +137,14 @@ def test_a_second_request_imports_no_vendor_library(
     assert second.manifest.to_json() == first.manifest.to_json()
 
 
+def test_new_builds_what_is_there(resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
+    request = request_for(resnet50_file, tmp_path)
+    pipeline.build(request)
+    assert not pipeline.build(request, new=True).reused
+    assert fake_builder.builds == 2
+    assert pipeline.build(request).reused
+
+
 def test_every_change_builds_again(
     resnet50_file: Path, resnet50_model: Model, tmp_path: Path, fake_builder: FakeBuilder
 ) -> None:
