@@ -42,6 +42,7 @@ NAVIGATION = {
         "docs/how-to/ci",
         "docs/how-to/python",
         "docs/how-to/backend",
+        "docs/how-to/network",
         "docs/how-to/troubleshooting",
     ],
     "Reference": [

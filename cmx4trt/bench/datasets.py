@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.bench.labels import listed_images
 from cmx4trt.errors import DataError
-from cmx4trt.files import open_file
 from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.images.files import Shape, files_in_folder, images_in_file, read_image
 from cmx4trt.images.lists import IMAGE_EXTENSIONS, Truth, image_name, truth_of_images
 from cmx4trt.images.normalization import InputForm
-from cmx4trt.images.npy import is_npy, read_header
 from cmx4trt.networks.base import Network
 from cmx4trt.proof_options import SYNTHETIC_DATA
 from cmx4trt.values import absolute_path
@@ -102,7 +99,7 @@ class PreprocessedFolder:
         self.complete = target is not None and len(found) == len(listed) == target.images
         self.truth = truth_of_images(found)
         self.description = f"{len(found)} of {len(listed)} listed images in {folder}"
-        first = _read_image(self._paths[0], self.shape)
+        first = _read_only_image(self._paths[0], self.shape)
         self._form = form
         self._pixels = bool(form.stored_as_pixels and first.min() >= 0 and first.max() <= 1)
         if form.takes_pixels and not self._pixels:
@@ -117,7 +114,7 @@ class PreprocessedFolder:
 
     def read(self, index: int, out: NDArray[Any]) -> None:
         """See Dataset."""
-        image = _read_image(self._paths[index], self.shape)
+        image = _read_only_image(self._paths[index], self.shape)
         self._form.write(self._form.normalize(image) if self._pixels else image, out)
 
 
@@ -137,17 +134,13 @@ def open_folder(
 def _files_by_name(folder: str) -> dict[str, str]:
     """Image files at any depth, by the name the image had; the reference preprocessor makes folders of its own.
 
-    Raises DataError where two files are of one image (which one the file system names first must not matter), or a file is none.
+    Raises DataError where two files are of one image: which one the file system names first must not matter.
     """
     files: dict[str, str] = {}
-    for entry in _files_below(folder):
-        if not entry.name.endswith(IMAGE_EXTENSIONS):
-            continue
-        if not entry.is_file():
-            raise DataError(f"image file {entry.path} is not a regular file (a pipe, or a broken link); remove it")
-        other = files.setdefault(image_name(entry.name), entry.path)
-        if other != entry.path:
-            one, two = sorted((other, entry.path))
+    for path in files_in_folder(folder):
+        other = files.setdefault(image_name(path), path)
+        if other != path:
+            one, two = sorted((other, path))
             raise DataError(
                 f"{one} and {two} hold the same image, expected one file of each; give the folder of one set"
             )
@@ -159,35 +152,9 @@ def _files_by_name(folder: str) -> dict[str, str]:
     return files
 
 
-def _files_below(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Everything at any depth that is no folder; their kinds come with the names, without a look at each file."""
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _files_below(entry.path)
-                else:
-                    yield entry
-    except OSError as error:
-        raise DataError(f"folder {folder} cannot be read ({error.strerror}); give one that can") from error
-
-
-def _read_image(path: str, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """One image [C, H, W] float32, from numpy's format or the bare bytes."""
-    import numpy as np
-
-    try:
-        with open_file(path) as stream:
-            header = read_header(stream) if is_npy(stream) else None
-            size, start = os.fstat(stream.fileno()).st_size, header.offset if header else 0
-            found = (header.dtype, list(header.dims)) if header else ("float32", [(size - start) / 4])
-            fits = header is None or (header.dtype, header.dims, header.fortran) == ("float32", shape, False)
-            if not fits or size - start != prod(shape) * 4:
-                raise DataError(
-                    f"image file {path} of {size} bytes holds {found[0]} {found[1]}, expected float32 {list(shape)}; give the "
-                    "data set of this network, preprocessed as NCHW float32"
-                )
-            stream.seek(start)
-            return np.fromfile(stream, header.code if header else "<f4").astype(np.float32, copy=False).reshape(shape)
-    except (OSError, ValueError) as error:
-        raise DataError(f"image file {path} cannot be read ({error}); preprocess the data set again") from error
+def _read_only_image(path: str, shape: Shape) -> NDArray[np.float32]:
+    """The image [C, H, W] float32 of a file that holds one. Raises DataError."""
+    images = images_in_file(path, shape)
+    if len(images) != 1:
+        raise DataError(f"image file {path} holds {len(images)} images, expected one file of each; split it")
+    return read_image(images[0], shape)

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 from cmx4trt.graph.shapes import POINTWISE, PRODUCTS, VIEWS, Shape, floats_of, multiply_accumulates, output_shape
+from cmx4trt.ir.int8 import INT8_MAX, UINT8_MAX
 from cmx4trt.ir.model import DType, Graph, Node
 
 PRECISIONS = {
@@ -22,7 +23,6 @@ PRECISIONS = {
     DType.UINT8: "int8",
 }
 """Types that layers compute with, as the options call them."""
-INT8_STEPS, UINT8_STEPS = 127, 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Layer:
     weight_bytes: int
     activation_bytes: int
     input_scale: float | None = None
-    input_steps: int = INT8_STEPS
+    input_steps: int = INT8_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class _Counter:
             weight_bytes=fused.weight_bytes,
             activation_bytes=sum(self._bytes(self._stored(name)) for name in fused.reads) + self._bytes(fused.output),
             input_scale=self._input_scale(node.inputs[0]),
-            input_steps=UINT8_STEPS if data[0] is DType.UINT8 else INT8_STEPS,
+            input_steps=UINT8_MAX if data[0] is DType.UINT8 else INT8_MAX,
         )
 
     def _input_scale(self, name: str) -> float | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cmx4trt.errors import DataError
+from cmx4trt.files import open_text
 
 IMAGE_EXTENSIONS = (".npy", ".rgb32", ".raw", ".bin")
 """What CM's preprocessors append to an image's name, or put in place of its extension."""
@@ -68,3 +69,33 @@ def refuse_repeated(where: str, named: Iterable[tuple[str, object]]) -> None:
                 f"{where} has {quoted(value)} twice, in {first[value]} and {place}, expected it once; remove one of them"
             )
         first[value] = place
+
+
+def listed_files(paths: Sequence[str], list_file: str, where: str) -> list[str]:
+    """The files that the list names, in its order. Raises DataError."""
+    try:
+        with open_text(list_file) as stream:
+            wanted = [os.path.basename(line.split()[0]) for line in stream if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"calibration_list {list_file} cannot be read ({error}); give a text file of image names"
+        ) from error
+    by_name: dict[str, str] = {}
+    for path in reversed(paths):
+        for key in _keys(os.path.basename(path)):
+            by_name[key] = path
+    chosen = [next((by_name[key] for key in _keys(name) if key in by_name), None) for name in wanted]
+    missing = [name for name, path in zip(wanted, chosen, strict=True) if path is None]
+    if missing or not wanted:
+        what = f"{len(missing)} of the {len(wanted)} images, such as '{missing[0]}'" if missing else "no image"
+        found = "are not in" if missing else "in"
+        raise DataError(
+            f"calibration_list {list_file} names {what}, that {found} {where}; give the list that fits the folder"
+        )
+    return [path for path in chosen if path is not None]
+
+
+def _keys(name: str) -> Iterator[str]:
+    """``name``, then without its extension: 'a.JPEG' of a list meets 'a.rgb32' and 'a.JPEG.npy' of a folder."""
+    yield name
+    yield os.path.splitext(name)[0]

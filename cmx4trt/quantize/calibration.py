@@ -10,14 +10,15 @@ from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
 from cmx4trt.errors import DataError, OutputError
 from cmx4trt.files import open_file
 from cmx4trt.graph.network import CanonicalGraph
+from cmx4trt.images.files import Shape
+from cmx4trt.ir.int8 import INT8_MAX
 from cmx4trt.networks import network_of_spec
 from cmx4trt.progress import Progress
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import STAGE, Method, Wanted, observe
 from cmx4trt.quantize.placement import Placement
-from cmx4trt.quantize.qdq import INT8_MAX
 from cmx4trt.quantize.ranges import Ranges, RangesStore, digest_of_model
-from cmx4trt.quantize.samples import FileSamples, RandomSamples, Samples, Shape, choose_samples, open_samples
+from cmx4trt.quantize.samples import FileSamples, RandomSamples, Samples, choose_samples, open_samples
 from cmx4trt.quantize.tensorrt_cache import parse_cache
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import RANDOM_DATA

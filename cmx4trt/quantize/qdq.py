@@ -7,18 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.ir.int8 import INT8_MAX, UINT8_MAX
 from cmx4trt.ir.model import DType, Model, Node, Tensor, fresh_name
 from cmx4trt.quantize.bias import kernel_error, mean_error, mean_source
 from cmx4trt.quantize.placement import Placement, Weight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-INT8_MAX = 127
-"""Largest quantized magnitude; symmetric (zero point 0), the only int8 TensorRT has (its documentation, Quantized Types)."""
-
-UINT8_MAX = 255
-"""Largest quantized value of an activation that cannot be negative, where a flavour stores it as uint8 (zero point 0)."""
 
 SMALLEST_SCALE = 2.0**-24
 """The smallest positive float16: an all-zero channel still gets a scale that is no zero when the rest becomes float16."""

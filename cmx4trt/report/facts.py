@@ -17,7 +17,8 @@ from cmx4trt.damage import MALFORMED, parse_json, reason, shortened
 from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device
 from cmx4trt.errors import ModelError
 from cmx4trt.files import open_text
-from cmx4trt.graph.layers import INT8_STEPS, Layer
+from cmx4trt.graph.layers import Layer
+from cmx4trt.ir.int8 import INT8_MAX
 from cmx4trt.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
 
 
@@ -205,7 +206,7 @@ def _facts(manifest_path: str, manifest: Manifest) -> EngineFacts:
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:
-    values = {"input_steps": INT8_STEPS, **entry}  # engines built before there was uint8 say nothing of it
+    values = {"input_steps": INT8_MAX, **entry}  # engines built before there was uint8 say nothing of it
     scale = values["input_scale"]
     return Layer(
         name=str(values["name"]),

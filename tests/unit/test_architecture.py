@@ -203,3 +203,15 @@ def test_no_circles() -> None:
 
     for name in sorted(names):
         visit(name, ())
+
+
+def test_only_networks_compare_the_name_of_a_network() -> None:
+    """Everything else asks the registry. Tables with names as keys are data."""
+    names = {"resnet50", "retinanet"}
+    for path in modules():
+        if part_of(path) == "networks":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                compared = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+                assert not names & compared, f"{path}:{node.lineno} compares the name of a network"

@@ -9,6 +9,7 @@ import mmap
 import os
 from dataclasses import dataclass
 
+from cmx4trt.backends.common_code.networks import FILES
 from cmx4trt.backends.common_code.releases import Release
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import DataError, MissingSoftwareError, ModelError, OutputError, UnsupportedError
@@ -16,15 +17,6 @@ from cmx4trt.values import absolute_path
 
 SCRATCH = "MLPERF_SCRATCH_PATH"
 """Environment variable of NVIDIA's Makefile: the folder of data, preprocessed_data and models."""
-_CALIBRATION_MAPS = {
-    "resnet50": "data_maps/imagenet/cal_map.txt",
-    "retinanet": "data_maps/open-images-v6-mlperf/cal_map.txt",
-}
-_CALIBRATION_ARRAYS = "preprocessed_data/imagenet/ResNet50/fp32"
-_PREPROCESS = 'cmr "reproduce mlperf inference nvidia harness _preprocess_data _resnet50"'
-_RETINANET_MARKS = {"r2.1": b"EfficientNMS_TRT"}
-_RETINANET_MARK = b"classification_head_100"
-"""Names inside the files that NVIDIA's exporters write: the plugin's node in r2.1, a raw head's output later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +64,7 @@ def check_tree(tree: Tree, request: BuildOptions) -> str:
         )
     tree.release.check(request)
     _check_inference_source(tree, request.inference_source)
-    if network == "retinanet":
-        _check_plugins(tree)
+    _check_plugins(tree, network)
     model = _model_to_build(tree, request)
     if request.precision == "int8":
         _check_calibration(tree, network)
@@ -102,8 +93,8 @@ def _check_inference_source(tree: Tree, given: str | None) -> None:
             )
 
 
-def _check_plugins(tree: Tree) -> None:
-    for plugin in tree.release.retinanet_plugins:
+def _check_plugins(tree: Tree, network: str) -> None:
+    for plugin in tree.release.plugins.get(network, ()):
         if not os.path.isfile(tree.path(plugin)):
             raise MissingSoftwareError(
                 f"NVIDIA's plugin {tree.path(plugin)} is missing; build it with: make build_plugins, in {tree.folder} "
@@ -112,31 +103,24 @@ def _check_plugins(tree: Tree) -> None:
 
 
 def _model_to_build(tree: Tree, request: BuildOptions) -> str:
-    place, given = tree.model(request.network), request.model
+    place, given, files = tree.model(request.network), request.model, FILES[request.network]
     if given is None:
         if os.path.isfile(place):
             return place
-        raise ModelError(
-            f"NVIDIA's code {tree.release.name} needs {place}, which is missing; {_how_to_get(request.network)}"
-        )
+        raise ModelError(f"NVIDIA's code {tree.release.name} needs {place}, which is missing; {files.how_to_get}")
     if not os.path.isfile(given):
-        raise ModelError(f"model file {given} does not exist; {_how_to_get(request.network)}")
-    if request.network == "retinanet" and not _holds(given, _RETINANET_MARKS.get(tree.release.name, _RETINANET_MARK)):
+        raise ModelError(f"model file {given} does not exist; {files.how_to_get}")
+    mark = files.mark_of(tree.release.name)
+    if mark is not None and not _holds(given, mark):
         raise ModelError(
-            f"model file {given} is not the RetinaNet that NVIDIA's code {tree.release.name} builds (its own export); "
-            f"{_how_to_get('retinanet')}, and leave --model out"
+            f"model file {given} is not the {files.title} that NVIDIA's code {tree.release.name} builds (its own export); "
+            f"{files.how_to_get}, and leave --model out"
         )
     if os.path.lexists(place) and not os.path.islink(place) and not os.path.samefile(place, given):
         raise ModelError(
             f"NVIDIA's code builds {place}, which is another file than --model={given}; move it away, or leave --model out"
         )
     return given
-
-
-def _how_to_get(network: str) -> str:
-    if network == "resnet50":
-        return 'give --model=PATH of resnet50_v1.onnx (cmr "get ml-model resnet50 _onnx")'
-    return "make it with: make download_model BENCHMARKS=retinanet, in closed/NVIDIA"
 
 
 def _holds(path: str, mark: bytes) -> bool:
@@ -147,22 +131,23 @@ def _holds(path: str, mark: bytes) -> bool:
 
 
 def _check_calibration(tree: Tree, network: str) -> None:
-    cache, images = tree.path(f"code/{network}/tensorrt/calibrator.cache"), tree.path(_CALIBRATION_MAPS[network])
+    files = FILES[network]
+    cache, images = tree.path(f"code/{network}/tensorrt/calibrator.cache"), tree.path(files.calibration_map)
     for path in (cache, images):
         if not os.path.isfile(path):
             raise DataError(
                 f"NVIDIA's code needs {path} for int8, which is missing; restore it: git checkout -- {path}"
             )
-    if network != "resnet50":
+    if files.calibration_arrays is None:
         return
-    folder = os.path.join(tree.scratch, _CALIBRATION_ARRAYS)
+    folder = os.path.join(tree.scratch, files.calibration_arrays)
     with open(images, encoding="utf-8") as stream:
         names = [line.split()[0] for line in stream if line.strip()]
     missing = [name for name in names if not _has_array(folder, name)]
     if missing:
         raise DataError(
             f"{len(missing)} of {len(names)} calibration arrays are missing in {folder} (the first: {missing[0]}.npy); "
-            f"NVIDIA's code loads them all even with its calibration cache; make them with: {_PREPROCESS}"
+            f"NVIDIA's code loads them all even with its calibration cache; make them with: {files.preprocess}"
         )
 
 

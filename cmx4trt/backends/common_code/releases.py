@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import RequestError, UnsupportedError
@@ -45,14 +45,15 @@ class Release:
     engine_path: str
     precisions: Mapping[str, tuple[str, ...]]
     models: Mapping[str, str]
-    retinanet_plugins: tuple[str, ...]
+    plugins: Mapping[str, tuple[str, ...]]
     inference_source: str
     """Where it looks for a clone of mlcommons/inference."""
     inference_files: tuple[str, ...]
     """Of these, one must exist in the clone; the imports need it (none: the clone alone)."""
     pythons: tuple[str, ...] = ("python3",)
     """Interpreters that its Makefile prefers, in order."""
-    nms_workspace: int = NMS_WORKSPACE
+    workspaces: Mapping[str, int] = field(default_factory=lambda: {"retinanet": NMS_WORKSPACE})
+    """Bytes that a network's plugin needs at least."""
     strict_streams: bool = False
     """The builder itself forces the batch of SingleStream to 1, and that of MultiStream to a divisor of 8."""
     needs_loadgen: bool = False
@@ -94,11 +95,11 @@ class Release:
                 f"precision {request.precision} is not what NVIDIA's code {self.name} can build {request.network} in, "
                 f"expected {' or '.join(precisions)}; use _int8, or _tensorrt for other precisions"
             )
-        retinanet = request.network == "retinanet"
-        if retinanet and request.workspace_size < self.nms_workspace:
+        least = self.workspaces.get(request.network, 0)
+        if request.workspace_size < least:
             raise RequestError(
-                f"workspace_size is {request.workspace_size} bytes, expected at least {self.nms_workspace} "
-                f"for the plugin of retinanet in NVIDIA's code {self.name}; give --workspace_size=16GiB"
+                f"workspace_size is {request.workspace_size} bytes, expected at least {least} "
+                f"for the plugin of {request.network} in NVIDIA's code {self.name}; give --workspace_size=16GiB"
             )
         self._check_batch(request)
 
@@ -129,11 +130,11 @@ _R21 = Release(
     models=_models(
         f"{_RETINANET_FOLDER}/submission/retinanet_resnext50_32x4d_efficientNMS.800x800.onnx",
     ),
-    retinanet_plugins=(_CONCAT_PLUGIN,),
+    plugins={"retinanet": (_CONCAT_PLUGIN,)},
     inference_source="build/inference",
     inference_files=(f"{_SUBMISSION}/submission-checker.py",),
     pythons=("python3.8", "python3"),
-    nms_workspace=0,
+    workspaces={},
     strict_streams=True,
 )
 _R30 = replace(
@@ -141,9 +142,9 @@ _R30 = replace(
     name="r3.0",
     precisions={"resnet50": _ALL, "retinanet": _INT8},
     models=_models(f"{_RETINANET_FOLDER}/retinanet-fpn.onnx"),
-    retinanet_plugins=(_CONCAT_PLUGIN, _NMS_PLUGIN),
+    plugins={"retinanet": (_CONCAT_PLUGIN, _NMS_PLUGIN)},
     inference_files=(f"{_SUBMISSION}/submission_checker.py", f"{_SUBMISSION}/submission_checker/__init__.py"),
-    nms_workspace=NMS_WORKSPACE,
+    workspaces={"retinanet": NMS_WORKSPACE},
 )
 _R31 = replace(
     _R30,

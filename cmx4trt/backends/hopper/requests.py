@@ -7,11 +7,7 @@ from cmx4trt.errors import UnsupportedError
 
 
 def check_request(request: BuildOptions) -> None:
-    """Raises UnsupportedError for a request whose network, precision or layers the kernels cannot compute."""
-    if request.network != "resnet50":
-        raise UnsupportedError(
-            f"the builder hopper has kernels for resnet50, not for {request.network}; take another builder"
-        )
+    """Raises UnsupportedError for a request whose precision or layers the kernels cannot compute."""
     if request.precision != "int8":
         raise UnsupportedError(
             f"the builder hopper computes in int8 only, precision is {request.precision}; add --precision=int8, or take "

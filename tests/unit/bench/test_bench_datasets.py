@@ -16,6 +16,7 @@ from cmx4trt.errors import DataError
 from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, RGB, InputForm
 from cmx4trt.networks import network_of
 from cmx4trt.networks.base import Network
+from cmx4trt.quantize.samples import open_samples
 from cmx4trt.request import BuildRequest
 
 
@@ -82,6 +83,17 @@ def test_without_labels_the_files_are_taken_by_name(tmp_path: Path) -> None:
     dataset = open_classifier(tmp_path)
     assert dataset.truth is None
     assert read(dataset, 0)[0, 0, 0] == ord("a")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_what_calibrates_also_benchmarks(tmp_path: Path, dtype: Any) -> None:
+    """One reader serves both: other widths of floats, one image with a batch dimension, pictures and hidden files beside it."""
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    np.save(tmp_path / "deep" / "er" / "a.npy", image(7)[None].astype(dtype))
+    (tmp_path / "a.JPEG").write_bytes(b"a picture")
+    (tmp_path / "._a.npy").write_bytes(b"a hidden file")
+    assert read(open_classifier(tmp_path), 0)[0, 0, 0] == 7
+    assert open_samples(str(tmp_path), (3, 2, 2)).read(0)[0, 0, 0, 0] == 7
 
 
 def test_count_takes_the_first(tmp_path: Path) -> None:
@@ -152,9 +164,10 @@ def test_int8_images_are_divided_by_their_scale_and_clipped(tmp_path: Path) -> N
         ({"a.npy": image(1)}, "a\n", "line 1 of label file .* is 'a', expected 'NAME CLASS'"),
         ({"a.npy": image(1)}, "1\n2\n", "has 2 classes, expected 1, one for each image file"),
         ({"a.npy": image(1), "b.npy": image(1)}, "a 1\nb x\n", "line 2 of label file .* is 'b x'"),
-        ({"a.npy": np.zeros((3, 3, 3), np.float32)}, "a 1\n", r"float32 \[3, 3, 3\], expected float32 \[3, 2, 2\]"),
-        ({"a.npy": np.zeros((2, 2, 3), np.float32)}, "a 1\n", r"float32 \[2, 2, 3\], expected float32 \[3, 2, 2\]"),
-        ({"a.npy": np.zeros((3, 2, 2), np.float64)}, "a 1\n", "holds float64"),
+        ({"a.npy": np.zeros((3, 3, 3), np.float32)}, "a 1\n", r"has shape \[3, 3, 3\], expected \[3, 2, 2\]"),
+        ({"a.npy": np.zeros((2, 2, 3), np.float32)}, "a 1\n", r"NHWC layout \[2, 2, 3\], expected NCHW \[3, 2, 2\]"),
+        ({"a.npy": np.zeros((2, 3, 2, 2), np.float32)}, "a 1\n", "holds 2 images, expected one file of each"),
+        ({"a.npy": np.zeros((3, 2, 2), np.uint8)}, "a 1\n", "holds uint8, expected preprocessed float32"),
         ({}, "a 1\n", "holds no preprocessed image"),
     ],
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
-from collections import Counter
+import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,9 @@ import pytest
 from cmx4trt import backends, networks
 from cmx4trt.cli import main
 from cmx4trt.errors import ModelError, RequestError
-from cmx4trt.graph.network import CanonicalGraph, GraphOptions
-from cmx4trt.graph.spec import ModelSpec
-from cmx4trt.ir.model import Graph, Model, Tensor
+from cmx4trt.ir.model import Model, Tensor
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.networks.base import AccuracyTarget, Network, wrong_model
-from cmx4trt.networks.classification import Classifier
-from cmx4trt.networks.classification.onnx_import import ClassifierForm, import_classifier
+from cmx4trt.networks.base import AccuracyTarget, Network
 from cmx4trt.request import BuildRequest
 
 Run = Callable[..., tuple[int, str, dict[str, Any]]]
@@ -29,29 +26,14 @@ CLASSES = 10
 IMAGES = 12
 
 
-class SmallClassifier(Classifier):
-    """Three convolutions, ten classes, images of 32 x 32."""
-
-    spec = ModelSpec("smallnet", "Small classifier", (3, 32, 32), largest_activation=16 * 32 * 32)
-    classes = CLASSES
-    mean = (0.5, 0.5, 0.5)
-    std = (0.25, 0.25, 0.25)
-
-    def import_model(self, model: Model, options: GraphOptions) -> CanonicalGraph:
-        form = ClassifierForm(features=64, classes=(CLASSES,), convolutions=3, grid=(8, 8), check_body=self._check_body)
-        return import_classifier(model, self.spec, form)
-
-    def _check_body(self, graph: Graph) -> None:
-        found = Counter(node.op_type for node in graph.nodes)["Conv"]
-        if found != 3:
-            raise wrong_model(self.spec, f"{found} convolutions", "3")
-
-
 @pytest.fixture
-def smallnet() -> Iterator[Network]:
-    network = SmallClassifier()
-    with networks.registered(network):
-        yield network
+def throwaway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
+    """The network of docs/how-to/network.md."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "data" / "throwaway")
+    found: tuple[Network, ...] = import_module("throwaway_network").NETWORKS
+    with networks.registered(*found):
+        yield found[0]
+    sys.modules.pop("throwaway_network")
 
 
 @pytest.fixture
@@ -127,7 +109,7 @@ def cmx4trt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_from_its_file_to_engine_accuracy_and_report(
     tensorrt_rtx: str,
-    smallnet: Network,
+    throwaway: Network,
     model_file: Path,
     images: Path,
     cmx4trt: Run,
@@ -140,7 +122,7 @@ def test_from_its_file_to_engine_accuracy_and_report(
     result = f"--result={tmp_path / 'result.json'}"
     calibration = [f"--calibration_data={images}", "--calibration_count=8"] if precision == "int8" else []
     options = (
-        "--network=smallnet",
+        "--network=throwaway",
         f"--model={model_file}",
         f"--precision={precision}",
         "--batch_size=4",
@@ -148,12 +130,12 @@ def test_from_its_file_to_engine_accuracy_and_report(
     )
     code, text, built = cmx4trt("build", *options, f"--output_dir={tmp_path / 'engines'}", result)
     assert code == 0, text
-    assert (built["exports"]["MODEL"], built["exports"]["VERIFIED"]) == ("smallnet", "yes")
+    assert (built["exports"]["MODEL"], built["exports"]["VERIFIED"]) == ("throwaway", "yes")
     engine = Path(built["exports"]["FILE_WITH_PATH"])
-    assert engine.name.startswith("smallnet")
+    assert engine.name.startswith("throwaway")
     code, text, _ = cmx4trt("inspect", engine)
     assert code == 0
-    assert "Small classifier" in text
+    assert "Throw-away classifier" in text
 
     logs = tmp_path / "logs"
     flags = (engine, f"--data={images}", f"--log_dir={logs}", "--execute=graph", result)
@@ -171,44 +153,50 @@ def test_from_its_file_to_engine_accuracy_and_report(
     report = tmp_path / "report.html"
     code, text, _ = cmx4trt("report", engine, f"--html={report}")
     assert code == 0, text
-    assert "Small classifier" in report.read_text()
+    assert "Throw-away classifier" in report.read_text()
 
 
-def test_a_target_gives_a_verdict(smallnet: Network) -> None:
+def test_a_target_gives_a_verdict(throwaway: Network) -> None:
     from cmx4trt.verify.accuracy import accuracy_of
 
-    smallnet.accuracy = AccuracyTarget(reference=90.0, images=IMAGES, share=0.5)
-    assert accuracy_of(smallnet, 45.0, IMAGES, True).verdict == "passed"
-    assert accuracy_of(smallnet, 44.9, IMAGES, True).verdict == "failed"
+    throwaway.accuracy = AccuracyTarget(
+        reference=90.0, images=IMAGES, share=0.5
+    )  # of an instance that goes with its module
+    assert accuracy_of(throwaway, 45.0, IMAGES, True).verdict == "passed"
+    assert accuracy_of(throwaway, 44.9, IMAGES, True).verdict == "failed"
 
 
-def test_help_and_refusals_know_it(smallnet: Network, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_refusals_know_it(throwaway: Network, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["build", "--help"])
-    assert "smallnet" in capsys.readouterr().out
-    with pytest.raises(RequestError, match="resnet50, retinanet, smallnet"):
+    assert "throwaway" in capsys.readouterr().out
+    with pytest.raises(RequestError, match="resnet50, retinanet, throwaway"):
         BuildRequest.from_values({"network": "othernet"})
-    with pytest.raises(RequestError, match="postprocess is for retinanet, not smallnet; leave it out"):
-        BuildRequest.from_values({"network": "smallnet", "postprocess": "none"})
+    with pytest.raises(RequestError, match="postprocess is for retinanet, not throwaway; leave it out"):
+        BuildRequest.from_values({"network": "throwaway", "postprocess": "none"})
 
 
-def test_it_has_no_generator_of_random_weights(smallnet: Network) -> None:
-    with pytest.raises(RequestError, match="Small classifier has no generator of random weights; give its file"):
-        networks.model_from_seed("smallnet", 1)
+def test_it_has_no_generator_of_random_weights(throwaway: Network) -> None:
+    with pytest.raises(RequestError, match="Throw-away classifier has no generator of random weights; give its file"):
+        networks.model_from_seed("throwaway", 1)
 
 
-def test_another_networks_file_is_refused(smallnet: Network, resnet50_file: Path, tmp_path: Path, cmx4trt: Run) -> None:
-    flags = ("--network=smallnet", f"--model={resnet50_file}", f"--output_dir={tmp_path}")
+def test_another_networks_file_is_refused(
+    throwaway: Network, resnet50_file: Path, tmp_path: Path, cmx4trt: Run
+) -> None:
+    flags = ("--network=throwaway", f"--model={resnet50_file}", f"--output_dir={tmp_path}")
     code, text, _ = cmx4trt("build", *flags)
     assert code == ModelError.exit_code
-    assert "the model is not Small classifier: found" in text
+    assert "the model is not Throw-away classifier: found" in text
 
 
 @pytest.mark.parametrize("builder", [backend.name for backend in backends.all_backends() if backend.networks])
-def test_a_backend_that_cannot_build_it_says_so(smallnet: Network, builder: str) -> None:
-    values = {"network": "smallnet", "builder": builder, "device": "cuda", "precision": "int8"}
+def test_a_backend_that_cannot_build_it_says_so(throwaway: Network, builder: str) -> None:
+    values = {"network": "throwaway", "builder": builder, "device": "cuda", "precision": "int8"}
     device = next(iter(backends.backend_of(builder).devices))
-    with pytest.raises(RequestError, match=f"network is smallnet, expected resnet50.* with the builder {builder}; use"):
+    with pytest.raises(
+        RequestError, match=f"network is throwaway, expected resnet50.* with the builder {builder}; use"
+    ):
         BuildRequest.from_values({**values, "device": device})
 
 

@@ -64,7 +64,7 @@ def differences() -> Iterator[str]:
         "GPU only": lambda r: f"`{r.gpu_flag}`",
         "resnet50 in": lambda r: ", ".join(r.precisions["resnet50"]),
         "retinanet in": lambda r: ", ".join(r.precisions["retinanet"]),
-        "least workspace for retinanet, bytes": lambda r: str(r.nms_workspace or "none"),
+        "least workspace for retinanet, bytes": lambda r: str(r.workspaces.get("retinanet") or "none"),
         "configuration file must exist": lambda r: "yes" if r.workload_configs else "no",
         "LoadGen's Python module": lambda r: "yes" if r.needs_loadgen else "no",
         "mlcommons/inference in": lambda r: f"`{r.inference_source}`",
@@ -93,7 +93,7 @@ def page() -> str:
                 f"Engine: `{release.engine(request, SYSTEM)}`",
             ]
             if network == "retinanet":
-                plugins = ", ".join(f"`{plugin}`" for plugin in release.retinanet_plugins)
+                plugins = ", ".join(f"`{plugin}`" for plugin in release.plugins["retinanet"])
                 lines += ["", f"Plugins (`make build_plugins`): {plugins}"]
     return "\n".join(lines) + "\n" + OUTCOMES
 

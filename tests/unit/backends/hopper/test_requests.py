@@ -20,7 +20,6 @@ def test_what_the_kernels_compute_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"network": "retinanet"}, "has kernels for resnet50, not for retinanet"),
         ({"precision": "fp16"}, "computes in int8 only, precision is fp16"),
         ({"keep_fp16": "auto"}, "keep_fp16=auto asks for layers in float16; leave it out"),
     ],
