@@ -15,6 +15,7 @@ from typing import Any
 
 from cmx4trt.bench.sut import Failure, SystemUnderTest
 from cmx4trt.errors import MissingSoftwareError
+from cmx4trt.install import pip_line
 
 NO_AUDIT = "cmx4trt-has-no-audit.config"
 """LoadGen looks for a file of this name in the current folder, where a forgotten 'audit.config' would change the run silently."""
@@ -32,9 +33,7 @@ def import_loadgen() -> Any:
     try:
         import mlperf_loadgen
     except ImportError as error:
-        raise MissingSoftwareError(
-            f"MLPerf LoadGen cannot be imported ({error}); pip install 'cmx4trt[bench]'"
-        ) from error
+        raise MissingSoftwareError(f"MLPerf LoadGen cannot be imported ({error}); {pip_line('bench')}") from error
     return mlperf_loadgen
 
 

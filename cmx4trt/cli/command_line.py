@@ -138,5 +138,6 @@ _COMMANDS = {
     "calibrate": _Command("find the ranges of an int8 network, and write them down", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are the fastest on this GPU", "cmx4trt.cli.tune"),
     "gui": _Command("open a page that composes, runs and shows builds", "cmx4trt.cli.gui"),
+    "mlc-setup": _Command("make MLCFlow run this package's script, and check that it does", "cmx4trt.cli.mlc_setup"),
     "cm-setup": _Command("make CM run this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
 }

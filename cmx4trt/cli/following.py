@@ -99,3 +99,8 @@ def after_tune(option: str, path: str) -> Rows:
 def after_cm_setup() -> Rows:
     """The first engine, without a download."""
     return [("a first engine", 'cmr "generate engine mlperf inference nvidia _random-weights"')]
+
+
+def after_mlc_setup() -> Rows:
+    """The first engine, without a download."""
+    return [("a first engine", "mlcr generate,engine,mlperf,inference,nvidia,_random-weights")]

@@ -55,6 +55,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     ),
     "tune": (Example("measure, and write the table beside the engine", _ENGINE),),
     "gui": (Example("runs start in the folder work", "--folder=work"),),
+    "mlc-setup": (Example("after pip install, once", ""),),
     "cm-setup": (Example("after pip install, once", ""),),
 }
 

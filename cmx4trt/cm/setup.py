@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 import cmx4trt
 from cmx4trt.errors import MissingSoftwareError, OutputError
+from cmx4trt.install import pip_line
 
 PLAIN_TAGS = "generate,engine,mlperf,inference,nvidia"
 """The tags that the draft has too: what users type."""
@@ -90,7 +91,7 @@ def run_cm(*words: str) -> str:
         [sys.executable, "-m", "cmind", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if "No module named cmind" in done.stderr:
-        raise MissingSoftwareError(f"CM is not installed for {sys.executable}; run: pip install cmx4trt")
+        raise MissingSoftwareError(f"CM is not installed for {sys.executable}; run: {pip_line('cm')}")
     if done.returncode:
         words_of_cm = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         raise OutputError(f"'cm {' '.join(words)}' failed: {words_of_cm[-1]}")

@@ -18,6 +18,7 @@ from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Window
 from cmx4trt.devices.by_symbol import elapsed_before_cuda_12_8, open_batch_copies
 from cmx4trt.devices.cuda_errors import NOT_IN_DRIVER, CudaFailure, device_error, no_device, no_such_device
 from cmx4trt.errors import DeviceError, MissingSoftwareError
+from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,7 @@ def open_cuda(index: int = 0) -> CudaDevice:
         from cuda.bindings import driver
     except ImportError as error:
         raise MissingSoftwareError(
-            f"cuda-bindings cannot be imported ({error}); pip install 'cmx4trt[hopper]', or use _cpu, which needs no GPU"
+            f"cuda-bindings cannot be imported ({error}); {pip_line('hopper')}, or use _cpu, which needs no GPU"
         ) from error
     return CudaDevice(driver, index)
 

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import DeviceError, MissingSoftwareError
+from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -181,7 +182,7 @@ def _initialised() -> Any:
                 f"this machine has no NVIDIA GPU with a driver: {missing or error}", advice=_BUILD_WITHOUT
             ) from error
         raise MissingSoftwareError(
-            f"pycuda, through which the GPU is reached, cannot be imported ({error}); pip install 'cmx4trt[cuda]'"
+            f"pycuda, through which the GPU is reached, cannot be imported ({error}); {pip_line('cuda')}"
         ) from error
     try:
         cuda.init()

@@ -18,6 +18,7 @@ from cmx4trt.gui.closed_streams import drop_closed_streams
 from cmx4trt.gui.origin import SameOrigin
 from cmx4trt.gui.runner import RUNS
 from cmx4trt.gui.settings import PageSettings
+from cmx4trt.install import pip_line
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 8501
@@ -39,10 +40,10 @@ theme has contrast 4.5 to the white of buttons and 4.0 to the background (WCAG 2
 
 def check_installed() -> None:
     """Raises MissingSoftwareError where Streamlit, or CM, is missing."""
-    for module, install in (("streamlit", "cmx4trt[gui]"), ("cmind", "cmx4trt"), ("yaml", "cmx4trt")):
+    for module, extra in (("streamlit", "gui"), ("cmind", "cm"), ("yaml", "cm")):
         if find_spec(module) is None:
             raise MissingSoftwareError(
-                f"the page needs {module}, which is not installed for {sys.executable}; run: pip install '{install}'"
+                f"the page needs {module}, which is not installed for {sys.executable}; run: {pip_line(extra)}"
             )
 
 

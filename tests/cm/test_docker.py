@@ -177,7 +177,7 @@ def test_failure_of_docker_is_a_failure(docker: Any, step: str) -> None:
 
 
 def test_pins_are_of_this_release_and_within_its_ranges(meta: dict[str, Any]) -> None:
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("\ndependencies = [")[1].split("\n]")[0]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("\ncm = [")[1].split("\n]")[0]
     ranges = {r.name: r.specifier for text in re.findall('"(.+?)"', project) for r in [Requirement(text)]}
     assert meta["docker"]["image_tag_extra"] == f"-{cmx4trt.__version__}"
     lines = [row["env"].get("CM_DOCKER_PIP_INSTALL_EXTRA_FLAGS", "") for row in meta["update_meta_if_env"]]

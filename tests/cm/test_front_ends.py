@@ -104,6 +104,8 @@ def test_both_spellings_of_a_flag_work(cm: Any, folder: Path) -> None:
         ("_random-weights _copy_streams.2 _batch_size.3", (), {"copy_streams": "2", "batch_size": "3"}),
         ("_random-weights", ("--env.CM_BATCH_SIZE=5",), {"batch_size": "5"}),
         ("_random-weights _batch_size.6", ("--env.CM_BATCH_SIZE=5",), {"batch_size": "6"}),
+        ("_random-weights", ("--env.CM_MODEL=retinanet",), {"network": "retinanet"}),
+        ("_random-weights", ("--env.CMX4TRT_PRECISION=bf16",), {"precision": "bf16"}),
         ("_random-weights", ("--env.CM_TENSORRT_WORKSPACE_SIZE=65536",), {"workspace_size": "64 MiB"}),
         ("_random-weights", ("--env.CM_LOADGEN_SCENARIO=server",), {"scenario": "Server"}),
         ("_random-weights", ("--target=ada,ampere",), {"target": "sm80+sm86+sm89"}),
@@ -184,5 +186,14 @@ def test_test_inputs(cm: Any, rtx: None, folder: Path) -> None:
     done = cm.command(
         "cm", "test", "script", "generate-nvidia-engine", "--test_input_id=dry-run", "--quiet", cwd=folder
     )
+    assert done.returncode == 0, done.stdout
+    assert "would build" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "script", f"{TAGS} _random-weights"), ("run", "script", f"--tags={COMMAS},_random-weights")]
+)
+def test_cmx(cm: Any, rtx: None, folder: Path, words: tuple[str, ...]) -> None:
+    done = cm.command("cmx", *words, "--dry_run", cwd=folder)
     assert done.returncode == 0, done.stdout
     assert "would build" in done.stdout

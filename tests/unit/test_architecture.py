@@ -28,6 +28,7 @@ LAYERS = [
     {
         "errors",
         "files",
+        "install",
         "locks",
         "progress",
         "background",

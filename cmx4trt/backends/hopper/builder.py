@@ -12,6 +12,7 @@ from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.hopper.requests import check_request
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.errors import MissingSoftwareError
+from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from cmx4trt.backends.hopper.choices import Choices
@@ -36,7 +37,7 @@ class HopperBuilder:
         """This package's version: the kernels are its own. Raises MissingSoftwareError where their compiler is missing."""
         if installed_version(NVRTC) is None:
             raise MissingSoftwareError(
-                "NVRTC, the compiler of the kernels, is not installed in this Python; pip install 'cmx4trt[hopper]'"
+                f"NVRTC, the compiler of the kernels, is not installed in this Python; {pip_line('hopper')}"
             )
         return __version__
 

@@ -20,6 +20,7 @@ from cmx4trt.backends.hopper.cubin import elf_abi
 from cmx4trt.backends.hopper.nvrtc import Nvrtc, Program, open_nvrtc
 from cmx4trt.errors import BuildError, OutputError
 from cmx4trt.files import make_folder, write_atomic
+from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from cmx4trt.backends.hopper.plan import Kernel
@@ -154,7 +155,7 @@ class Compiler:
         if elf_abi(cubin) is None:
             raise BuildError(
                 f"{self.version} writes kernels in a format that this release does not know; "
-                "pip install 'cmx4trt[hopper]' gets a version that it does"
+                f"{pip_line('hopper')} gets a version that it does"
             )
         self._cache.keep(key, compiled)
         return compiled

@@ -17,6 +17,7 @@ from glob import glob
 
 from cmx4trt.errors import BuildError, MissingSoftwareError
 from cmx4trt.files import sha256_of_file
+from cmx4trt.install import pip_line
 
 _PLACES = ("cuda_nvrtc/lib", "cu13/lib")
 """Where the wheels of CUDA 12 and 13 put the library, below the namespace package ``nvidia``; the first that serves is taken:
@@ -25,7 +26,6 @@ LEAST_VERSION = (12, 9)
 """12.4 to 12.8 serialise the kernels' wgmma (C7515), and 12.0 does not know all of its types."""
 _LOG_LINES = 12
 """Lines of a compiler's log that an error shows."""
-_PIP_LINE = "pip install 'cmx4trt[hopper]'"
 _SUCCESS = 0
 
 
@@ -51,7 +51,7 @@ class Nvrtc:
             self._check("nvrtcVersion", ctypes.byref(major), ctypes.byref(minor))
         except (OSError, AttributeError) as error:
             raise MissingSoftwareError(
-                f"NVRTC at {path} cannot be loaded ({error}); reinstall it: {_PIP_LINE}"
+                f"NVRTC at {path} cannot be loaded ({error}); reinstall it: {pip_line('hopper')}"
             ) from error
         self.version = (major.value, minor.value)
         self._path = path
@@ -63,7 +63,7 @@ class Nvrtc:
             return sha256_of_file(self._path)
         except OSError as error:
             raise MissingSoftwareError(
-                f"NVRTC at {self._path} cannot be read: {error.strerror}; {_PIP_LINE}"
+                f"NVRTC at {self._path} cannot be read: {error.strerror}; {pip_line('hopper')}"
             ) from error
 
     def compile(self, program: Program, options: Sequence[str]) -> tuple[bytes, str]:
@@ -128,7 +128,7 @@ def open_nvrtc() -> Nvrtc:
     found = f"only {', '.join(paths)} of an older version" if paths else "none"
     raise MissingSoftwareError(
         f"NVRTC {'.'.join(map(str, LEAST_VERSION))} or newer, which compiles the kernels, is not installed "
-        f"(found: {found}); {_PIP_LINE}"
+        f"(found: {found}); {pip_line('hopper')}"
     )
 
 

@@ -13,6 +13,7 @@ from cmx4trt.backends.tensorrt import COMPUTE_CAPABILITIES
 from cmx4trt.backends.tensorrt.serialize import serialize_engine
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 from cmx4trt.graph.network import PreparedGraph
+from cmx4trt.install import pip_line
 from cmx4trt.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
 """PyPI distributions that bring the module, normalised as in the names of their metadata folders."""
-_MISSING = "TensorRT-RTX is not installed in this Python; pip install 'cmx4trt[rtx]' (or tensorrt-rtx-cu13)"
 
 
 class TensorRTRTXBuilder:
@@ -33,7 +33,7 @@ class TensorRTRTXBuilder:
         """The installed version, read from package metadata. Raises MissingSoftwareError."""
         version = installed_version(DISTRIBUTIONS)
         if version is None:
-            raise MissingSoftwareError(_MISSING)
+            raise MissingSoftwareError(_missing())
         return version
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
@@ -70,7 +70,7 @@ def import_tensorrt_rtx() -> Library:
     try:
         import tensorrt_rtx
     except ImportError as error:
-        raise MissingSoftwareError(f"{_MISSING}; importing it says: {error}") from error
+        raise MissingSoftwareError(f"{_missing()}; importing it says: {error}") from error
     module: Library = tensorrt_rtx
     return module
 
@@ -97,3 +97,7 @@ def _set_targets(trt: Any, config: Any, target: str) -> None:
     config.num_compute_capabilities = len(names)
     for index, name in enumerate(names):
         config.set_compute_capability(getattr(trt.ComputeCapability, name.upper()), index)
+
+
+def _missing() -> str:
+    return f"TensorRT-RTX is not installed in this Python; {pip_line('rtx')} (or tensorrt-rtx-cu13)"

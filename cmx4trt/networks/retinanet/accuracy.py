@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import DataError, MissingSoftwareError
+from cmx4trt.install import pip_line
 from cmx4trt.networks.retinanet.detections import RECORD
 
 if TYPE_CHECKING:
@@ -76,5 +77,5 @@ def import_pycocotools() -> tuple[Any, Any]:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise MissingSoftwareError(f"pycocotools cannot be imported ({error}); pip install 'cmx4trt[bench]'") from error
+        raise MissingSoftwareError(f"pycocotools cannot be imported ({error}); {pip_line('bench')}") from error
     return COCO, COCOeval

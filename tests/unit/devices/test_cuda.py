@@ -231,7 +231,5 @@ def test_a_machine_without_a_driver_is_one_sentence(tmp_path: Path) -> None:
 def test_without_the_bindings_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     open_cuda.cache_clear()
-    with pytest.raises(
-        MissingSoftwareError, match=r"cuda-bindings cannot be imported .* pip install 'cmx4trt\[hopper\]'"
-    ):
+    with pytest.raises(MissingSoftwareError, match=r"cuda-bindings cannot be imported .* pip install .*\[hopper\]'"):
         open_cuda()

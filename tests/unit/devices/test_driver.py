@@ -79,9 +79,7 @@ def fail_import(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
 def test_no_pycuda_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "why_no_driver", lambda: "")
     fail_import(monkeypatch, "No module named 'pycuda'")
-    with pytest.raises(
-        MissingSoftwareError, match=r"through which the GPU is reached.*; pip install 'cmx4trt\[cuda\]'$"
-    ):
+    with pytest.raises(MissingSoftwareError, match=r"through which the GPU is reached.*; pip install .*\[cuda\]'$"):
         cuda.local_gpu()
 
 

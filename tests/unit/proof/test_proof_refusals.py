@@ -14,6 +14,7 @@ import pytest
 from cmx4trt import proof
 from cmx4trt.errors import MissingSoftwareError, ModelError
 from cmx4trt.executable import read_published
+from cmx4trt.install import pip_line
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.sessions.null import NullSession
 
@@ -184,7 +185,7 @@ def test_missing_loadgen_says_what_to_install(
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     code, _, result = cmx4trt("bench", engine, f"--log_dir={tmp_path}")
     assert code == MissingSoftwareError.exit_code
-    assert "pip install 'cmx4trt[bench]'" in result["error"]
+    assert pip_line("bench") in result["error"]
 
 
 @pytest.mark.parametrize(

@@ -132,5 +132,5 @@ def test_images_without_objects_have_no_precision(annotations: dict[str, Any]) -
 
 def test_missing_pycocotools_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    with pytest.raises(MissingSoftwareError, match=r"pip install 'cmx4trt\[bench\]'"):
+    with pytest.raises(MissingSoftwareError, match=r"pip install .*\[bench\]'"):
         import_pycocotools()

@@ -142,7 +142,7 @@ def fresh() -> Iterator[None]:
 
 def test_without_nvrtc_the_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingSoftwareError, match=r"\(found: none\); pip install 'cmx4trt\[hopper\]'"):
+    with pytest.raises(MissingSoftwareError, match=r"\(found: none\); pip install .*\[hopper\]'"):
         open_nvrtc()
 
 

@@ -16,6 +16,7 @@ from cmx4trt.backends.hopper.container import write_engine
 from cmx4trt.backends.hopper.session import HopperSession
 from cmx4trt.cli import main
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
+from cmx4trt.install import pip_line
 
 RANDOM = ("--random_weights=0", "--calibration_data=random", "--calibration_count=4")
 
@@ -75,7 +76,7 @@ def test_no_compiler_is_installed(
     monkeypatch.setattr(builder, "installed_version", lambda names: None)
     code, sentence = failing_build()
     assert code == 5
-    assert sentence.endswith("is not installed in this Python; pip install 'cmx4trt[hopper]'")
+    assert sentence.endswith(f"is not installed in this Python; {pip_line('hopper')}")
 
 
 def test_the_compilers_library_is_gone(
