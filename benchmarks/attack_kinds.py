@@ -26,7 +26,7 @@ from cmx4trt.executable import read_published
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.passes import drop_identities, lift_constants
-from cmx4trt.images.normalization import InputForm
+from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, InputForm
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.manifest import Manifest
@@ -50,7 +50,7 @@ from cmx4trt.source import source_of_request
 from cmx4trt.verify.accuracy import read_accuracy_log
 
 RESNET = spec_of("resnet50")
-IMAGES = InputForm((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+IMAGES = InputForm(IMAGENET_MEAN, IMAGENET_STD)
 
 
 class Kind(ABC):
