@@ -40,8 +40,9 @@ from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.calibration import ranges_from_content
 from cmx4trt.quantize.observe import Method, Wanted, _range_observer, _resume, observe
 from cmx4trt.quantize.placement import place
+from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.ranges import Ranges, digest_of_model
-from cmx4trt.quantize.samples import RandomSamples, open_samples
+from cmx4trt.quantize.samples import open_samples
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.report.facts import facts_of_engine
 from cmx4trt.request import BuildRequest
@@ -177,7 +178,7 @@ class CalibrationImage(Kind):
 
     def read(self) -> Any:
         samples = open_samples(str(self.path), self._shape)
-        samples.digest()
+        samples.digest(Silent())
         return np.concatenate([samples.read(index) for index in range(len(samples))])
 
     def check(self, content: bytes, value: Any) -> None:

@@ -30,7 +30,7 @@ from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
-from cmx4trt.quantize.samples import RandomSamples
+from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.request import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 

@@ -1,9 +1,10 @@
-"""One call in a thread of its own, with its result or exception handed back."""
+"""Calls in threads of their own, with their results or exceptions handed back."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -42,3 +43,36 @@ class Background(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]
+
+
+MAX_READERS = 8
+"""Threads that read and hash files; more wait for the disk."""
+
+
+def in_threads(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of all ``calls``, in their order, by as many threads as there are processors, at most MAX_READERS.
+
+    After a call that fails no other is begun; what the first of those raised is raised.
+    """
+    results: list[T | None] = [None] * len(calls)
+    waiting = iter(enumerate(calls))  # a list's iterator gives each item to one thread only
+    failed = False
+
+    def work() -> None:
+        nonlocal failed
+        for index, call in waiting:
+            if failed:
+                return
+            try:
+                results[index] = call()
+            except BaseException:
+                failed = True
+                raise
+
+    count = min(len(os.sched_getaffinity(0)), MAX_READERS, len(calls))
+    if count == 1:
+        work()
+    else:
+        for thread in [Background(work) for _ in range(count)]:
+            thread.result()
+    return results  # type: ignore[return-value]

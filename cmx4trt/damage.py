@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import re
 import struct
-import zipfile
 import zlib
 from typing import Any
 
 MALFORMED = (
     *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError, SyntaxError),
     *(RuntimeError, MemoryError),  # nested too deep (RecursionError), a size that no memory holds
-    *(struct.error, zlib.error, zipfile.BadZipFile),
+    *(struct.error, zlib.error),
 )
-"""What the standard library and numpy raise over content they cannot take. OSError is not among them: it is no damage."""
+"""What the standard library and numpy raise over content they cannot take. OSError is not among them: it is no damage. Nor
+is zipfile's own error, which one reader catches itself: zipfile costs more to import than all else here."""
 
 MAX_DIGITS = 40
 """Digits of an integer in a file: 2^64 has 20, and Python refuses to convert more than 4300."""

@@ -1,9 +1,8 @@
-"""Files: regular ones only are read, digests, atomic writes that leave nothing behind."""
+"""Files: regular ones only are read, atomic writes that leave nothing behind."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import stat
@@ -23,8 +22,6 @@ hold on one machine only, or not at all."""
 OUTPUT_SETTING = "--output_dir"
 """What a user changes to have files elsewhere, unless the sentence names another setting."""
 _TEMPORARY_NAME = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(PARTIAL_SUFFIX)}$")
-_CHUNK = 1 << 20
-"""Stays in the processor's cache between reading and hashing."""
 
 
 class NotRegularError(OSError):
@@ -62,16 +59,6 @@ def _open_regular(path: str, flags: int) -> int:
 def _is_harmless(status: os.stat_result) -> bool:
     """Whether reading ends: a regular file, or a folder, which the system refuses in its own words."""
     return stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
-
-
-def sha256_of_file(path: str) -> str:
-    """The SHA-256 of a regular file's bytes, in hexadecimal. Raises OSError."""
-    digest, chunk = hashlib.sha256(), bytearray(_CHUNK)
-    view = memoryview(chunk)
-    with open_file(path) as stream:
-        while count := stream.readinto(view):
-            digest.update(view[:count])
-    return digest.hexdigest()
 
 
 def make_folder(path: str, setting: str = OUTPUT_SETTING) -> None:

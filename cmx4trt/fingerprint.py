@@ -36,12 +36,23 @@ def source_of_seed(seed: int) -> str:
     return f"random-weights:{seed}"
 
 
-def source_of_digest(sha256: str, external: Mapping[str, str]) -> str:
-    """The source part of a model file whose ``external`` weight files (name in the model -> SHA-256) it comes with."""
+def source_of_digest(name: str, digest: str, external: Mapping[str, str]) -> str:
+    """A model file by the digest called ``name`` of it, and of the ``external`` weight files that belong to it.
+
+    ``external``: name in the model -> digest. With BLAKE3 it is the source part; with SHA-256 it is for people.
+    """
     if not external:
-        return f"sha256:{sha256}"
+        return f"{name}:{digest}"
     listed = json.dumps(sorted(external.items()), separators=(",", ":"))
-    return f"sha256:{sha256}+external:{hashlib.sha256(listed.encode()).hexdigest()}"
+    return f"{name}:{digest}+external:{hashlib.sha256(listed.encode()).hexdigest()}"
+
+
+def source_of_record(record: Mapping[str, Any], name: str = "sha256") -> str:
+    """The source that a manifest's ``record`` tells of, by the digests called ``name``. Raises LookupError, TypeError."""
+    if record["kind"] == "random-weights":
+        return source_of_seed(record["seed"])
+    external = {item["file"]: item[name] for item in record.get("external", ())}
+    return source_of_digest(name, record[name], external)
 
 
 def fingerprint_of(parts: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt import __version__, store
 from cmx4trt.backends import backend_of
 from cmx4trt.background import Background
+from cmx4trt.digests import digests_of
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.files import check_writable
-from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of
+from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_record
 from cmx4trt.manifest import Manifest
 from cmx4trt.networks import spec_of
 from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare, verify, verify_execution
@@ -54,10 +55,11 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
         check_request(request)
         request = replace(request, **builder.resolve(request))
         source, engine = source_of_request(request), EnginePaths.for_request(request).engine
-        return Plan(engine, f"{builder.name} {builder.version()}", source.part(), None)
+        return Plan(engine, f"{builder.name} {builder.version()}", source_of_record(source.record()), None)
     lookup = _look_up(request, Silent())
     name = f"{builder.name} {lookup.builder.version()}"
-    return Plan(lookup.paths.engine, name, lookup.source.part(), lookup.found.manifest is not None)
+    source_title = source_of_record(lookup.source.record())
+    return Plan(lookup.paths.engine, name, source_title, lookup.found.manifest is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,13 @@ def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
     builder = builder_for(request.builder)
     request = replace(request, **builder.resolve(request))
     source, paths = source_of_request(request), EnginePaths.for_request(request)
-    source.start_reading()  # beside all that follows; a build needs it too
+    if not os.path.lexists(paths.engine):
+        source.start_reading()  # beside all that follows; a hit needs digests only
     parts = engine_parts(request, builder.identity(request))
     calibration = calibration_of(request, progress)
     if calibration is not None:
         parts[CALIBRATION] = calibration.part()
-    found = store.find(request, paths, parts, source.part)
+    found = store.find(request, paths, parts, source.part_if)
     return _LookedUp(request, builder, source, calibration, paths, parts, found)
 
 
@@ -243,7 +246,7 @@ class _Build:
 
     def _publish(self, outcome: _Outcome) -> Manifest:
         data = outcome.engine.data
-        digest = Background(lambda: hashlib.sha256(data).hexdigest())
+        digest = Background(lambda: digests_of(data))
         manifest = self._manifest(outcome)
         return store.publish(self._paths, data, digest, manifest, self._request.wait, self._progress)
 

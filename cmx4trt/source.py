@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.backends import backend_of
 from cmx4trt.background import Background
+from cmx4trt.damage import MALFORMED
+from cmx4trt.digests import blake3_of_file, blake3_of_files, digests_of
 from cmx4trt.errors import ModelError, RequestError
-from cmx4trt.fingerprint import source_of_digest, source_of_seed
+from cmx4trt.fingerprint import source_of_record, source_of_seed
 from cmx4trt.request import BuildRequest
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ class Source(Protocol):
 
     def part(self) -> str:
         """The source part of the fingerprint."""
+
+    def part_if(self, record: Mapping[str, Any]) -> str:
+        """The source part where the source is still what a manifest's ``record`` says of it; else something that is none.
+
+        Nothing is kept or decoded: it is asked of an engine that is probably found.
+        """
 
     def start_reading(self) -> None:
         """Begin to fetch what ``model`` needs, in the background."""
@@ -59,6 +67,10 @@ class SeedSource:
         """The seed."""
         return source_of_seed(self._seed)
 
+    def part_if(self, record: Mapping[str, Any]) -> str:
+        """The seed."""
+        return self.part()
+
     def start_reading(self) -> None:
         """Nothing to fetch."""
 
@@ -82,7 +94,7 @@ class SeedSource:
 class FileSource:
     """A model file and the files its external data are in.
 
-    Each is read once; the digests, computed in the background, are of the very bytes that are built and compared with.
+    What is built is read once; the digests, computed in the background, are of the very bytes that are built and compared with.
     """
 
     def __init__(self, path: str, is_onnx: bool = True) -> None:
@@ -95,7 +107,25 @@ class FileSource:
 
     def part(self) -> str:
         """The digests of the model file and of all files its constants are in. Raises ModelError."""
-        return source_of_digest(self._read().sha256(), {name: f.sha256() for name, f in self._external_files()})
+        return source_of_record(self.record(), "blake3")
+
+    def part_if(self, record: Mapping[str, Any]) -> str:
+        """The digests; empty where the file's are not the recorded ones, or a file cannot be read.
+
+        The same bytes name the same files of external data, so that those that the record lists are all.
+        """
+        try:
+            if os.path.getsize(self._path) != record["bytes"] or blake3_of_file(self._path) != record["blake3"]:
+                return ""
+            names = [str(item["file"]) for item in record.get("external", ())]
+            if any(os.path.isabs(name) or ".." in name.split("/") for name in names):
+                return ""
+            folder = os.path.dirname(self._path)
+            found = blake3_of_files([os.path.join(folder, name) for name in names])
+            external = [{"file": name, "blake3": digest} for name, digest in zip(names, found, strict=True)]
+            return source_of_record({"kind": "file", "blake3": record["blake3"], "external": external}, "blake3")
+        except (OSError, *MALFORMED):
+            return ""
 
     def start_reading(self) -> None:
         """Read the file, and then compute its digest, while others work."""
@@ -120,7 +150,7 @@ class FileSource:
         return EncodedGraph(_with_output(self._read().content(), output), constants)
 
     def record(self) -> dict[str, Any]:
-        """Path, size and digest of the file, and of those with its external data (named as in the model)."""
+        """Path, size and digests of the file, and of those with its external data (named as in the model)."""
         external = [{"file": name, **file.record()} for name, file in self._external_files()]
         own = {"kind": "file", "path": self._path, **self._read().record()}
         return {**own, "external": external} if external else own
@@ -158,19 +188,15 @@ class _HashedFile:
 
         content = Background(lambda: read_bytes(path))
         self._content = content
-        self._digest = Background(lambda: hashlib.sha256(content.result()).hexdigest())
+        self._digests = Background(lambda: digests_of(content.result()))
 
     def content(self) -> memoryview:
         """Its bytes. Raises ModelError."""
         return self._content.result()
 
-    def sha256(self) -> str:
-        """Their digest. Raises ModelError."""
-        return self._digest.result()
-
     def record(self) -> dict[str, Any]:
-        """Size and digest."""
-        return {"bytes": len(self.content()), "sha256": self.sha256()}
+        """Size and digests. Raises ModelError."""
+        return {"bytes": len(self.content()), **self._digests.result()}
 
 
 def _check_file(path: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cmx4trt.background import Background
+from cmx4trt.digests import blake3_of_file, sha256_of_file
 from cmx4trt.errors import ModelError
 from cmx4trt.files import (
     OUTPUT_SETTING,
@@ -16,7 +17,6 @@ from cmx4trt.files import (
     make_folder,
     open_text,
     remove_abandoned,
-    sha256_of_file,
     write_together,
 )
 from cmx4trt.fingerprint import SOURCE, fingerprint_of
@@ -39,6 +39,9 @@ class EnginePaths:
         folder = os.path.join(request.output_dir, request.target, request.network, request.scenario)
         stem = f"{request.network}-{request.scenario}-gpu-b{request.batch_size}-{request.precision}.{request.builder}"
         return cls(os.path.join(folder, f"{stem}.plan"), os.path.join(folder, f"{stem}.json"))
+
+
+SourcePart = Callable[[Mapping[str, Any]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ def report_path_of(path: str) -> str:
 
 def doubt_of_engine(manifest_path: str, manifest: Manifest) -> str:
     """Why the engine beside a manifest is not the one that was published; empty if it is."""
-    return _check_engine(engine_path_of(manifest_path, manifest), manifest).doubt
+    path = engine_path_of(manifest_path, manifest)
+    return _check_engine(path, manifest, "sha256", sha256_of_file).doubt  # what people compare
 
 
 def describe_engine(manifest_path: str, manifest: Manifest) -> str:
@@ -95,11 +99,11 @@ def describe_engine(manifest_path: str, manifest: Manifest) -> str:
     return doubt_of_engine(manifest_path, manifest) or "unchanged since it was published"
 
 
-def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: Callable[[], str]) -> Lookup:
+def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: SourcePart) -> Lookup:
     """The published engine that fits ``parts``.
 
-    ``source`` gives the source part, and is asked only when everything else fits: it reads the model. The engine is read
-    at the same time, by another thread.
+    ``source`` gives the source part of what a manifest says of its source, and is asked only when everything else fits: it
+    reads the model. The engine is read at the same time, by another thread.
     """
     if not os.path.lexists(paths.engine):
         return Lookup()
@@ -111,30 +115,39 @@ def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], so
         return Lookup()
     if request.verify and not manifest.judged:
         return Lookup()
-    engine = Background(lambda: _check_engine(paths.engine, manifest))
-    whole = {**parts, SOURCE: source()}
+    engine = Background(lambda: _check_fast(paths.engine, manifest))
+    whole = {**parts, SOURCE: source(manifest.source)}
     if manifest.parts != whole or manifest.fingerprint != fingerprint_of(whole):
         return Lookup()
     return engine.result()
 
 
-def _check_engine(path: str, manifest: Manifest) -> Lookup:
-    """Whether the engine's bytes are those that were published."""
+def _check_fast(path: str, manifest: Manifest) -> Lookup:
+    return _check_engine(path, manifest, "blake3", blake3_of_file)
+
+
+def _check_engine(path: str, manifest: Manifest, name: str, digest_of: Callable[[str], str]) -> Lookup:
+    """Whether the engine's bytes are those that were published, by the digest that the manifest calls ``name``."""
     try:
-        digest = sha256_of_file(path)
+        digest = digest_of(path)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         return Lookup(doubt=f"{path} cannot be read ({_reason(error)})")
-    if digest != manifest.engine.get("sha256"):
+    if digest != manifest.engine.get(name):
         return Lookup(doubt=f"{path} is not the file that was published (truncated or edited)")
     return Lookup(manifest)
 
 
 def publish(
-    paths: EnginePaths, data: Any, sha256: Background[str], manifest: Manifest, wait: float, progress: Progress
+    paths: EnginePaths,
+    data: Any,
+    digests: Background[dict[str, str]],
+    manifest: Manifest,
+    wait: float,
+    progress: Progress,
 ) -> Manifest:
     """Write engine and manifest, then give both their names, under the folder's lock; returns the final manifest.
 
-    ``sha256`` is the engine's digest, computed while the engine is written; ``wait``: seconds to wait for the lock.
+    ``digests`` are the engine's (``digests_of``), computed while the engine is written; ``wait``: seconds to wait for the lock.
     Where another process has published the same engine meanwhile, that one stays and its manifest is returned.
     An error leaves the previous pair. A crash between the two renames leaves an engine whose manifest does not fit, which
     ``find`` treats as a miss. Raises OutputError.
@@ -147,7 +160,7 @@ def publish(
         nonlocal final
         yield paths.engine, data
         name, size = os.path.basename(paths.engine), memoryview(data).nbytes
-        final = replace(manifest, engine={"file": name, "bytes": size, "sha256": sha256.result()})
+        final = replace(manifest, engine={"file": name, "bytes": size, **digests.result()})
         yield paths.manifest, encode_json(final.to_json())
 
     with lock_folder(folder, progress, wait, OUTPUT_SETTING):
@@ -173,7 +186,7 @@ def _published_meanwhile(paths: EnginePaths, manifest: Manifest) -> Manifest | N
         return None
     if there.fingerprint != manifest.fingerprint or (manifest.judged and not there.judged):
         return None
-    return _check_engine(paths.engine, there).manifest
+    return _check_fast(paths.engine, there).manifest
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from math import prod
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -71,17 +73,33 @@ def images_in_file(path: str, shape: Shape) -> list[StoredImage]:
         raise DataError(f"image file {path} cannot be read ({error.strerror or error}); preprocess it again") from error
 
 
-def read_image(image: StoredImage, shape: Shape) -> NDArray[np.float32]:
-    """One image [C, H, W] float32. Raises DataError."""
-    import numpy as np
-
+@contextmanager
+def open_image(image: StoredImage) -> Iterator[FileIO]:
+    """The image's file, at its first element. Raises DataError, also for what goes wrong while it is read."""
     try:
         with open_file(image.path) as stream:
             stream.seek(image.offset)
-            content = stream.read(prod(shape) * np.dtype(image.dtype).itemsize)
-        return np.frombuffer(content, image.dtype).astype(np.float32, copy=False).reshape(shape)
+            yield stream
     except (OSError, ValueError) as error:
         raise DataError(f"image file {image.path} cannot be read any more ({error}); restore it") from error
+
+
+def stored_size(image: StoredImage, shape: Shape) -> int:
+    """The image's bytes in its file."""
+    return prod(shape) * int(image.dtype[2:])
+
+
+def decode_image(content: bytes, image: StoredImage, shape: Shape) -> NDArray[np.float32]:
+    """What the file's bytes say: [C, H, W] float32. Raises ValueError where they are too few."""
+    import numpy as np
+
+    return np.frombuffer(content, image.dtype).astype(np.float32, copy=False).reshape(shape)
+
+
+def read_image(image: StoredImage, shape: Shape) -> NDArray[np.float32]:
+    """One image [C, H, W] float32. Raises DataError."""
+    with open_image(image) as stream:
+        return decode_image(stream.read(stored_size(image, shape)), image, shape)
 
 
 def shown(dims: Sequence[int]) -> str:

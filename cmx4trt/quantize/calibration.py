@@ -17,8 +17,9 @@ from cmx4trt.progress import Progress
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import STAGE, Method, Wanted, observe
 from cmx4trt.quantize.placement import Placement
+from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.ranges import Ranges, RangesStore, digest_of_model
-from cmx4trt.quantize.samples import FileSamples, RandomSamples, Samples, choose_samples, open_samples
+from cmx4trt.quantize.samples import READING, FileSamples, Samples, choose_samples, open_samples
 from cmx4trt.quantize.tensorrt_cache import parse_cache
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import RANDOM_DATA
@@ -86,8 +87,8 @@ def open_data(request: BuildRequest, shape: Shape, progress: Progress) -> Calibr
     if request.calibration_data is None:
         return CalibrationData(cache)
     samples, rest = _open_images(request, shape)
-    with progress.stage("read images"):
-        return CalibrationData(cache, samples, rest, samples.digest())
+    with progress.stage(READING):
+        return CalibrationData(cache, samples, rest, samples.digest(progress))
 
 
 def calibrate(

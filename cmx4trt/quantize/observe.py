@@ -198,6 +198,7 @@ def _save(observers: Sequence[Observer], done: int, state_file: str | None, prog
 def _resume(observers: Sequence[Observer], state_file: str | None) -> int:
     """How many images the state in ``state_file`` stands for; one that is damaged in any bit counts as none."""
     import io
+    import zipfile
 
     import numpy as np
 
@@ -214,7 +215,7 @@ def _resume(observers: Sequence[Observer], state_file: str | None) -> int:
         if any((values[name].shape, values[name].dtype) != (fresh[name].shape, fresh[name].dtype) for name in fresh):
             return 0
         done = int(values["done"])
-    except (OSError, *MALFORMED):
+    except (OSError, zipfile.BadZipFile, *MALFORMED):
         return 0
     for observer in observers:
         observer.restore(values)

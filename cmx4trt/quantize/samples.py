@@ -6,29 +6,40 @@ Nothing is kept in memory: a sample is read when it is asked for.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from cmx4trt.background import Background
+from cmx4trt.background import in_threads
+from cmx4trt.digests import hash_stream, new_blake3
 from cmx4trt.errors import DataError
-from cmx4trt.images.files import Shape, StoredImage, files_in_folder, images_in_file, read_image, shown
+from cmx4trt.images.files import (
+    Shape,
+    StoredImage,
+    decode_image,
+    files_in_folder,
+    images_in_file,
+    open_image,
+    shown,
+    stored_size,
+)
 from cmx4trt.images.lists import listed_files
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cmx4trt.progress import Progress
+
 MIN_SAMPLES = 4
 """Fewer images than this are taken for a mistake: their extremes say next to nothing about other images."""
 DEFAULT_SAMPLES = 500
 """Length of MLPerf's calibration lists for ImageNet and OpenImages (mlcommons/inference, calibration/)."""
 
-MAX_READERS = 8
-"""Threads that read and hash images; more wait for the disk."""
-
-_RANDOM_SEED = 20241123
+READING = "read images"
+"""The stage of ``digest``."""
 
 
 class Samples(Protocol):
@@ -42,8 +53,8 @@ class Samples(Protocol):
     def read(self, index: int) -> NDArray[np.float32]:
         """Image ``index`` as [1, C, H, W] float32."""
 
-    def digest(self) -> str:
-        """SHA-256 of all images. Raises DataError where one holds NaN or infinity."""
+    def digest(self, progress: Progress) -> str:
+        """SHA-256 over the BLAKE3 of each image. Raises DataError where one cannot be read."""
 
     def part(self, start: int, stop: int) -> Samples:
         """Images ``start`` to ``stop - 1``."""
@@ -68,67 +79,54 @@ class FileSamples:
         return FileSamples(self._items[start:stop], self.shape, self._seen)
 
     def read(self, index: int) -> NDArray[np.float32]:
-        """Image ``index`` as [1, C, H, W] float32. Raises DataError where the file is unreadable or changed by now."""
+        """Image ``index`` as [1, C, H, W] float32.
+
+        Raises DataError where the file is unreadable or changed by now, or holds NaN or infinity.
+        """
+        import numpy as np
+
         item = self._items[index]
-        image = read_image(item, self.shape)[None]
-        if item in self._seen and hashlib.sha256(image.data).digest() != self._seen[item]:
+        with open_image(item) as stream:
+            content = stream.read(stored_size(item, self.shape))
+            image = decode_image(content, item, self.shape)[None]
+        if item in self._seen and _digest_of(content) != self._seen[item]:
             raise DataError(f"image file {item.path} changed while it was in use; start again")
+        if not (finite := np.isfinite(image)).all():
+            raise DataError(
+                f"image file {item.path} holds {image.size - int(finite.sum())} values that are NaN or infinite; "
+                "a range cannot be taken from it: make it anew or leave it out"
+            )
         return image
 
-    def digest(self) -> str:
-        """SHA-256 over shape and values, in order, read by several threads. Raises DataError for NaN and infinity."""
-        threads = min(len(os.sched_getaffinity(0)), MAX_READERS)
-        running = [Background(partial(self._look_at, self._items[start::threads])) for start in range(threads)]
-        for part in running:
-            part.result()
+    def digest(self, progress: Progress) -> str:
+        """SHA-256 over shape, kinds and BLAKE3 of the images' bytes, in order, read by several threads.
+
+        No image is looked into: whoever finds an engine again needs no numbers. Raises DataError.
+        """
+        done = itertools.count(1)
+
+        def look_at(item: StoredImage) -> None:
+            self._seen[item] = self._hash(item)
+            progress.step(READING, next(done), len(self._items))
+
+        in_threads([partial(look_at, item) for item in self._items])
         digest = hashlib.sha256(repr(self.shape).encode())
         for item in self._items:
-            digest.update(self._seen[item])
+            digest.update(item.dtype.encode() + self._seen[item])
         return digest.hexdigest()
 
-    def _look_at(self, items: Sequence[StoredImage]) -> None:
-        import numpy as np
-
-        for item in items:
-            image = read_image(item, self.shape)[None]
-            if not np.isfinite(image).all():
-                bad = int(image.size - np.isfinite(image).sum())
-                raise DataError(
-                    f"image file {item.path} holds {bad} values that are NaN or infinite; "
-                    "a range cannot be taken from it: make it anew or leave it out"
-                )
-            self._seen[item] = hashlib.sha256(image.data).digest()
+    def _hash(self, item: StoredImage) -> bytes:
+        hasher, size = new_blake3(), stored_size(item, self.shape)
+        with open_image(item) as stream:
+            if hash_stream(stream, hasher, size) < size:
+                raise ValueError("it is shorter than it was")
+        return hasher.digest()
 
 
-class RandomSamples:
-    """Normally distributed images: for networks with random weights, where no image means more than another, and to try a
-    network whose ranges came without images. ``spread`` is the standard deviation."""
-
-    def __init__(self, shape: Shape, count: int, spread: float = 1.0, start: int = 0) -> None:
-        self.shape = shape
-        self._count = count
-        self._spread = spread
-        self._start = start
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return self._count
-
-    def read(self, index: int) -> NDArray[np.float32]:
-        """Image ``index`` as [1, C, H, W] float32."""
-        import numpy as np
-
-        generator = np.random.default_rng((_RANDOM_SEED, self._start + index))
-        return generator.standard_normal((1, *self.shape), dtype=np.float32) * np.float32(self._spread)
-
-    def part(self, start: int, stop: int) -> RandomSamples:
-        """Images ``start`` to ``stop - 1``."""
-        return RandomSamples(self.shape, stop - start, self._spread, self._start + start)
-
-    def digest(self) -> str:
-        """SHA-256 of what determines the images."""
-        text = f"normal:{_RANDOM_SEED}:{self._spread}:{self.shape}:{self._start}:{self._count}"
-        return hashlib.sha256(text.encode()).hexdigest()
+def _digest_of(content: bytes) -> bytes:
+    hasher = new_blake3()
+    hasher.update(content)
+    return hasher.digest()
 
 
 def open_samples(path: str, shape: Shape, list_file: str | None = None) -> FileSamples:

@@ -38,6 +38,7 @@ LAYERS = [
         "verdicts",
         "records",
         "damage",
+        "digests",
         "__init__",
     },
 ]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cmx4trt.digests import blake3_of_file, sha256_of_file
 from cmx4trt.errors import OutputError
 from cmx4trt.files import (
     PARTIAL_SUFFIX,
@@ -18,21 +18,9 @@ from cmx4trt.files import (
     open_file,
     open_text,
     remove_abandoned,
-    sha256_of_file,
     write_atomic,
     write_together,
 )
-
-ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-def test_digest(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_bytes(b"abc")
-    assert sha256_of_file(str(path)) == ABC
-    content = os.urandom(3_000_001)
-    path.write_bytes(content)
-    assert sha256_of_file(str(path)) == hashlib.sha256(content).hexdigest()
 
 
 def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -159,7 +147,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     with open_text(str(tmp_path / "f")) as text:
         assert text.read() == "text"
     for path in irregular(tmp_path):
-        for read in (open_file, open_text, sha256_of_file):
+        for read in (open_file, open_text, sha256_of_file, blake3_of_file):
             with pytest.raises(OSError, match="is not a regular file") as caught:
                 read(str(path))
             assert caught.value.strerror == "not a regular file"

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import mmap
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +16,15 @@ import pytest
 from cmx4trt import pipeline
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.cli import main
+from cmx4trt.digests import digests_of, sha256_of_file
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
-from cmx4trt.files import sha256_of_file
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.proof import verify_engine
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.request import BuildRequest
+from cmx4trt.results import BuildResult
 from cmx4trt.store import read_manifest
 from cmx4trt.verdicts import PASSED, SKIPPED
 
@@ -107,6 +110,18 @@ def test_a_real_build(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path, pr
     half = 2 if precision == "fp32" else 1
     assert 0.95 < manifest.engine["bytes"] / (25.6e6 * 2 * half * 2 / 2) < 1.15
     assert pipeline.build(request_for(resnet50_file, tmp_path, precision=precision, copy_streams=2)).reused
+    assert not {"numpy", "onnxruntime", "tensorrt_rtx", "matplotlib", "zipfile", "ctypes"} & loaded_by_a_hit(result)
+
+
+def loaded_by_a_hit(result: BuildResult) -> set[str]:
+    """The modules of a new process that finds the engine again."""
+    values = {name: value for name, value in result.manifest.request.items() if value is not None}
+    code = (
+        "import json, sys; from cmx4trt import pipeline; from cmx4trt.request import BuildRequest; "
+        "assert pipeline.build(BuildRequest.from_values(json.loads(sys.argv[1]))).reused; print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, json.dumps(values)]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_random_weights_say_so(tensorrt_rtx: str, tmp_path: Path) -> None:
@@ -192,7 +207,7 @@ def test_exchanged_external_weights_are_built_and_verified_anew(
     request = request_for(model, tmp_path)
     old = pipeline.build(request)
     assert old.manifest.source["external"] == [
-        {"file": "m.bin", "bytes": weights.stat().st_size, "sha256": sha256_of_file(str(weights))}
+        {"file": "m.bin", "bytes": weights.stat().st_size, **digests_of(weights.read_bytes())}
     ]
     assert pipeline.build(request).reused
     content, other = weights.read_bytes(), changed(weights.read_bytes())

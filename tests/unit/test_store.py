@@ -9,7 +9,7 @@ import pytest
 
 from cmx4trt import store
 from cmx4trt.background import Background
-from cmx4trt.files import sha256_of_file
+from cmx4trt.digests import digests_of, sha256_of_file
 from cmx4trt.fingerprint import SOURCE, engine_parts, fingerprint_of
 from cmx4trt.manifest import Manifest
 from cmx4trt.progress import Silent
@@ -45,15 +45,15 @@ def manifest_for(request: BuildRequest, source: str = "s", verdict: str = PASSED
 
 
 def publish(request: BuildRequest, data: bytes = ENGINE, **keywords: str) -> Manifest:
-    import hashlib
-
-    digest = Background(lambda: hashlib.sha256(data).hexdigest())
+    digest = Background(lambda: digests_of(data))
     paths, manifest = store.EnginePaths.for_request(request), manifest_for(request, **keywords)
     return store.publish(paths, data, digest, manifest, 1.0, Silent())
 
 
 def find(request: BuildRequest, source: str = "s", builder: dict[str, str] = BUILDER) -> store.Lookup:
-    return store.find(request, store.EnginePaths.for_request(request), engine_parts(request, builder), lambda: source)
+    return store.find(
+        request, store.EnginePaths.for_request(request), engine_parts(request, builder), lambda record: source
+    )
 
 
 def test_paths_follow_the_design(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_source_is_not_asked_for_when_something_else_differs(tmp_path: Path)
     publish(request_in(tmp_path))
     request = request_in(tmp_path, copy_streams=2)
 
-    def source() -> str:
+    def source(record: object) -> str:
         raise AssertionError("read the model file for nothing")
 
     paths = store.EnginePaths.for_request(request)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from glob import glob
 
+from cmx4trt.digests import sha256_of_file
 from cmx4trt.errors import BuildError, MissingSoftwareError
-from cmx4trt.files import sha256_of_file
 from cmx4trt.install import pip_line
 
 _PLACES = ("cuda_nvrtc/lib", "cu13/lib")

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.backends.options import BuildOptions
-from cmx4trt.backends.tensorrt.inspection import inspect_engine
-from cmx4trt.backends.tensorrt.serialize import serialize_engine
 from cmx4trt.backends.tensorrt.timing_cache import TimingCache
 from cmx4trt.errors import DeviceError, MissingSoftwareError, UnsupportedError
 from cmx4trt.progress import Progress
@@ -81,6 +79,8 @@ class TensorRTBuilder:
         self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
         """The engine of ``graph``, with what the library says of its layers. Raises BuildError with the library's reason."""
+        from cmx4trt.backends.tensorrt.inspection import inspect_engine
+        from cmx4trt.backends.tensorrt.serialize import serialize_engine
         from cmx4trt.devices.driver import local_gpu
 
         trt, gpu = import_tensorrt(), local_gpu()

@@ -10,15 +10,14 @@ from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.tensorrt import COMPUTE_CAPABILITIES
-from cmx4trt.backends.tensorrt.serialize import serialize_engine
 from cmx4trt.errors import DeviceError, MissingSoftwareError
-from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.install import pip_line
 from cmx4trt.progress import Progress
 
 if TYPE_CHECKING:
     from cmx4trt.backends.tensorrt.library import Library
     from cmx4trt.devices.driver import Gpu
+    from cmx4trt.graph.network import PreparedGraph
 
 DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
 """PyPI distributions that bring the module, normalised as in the names of their metadata folders."""
@@ -58,6 +57,8 @@ class TensorRTRTXBuilder:
         self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
         """The engine of ``graph`` for the request's compute capabilities. Raises BuildError with the library's reason."""
+        from cmx4trt.backends.tensorrt.serialize import serialize_engine
+
         trt = import_tensorrt_rtx()
         engine, facts, log = serialize_engine(
             trt, graph, request, progress, lambda config: _set_targets(trt, config, request.target), stopped

@@ -16,7 +16,7 @@ from cmx4trt.progress import Silent
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import Method, Wanted, observe
 from cmx4trt.quantize.placement import place
-from cmx4trt.quantize.samples import RandomSamples
+from cmx4trt.quantize.random_samples import RandomSamples
 
 ONE_PASS_TOLERANCE = 1e-5
 """ONNX Runtime and the reference evaluator sum in another order."""

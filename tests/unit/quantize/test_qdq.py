@@ -17,7 +17,7 @@ from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import Method, Wanted, observe
 from cmx4trt.quantize.placement import place, shared_scales
 from cmx4trt.quantize.qdq import SMALLEST_SCALE, insert_qdq, storable_scale
-from cmx4trt.quantize.samples import RandomSamples
+from cmx4trt.quantize.random_samples import RandomSamples
 
 SAMPLES = RandomSamples((3, 8, 8), 8)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cmx4trt.errors import DataError
-from cmx4trt.quantize.samples import DEFAULT_SAMPLES, MIN_SAMPLES, RandomSamples, choose_samples, open_samples
+from cmx4trt.progress import Silent
+from cmx4trt.quantize.samples import DEFAULT_SAMPLES, MIN_SAMPLES, choose_samples, open_samples
 
 SHAPE = (3, 4, 5)
 
@@ -110,13 +111,35 @@ def test_absent_and_empty_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_digest_refuses_values_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
     bad = images(2)
     bad[1, 0, 0, 0] = value
     np.save(tmp_path / "good.npy", bad[0])
     np.save(tmp_path / "ugly.npy", bad[1])
     with pytest.raises(DataError, match=r"ugly.npy holds 1 values that are NaN or infinite"):
-        open_samples(str(tmp_path), SHAPE).digest()
+        open_samples(str(tmp_path), SHAPE).read(1)
+
+
+def test_digest_shows_its_progress_and_takes_no_number_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds an engine again waits for the disk, not for numpy."""
+    images(20).tofile(tmp_path / "all.bin")
+    steps: list[tuple[str, int, int]] = []
+
+    class Recorder(Silent):
+        def step(self, name: str, done: int, total: int) -> None:
+            steps.append((name, done, total))
+
+    monkeypatch.delattr(np, "frombuffer")
+    open_samples(str(tmp_path), SHAPE).digest(Recorder())
+    assert sorted(steps) == [("read images", done, 20) for done in range(1, 21)]
+
+
+def test_the_same_bytes_of_another_type_are_other_images(tmp_path: Path) -> None:
+    halves = images(2, "float16")
+    np.save(tmp_path / "a.npy", halves)
+    np.save(tmp_path / "b.npy", halves.view(">f2"))
+    digests = {open_samples(str(tmp_path / name), SHAPE).digest(Silent()) for name in ("a.npy", "b.npy")}
+    assert len(digests) == 2
 
 
 def test_digest_depends_on_values_and_order_only(tmp_path: Path) -> None:
@@ -126,7 +149,7 @@ def test_digest_depends_on_values_and_order_only(tmp_path: Path) -> None:
         for place, index in enumerate(order):
             np.save(tmp_path / folder / f"{place}.npy", expected[index])
     expected.tofile(tmp_path / "all.bin")
-    digests = [open_samples(str(tmp_path / name), SHAPE).digest() for name in ("a", "b", "all.bin")]
+    digests = [open_samples(str(tmp_path / name), SHAPE).digest(Silent()) for name in ("a", "b", "all.bin")]
     assert digests[0] == digests[2] != digests[1]
 
 
@@ -135,15 +158,15 @@ def test_digest_follows_writes_that_no_file_system_shows(tmp_path: Path) -> None
     images(4).tofile(tmp_path / "all.bin")
     mapped = np.memmap(tmp_path / "all.bin", np.float32, "r+")
     mapped[5] = 1.0
-    first = open_samples(str(tmp_path), SHAPE).digest()
+    first = open_samples(str(tmp_path), SHAPE).digest(Silent())
     mapped[5] = 2.0
-    assert open_samples(str(tmp_path), SHAPE).digest() != first
+    assert open_samples(str(tmp_path), SHAPE).digest(Silent()) != first
 
 
 def test_an_image_that_changes_after_its_digest_is_refused(tmp_path: Path) -> None:
     images(4).tofile(tmp_path / "all.bin")
     samples = open_samples(str(tmp_path), SHAPE)
-    samples.digest()
+    samples.digest(Silent())
     part = samples.part(1, 3)
     assert np.array_equal(part.read(0)[0], images(4)[1])
     (images(4) + 1).tofile(tmp_path / "all.bin")
@@ -160,12 +183,3 @@ def test_count(tmp_path: Path) -> None:
         choose_samples(samples, 9, "it")
     with pytest.raises(DataError, match=f"gives 3 calibration images, expected at least {MIN_SAMPLES}"):
         choose_samples(samples, 3, "it")
-
-
-def test_random_samples_are_a_series() -> None:
-    samples = RandomSamples(SHAPE, 6, spread=2.0)
-    rest = samples.part(4, 6)
-    assert len(rest) == 2
-    assert np.array_equal(rest.read(1), samples.read(5))
-    assert not np.array_equal(samples.read(0), samples.read(1))
-    assert samples.digest() != rest.digest()

@@ -114,7 +114,7 @@ def test_constants_are_computed_in_float64_and_rounded_once(hopper_toy: Callable
 def test_scales_of_uint8_use_all_steps(hopper_toy: Callable[..., Any]) -> None:
     """Each range is used up: the largest integer is 255 behind Relu, 127 of the input (the calibration images')."""
     made = hopper_toy()
-    from cmx4trt.quantize.samples import RandomSamples
+    from cmx4trt.quantize.random_samples import RandomSamples
 
     samples = RandomSamples((3, 32, 32), 4).part(0, 2)
     images = np.concatenate([samples.read(index) for index in range(2)])
