@@ -20,6 +20,7 @@ from cmx4trt.cm.hooks import CM_FLAGS
 from cmx4trt.cm.setup import PLAIN_TAGS
 from cmx4trt.damage import MALFORMED
 from cmx4trt.errors import EXIT_UNFORESEEN, CmxError, RequestError
+from cmx4trt.files import open_text
 from cmx4trt.gui.closed_streams import drop_closed_streams
 from cmx4trt.values import nearest
 
@@ -102,7 +103,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 
 def _sentence(path: str, code: int) -> str:
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open_text(path) as stream:
             return str(json.load(stream)["error"])
     except (OSError, *MALFORMED):
         return f"the page ended with exit status {code or EXIT_UNFORESEEN}; its own words are above"

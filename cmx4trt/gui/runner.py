@@ -25,6 +25,7 @@ from typing import Any
 
 from cmx4trt.damage import parse_json
 from cmx4trt.errors import EXIT_INTERRUPTED, OutputError, RequestError
+from cmx4trt.files import open_text
 from cmx4trt.gui.line import CmrLine, Value
 
 KEPT_LINES = 5000
@@ -217,7 +218,7 @@ def _cmr() -> list[str]:
 
 def _read_answer(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open_text(path) as stream:
             answer = parse_json(stream.read())
     except (OSError, ValueError):
         return {}

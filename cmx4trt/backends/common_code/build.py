@@ -14,7 +14,7 @@ from cmx4trt.backends.common_code.run import check_outcome, run_make, stamp_of
 from cmx4trt.backends.common_code.system import System, ask_system
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import MissingSoftwareError, UnsupportedError
-from cmx4trt.files import make_folder
+from cmx4trt.files import make_folder, open_file
 from cmx4trt.progress import Progress
 
 _BELOW = os.path.join("closed", "NVIDIA")
@@ -78,7 +78,7 @@ class CommonCodeBuilder:
         progress.note(f"make generate_engines in {tree.folder}; its words go to {log}")
         outcome = run_make(tree.folder, flags, self._environment(tree), log, progress)
         check_outcome(outcome, engine, before, f"NVIDIA's code {tree.release.name}", log)
-        with open(engine, "rb") as stream:
+        with open_file(engine) as stream:
             data = stream.read()
         return BuiltEngine(data, {"flags": flags, "checkout": tree.folder, "engine_in_checkout": engine, "log": log})
 

@@ -13,6 +13,7 @@ from cmx4trt.backends.common_code.networks import FILES
 from cmx4trt.backends.common_code.releases import Release
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import DataError, MissingSoftwareError, ModelError, OutputError, UnsupportedError
+from cmx4trt.files import open_file, open_text
 from cmx4trt.values import absolute_path
 
 SCRATCH = "MLPERF_SCRATCH_PATH"
@@ -126,7 +127,7 @@ def _model_to_build(tree: Tree, request: BuildOptions) -> str:
 def _holds(path: str, mark: bytes) -> bool:
     if os.path.getsize(path) == 0:  # cannot be mapped
         return False
-    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with open_file(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(mark) >= 0
 
 
@@ -141,7 +142,7 @@ def _check_calibration(tree: Tree, network: str) -> None:
     if files.calibration_arrays is None:
         return
     folder = os.path.join(tree.scratch, files.calibration_arrays)
-    with open(images, encoding="utf-8") as stream:
+    with open_text(images) as stream:
         names = [line.split()[0] for line in stream if line.strip()]
     missing = [name for name in names if not _has_array(folder, name)]
     if missing:

@@ -7,6 +7,8 @@ import os
 import subprocess
 from collections.abc import Iterator
 
+from cmx4trt.files import open_file
+
 _SHARED_FOLDERS = ("code/common", "code/actionhandler", "code/fields", "code/ops", "configs", "build/plugins")
 _SKIPPED_FOLDERS = {"__pycache__"}
 _SUFFIXES = (".py", ".json", ".cache", ".so", ".yaml", ".yml", ".txt")
@@ -29,7 +31,7 @@ def digest_of_tree(folder: str, network: str) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(_files(folder, (*_SHARED_FOLDERS, f"code/{network}"))):
-        with open(os.path.join(folder, path), "rb") as stream:
+        with open_file(os.path.join(folder, path)) as stream:
             content = stream.read()
         digest.update(f"{path}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()

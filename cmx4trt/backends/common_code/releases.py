@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.errors import RequestError, UnsupportedError
+from cmx4trt.files import open_text
 
 _ENGINES = "build/engines/{system}"
 _INTEGER_PATH = _ENGINES + "/{model}/{scenario}/{model}-{scenario}-gpu-b{batch}-{precision}.lwis_k_99_MaxP.plan"
@@ -196,7 +197,7 @@ def release_of(folder: str) -> Release:
 
 def _text(folder: str, path: str) -> str:
     try:
-        with open(os.path.join(folder, path), encoding="utf-8", errors="replace") as stream:
+        with open_text(os.path.join(folder, path), errors="replace") as stream:
             return stream.read()
     except OSError:
         return ""

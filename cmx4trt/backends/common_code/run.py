@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from cmx4trt.background import Background
 from cmx4trt.errors import BuildError, CmxError, DeviceError, OutputError, UnsupportedError
+from cmx4trt.files import check_place
 from cmx4trt.progress import Progress
 
 LINES_KEPT = 4000
@@ -124,6 +125,7 @@ def run_make(
 
 def _copy_lines(process: subprocess.Popen[str], log: Log, path: str, progress: Progress) -> None:
     assert process.stdout is not None
+    check_place(path)  # a pipe would be waited for
     try:
         with open(path, "w", encoding="utf-8", buffering=1) as stream, process.stdout:
             for line in process.stdout:

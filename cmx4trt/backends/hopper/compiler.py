@@ -19,7 +19,7 @@ from cmx4trt.backends.hopper import wgmma
 from cmx4trt.backends.hopper.cubin import elf_abi
 from cmx4trt.backends.hopper.nvrtc import Nvrtc, Program, open_nvrtc
 from cmx4trt.errors import BuildError, OutputError
-from cmx4trt.files import make_folder, write_atomic
+from cmx4trt.files import make_folder, open_file, write_atomic
 from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ class KernelCache:
     def find(self, key: str) -> Compiled | None:
         """The kernel with this key; a file that is absent or damaged is a miss."""
         try:
-            with open(self._path(key), "rb") as stream:
-                facts = json.loads(stream.readline())
-                cubin = stream.read()
+            with open_file(self._path(key)) as stream:
+                head, _, cubin = stream.readall().partition(b"\n")
+            facts = json.loads(head)
             if facts["sha256"] != hashlib.sha256(cubin).hexdigest():
                 return None
             return Compiled(cubin, Resources(**facts["resources"]), tuple(facts["warnings"]))

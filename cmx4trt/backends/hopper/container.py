@@ -26,6 +26,7 @@ from cmx4trt.backends.hopper.plan_checks import check_plan
 from cmx4trt.backends.hopper.plan_json import plan_from_json, plan_to_json
 from cmx4trt.backends.hopper.strict_json import Fields, fields, integer, parse, text
 from cmx4trt.errors import ModelError
+from cmx4trt.files import open_file
 
 MAGIC = b"CMXHOPR\n"
 VERSION = 1
@@ -78,8 +79,8 @@ def write_engine(engine: Engine) -> bytes:
 def load_engine(path: str) -> Engine:
     """The engine in the file at ``path``. Raises ModelError."""
     try:
-        with open(path, "rb") as stream:
-            data = stream.read()
+        with open_file(path) as stream:
+            data = stream.readall()
     except OSError as error:
         raise ModelError(f"cannot read engine {path}: {error.strerror}") from error
     return read_engine(data, path)
