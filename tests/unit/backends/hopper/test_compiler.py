@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -214,3 +215,9 @@ def test_importing_the_compiler_loads_no_library() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
     assert nvrtc.open_nvrtc.cache_info().misses <= 1
+
+
+def test_a_pipe_in_the_cache_is_a_miss(cache: KernelCache) -> None:
+    os.makedirs(cache.folder)
+    os.mkfifo(cache._path("key"))
+    assert cache.find("key") is None
