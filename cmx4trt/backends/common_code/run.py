@@ -93,6 +93,7 @@ def run_make(
     Ends all it has started when interrupted. Raises BuildError where make cannot be started, OutputError where the log
     cannot be written.
     """
+    check_place(log_path)  # a pipe would be waited for
     command = ["make", "generate_engines", f"RUN_ARGS={' '.join(flags)}"]
     try:
         process = subprocess.Popen(
@@ -125,7 +126,6 @@ def run_make(
 
 def _copy_lines(process: subprocess.Popen[str], log: Log, path: str, progress: Progress) -> None:
     assert process.stdout is not None
-    check_place(path)  # a pipe would be waited for
     try:
         with open(path, "w", encoding="utf-8", buffering=1) as stream, process.stdout:
             for line in process.stdout:
