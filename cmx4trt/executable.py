@@ -15,7 +15,7 @@ from cmx4trt.backends.base import Backend
 from cmx4trt.damage import MALFORMED, shortened
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError, RequestError, UnsupportedError
 from cmx4trt.files import open_file
-from cmx4trt.fingerprint import source_of_record
+from cmx4trt.fingerprint import SOURCE, source_of_record
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.manifest import ENGINE_ITSELF, Manifest
 from cmx4trt.networks import network_of
@@ -113,13 +113,6 @@ def _reading(part: str, manifest_path: str) -> Iterator[None]:
         ) from error
 
 
-def _recorded_source(manifest: Manifest) -> str:
-    try:
-        return source_of_record(manifest.source)
-    except MALFORMED:
-        return "not recorded"
-
-
 def _input_scale(graph: Mapping[str, Any]) -> float | None:
     scale = (graph.get("quantization") or {}).get("input_scale")
     return None if scale is None else float(scale)
@@ -144,7 +137,9 @@ class EngineGraph:
                     f"an engine of {engine.backend.title} has no graph of ours; run it on the GPU it was built for"
                 )
             source = source_of_request(engine.request)
-            wanted, found = _recorded_source(engine.manifest), source_of_record(source.record())
+            wanted = str(engine.manifest.parts.get(SOURCE))
+            digest = "sha256" if wanted.startswith("sha256:") else "blake3"  # SHA-256 in engines of earlier releases
+            found = source_of_record(source.record(), digest)
             if wanted != found:
                 raise ModelError(
                     f"the model of {engine.path} has changed: it was {wanted} and is {found} now; build the engine again, "
