@@ -13,7 +13,7 @@ from cmx4trt.frameworks.base import Framework
 from cmx4trt.request import BuildRequest
 from cmx4trt.values import absolute_path
 
-_LIBRARIES = {"NUMPY": "numpy", "PYCUDA": "pycuda", "LOADGEN": "mlperf_loadgen"}
+_LIBRARIES = {"NUMPY": "numpy", "BLAKE3": "blake3", "PYCUDA": "pycuda", "LOADGEN": "mlperf_loadgen"}
 """Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key; backends add theirs."""
 
 

@@ -29,6 +29,7 @@ from cmx4trt.errors import (
     RequestError,
     UnsupportedError,
 )
+from cmx4trt.files import open_text
 from cmx4trt.frameworks.base import EXPORT_PREFIX, RESULT_PREFIX, Framework
 from cmx4trt.frameworks.dependencies import keys_for_dependencies, with_dependencies
 from cmx4trt.frameworks.input import check_exports, check_flags, check_value, with_words
@@ -245,7 +246,7 @@ def _root_of_clone() -> str:
 
 def _read_result(path: str, status: int) -> Answer:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_text(path) as file:
             result: Answer = parse_json(file.read())
         if isinstance(result, dict):
             return result

@@ -37,7 +37,7 @@ INTERNAL_KEYS = frozenset(
         ),
         *("RUN_VERIFY", "RUN_BENCH", "RUN_LOADGEN", "NEED_IMAGES", "HAVE_LOADGEN"),
         *("HAVE_MODEL", "HAVE_CALIBRATION", "HAVE_COMMON_CODE", "HAVE_INFERENCE_SOURCE"),
-        *("HAVE_NUMPY", "HAVE_PYCUDA", "HAVE_TENSORRT"),
+        *("HAVE_NUMPY", "HAVE_BLAKE3", "HAVE_PYCUDA", "HAVE_TENSORRT"),
     )
 )
 """Environment keys of ours that no input maps to."""

@@ -13,6 +13,7 @@ import yaml
 
 from cmx4trt.cm.hooks import CM_FLAGS
 from cmx4trt.cm.meta import meta_with_backends
+from cmx4trt.frameworks.input import INTERNAL_KEYS
 from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME, Option
 from cmx4trt.proof_options import CM_OPTIONS
 from cmx4trt.request import BuildRequest
@@ -53,6 +54,8 @@ SEED_DEPENDENCIES: list[tuple[str, list[str], str | None]] = [
     ("get,dataset,preprocessed,openimages,_validation,_NCHW", ["openimages-preprocessed"], "retinanet"),
     ("get,ml-model,retinanet,_onnx,_fp32", ["ml-model", "retinanet-model"], "retinanet"),
 ]
+OWN_DEPENDENCIES = {"get,generic-python-lib,_package.blake3"}
+"""What the draft did not need."""
 
 
 @pytest.fixture(scope="module")
@@ -107,11 +110,22 @@ def test_variation_defaults_are_the_requests_defaults(meta: dict[str, Any], devi
 @pytest.mark.parametrize("index", range(len(SEED_DEPENDENCIES)))
 def test_dependency(meta: dict[str, Any], index: int) -> None:
     tags, names, model = SEED_DEPENDENCIES[index]
-    assert len(meta["deps"]) == len(SEED_DEPENDENCIES)
-    row = meta["deps"][index]
-    assert row["tags"].removesuffix(",_custom-python") == tags
+    rows = [row for row in meta["deps"] if _tags(row) not in OWN_DEPENDENCIES]
+    assert len(rows) == len(SEED_DEPENDENCIES)
+    row = rows[index]
+    assert _tags(row) == tags
     assert row.get("names", []) == names
     assert row.get("enable_if_env", {}).get("CM_MODEL") == ([model] if model else None)
+
+
+def _tags(row: dict[str, Any]) -> str:
+    return str(row["tags"]).removesuffix(",_custom-python")
+
+
+def test_keys_that_skip_dependencies_are_internal(meta: dict[str, Any]) -> None:
+    """Any other key of ours in the environment is refused as a flag that was spelt wrongly."""
+    keys = {key for row in meta["deps"] for key in row.get("skip_if_any_env", {})} - {meta["input_mapping"]["dry_run"]}
+    assert keys <= INTERNAL_KEYS
 
 
 def test_only_detection_is_unconditional(meta: dict[str, Any]) -> None:
