@@ -347,16 +347,16 @@ def test_a_failed_build_leaves_nothing(resnet50_file: Path, tmp_path: Path, monk
 def test_a_disagreeing_graph_is_not_published(
     resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cmx4trt import graph
+    from cmx4trt.networks import graphs
 
-    honest = graph.prepared_from_network
+    honest = graphs.prepared_from_network
 
     def wrong(network: Any, request: BuildRequest) -> Any:
         relu = next(n for n in network.model.graph.nodes if n.op_type == "Relu")
         relu.op_type = "Abs"
         return honest(network, request)
 
-    monkeypatch.setattr(graph, "prepared_from_network", wrong)
+    monkeypatch.setattr(graphs, "prepared_from_network", wrong)
     with pytest.raises(VerificationError, match="disagrees with the original model: relative L2 error"):
         pipeline.build(request_for(resnet50_file, tmp_path))
     assert files_below(tmp_path) == []
