@@ -39,7 +39,10 @@ def values_in_effect(framework: Framework, i: Mapping[str, Any], env: Mapping[st
         names = [name for tag in resolved if (name := tag.strip().removeprefix("_")) and name not in explicit]
         follow = {mapping[option] for option in _CHOSEN}  # defaults that follow other inputs: BuildRequest has them
         values |= {key: value for key, value, _ in _set_by_variations(meta, names) if key not in follow}
-    flags = [(mapping[flag], given[flag], f"--{flag}={given[flag]}") for flag in mapping if flag in given]
+    # In the environment a flag may have become what it means (with_words).
+    flags = [
+        (key, values.get(key, given[flag]), f"--{flag}={given[flag]}") for flag, key in mapping.items() if flag in given
+    ]
     if not given.get("recursion"):
         # The environment comes last: MLC has written flags into it, and it says nothing new about the others.
         found = [*typed, *_typed_in_environment(framework, given), *flags, *_set_in_environment(meta, values, explicit)]
