@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from cmx4trt.networks import network_of
 from cmx4trt.networks.base import Answers, Network
 from cmx4trt.prepare import CALIBRATION, Prepared, calibration_of, prepare
 from cmx4trt.progress import Progress
-from cmx4trt.proof_options import ENGINE, GRAPH
+from cmx4trt.proof_options import ALL_GPUS, ENGINE, GRAPH
 from cmx4trt.request import BuildRequest
 from cmx4trt.source import Source, source_of_request
 
@@ -178,14 +178,20 @@ class EngineGraph:
 
 @contextmanager
 def open_executable(
-    engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool = True
+    engine: PublishedEngine,
+    graph: EngineGraph,
+    execute: str,
+    progress: Progress,
+    fast: bool = True,
+    gpus: str | None = None,
 ) -> Iterator[Executable]:
     """What ``execute`` (one of proof_options.EXECUTE) asks for, closed afterwards, unless threads of a failed run still use it.
 
-    ``fast``: a graph runs on the fastest device that ONNX Runtime knows here, else on the CPU.
+    ``fast``: a graph runs on the fastest device that ONNX Runtime knows here, else on the CPU. ``gpus``: 'all' or '0,1', of which
+    each gets a session of the engine; None for the first.
     Raises DeviceError or MissingSoftwareError where only the engine would do and nothing here runs it, ModelError.
     """
-    executable = _open(engine, graph, execute, progress, fast)
+    executable = _open(engine, graph, execute, progress, fast, gpus)
     try:
         yield executable
     finally:
@@ -195,14 +201,16 @@ def open_executable(
             executable.session.close()
 
 
-def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool) -> Executable:
+def _open(
+    engine: PublishedEngine, graph: EngineGraph, execute: str, progress: Progress, fast: bool, gpus: str | None
+) -> Executable:
     why = ""
     if execute != GRAPH:
         try:
-            return _open_engine(engine)
+            return _open_engine(engine, gpus)
         except (DeviceError, MissingSoftwareError) as error:
             own = engine.backend.takes_graph
-            if execute == ENGINE or not own:
+            if execute == ENGINE or not own or gpus is not None:
                 ways = ["run it on a machine with a GPU that it is for"] if isinstance(error, DeviceError) else []
                 ways += ["run its graph in ONNX Runtime with --execute=graph"] if own else []
                 raise type(error)(
@@ -219,6 +227,24 @@ def _open(engine: PublishedEngine, graph: EngineGraph, execute: str, progress: P
     return Executable(session, sentence, is_engine=False, on_gpu=session.providers != CPU)
 
 
-def _open_engine(engine: PublishedEngine) -> Executable:
-    session = engine.backend.open_session(engine.read())
+def _open_engine(engine: PublishedEngine, gpus: str | None) -> Executable:
+    data, backend = engine.read(), engine.backend
+    if gpus is None:
+        session = backend.open_session(data)
+    else:
+        numbers = range(backend.count_gpus()) if gpus == ALL_GPUS else map(int, gpus.split(","))
+        session = _open_on(backend, data, list(numbers))
     return Executable(session, f"{ENGINE_ITSELF}, by {session.device}", is_engine=True, on_gpu=True)
+
+
+def _open_on(backend: Backend, data: bytes, gpus: Sequence[int]) -> Session:
+    """A session on each of these GPUs, as one. What is open already is closed where another fails."""
+    from cmx4trt.sessions.group import SessionGroup
+
+    with ExitStack() as opened:
+        sessions = []
+        for gpu in gpus:
+            sessions.append(backend.open_session(data, gpu=gpu))
+            opened.callback(sessions[-1].close)
+        opened.pop_all()
+    return SessionGroup(sessions) if len(sessions) > 1 else sessions[0]

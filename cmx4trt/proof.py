@@ -12,7 +12,7 @@ from cmx4trt.executable import EngineGraph, Executable, PublishedEngine, open_ex
 from cmx4trt.manifest import ENGINE_SHA256
 from cmx4trt.prepare import Prepared, verify, verify_execution
 from cmx4trt.progress import Progress, Silent
-from cmx4trt.proof_options import ACCURACY, LOADGEN_OPTIONS, MAX_COUNT, PERFORMANCE, SYNTHETIC_DATA
+from cmx4trt.proof_options import ACCURACY, ALL_GPUS, LOADGEN_OPTIONS, MAX_COUNT, PERFORMANCE, SYNTHETIC_DATA
 from cmx4trt.proof_request import ProofRequest
 from cmx4trt.request import BuildRequest
 from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
@@ -53,7 +53,8 @@ def bench_engine(request: ProofRequest, progress: Progress | None = None) -> Pro
     dataset = _open_dataset(engine, request)
     if request.mode == ACCURACY:
         _check_truth(engine, request, dataset)
-    with open_executable(engine, EngineGraph(engine, progress), request.execute, progress) as executable:
+    graph = EngineGraph(engine, progress)
+    with open_executable(engine, graph, request.execute, progress, gpus=request.gpus) as executable:
         result = _run(engine, request, executable, dataset, progress)
         exports = {**_exports_of(executable), **result.exports()}
     if result.valid is False:
@@ -196,6 +197,9 @@ def _without_effect(command: str, request: ProofRequest, scenario: str) -> tuple
                 return name, "without --data: verify runs LoadGen only to measure accuracy"
     if request.mode == ACCURACY and request.duration is not None:
         return "duration", "in accuracy mode, which answers every image once"
+    several = request.gpus is not None and (request.gpus == ALL_GPUS or "," in request.gpus)
+    if several and scenario in ("SingleStream", "MultiStream"):
+        return "gpus", f"with several in {scenario}, where a query is sent when the one before is answered"
     if request.target_qps is not None and scenario in ("SingleStream", "MultiStream"):
         return "target_qps", f"in {scenario}, where a query is sent when the one before is answered"
     return None

@@ -15,6 +15,7 @@ PERFORMANCE, ACCURACY = MODES = ("performance", "accuracy")
 SHORT, MLPERF = RULES = ("short", "mlperf")
 SYNTHETIC_DATA = "synthetic"
 """Instead of a folder of images: made-up ones."""
+ALL_GPUS = "all"
 MAX_COUNT = 10**9
 MAX_SECONDS = 7 * 24 * 3600.0
 
@@ -41,6 +42,19 @@ def _parse_seconds(name: str, value: object) -> float:
 def _parse_data(name: str, value: object) -> str:
     """A folder, or the word for made-up images."""
     return SYNTHETIC_DATA if str(value).strip().lower() == SYNTHETIC_DATA else parse_path(name, value)
+
+
+def _parse_gpus(name: str, value: object) -> str:
+    """'all', or numbers of GPUs, each once: '0,1'."""
+    text = ",".join(part.strip() for part in parse_text(name, value).lower().split(","))
+    if text == ALL_GPUS:
+        return text
+    numbers = text.split(",")
+    if not all(number.isascii() and number.isdigit() and len(number) < 4 for number in numbers):
+        raise RequestError(f"{name} is '{text}', expected all, or numbers of GPUs such as 0,1")
+    if len({int(number) for number in numbers}) < len(numbers):
+        raise RequestError(f"{name} is '{text}', expected every GPU once")
+    return ",".join(str(int(number)) for number in numbers)
 
 
 VERIFY_OPTIONS: tuple[Option, ...] = (
@@ -101,6 +115,12 @@ BENCH_OPTIONS: tuple[Option, ...] = (
         RULES,
     ),
     Option("duration", None, "shortest performance run, in seconds", _parse_seconds),
+    Option(
+        "gpus",
+        None,
+        "GPUs that share the queries of Offline and Server: all, or numbers such as 0,1 (default: the first)",
+        _parse_gpus,
+    ),
 )
 LOADGEN_OPTIONS = ("labels", "count", "batch_size", "scenario", "target_qps", "user_conf", "log_dir")
 """Of the options of verify those that say how accuracy is measured."""

@@ -29,7 +29,7 @@ class ProofRequest:
 
     ``engine``: its path or its manifest's. ``data``: a folder, 'synthetic', or None (verify: no accuracy; bench: synthetic).
     ``batch_size``: largest batch in samples, None for the engine's; ``duration``: seconds; ``target_qps``: samples per second;
-    ``log_dir``: where logs go, None for a folder beside the engine.
+    ``log_dir``: where logs go, None for a folder beside the engine. ``gpus``: 'all' or '0,1', None for the first.
     """
 
     engine: str
@@ -47,6 +47,7 @@ class ProofRequest:
     labels: str | None = None
     batch_size: int | None = None
     log_dir: str | None = None
+    gpus: str | None = None
 
     @classmethod
     def from_values(cls, engine: str, values: Mapping[str, object] | None = None) -> ProofRequest:

@@ -61,11 +61,15 @@ class Backend(ABC):
         """A builder for one build. Imports what builds; no library yet."""
 
     @abstractmethod
-    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
-        """A session on the bytes of an engine that this backend built (a buffer).
+    def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
+        """A session on the bytes of an engine that this backend built (a buffer); ``gpu``: on which of the visible ones.
 
         Raises MissingSoftwareError or DeviceError where nothing here runs it, ModelError where it is not one of its engines.
         """
+
+    def count_gpus(self) -> int:
+        """How many GPUs ``open_session`` can be asked for. Raises as it does."""
+        return 1
 
     def check_request(self, request: BuildOptions) -> None:
         """Refuse combinations of options that only this backend knows to be impossible. Raises RequestError; opens nothing."""

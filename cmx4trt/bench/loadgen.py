@@ -7,9 +7,11 @@ for Ctrl-C and for failures. LoadGen has no way to stop a test. A failed run end
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,14 +78,15 @@ def run_test(
         failure.wake.set()
 
     thread = threading.Thread(target=work, daemon=True, name="loadgen")
-    thread.start()
-    try:
-        start = time.monotonic()
-        while not failure.wake.wait(_LOOK_SECONDS):
-            told(time.monotonic() - start)
-    except BaseException as error:
-        failure.report(error)
-    thread.join(None if failure.error is None else STOP_SECONDS)
+    with _no_collections():
+        thread.start()
+        try:
+            start = time.monotonic()
+            while not failure.wake.wait(_LOOK_SECONDS):
+                told(time.monotonic() - start)
+        except BaseException as error:
+            failure.report(error)
+        thread.join(None if failure.error is None else STOP_SECONDS)
     if thread.is_alive():
         failure.abandon()
         _left_behind.append(thread)
@@ -93,6 +96,22 @@ def run_test(
         lg.DestroyQSL(qsl)
     if failure.error is not None:
         raise failure.error
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No search for cycles of objects meanwhile: it stops all threads for up to 90 ms, six times the bound of Server.
+
+    Nothing that a run makes over and over refers to itself.
+    """
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _log_settings(lg: Any, folder: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,7 +44,8 @@ class BenchResult:
     """One run. ``executed`` says first what really ran; ``valid`` is LoadGen's verdict, None where it gives none (accuracy mode).
 
     ``metric``: name, value, unit. ``latency_ns``: percentiles (of queries in MultiStream). ``departures``: settings that are not
-    MLPerf's. ``memory``: what the samples take of the host's. ``accuracy`` is empty unless it was measured.
+    MLPerf's. ``memory``: what the samples take of the host's. ``batch_times_ms``: Server's table, by batch size. ``gpus``,
+    ``timeline``, ``notes``: see ``watch``. ``accuracy`` is empty unless it was measured.
     """
 
     executed: str
@@ -64,6 +65,10 @@ class BenchResult:
     settings: Mapping[str, Any] = field(default_factory=dict)
     loadgen: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)
+    batch_times_ms: Mapping[str, float] = field(default_factory=dict)
+    gpus: Sequence[Mapping[str, Any]] = ()
+    timeline: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     accuracy: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -84,6 +89,10 @@ class BenchResult:
         if self.latency_ns:
             shown = (f"p{float(name):g} {rounded(value / 1e6, 4)}" for name, value in self.latency_ns.items())
             rows.append(("latency (ms)", ", ".join(shown)))
+        if len(self.gpus) > 1:
+            shares = (f"GPU {gpu['index']} {gpu['samples']} ({100 * gpu['share']:.1f} %)" for gpu in self.gpus)
+            rows.append(("samples by GPU", ", ".join(shares)))
+        rows += [("note", note) for note in self.notes]
         rows += [(name, str(value)) for name, value in self.accuracy.items()]
         if self.departures:
             shown = (f"{name} {values['used']} (not {values['mlperf']})" for name, values in self.departures.items())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.bench.datasets import Dataset
@@ -32,7 +33,9 @@ from cmx4trt.bench.settings import (
     plan_run,
     samples_in_memory,
 )
+from cmx4trt.bench.sizes import batch_sizes, measure_times, sizes_within
 from cmx4trt.bench.sut import Failure, InlineSystem, Lane, QueuedSystem, SystemUnderTest
+from cmx4trt.bench.watch import Watch
 from cmx4trt.errors import OutputError, UnsupportedError
 from cmx4trt.networks.base import ResponderFactory
 from cmx4trt.progress import Progress
@@ -45,9 +48,6 @@ MEASURE_SECONDS = 0.5
 MEASURE_ROUNDS = 5
 """The rate is measured over at most so many batches on each stream, and no longer than needed for ``MEASURE_SECONDS``."""
 _BATCHES = "batches to warm up and measure"
-PATIENCE_SHARE = 0.1
-"""How long an incomplete Server batch waits for more samples, as a share of the latency bound: ten such waits would still fit,
-and at MLPerf's own loads batches fill sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,10 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What is known when LoadGen is about to start. ``size``: the largest batch that can come up; ``held``: samples in memory."""
+    """What is known when LoadGen is about to start. ``size``: the largest batch that can come up; ``held``: samples in memory.
+
+    ``times``: seconds of batches by their size, where they were measured.
+    """
 
     plan: Plan
     departures: Mapping[str, Any]
@@ -76,6 +79,7 @@ class _Run:
     failure: Failure
     size: int
     held: int
+    times: Mapping[int, float]
 
 
 def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Progress) -> BenchResult:
@@ -97,8 +101,9 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
         try:
             clear_logs(folder)
             with progress.stage(f"bench {settings.scenario} {settings.mode}"):
-                _execute(lg, bench, run, folder, progress)
+                watch = _execute(lg, bench, run, folder, progress)
             result = _result_of_logs(blank, settings, folder)
+            result = replace(result, gpus=watch.gpus(), timeline=watch.timeline(), notes=watch.notes())
             result.save()
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
@@ -124,6 +129,7 @@ def _result_without_end(bench: Bench, run: _Run, folder: str) -> BenchResult:
         reason="the process ended before LoadGen did",
         departures=run.departures,
         memory=run.library.held,
+        batch_times_ms={str(size): round(seconds * 1e3, 4) for size, seconds in run.times.items()},
     )
 
 
@@ -152,36 +158,75 @@ def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress)
         with progress.stage("measure"):
             measured = _measure(bench, library, size, plan.samples_per_query, progress)
     departures = complete_plan(plan, held, len(bench.dataset), measured)
-    return _Run(plan, departures, library, failure, size, held)
+    times: Mapping[int, float] = {}
+    if settings.scenario == "Server" and settings.mode == PERFORMANCE:
+        with progress.stage("measure batch sizes"):
+            times = _measure_sizes(bench, library, size, _bound(plan))
+    return _Run(plan, departures, library, failure, size, held, times)
 
 
-def _execute(lg: Any, bench: Bench, run: _Run, folder: str, progress: Progress) -> None:
-    """LoadGen's run over the system under test that suits scenario and session."""
+def _execute(lg: Any, bench: Bench, run: _Run, folder: str, progress: Progress) -> Watch:
+    """LoadGen's run over the system under test that suits scenario and session, and what was seen meanwhile."""
     scenario, made = run.plan.settings.scenario, run.plan.made
-    lanes = [
-        Lane(stream, run.library.feeder(stream.depth, run.size), bench.responder(lg, run.size))
-        for stream in _used_streams(bench.session, scenario)
-    ]
+    lanes = _lanes(lg, bench, run)
     system: SystemUnderTest
     blocking = len(lanes) == 1 and lanes[0].stream.depth == 1
     if scenario == "Server" or (scenario == "Offline" and not blocking):
-        patience = made.server_target_latency_ns * 1e-9 * PATIENCE_SHARE if scenario == "Server" else 0.0
-        system = QueuedSystem(lg, lanes, run.size, patience, run.failure)
+        sizes = sizes_within(run.times, _bound(run.plan), lanes[0].depth) if run.times else (run.size,)
+        system = QueuedSystem(lg, lanes, sizes, run.failure)
     else:
         system = InlineSystem(lg, lanes[0], run.size, run.failure)
     samples = Samples(len(bench.dataset), run.held, run.library.load, run.library.unload)
 
+    watch = Watch(lanes)
+
     def told(seconds: float) -> None:
+        watch.look(seconds)
         if run.plan.settings.mode == PERFORMANCE:
             least = round(made.min_duration_ms / 1e3)
             progress.step("seconds of LoadGen's run", min(int(seconds), least), least)
 
     run_test(lg, made, system, samples, folder, run.failure, told)
+    return watch
 
 
-def _used_streams(session: Session, scenario: str) -> Sequence[Stream]:
-    streams = session.streams()
-    return streams if scenario in ("Offline", "Server") else streams[:1]
+def _lanes(lg: Any, bench: Bench, run: _Run) -> list[Lane]:
+    """One for each copy stream; one alone where a query is sent when the one before is answered."""
+    session = bench.session
+    streams, placements = list(session.streams()), list(session.placements)
+    if run.plan.settings.scenario not in ("Offline", "Server"):
+        streams = streams[:1]
+    return [
+        Lane(stream, run.library.feeder(stream.depth, run.size), bench.responder(lg, run.size), placement)
+        for stream, placement in zip_longest(streams, placements[: len(streams)])
+    ]
+
+
+def _bound(plan: Plan) -> float:
+    """Server's latency bound in seconds."""
+    nanoseconds: int = plan.made.server_target_latency_ns
+    return nanoseconds * 1e-9
+
+
+def _measure_sizes(bench: Bench, library: SampleLibrary, size: int, bound: float) -> dict[int, float]:
+    """The slowest stream's seconds for every batch size that can keep the bound."""
+    indices = [i % len(bench.dataset) for i in range(size)]  # which ``_measure`` has read
+    sizes = batch_sizes(min(bench.session.min_batch, size), size)
+    tables = [
+        measure_times(stream, library.feeder(stream.depth, size), indices, sizes, bound / (stream.depth + 1))
+        for stream in bench.session.streams()
+    ]
+    known = [size for size in sizes if all(size in table for table in tables)]
+    return {size: max(table[size] for table in tables) for size in known}
+
+
+def _fastest(session: Session, feeds: Mapping[str, Any]) -> float:
+    """Seconds of the last of as many batches as a stream has buffers: each may have to record something once."""
+    for _ in range(session.streams()[0].depth):
+        start = time.perf_counter()
+        session.run(feeds)
+        seconds = time.perf_counter() - start
+    return max(seconds, 1e-9)
 
 
 def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int, progress: Progress) -> Measured:
@@ -190,11 +235,10 @@ def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int, pr
     streams = bench.session.streams()
     indices = [i % len(bench.dataset) for i in range(size)]
     feeds = library.feeder(1, size)(indices)
-    bench.session.run(feeds)
-    progress.step(_BATCHES, 1, 3)  # this one, one alone, and at least one on all streams at once
-    start = time.perf_counter()
-    bench.session.run(feeds)
-    latency = max(time.perf_counter() - start, 1e-9)
+    latency = _fastest(bench.session, feeds)
+    progress.step(_BATCHES, 1, 3)  # these, more of them where they are short, and at least one on all streams at once
+    if latency < MEASURE_SECONDS / 10:
+        latency = min(latency, *(_fastest(bench.session, feeds) for _ in range(3)))
     progress.step(_BATCHES, 2, 3)
     rounds = max(1, min(MEASURE_ROUNDS, int(MEASURE_SECONDS / latency)))
 

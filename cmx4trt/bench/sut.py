@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.bench.batches import Batch, BatchQueue
+from cmx4trt.devices.placement import cpus_near, pin_this_thread
 from cmx4trt.networks.base import Responder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cmx4trt.devices.placement import Placement
     from cmx4trt.sessions.base import Stream
 
 Feeder = Callable[[Sequence[int]], Mapping[str, "NDArray[Any]"]]
@@ -29,14 +31,22 @@ def refuse(lg: Any, ids: Sequence[int]) -> None:
 
 
 class Lane:
-    """A copy stream with what feeds it and what answers for it."""
+    """A copy stream with what feeds it, what answers for it, the GPU it works on, and how many samples it has answered."""
 
-    __slots__ = ("feed", "respond", "stream")
+    __slots__ = ("_respond", "answered", "depth", "feed", "placement", "stream")
 
-    def __init__(self, stream: Stream, feed: Feeder, responder: Responder) -> None:
+    def __init__(self, stream: Stream, feed: Feeder, responder: Responder, placement: Placement | None = None) -> None:
         self.stream = stream
+        self.depth = stream.depth
         self.feed = feed
-        self.respond = responder.complete
+        self.placement = placement
+        self.answered = 0
+        self._respond = responder.complete
+
+    def respond(self, ids: list[int], indices: list[int], outputs: Mapping[str, NDArray[Any]]) -> None:
+        """Answer one batch."""
+        self._respond(ids, indices, outputs)
+        self.answered += len(ids)
 
 
 class Failure:
@@ -119,11 +129,11 @@ class InlineSystem:
 
 
 class QueuedSystem:
-    """One thread for each copy stream takes batches from a queue: for Offline and Server."""
+    """One thread for each copy stream takes batches of ``sizes`` from a queue: for Offline and Server."""
 
-    def __init__(self, lg: Any, lanes: Sequence[Lane], size: int, patience: float, failure: Failure) -> None:
+    def __init__(self, lg: Any, lanes: Sequence[Lane], sizes: Sequence[int], failure: Failure) -> None:
         self._lg, self._failure = lg, failure
-        self._queue = BatchQueue(size, patience)
+        self._queue = BatchQueue(sizes)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in lanes]
         for thread in self._threads:
@@ -140,8 +150,7 @@ class QueuedSystem:
                 self._refuse_waiting()  # the workers may have left meanwhile
 
     def flush(self) -> None:
-        """Let the last, smaller batch go."""
-        self._queue.flush()
+        """No batch waits to be filled."""
 
     def close(self, seconds: float) -> list[threading.Thread]:
         """Let the threads end; after a failure the device may hang, and they with it."""
@@ -152,6 +161,8 @@ class QueuedSystem:
         return [thread for thread in self._threads if thread.is_alive()]
 
     def _work(self, lane: Lane) -> None:
+        if lane.placement is not None and (cpus := cpus_near(lane.placement.pci_bus_id)):
+            pin_this_thread(cpus)
         self._serve(lane)
         # LoadGen keeps a log for every thread that answered, frees it when the thread ends, and may still be reading it.
         self._ended.wait()

@@ -8,12 +8,13 @@ drivers from 525 on (CUDA 12.0), with bindings of CUDA 12 and 13.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.devices import tensor_maps
+from cmx4trt.devices.active import Active
 from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Windows
 from cmx4trt.devices.by_symbol import elapsed_before_cuda_12_8, open_batch_copies
 from cmx4trt.devices.cuda_errors import NOT_IN_DRIVER, CudaFailure, device_error, no_device, no_such_device
@@ -69,17 +70,9 @@ class CudaDevice:
         except CudaFailure as failure:
             raise device_error("open the GPU", failure) from failure
 
-    @contextmanager
-    def active(self, doing: str) -> Iterator[None]:
+    def active(self, doing: str) -> Active:
         """Make the device's context current meanwhile; CUDA's errors become one sentence about ``doing``."""
-        try:
-            self._call("cuCtxPushCurrent", self._context)
-            try:
-                yield
-            finally:
-                self._call("cuCtxPopCurrent")
-        except CudaFailure as failure:
-            raise device_error(f"{doing} on {self.facts.title}", failure) from failure
+        return Active(self._call, self._context, doing, self.facts.title)
 
     def free_memory(self) -> int:
         """Bytes that can be allocated now."""

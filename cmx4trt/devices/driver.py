@@ -11,9 +11,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.devices.cuda_errors import no_such_device
+from cmx4trt.devices.placement import Placement
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 from cmx4trt.install import pip_line
 
@@ -72,14 +74,19 @@ class Memory:
     total: int
 
 
-@lru_cache(maxsize=1)
-def local_gpu() -> Gpu:
-    """The first visible GPU. Raises MissingSoftwareError without pycuda, DeviceError without a driver or device."""
+@cache
+def local_gpu(index: int = 0) -> Gpu:
+    """A visible GPU, unless told otherwise the first.
+
+    Raises MissingSoftwareError without pycuda, DeviceError without a driver or that device.
+    """
     cuda = _initialised()
     count = cuda.Device.count()
     if count == 0:
         raise DeviceError(_no_device("the driver shows none"), advice=_BUILD_WITHOUT)
-    device = cuda.Device(0)
+    if index >= count:
+        raise DeviceError(no_such_device(index, count))
+    device = cuda.Device(index)
     name = device.name()
     attribute = cuda.device_attribute
     version = cuda.get_driver_version()
@@ -96,19 +103,22 @@ def local_gpu() -> Gpu:
     )
 
 
-@lru_cache(maxsize=1)
-def open_device() -> Device:
-    """The first visible GPU, ready to work; its primary context stays until the process ends. Raises as ``local_gpu``."""
-    gpu, cuda = local_gpu(), _initialised()
+@cache
+def open_device(index: int = 0) -> Device:
+    """A visible GPU, ready to work; its primary context stays until the process ends. Raises as ``local_gpu``."""
+    gpu, cuda = local_gpu(index), _initialised()
     with _translated(f"open {gpu.name}"):
-        return Device(gpu, cuda, cuda.Device(0).retain_primary_context())
+        device = cuda.Device(index)
+        placement = Placement(index, gpu.name, device.pci_bus_id())
+        return Device(gpu, cuda, device.retain_primary_context(), placement)
 
 
 class Device:
     """A GPU's memory, copies and streams; every call may come from any thread. All raise DeviceError."""
 
-    def __init__(self, gpu: Gpu, cuda: Any, context: Any) -> None:
+    def __init__(self, gpu: Gpu, cuda: Any, context: Any, placement: Placement) -> None:
         self.gpu = gpu
+        self.placement = placement
         self._cuda = cuda
         self._context = context
 

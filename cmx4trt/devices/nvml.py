@@ -1,4 +1,4 @@
-"""Clock, power and temperature of a GPU, from NVIDIA's management library (NVML), which comes with the driver."""
+"""Clock, power, temperature and PCIe link of a GPU, from NVIDIA's management library (NVML), which comes with the driver."""
 
 from __future__ import annotations
 
@@ -9,6 +9,32 @@ from typing import Any
 _LIBRARY = "libnvidia-ml.so.1"
 _CLOCK_SM, _TEMPERATURE_GPU = 1, 0
 """NVML_CLOCK_SM and NVML_TEMPERATURE_GPU (NVML API reference)."""
+
+
+_REASONS = {
+    0x4: "its power limit",
+    0x8: "a slowdown by hardware",
+    0x20: "its temperature",
+    0x40: "its temperature",
+    0x80: "a power brake",
+}
+"""Bits of nvmlClocksEventReasons that hold a working GPU's clock down; the others are wishes of users and displays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a GPU could do, and its PCIe link as it is and could be."""
+
+    sm_clock_mhz: int
+    power_watts: float
+    link_generation: int
+    link_width: int
+    best_link_generation: int
+    best_link_width: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For results."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +67,23 @@ class Nvml:
             watts=self._number("nvmlDeviceGetPowerUsage") / 1000,
             celsius=self._number("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
         )
+
+    def limits(self) -> Limits:
+        """What the GPU could do, and its link now: idle GPUs run it slowly. Raises OSError."""
+        return Limits(
+            sm_clock_mhz=self._number("nvmlDeviceGetMaxClockInfo", _CLOCK_SM),
+            power_watts=self._number("nvmlDeviceGetEnforcedPowerLimit") / 1000,
+            link_generation=self._number("nvmlDeviceGetCurrPcieLinkGeneration"),
+            link_width=self._number("nvmlDeviceGetCurrPcieLinkWidth"),
+            best_link_generation=self._number("nvmlDeviceGetMaxPcieLinkGeneration"),
+            best_link_width=self._number("nvmlDeviceGetMaxPcieLinkWidth"),
+        )
+
+    def held_down_by(self) -> frozenset[str]:
+        """What keeps the clock below its highest now, in words. Raises OSError."""
+        bits = ctypes.c_ulonglong()
+        self._call("nvmlDeviceGetCurrentClocksThrottleReasons", self._device, ctypes.byref(bits))
+        return frozenset(words for bit, words in _REASONS.items() if bits.value & bit)
 
     def _number(self, function: str, *selection: int) -> int:
         number = ctypes.c_uint()

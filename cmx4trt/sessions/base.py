@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cmx4trt.devices.placement import Placement
+
 
 class Stream(Protocol):
     """One copy stream of a session, with buffers of its own; used by one thread at a time, any thread.
@@ -59,6 +61,10 @@ class Session(Protocol):
         """The largest batch it takes; None where there is no limit."""
 
     @property
+    def placements(self) -> Sequence[Placement]:
+        """The GPU of every stream; empty where none is known."""
+
+    @property
     def gathers(self) -> bool:
         """Whether its streams take ``SampleRows``: they fetch a batch's samples by themselves, without the CPU."""
 
@@ -68,7 +74,7 @@ class Session(Protocol):
     def input_dtype(self, name: str) -> str:
         """The numpy name of an input's element type."""
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
         """All outputs for one batch; blocks until they are there. Uses the first stream."""
 
     def streams(self) -> Sequence[Stream]:

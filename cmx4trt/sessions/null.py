@@ -10,6 +10,8 @@ from cmx4trt.sessions.base import Stream, SynchronousStream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cmx4trt.devices.placement import Placement
+
 
 class NullSession:
     """Takes no input and answers class 0 for every sample, at once: ``class`` [max_batch] int32, zeros.
@@ -22,6 +24,7 @@ class NullSession:
     device = "nothing (null session: every answer is class 0)"
     min_batch = 1
     gathers = False
+    placements: tuple[Placement, ...] = ()
 
     def __init__(self, max_batch: int, copy_streams: int = 1) -> None:
         import numpy as np

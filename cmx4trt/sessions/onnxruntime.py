@@ -15,6 +15,8 @@ from cmx4trt.telemetry import switch_off
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cmx4trt.devices.placement import Placement
+
     _Run = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 
 CPU = ("CPUExecutionProvider",)
@@ -49,6 +51,7 @@ class OnnxRuntimeSession:
     min_batch = 1
     max_batch: int | None = None
     gathers = False
+    placements: tuple[Placement, ...] = ()
 
     def __init__(self, session: Any, keep_alive: object = None) -> None:
         self._session = session

@@ -42,11 +42,17 @@ class CommonCode(Backend):
 
         return CommonCodeBuilder()
 
-    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
+    def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
         """A session of native TensorRT, which built the engine."""
         from cmx4trt.backends.tensorrt import open_native
 
-        return open_native(engine, cuda_graphs)
+        return open_native(engine, cuda_graphs, gpu)
+
+    def count_gpus(self) -> int:
+        """As many as the driver shows."""
+        from cmx4trt.backends import backend_of
+
+        return backend_of("tensorrt").count_gpus()
 
 
 BACKENDS: tuple[Backend, ...] = (CommonCode(),)

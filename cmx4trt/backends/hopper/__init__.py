@@ -50,13 +50,19 @@ class Hopper(Backend):
 
         return HopperBuilder()
 
-    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
-        """A session on the local GPU, which must have compute capability 9.0. It always runs CUDA graphs."""
+    def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
+        """A session on a local GPU, which must have compute capability 9.0. It always runs CUDA graphs."""
         from cmx4trt.backends.hopper.container import read_engine
         from cmx4trt.backends.hopper.session import HopperSession
         from cmx4trt.devices.cuda import open_cuda
 
-        return HopperSession(read_engine(engine, "the engine"), open_cuda())
+        return HopperSession(read_engine(engine, "the engine"), open_cuda(gpu))
+
+    def count_gpus(self) -> int:
+        """As many as the driver shows."""
+        from cmx4trt.devices.cuda import open_cuda
+
+        return open_cuda(0).facts.visible
 
     def check_request(self, request: BuildOptions) -> None:
         """Only INT8 kernels exist. Raises UnsupportedError."""

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.hopper.arguments import Resolver
 from cmx4trt.backends.hopper.engine import Engine, check_device, check_memory
-from cmx4trt.backends.hopper.stream import DEPTH, EngineStream, Tensor
+from cmx4trt.backends.hopper.slot import Tensor
+from cmx4trt.backends.hopper.stream import DEPTH, EngineStream
 from cmx4trt.devices.cuda_errors import CudaFailure
 from cmx4trt.devices.holdings import Holdings
+from cmx4trt.devices.placement import Placement
 from cmx4trt.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ class HopperSession:
         self.max_batch: int | None = engine.plan.max_batch
         self.device: str = f"cmx4trt's Hopper engine on {device.facts.title}"
         self._streams: list[EngineStream] = []
-        check_device(engine, device.facts)
+        facts = device.facts
+        self.placements = (Placement(facts.index, facts.name, facts.pci_bus_id),) * engine.copy_streams
+        check_device(engine, facts)
         self._held = Holdings(device)
         with device.active("load the engine"):
             check_memory(device_bytes(engine), device.free_memory(), device.facts)

@@ -20,6 +20,17 @@ _ROW = 4
 """Bytes of a row's number."""
 
 
+class Tensor:
+    """An input or output of the engine: dtype and shape of one image."""
+
+    def __init__(self, facts: Mapping[str, Any]) -> None:
+        import numpy as np
+
+        self.dtype = np.dtype(str(facts["dtype"]))
+        self.shape: tuple[int, ...] = tuple(facts["shape"])
+        self.bytes_per_image = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
 class Slot:
     """Given back by ``held``. To be made while the device is active."""
 
@@ -36,6 +47,7 @@ class Slot:
         self.uploaded, self.finished = held.event(), held.event()
         self.batch = 0
         self._graphs: OrderedDict[object, int] = OrderedDict()
+        self._answers: dict[int, Mapping[str, NDArray[Any]]] = {}
         self._staging: dict[str, NDArray[Any]] = {}
         held.before_that(self._free_what_came_later)
 
@@ -49,6 +61,17 @@ class Slot:
             _, oldest = self._graphs.popitem(last=False)
             self._device.free_graph(oldest)
         return graph
+
+    def answers(self, outputs: Mapping[str, Tensor]) -> Mapping[str, NDArray[Any]]:
+        """The results of the batch as arrays [N, ...], which are made once for each batch size."""
+        if self.batch not in self._answers:
+            self._answers[self.batch] = {
+                name: self.results[name][: tensor.bytes_per_image * self.batch]
+                .view(tensor.dtype)
+                .reshape(self.batch, *tensor.shape)
+                for name, tensor in outputs.items()
+            }
+        return self._answers[self.batch]
 
     def staged(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         """``array`` if the device can read it directly, else its copy in page-locked memory, which is made when first needed."""

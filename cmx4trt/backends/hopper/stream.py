@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.backends.hopper.arguments import Addresses
 from cmx4trt.backends.hopper.feeds import checked_batch, device_feed
 from cmx4trt.backends.hopper.gather import KERNEL
-from cmx4trt.backends.hopper.slot import Slot
+from cmx4trt.backends.hopper.slot import Slot, Tensor
 from cmx4trt.backends.hopper.supply import Supply
 from cmx4trt.errors import DeviceError
 
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 
 DEPTH = 2
 """Batches in flight: while the device works on one, the next is uploaded."""
-
-
-class Tensor:
-    """An input or output of the engine: dtype and shape of one image."""
-
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        import numpy as np
-
-        self.dtype = np.dtype(str(facts["dtype"]))
-        self.shape: tuple[int, ...] = tuple(facts["shape"])
-        self.bytes_per_image = self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
 class EngineStream:
@@ -75,15 +64,13 @@ class EngineStream:
         known, batch = self._checked(feeds)
         slot = self._slots[self._next]
         with self._device.active("execute a batch"):
-            if fetched := self._supply.fetched_in_graph(known):
-                ((_, feed),) = fetched.items()
-                slot.rows[:batch] = feed.rows
-                key, first = (batch, feed.samples.ctypes.data), self._supply.launches(slot, fetched)
+            if address := self._supply.fetched_in_graph(known):
+                slot.rows[:batch] = next(iter(known.values())).rows
             else:
                 self._supply.copy(slot, known)
                 self._device.wait_event(self.compute, slot.uploaded)
-                key, first = (batch, 0), ()
-            graph = slot.graph(key, lambda: self._record(slot, batch, first))
+            fetched = known if address else {}
+            graph = slot.graph((batch, address), lambda: self._record(slot, batch, fetched))
             self._device.launch_graph(graph, self.compute)
             self._device.record(slot.finished, self.compute)
         slot.batch = batch
@@ -97,11 +84,7 @@ class EngineStream:
         slot = self._pending.popleft()
         with self._device.active("wait for a batch"):
             self._device.synchronize_event(slot.finished)
-        results = {}
-        for name, tensor in self._outputs.items():
-            content = slot.results[name][: tensor.bytes_per_image * slot.batch]
-            results[name] = content.view(tensor.dtype).reshape(slot.batch, *tensor.shape)
-        return results
+        return slot.answers(self._outputs)
 
     def place(self, feeds: Mapping[str, Any]) -> int:
         """Fill the first slot's inputs and return the batch size. To be called while the device is active and nothing pends."""
@@ -125,14 +108,15 @@ class EngineStream:
         self._device.synchronize(self._supply.stream)
         self._device.synchronize(self.compute)
 
-    def _checked(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    def _checked(self, feeds: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
         """The engine's inputs, once they fit it, and the batch size."""
         known = {name: device_feed(feed) or feed for name, feed in feeds.items()}
         batch = checked_batch(known, self._inputs, self._plan.max_batch)
         return {name: known[name] for name in self._inputs}, batch
 
-    def _record(self, slot: Slot, batch: int, first: Sequence[LaunchConfiguration]) -> int:
-        """A graph of all that a batch takes once it is there or can be fetched by the launches ``first``, downloads included."""
+    def _record(self, slot: Slot, batch: int, fetched: Mapping[str, Any]) -> int:
+        """A graph of all that a batch takes once it is there; what is to be ``fetched``, it begins with; downloads end it."""
+        first = self._supply.launches(slot, fetched) if fetched else ()
         beginning, *others = self._launches(slot, batch)
 
         def enqueue() -> None:

@@ -24,14 +24,16 @@ class Supply:
         self._device = device
         self.stream = stream
         self._function = function
+        self._samples: NDArray[Any] | None = None
+        self._address = 0
 
-    def fetched_in_graph(self, feeds: Mapping[str, Any]) -> Mapping[str, SampleRows] | None:
-        """The feeds, if they are few samples, all in page-locked memory: ``launches`` fetch them then, and nothing is copied."""
-        if self._function is None:
-            return None
-        rows = {name: feed for name, feed in feeds.items() if isinstance(feed, SampleRows) and can_gather(feed)}
-        several = len(feeds) > 1  # a slot has one list of rows
-        return None if several or not rows or not all(self._in_reach(feed) for feed in rows.values()) else rows
+    def fetched_in_graph(self, feeds: Mapping[str, Any]) -> int:
+        """The address of the samples, if the feeds are few of them, all in page-locked memory: nothing is copied then; else 0."""
+        if self._function is None or len(feeds) > 1:  # a slot has one list of rows
+            return 0
+        (feed,) = feeds.values()
+        fetched = isinstance(feed, SampleRows) and can_gather(feed) and self._in_reach(feed)
+        return self._address if fetched else 0
 
     def launches(self, slot: Slot, feeds: Mapping[str, SampleRows]) -> tuple[LaunchConfiguration, ...]:
         """What fetches such feeds: the same for all batches of a size from the same samples."""
@@ -57,4 +59,8 @@ class Supply:
             self._device.upload(slot.inputs[name], slot.staged(name, array), self.stream)
 
     def _in_reach(self, feed: SampleRows) -> bool:
-        return self._device.is_pinned(feed.samples)
+        """Whether the device reads the samples; those of the batch before need no look."""
+        if feed.samples is not self._samples:
+            self._samples = feed.samples if self._device.is_pinned(feed.samples) else None
+            self._address = feed.samples.ctypes.data
+        return self._samples is not None

@@ -33,7 +33,7 @@ class NullBackend(Backend):
         """A builder that is done at once."""
         return NullBuilder(self.name)
 
-    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
+    def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
         """A session with as many streams as the engine says."""
         from cmx4trt.sessions.null import NullSession
 

@@ -56,15 +56,19 @@ class TensorRTRTX(Backend):
 
         return TensorRTRTXBuilder()
 
-    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
-        """A session on the local GPU, which must be one that TensorRT-RTX runs on."""
+    def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
+        """A session on a local GPU, which must be one that TensorRT-RTX runs on."""
         from cmx4trt.backends.tensorrt.rtx import check_gpu, import_tensorrt_rtx
         from cmx4trt.backends.tensorrt.session import TensorRTSession
         from cmx4trt.devices.driver import open_device
 
-        device = open_device()
+        device = open_device(gpu)
         check_gpu(device.gpu)
         return TensorRTSession(import_tensorrt_rtx(), engine, device, cuda_graphs)
+
+    def count_gpus(self) -> int:
+        """As many as the driver shows."""
+        return _count_gpus()
 
     def check_request(self, request: BuildOptions) -> None:
         """The library builds no int8 networks for Turing. Raises RequestError."""
@@ -97,22 +101,32 @@ class TensorRT(Backend):
 
         return TensorRTBuilder()
 
-    def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
-        """A session on the local GPU."""
-        return open_native(engine, cuda_graphs)
+    def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
+        """A session on a local GPU."""
+        return open_native(engine, cuda_graphs, gpu)
+
+    def count_gpus(self) -> int:
+        """As many as the driver shows."""
+        return _count_gpus()
 
     def fits(self, target: str, capability: str) -> bool:
         """Only ampere_plus says which GPUs it means; another target depends on the machine that built the engine."""
         return target != "ampere_plus" or number_of(capability) >= number_of("sm80")
 
 
-def open_native(engine: Any, cuda_graphs: bool = False) -> Session:
+def _count_gpus() -> int:
+    from cmx4trt.devices.driver import local_gpu
+
+    return local_gpu().visible
+
+
+def open_native(engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
     """A session of native TensorRT on the bytes of an engine. Raises DeviceError, MissingSoftwareError."""
     from cmx4trt.backends.tensorrt.native import import_tensorrt
     from cmx4trt.backends.tensorrt.session import TensorRTSession
     from cmx4trt.devices.driver import open_device
 
-    device = open_device()
+    device = open_device(gpu)
     return TensorRTSession(import_tensorrt(), engine, device, cuda_graphs)
 
 

@@ -47,8 +47,10 @@ class TensorRTSession:
         smallest, _, largest = (tuple(dims) for dims in self._engine.get_tensor_profile_shape(self.inputs[0], 0))
         self.min_batch: int = smallest[0]
         self.max_batch: int | None = largest[0]
+        profiles = self._engine.num_optimization_profiles
+        self.placements = (device.placement,) * profiles
         with device.active("allocate the engine's buffers"):
-            self._streams = [self._new_stream(index) for index in range(self._engine.num_optimization_profiles)]
+            self._streams = [self._new_stream(index) for index in range(profiles)]
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
         """The declared shape of an input; the free batch dimension is 'N'."""
@@ -58,7 +60,7 @@ class TensorRTSession:
         """The numpy name of an input's element type."""
         return self._dtype(name)
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+    def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
         """All outputs for one batch; copies of the stream's buffers."""
         stream = self._streams[0]
         stream.submit(feeds)

@@ -63,6 +63,7 @@ class EchoSession:
     outputs = ("class",)
     device = "echo"
     gathers = False
+    placements = ()
 
     def __init__(
         self,

@@ -16,66 +16,56 @@ def _numbers(start: int, count: int) -> list[int]:
     return list(range(start, start + count))
 
 
-@given(st.lists(st.integers(1, 40), max_size=20), st.integers(1, 16), st.integers(0, 3))
-def test_every_sample_comes_once_in_order_and_batches_are_as_full_as_can_be(
-    queries: list[int], size: int, early: int
+SIZES = st.lists(st.integers(1, 16), min_size=1, max_size=5)
+
+
+@given(st.lists(st.integers(1, 40), max_size=20), SIZES, st.integers(0, 5))
+def test_every_sample_comes_once_in_order_and_batches_are_the_largest_size_that_waits(
+    queries: list[int], sizes: list[int], early: int
 ) -> None:
-    queue, taken, total = BatchQueue(size, patience=60.0), [], 0
+    queue, taken, total, done = BatchQueue(sizes), [], 0, 0
+
+    def take() -> bool:
+        nonlocal done
+        batch, waiting = queue.take(block=False), total - done
+        if batch is not None:
+            assert len(batch.ids) == max((size for size in sizes if size <= waiting), default=waiting)
+            done += len(batch.ids)
+            taken.append(batch)
+        return batch is not None
+
     for number, count in enumerate(queries):
-        if sum(queries[: number + 1]) <= size * MAX_WAITING_BATCHES:
+        if sum(queries[: number + 1]) <= max(sizes) * MAX_WAITING_BATCHES:
             queue.put(_numbers(total, count), _numbers(1000 + total, count))
             total += count
-        if number < early and (batch := queue.take(block=False)):
-            assert len(batch.ids) == size  # patience is long: only full ones are ready
-            taken.append(batch)
-    queue.flush()
-    while (batch := queue.take(block=False)) is not None:
-        taken.append(batch)
+        if number < early:
+            take()
+    while take():
+        pass
+    assert done == total
     assert [i for batch in taken for i in batch.ids] == _numbers(0, total)
     assert [i for batch in taken for i in batch.indices] == _numbers(1000, total)
-    assert all(len(batch.ids) == size for batch in taken[:-1])
 
 
-def test_a_partial_batch_waits_for_its_oldest_sample_only() -> None:
-    queue = BatchQueue(4, patience=0.05)
-    start = time.perf_counter()
+def test_a_first_sample_does_not_wait() -> None:
+    queue = BatchQueue([4, 8])
     queue.put([1], [1])
-    queue.put([2], [2])
-    batch = queue.take()
-    assert batch is not None
-    assert batch.ids == [1, 2]
-    assert time.perf_counter() - start >= 0.05
-
-
-def test_a_full_batch_does_not_wait() -> None:
-    queue = BatchQueue(2, patience=3600)
-    queue.put([1], [1])
-    queue.put([2], [2])
-    assert queue.take() == Batch([1, 2], [1, 2])
-
-
-def test_a_sleeping_taker_is_woken_by_the_sample_that_fills_the_batch() -> None:
-    queue, taken = BatchQueue(2, patience=3600), []
-    thread = threading.Thread(target=lambda: taken.append(queue.take()))
-    thread.start()
-    for number in (1, 2):
-        time.sleep(0.02)
-        queue.put([number], [number])
-    thread.join(20)
-    assert taken == [Batch([1, 2], [1, 2])]
-
-
-def test_after_a_flush_further_queries_wait_again() -> None:
-    queue = BatchQueue(4, patience=3600)
-    queue.put([1], [1])
-    queue.flush()
     assert queue.take() == Batch([1], [1])
-    queue.put([2], [2])
     assert queue.take(block=False) is None
 
 
+def test_a_sleeping_taker_is_woken_by_the_first_sample() -> None:
+    queue, taken = BatchQueue([2]), []
+    thread = threading.Thread(target=lambda: taken.append(queue.take()))
+    thread.start()
+    time.sleep(0.02)
+    queue.put([1], [1])
+    thread.join(20)
+    assert taken == [Batch([1], [1])]
+
+
 def test_close_gives_the_rest_and_then_none() -> None:
-    queue = BatchQueue(4, patience=3600)
+    queue = BatchQueue([4])
     queue.put([1], [1])
     queue.close()
     assert queue.take() == Batch([1], [1])
@@ -83,7 +73,7 @@ def test_close_gives_the_rest_and_then_none() -> None:
 
 
 def test_putting_blocks_while_too_much_waits() -> None:
-    queue = BatchQueue(1, patience=0)
+    queue = BatchQueue([1])
     count = MAX_WAITING_BATCHES + 10
     thread = threading.Thread(target=lambda: [queue.put([i], [i]) for i in range(count)])
     thread.start()
@@ -95,7 +85,7 @@ def test_putting_blocks_while_too_much_waits() -> None:
 
 
 def test_close_lets_a_blocked_putter_go() -> None:
-    queue = BatchQueue(1, patience=0)
+    queue = BatchQueue([1])
     thread = threading.Thread(target=lambda: [queue.put([i], [i]) for i in range(MAX_WAITING_BATCHES + 10)])
     thread.start()
     time.sleep(0.1)
@@ -106,7 +96,7 @@ def test_close_lets_a_blocked_putter_go() -> None:
 
 @pytest.mark.parametrize("takers", [1, 3])
 def test_nothing_is_lost_between_threads(takers: int) -> None:
-    queue, taken, total = BatchQueue(7, patience=0.001), [], 20_000
+    queue, taken, total = BatchQueue([1, 3, 7]), [], 20_000
 
     def take() -> None:
         while (batch := queue.take()) is not None:
@@ -118,7 +108,6 @@ def test_nothing_is_lost_between_threads(takers: int) -> None:
         thread.start()
     for number in range(total):
         queue.put([number], [number])
-    queue.flush()
     queue.close()
     for thread in threads:
         thread.join(60)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cmx4trt.devices import nvml
-from cmx4trt.devices.nvml import Nvml, Readings, open_nvml
+from cmx4trt.devices.nvml import Limits, Nvml, Readings, open_nvml
 
 
 class FakeNvml:
@@ -29,11 +29,19 @@ class FakeNvml:
             ("nvmlDeviceGetClockInfo", 1): 1755,
             ("nvmlDeviceGetPowerUsage",): 693_500,
             ("nvmlDeviceGetTemperature", 0): 61,
+            ("nvmlDeviceGetMaxClockInfo", 1): 1980,
+            ("nvmlDeviceGetEnforcedPowerLimit",): 700_000,
+            ("nvmlDeviceGetCurrPcieLinkGeneration",): 4,
+            ("nvmlDeviceGetCurrPcieLinkWidth",): 8,
+            ("nvmlDeviceGetMaxPcieLinkGeneration",): 5,
+            ("nvmlDeviceGetMaxPcieLinkWidth",): 16,
+            ("nvmlDeviceGetCurrentClocksThrottleReasons",): 0x1 | 0x4 | 0x40,
         }
         if arguments:
             device, *selection, target = arguments
             assert device.value == 0xD0
-            assert isinstance(target._obj, ctypes.c_uint)
+            wide = name == "nvmlDeviceGetCurrentClocksThrottleReasons"
+            assert isinstance(target._obj, ctypes.c_ulonglong if wide else ctypes.c_uint)
             target._obj.value = numbers[(name, *selection)]  # type: ignore[index]
         return 0
 
@@ -41,6 +49,12 @@ class FakeNvml:
 def test_the_state_of_the_gpu() -> None:
     assert Nvml(FakeNvml(), "0000:1b:00.0").read() == Readings(1755, 693.5, 61)
     assert Readings(1755, 693.5, 61).to_dict() == {"sm_clock_mhz": 1755, "watts": 693.5, "celsius": 61}
+
+
+def test_what_the_gpu_could_do_and_what_holds_it_down() -> None:
+    nvml = Nvml(FakeNvml(), "0000:1b:00.0")
+    assert nvml.limits() == Limits(1980, 700.0, 4, 8, 5, 16)
+    assert nvml.held_down_by() == {"its power limit", "its temperature"}
 
 
 def test_what_nvml_does_not_tell_is_an_error() -> None:

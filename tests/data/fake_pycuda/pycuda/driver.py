@@ -83,6 +83,7 @@ class Context:
 
 class Device:
     def __init__(self, number: int) -> None:
+        self._number = number
         if number >= DEVICE.count:
             raise LogicError("cuDeviceGet failed: invalid device ordinal")
 
@@ -92,6 +93,9 @@ class Device:
 
     def name(self) -> str:
         return str(DEVICE.name)
+
+    def pci_bus_id(self) -> str:
+        return f"0000:{16 + self._number:02x}:00.0"
 
     def compute_capability(self) -> tuple[int, int]:
         return DEVICE.compute_capability  # type: ignore[no-any-return]

@@ -1,0 +1,56 @@
+"""Which batch sizes Server forms: from a table of batch times that is measured before the run, within the latency bound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmx4trt.bench.sut import Feeder
+    from cmx4trt.sessions.base import Stream
+
+_STEPS = 4
+"""Sizes between a power of two and the next: a batch leaves at most a fifth of what waits to the next one."""
+_TIMED = 2
+"""Batches of a size that are timed; the faster one counts."""
+
+
+def batch_sizes(smallest: int, largest: int) -> tuple[int, ...]:
+    """Sizes from ``smallest`` to ``largest``: all up to 8, then four for each doubling."""
+    sizes, size = {smallest, largest}, 1
+    while size < largest:
+        step = max(1, (1 << size.bit_length() - 1) // _STEPS)
+        sizes.add(size)
+        size += step
+    return tuple(sorted(size for size in sizes if size >= smallest))
+
+
+def measure_times(
+    stream: Stream, feed: Feeder, indices: Sequence[int], sizes: Sequence[int], enough: float
+) -> dict[int, float]:
+    """Seconds from submitting a batch to its outputs, for each of ``sizes``, up to the first that takes longer than ``enough``.
+
+    Every buffer of the stream has run every size afterwards, so that nothing is left to be recorded.
+    """
+    times: dict[int, float] = {}
+    for size in sizes:
+        found = []
+        for _ in range(stream.depth + _TIMED):
+            start = time.perf_counter()
+            stream.submit(feed(list(indices[:size])))
+            stream.wait()
+            found.append(time.perf_counter() - start)
+        times[size] = min(found[-_TIMED:])
+        if times[size] > enough:
+            break
+    return times
+
+
+def sizes_within(times: Mapping[int, float], bound: float, depth: int) -> tuple[int, ...]:
+    """The sizes that keep the latency ``bound``, whatever is under way; at least the smallest.
+
+    Before its own batch, a sample waits for ``depth`` others at the most where none is larger and the load can be borne.
+    """
+    smallest, *others = sorted(times)
+    return (smallest, *(size for size in others if (depth + 1) * times[size] <= bound))

@@ -1,0 +1,47 @@
+"""Where a GPU is: its number among those that a process may use, its address, and the processors near it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_SYSFS = "/sys"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A GPU that a stream works on."""
+
+    index: int
+    name: str
+    pci_bus_id: str
+
+
+def cpus_near(pci_bus_id: str) -> frozenset[int]:
+    """Processors of the GPU's NUMA node that this process may use; empty where the system names no node, or only one."""
+    try:
+        node = int(_read(f"bus/pci/devices/{pci_bus_id.lower()}/numa_node"))
+        nodes = _numbers(_read("devices/system/node/online"))
+        near = _numbers(_read(f"devices/system/node/node{node}/cpulist")) if node in nodes else set()
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(near & os.sched_getaffinity(0)) if len(nodes) > 1 else frozenset()
+
+
+def pin_this_thread(cpus: frozenset[int]) -> None:
+    """Let the calling thread run on these processors only; where the system refuses, it runs anywhere."""
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError:
+        return
+
+
+def _read(path: str) -> str:
+    with open(os.path.join(_SYSFS, path), encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+def _numbers(text: str) -> set[int]:
+    """'0-3,8' as numbers (Linux, cpulist format)."""
+    ranges = (part.partition("-") for part in text.split(",") if part)
+    return {number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)}
