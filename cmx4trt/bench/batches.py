@@ -68,6 +68,8 @@ class BatchQueue:
                     return None
                 self._sleep()
             batch = self._cut()
+            if self._takers and self._put > self._taken:
+                self._condition.notify()  # one query may hold work for all, and wakes one
             self._space.notify()
             return batch
 

@@ -29,7 +29,7 @@ def batch_sizes(smallest: int, largest: int) -> tuple[int, ...]:
 def measure_times(
     stream: Stream, feed: Feeder, indices: Sequence[int], sizes: Sequence[int], enough: float
 ) -> dict[int, float]:
-    """Seconds from submitting a batch to its outputs, for each of ``sizes``, up to the first that takes longer than ``enough``.
+    """Seconds that one batch takes alone, for each of ``sizes``, up to the first that takes longer than ``enough``.
 
     Every buffer of the stream has run every size afterwards, so that nothing is left to be recorded.
     """
@@ -38,8 +38,7 @@ def measure_times(
         found = []
         for _ in range(stream.depth + _TIMED):
             start = time.perf_counter()
-            stream.submit(feed(list(indices[:size])))
-            stream.wait()
+            stream.execute(feed(list(indices[:size])))
             found.append(time.perf_counter() - start)
         times[size] = min(found[-_TIMED:])
         if times[size] > enough:

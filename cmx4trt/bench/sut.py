@@ -97,7 +97,7 @@ class InlineSystem:
     def __init__(self, lg: Any, lane: Lane, size: int, failure: Failure) -> None:
         self._lg, self._size, self._failure = lg, size, failure
         self._feed, self._respond = lane.feed, lane.respond
-        self._submit, self._wait = lane.stream.submit, lane.stream.wait
+        self._execute = lane.stream.execute
 
     def issue(self, ids: list[int], indices: list[int]) -> None:
         """Run the query in batches of at most ``size``."""
@@ -117,8 +117,7 @@ class InlineSystem:
             refuse(self._lg, ids[done:])
 
     def _run(self, ids: list[int], indices: list[int]) -> None:
-        self._submit(self._feed(indices))
-        self._respond(ids, indices, self._wait())
+        self._respond(ids, indices, self._execute(self._feed(indices)))
 
     def flush(self) -> None:
         """Nothing waits."""

@@ -36,6 +36,9 @@ class Stream(Protocol):
         Raises DeviceError where the execution failed.
         """
 
+    def execute(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
+        """``submit`` and ``wait`` in one, as fast as it goes; nothing may be pending."""
+
 
 class Session(Protocol):
     """A graph or an engine, ready to run."""
@@ -106,3 +109,7 @@ class SynchronousStream:
     def wait(self) -> Mapping[str, NDArray[Any]]:
         """What ``submit`` computed."""
         return self._outputs
+
+    def execute(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run ``feeds``."""
+        return self._run(feeds)

@@ -94,9 +94,7 @@ class HopperSession:
 
     def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
         """All outputs for one batch; copies of the stream's buffers."""
-        stream = self._streams[0]
-        stream.submit(feeds)
-        return {name: array.copy() for name, array in stream.wait().items()}
+        return {name: array.copy() for name, array in self._streams[0].execute(feeds).items()}
 
     def streams(self) -> Sequence[EngineStream]:
         """The copy streams."""

@@ -18,6 +18,7 @@ from cmx4trt.backends.hopper.gather import KERNEL
 from cmx4trt.backends.hopper.slot import Slot, Tensor
 from cmx4trt.backends.hopper.supply import Supply
 from cmx4trt.errors import DeviceError
+from cmx4trt.sessions.samples import SampleRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 DEPTH = 2
 """Batches in flight: while the device works on one, the next is uploaded."""
+_EXECUTE = "execute a batch"
 
 
 class EngineStream:
@@ -54,6 +56,7 @@ class EngineStream:
             for tensors in (self._inputs, self._outputs)
         )
         self._slots = [Slot(device, inputs, outputs, held) for _ in range(DEPTH)]
+        self._accepted: NDArray[Any] | None = None  # samples that fit the engine
         self._next = 0
         self._pending: deque[Slot] = deque()
 
@@ -62,20 +65,8 @@ class EngineStream:
         if len(self._pending) == DEPTH:
             raise DeviceError(f"{DEPTH} batches are pending on this stream already; wait for one first")
         known, batch = self._checked(feeds)
-        slot = self._slots[self._next]
-        with self._device.active("execute a batch"):
-            if address := self._supply.fetched_in_graph(known):
-                slot.rows[:batch] = next(iter(known.values())).rows
-            else:
-                self._supply.copy(slot, known)
-                self._device.wait_event(self.compute, slot.uploaded)
-            fetched = known if address else {}
-            graph = slot.graph((batch, address), lambda: self._record(slot, batch, fetched))
-            self._device.launch_graph(graph, self.compute)
-            self._device.record(slot.finished, self.compute)
-        slot.batch = batch
-        self._next = (self._next + 1) % DEPTH
-        self._pending.append(slot)
+        with self._device.active(_EXECUTE):
+            self._pending.append(self._begin(known, batch))
 
     def wait(self) -> Mapping[str, NDArray[Any]]:
         """All outputs [N, ...] of the oldest batch; valid until ``depth`` further batches were submitted."""
@@ -83,6 +74,16 @@ class EngineStream:
             raise DeviceError("no batch is pending on this stream; submit one first")
         slot = self._pending.popleft()
         with self._device.active("wait for a batch"):
+            self._device.synchronize_event(slot.finished)
+        return slot.answers(self._outputs)
+
+    def execute(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
+        """All outputs of one batch, while none is pending; the calling thread spins until they are there."""
+        if self._pending:
+            raise DeviceError("a batch is pending on this stream; wait for it first")
+        known, batch = self._checked(feeds)
+        with self._device.active(_EXECUTE):
+            slot = self._begin(known, batch)
             self._device.synchronize_event(slot.finished)
         return slot.answers(self._outputs)
 
@@ -109,10 +110,31 @@ class EngineStream:
         self._device.synchronize(self.compute)
 
     def _checked(self, feeds: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
-        """The engine's inputs, once they fit it, and the batch size."""
+        """The engine's inputs, once they fit it, and the batch size. The samples of the batch before need no look."""
+        first = next(iter(feeds.values()), None)
+        again = isinstance(first, SampleRows) and first.samples is self._accepted
+        if again and 0 < (batch := len(first.rows)) <= self._plan.max_batch:
+            return feeds, batch
         known = {name: device_feed(feed) or feed for name, feed in feeds.items()}
         batch = checked_batch(known, self._inputs, self._plan.max_batch)
+        if isinstance(first, SampleRows) and len(feeds) == len(self._inputs) == 1:
+            self._accepted = first.samples
         return {name: known[name] for name in self._inputs}, batch
+
+    def _begin(self, feeds: Mapping[str, Any], batch: int) -> Slot:
+        """Begin to execute a batch in the next slot."""
+        slot, device = self._slots[self._next], self._device
+        if address := self._supply.fetched_in_graph(feeds):
+            slot.rows[:batch] = next(iter(feeds.values())).rows
+        else:
+            self._supply.copy(slot, feeds)
+            device.wait_event(self.compute, slot.uploaded)
+        fetched = feeds if address else {}
+        device.launch_graph(slot.graph((batch, address), lambda: self._record(slot, batch, fetched)), self.compute)
+        device.record(slot.finished, self.compute)
+        slot.batch = batch
+        self._next = (self._next + 1) % DEPTH
+        return slot
 
     def _record(self, slot: Slot, batch: int, fetched: Mapping[str, Any]) -> int:
         """A graph of all that a batch takes once it is there; what is to be ``fetched``, it begins with; downloads end it."""

@@ -62,9 +62,7 @@ class TensorRTSession:
 
     def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
         """All outputs for one batch; copies of the stream's buffers."""
-        stream = self._streams[0]
-        stream.submit(feeds)
-        return {name: array.copy() for name, array in stream.wait().items()}
+        return {name: array.copy() for name, array in self._streams[0].execute(feeds).items()}
 
     def streams(self) -> Sequence[EngineStream]:
         """The copy streams, one per optimisation profile."""
@@ -190,6 +188,11 @@ class EngineStream:
         with self._device.active("wait for a batch"):
             slot.finished.synchronize()
         return {name: slot.host[name][: slot.batch] for name in self._outputs}
+
+    def execute(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
+        """Both in one."""
+        self.submit(feeds)
+        return self.wait()
 
     def close(self) -> None:
         """Wait for what is pending and free the buffers. To be called while the device is active."""

@@ -55,6 +55,10 @@ class EchoStream:
     def wait(self) -> Mapping[str, Any]:
         return self._session.answer(self._pending.popleft())
 
+    def execute(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.submit(feeds)
+        return self.wait()
+
 
 class EchoSession:
     """Takes images of numbers, answers their classes; counts and limits what it is given."""

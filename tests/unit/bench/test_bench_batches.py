@@ -64,6 +64,25 @@ def test_a_sleeping_taker_is_woken_by_the_first_sample() -> None:
     assert taken == [Batch([1], [1])]
 
 
+def test_one_query_for_all_wakes_all_takers() -> None:
+    queue, together, everybody = BatchQueue([2]), threading.Barrier(3, timeout=20), []
+
+    def take() -> None:
+        everybody.append(queue.take())
+        together.wait()  # nobody takes a second batch before all have a first one
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while queue._takers < 3:
+        time.sleep(0.001)
+    queue.put(_numbers(0, 100), _numbers(0, 100))
+    for thread in threads:
+        thread.join(30)
+    assert len(everybody) == 3
+    assert not together.broken
+
+
 def test_close_gives_the_rest_and_then_none() -> None:
     queue = BatchQueue([4])
     queue.put([1], [1])

@@ -154,7 +154,7 @@ def test_server_joins_what_comes_while_batches_are_computed(run_echo: Any, echo:
     assert max(ran) > 1
 
 
-PLACES = tuple(Placement(index, "NVIDIA H100", f"0000:{index:02x}:00.0") for index in range(2))
+PLACES = tuple(Placement(index, "NVIDIA H100", f"0000:{index:02x}:00.0") for index in range(3))
 
 
 def placed(session: Any, index: int) -> Any:
@@ -174,6 +174,12 @@ def test_gpus_share_one_queue(run_echo: Any, echo: Any, scenario: str) -> None:
     assert sum(gpu["share"] for gpu in result.gpus) == pytest.approx(1, abs=1e-3)
     (row,) = (text for name, text in result.rows() if name == "samples by GPU")
     assert row.startswith("GPU 0 ")
+
+
+def test_the_one_query_of_offline_is_shared(run_echo: Any, echo: Any) -> None:
+    gpus = [placed(echo(depth=2, seconds=0.001), index) for index in range(3)]
+    result = run_echo(SessionGroup(gpus), IMAGES, scenario="Offline", count=2000)
+    assert all(gpu["share"] > 0.1 for gpu in result.gpus), result.gpus
 
 
 @pytest.mark.parametrize("scenario", ["Offline", "Server"])

@@ -44,10 +44,8 @@ class Slow:
         self.clock = 0.0
         self.submitted: list[int] = []
 
-    def submit(self, feeds: Mapping[str, Any]) -> None:
+    def execute(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
         self.submitted.append(len(feeds["x"]))
-
-    def wait(self) -> Mapping[str, Any]:
         first = self.submitted.count(self.submitted[-1]) <= self.depth
         self.clock += self.submitted[-1] + (100 if first else 0)
         return {}

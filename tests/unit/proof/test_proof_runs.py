@@ -16,6 +16,7 @@ import pytest
 
 from cmx4trt.cli.proofs import INTERRUPTED
 from cmx4trt.devices.driver import local_gpu
+from cmx4trt.devices.placement import Placement
 from cmx4trt.errors import DeviceError
 from cmx4trt.options import SCENARIOS
 from cmx4trt.sessions.null import NullSession
@@ -104,6 +105,37 @@ def test_the_engine_itself_is_preferred(
     assert code == 0, text
     assert "the engine itself, by TensorRT on a GPU" in text
     assert result["exports"]["EXECUTED"] == "engine"
+
+
+def test_every_gpu_gets_a_session(cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[NullSession] = []
+    closed: list[str] = []
+
+    def open_session(backend: Any, engine: bytes, gpu: int = 0) -> NullSession:
+        if gpu == 7:
+            raise DeviceError("there is no GPU 7 here")
+        session = NullSession(4)
+        session.device, session.placements = f"GPU {gpu}", (Placement(gpu, "RTX 5090", ""),)
+        session.close = lambda: closed.append(session.device)  # type: ignore[method-assign]
+        opened.append(session)
+        return session
+
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", open_session)
+    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.count_gpus", lambda backend: 3)
+    for given, used in (("all", ["GPU 0", "GPU 1", "GPU 2"]), ("2,0", ["GPU 2", "GPU 0"]), ("1", ["GPU 1"])):
+        opened.clear()
+        closed.clear()
+        code, text, result = cmx4trt("bench", engine, "--count=1000", f"--gpus={given}", f"--log_dir={tmp_path}")
+        assert code == 0, text
+        assert [session.device for session in opened] == used
+        assert f"the engine itself, by {', '.join(used)}" in text
+        assert sorted(closed) == sorted(used)
+    opened.clear()
+    closed.clear()
+    code, text, result = cmx4trt("bench", engine, "--count=1000", "--gpus=1,7", f"--log_dir={tmp_path}")
+    assert code == 9
+    assert "there is no GPU 7 here" in result["error"]
+    assert closed == ["GPU 1"]
 
 
 def test_a_build_is_proved_in_the_same_line(

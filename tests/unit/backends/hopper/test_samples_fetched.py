@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cmx4trt.backends.hopper.gather import KERNEL, LARGEST
 from cmx4trt.backends.hopper.session import HopperSession
+from cmx4trt.errors import DeviceError
 from cmx4trt.sessions.samples import SampleRows
 
 SAMPLES = 50
@@ -96,3 +97,26 @@ def test_the_inputs_of_a_batch_may_be_placed_by_rows(session: HopperSession, sam
     assert session.place({"data": SampleRows(samples, rows)}) == 3
     expected = samples[rows].reshape(3, 64).view(np.uint8) + np.uint8(3)
     np.testing.assert_array_equal(session.read_buffer("sums", 3), expected)
+
+
+def test_only_samples_that_were_accepted_are_taken_without_a_look(
+    session: HopperSession, samples: Any, small: ModuleType
+) -> None:
+    rows = np.array([3, 1])
+    check(small, session.run({"data": SampleRows(samples, rows)}), samples, rows)
+    with pytest.raises(DeviceError, match="a batch of this engine has 1 to 40 samples"):
+        session.run({"data": SampleRows(samples, np.zeros(41, np.int64))})
+    with pytest.raises(DeviceError, match="a batch of this engine has 1 to 40 samples"):
+        session.run({"data": SampleRows(samples, np.zeros(0, np.int64))})
+    with pytest.raises(DeviceError, match=r"input data is uint8 \[2, 8, 8\], expected int8"):
+        session.run({"data": SampleRows(samples.view(np.uint8), rows)})
+    check(small, session.run({"data": SampleRows(samples, rows)}), samples, rows)
+
+
+def test_a_batch_is_executed_at_once_only_while_none_is_pending(session: HopperSession, samples: Any) -> None:
+    (stream,) = session.streams()
+    feeds = {"data": SampleRows(samples, np.array([1]))}
+    stream.submit(feeds)
+    with pytest.raises(DeviceError, match="a batch is pending on this stream; wait for it first"):
+        stream.execute(feeds)
+    stream.wait()
