@@ -111,7 +111,7 @@ class EngineStream:
 
     def _checked(self, feeds: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
         """The engine's inputs, once they fit it, and the batch size. The samples of the batch before need no look."""
-        first = next(iter(feeds.values()), None)
+        first: Any = next(iter(feeds.values()), None)
         again = isinstance(first, SampleRows) and first.samples is self._accepted
         if again and 0 < (batch := len(first.rows)) <= self._plan.max_batch:
             return feeds, batch
