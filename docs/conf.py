@@ -18,7 +18,7 @@ author = copyright = "the cmx4trt authors"
 extensions = ["myst_parser"]
 root_doc = "README"
 include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**"]
-exclude_patterns = ["cmx4trt", "tests", "benchmarks", "site", "dist", ".*", "**/__pycache__"]
+exclude_patterns = ["README-extra.md", "cmx4trt", "tests", "benchmarks", "site", "dist", ".*", "**/__pycache__"]
 """Folders that are not even searched; cmx4trt/script holds a link back to the repository."""
 
 myst_heading_anchors = 3
