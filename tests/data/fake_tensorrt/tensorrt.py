@@ -349,7 +349,12 @@ def _run_in_onnxruntime(engine: ICudaEngine, tensors: dict[str, tuple[int, tuple
         raw = (ctypes.c_char * (int(np.prod(shape)) * dtype.itemsize)).from_address(address)
         return np.frombuffer(raw, dtype).reshape(shape)
 
-    session = onnxruntime.InferenceSession(engine.model, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry(
+        "session.disable_quant_qdq", "1"
+    )  # integer kernels round biases, TensorRT does not
+    session = onnxruntime.InferenceSession(engine.model, options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     results = session.run(names, {i.name: view(i.name) for i in session.get_inputs()})
     for name, result in zip(names, results, strict=True):
