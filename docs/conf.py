@@ -34,6 +34,7 @@ NAVIGATION = {
         "docs/how-to/own-model",
         "docs/how-to/int8",
         "docs/how-to/retinanet",
+        "docs/how-to/hopper",
         "docs/how-to/common-code",
         "docs/how-to/bench",
         "docs/how-to/report",
@@ -58,6 +59,7 @@ NAVIGATION = {
     ],
     "Explanation": [
         "docs/explanation/explicit-qdq",
+        "docs/explanation/hopper",
         "docs/explanation/hopper-arithmetic",
         "docs/explanation/nms",
         "docs/explanation/verification",
