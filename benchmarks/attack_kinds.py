@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx.reference
 
+from cmx4trt.backends.hopper.choices import Choices, Table, choices_of
 from cmx4trt.bench.datasets import open_folder
 from cmx4trt.bench.labels import listed_images
 from cmx4trt.bench.results import read_detail_log
@@ -518,6 +519,30 @@ class AnnotationFile(Kind):
         assert all(truth.imgs[box["image_id"]]["width"] > 0 for box in truth.anns.values())
 
 
+class KernelChoices(Kind):
+    """The table of measured kernels that cmx4trt tune writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "kernels.json"
+        rows = {
+            "classifier 2048->1000": {"streamed-128-6": 0.5, "split-2": 0.25},
+            "3x3/1 128->128 at 28": {"halo": 0.125},
+        }
+        self.path.write_text(Choices("NVIDIA H100", {1: Table(rows), 64: Table(rows)}).to_json())
+
+    def read(self) -> Any:
+        return choices_of(str(self.path))
+
+    def check(self, content: bytes, value: Any) -> None:
+        written = json.loads(content.decode())
+        assert {int(batch): table for batch, table in written["milliseconds"].items()} == {
+            batch: table.milliseconds for batch, table in value.tables.items()
+        }
+        assert [last for _, last, _ in value.ranges(4096)][-1] == 4096
+        for table in value.tables.values():
+            assert all(0 <= ms < float("inf") for row in table.milliseconds.values() for ms in row.values())
+
+
 def _sha256(data: bytes) -> str:
     import hashlib
 
@@ -533,6 +558,7 @@ KINDS: dict[str, type[Kind]] = {
     "ranges": RangesFile,
     "tensorrt-cache": TensorrtCache,
     "calibration-list": CalibrationList,
+    "kernel-choices": KernelChoices,
     "manifest": ManifestFile,
     "request": RequestFile,
     "proof": ProofFile,
