@@ -108,7 +108,7 @@ class Bench:
         self.options = options
         self.records: dict[str, Any] = {}
         self._cubins: dict[str, bytes] = {}
-        if options.kernels and options.kernels.exists():
+        if options.kernels and options.commands != [kernels.__name__]:
             sources, self._cubins = pickle.loads(options.kernels.read_bytes())
             if sources != digest_of_kernels():
                 sys.exit(f"{options.kernels} was compiled from other sources; compile it anew: hopper.py kernels")
@@ -402,7 +402,7 @@ COMMANDS: dict[str, Callable[[Bench], None]] = {
 def main() -> None:
     options = read_options()
     bench = Bench(options)
-    if options.commands != ["kernels"]:
+    if options.commands != [kernels.__name__]:
         facts = bench.device.facts
         print(f"{facts.name}, driver {facts.driver or 'not told'}, {facts.multiprocessors} multiprocessors", flush=True)
     for command in options.commands:
