@@ -76,6 +76,12 @@ def test_from_build_to_report(cmx4trt: Callable[..., str], tmp_path: Path) -> No
     assert "the engine itself, by ONNX Runtime" in text
     assert f"yes: {manifest['engine']['bytes']} bytes compared, run" in text
 
+    assert "0.500 ms for a batch of 2, 4,000 images/s, on an imaginary GPU" in text
+
+    text = cmx4trt("tune", engine)
+    assert ["measured", "everything"] in lines(text)
+    assert engine.with_suffix(".kernels.json").read_text() == str(manifest["builder"]["nodes"])
+
     text = cmx4trt("bench", engine, "--count=2", "--mode=accuracy")
     assert "the engine itself, by ONNX Runtime" in text
 
