@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,17 @@ from cmx4trt.quantize import quantize_network
 from cmx4trt.request import BuildRequest
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_configure() -> None:
+    """What nohup or a shell's ``&`` had this process ignore is as in a terminal, here and in what tests start."""
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")

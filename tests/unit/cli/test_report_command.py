@@ -359,7 +359,7 @@ def read(engine: Path) -> tuple[str, Manifest]:
 def test_an_interruption_may_bring_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*arguments: object) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt("interrupted; the engine is published, its report is not written")
 
     monkeypatch.setattr("cmx4trt.pipeline.build", interrupt)
