@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cmx4trt.bench.memory import free_memory
 from cmx4trt.bench.user_conf import read_user_conf
 from cmx4trt.errors import RequestError
 from cmx4trt.proof_options import ACCURACY, MLPERF, PERFORMANCE, SHORT
@@ -32,9 +33,9 @@ LATENCY_SHARE = 0.5
 """LoadGen prepares queries for this share of the measured latency; a run that runs out of queries is INVALID."""
 
 MAX_PREPARED = {"Offline": 10**8, "Server": 10**7, "SingleStream": 2 * 10**7, "MultiStream": 16 * 10**6}
-"""Most samples that LoadGen may be made to prepare: it does so before it starts, and needs about 180 bytes for each, 220 where a
-query has one (peak memory of benchmarks/harness.py). Ten minutes of a GPU stay below; more would fill the memory, which ends the
-process without a word."""
+"""So many samples LoadGen may be made to prepare, and more where memory holds them: it does so before it starts, and needs about
+180 bytes for each, 220 where a query has one (peak memory of benchmarks/harness.py). A full memory ends the process silently."""
+_BYTES_PREPARED = 220
 OFFLINE_SLACK = 1.1
 GENERATED_TIMES = {"Server": 1, "SingleStream": 2, "MultiStream": 2}
 """LoadGen prepares queries for so many times the least duration, Offline samples for ``OFFLINE_SLACK`` times
@@ -139,13 +140,21 @@ def complete_plan(
         )
     if made.performance_issue_same and made.performance_issue_unique:
         raise RequestError("user.conf sets performance_issue_same and performance_issue_unique; leave one of them out")
-    prepared, most = prepared_samples(plan, available), MAX_PREPARED[plan.settings.scenario]
+    prepared, most = prepared_samples(plan, available), most_prepared(plan.settings.scenario)
     if prepared > most:
         raise RequestError(
             f"LoadGen would prepare {prepared} samples before the {plan.settings.scenario} run starts, expected at most {most}, "
             "for want of memory; lower count, target_qps or duration (options, or their like in user.conf)"
         )
     return _departures(plan)
+
+
+def most_prepared(scenario: str) -> int:
+    """How many samples LoadGen may be made to prepare here: what half of the free memory holds, MAX_PREPARED at least.
+
+    Ten minutes of Server at 100,000/s are 60 million, 13 GB.
+    """
+    return max(MAX_PREPARED[scenario], (free_memory() or 0) // 2 // _BYTES_PREPARED)
 
 
 def samples_in_memory(plan: Plan, batch: int, available: int) -> int:

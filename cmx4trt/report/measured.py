@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cmx4trt.quantities import rounded
@@ -12,20 +12,23 @@ from cmx4trt.report.html import Html, element, joined
 
 _COMMAND = "cmx4trt bench ENGINE"
 _STAND_IN = "Not the engine's speed: its graph ran in its stead, as the line 'what ran' says."
+_POINTS = 3
+"""Of a curve that is worth drawing."""
 _DIGITS = 4
 """Significant digits of what was measured; an estimate has three."""
 
 
-def measured_section(facts: EngineFacts) -> Html:
-    """All runs that lie beside the engine; where there are none, how to make one."""
+def measured_section(facts: EngineFacts, note: Callable[[str], None]) -> Html:
+    """All runs that lie beside the engine; where there are none, how to make one. ``note`` hears of plots that fail."""
     notes = [parts.paragraph(f"A result that cannot be read: {text}.", kind="soft") for text in facts.unreadable_runs]
     if not facts.runs:
         text = parts.paragraph("Nothing was measured yet. ", parts.code(_COMMAND), " runs MLPerf LoadGen.", kind="soft")
         return parts.section("Measured with LoadGen", text, *notes)
-    return parts.section("Measured with LoadGen", *map(_run, facts.runs), *notes)
+    runs = (_run(run, number, note) for number, run in enumerate(facts.runs))
+    return parts.section("Measured with LoadGen", *runs, *notes)
 
 
-def _run(run: Run) -> Html:
+def _run(run: Run, number: int, note: Callable[[str], None]) -> Html:
     result = run.result
     departures = (f"{name} {_used(values)}" for name, values in (result.get("departures") or {}).items())
     latency = "latency of a query" if result.get("scenario") == "MultiStream" else "latency"
@@ -37,12 +40,50 @@ def _run(run: Run) -> Html:
         ("accuracy", _judged(result.get("accuracy") or {})),
         ("data", str(result.get("data") or parts.NONE)),
         ("not as MLPerf asks", "; ".join(departures) or parts.NONE),
+        ("samples by GPU", shares_of_run(result)),
+        ("held down", "; ".join(map(str, _list(result.get("notes")))) or parts.NONE),
         ("logs", parts.code(run.folder)),
     ]
     figure = figure_of_run(result)
     title = f"{result.get('scenario')}, {result.get('mode')}" + (f": {figure}" if figure != parts.NONE else "")
     stand_in = "" if run.ran_engine else parts.paragraph(_STAND_IN, kind="soft")
-    return joined(element("h3", title), stand_in, parts.definitions(row for row in rows if row[1] != parts.NONE))
+    described = parts.definitions(row for row in rows if row[1] != parts.NONE)
+    return joined(element("h3", title), stand_in, described, _over_time(result, f"run{number}", note))
+
+
+def shares_of_run(result: Mapping[str, Any]) -> str:
+    """What each of several GPUs answered."""
+    gpus = [gpu for gpu in _list(result.get("gpus")) if isinstance(gpu, dict)]
+    shares = (f"GPU {gpu.get('index')} {100 * _number(gpu.get('share')):.1f} %" for gpu in gpus)
+    return ", ".join(shares) if len(gpus) > 1 else parts.NONE
+
+
+def _over_time(result: Mapping[str, Any], name: str, note: Callable[[str], None]) -> Html:
+    """Samples a second, clock and power over the run, where it lasted for some points."""
+    timeline = result.get("timeline") or {}
+    seconds = [_number(at) for at in _list(timeline.get("seconds"))]
+    gpus = [gpu for gpu in _list(timeline.get("gpus")) if isinstance(gpu, dict)]
+    lines = {
+        "samples/s": [timeline.get("samples_per_second")],
+        "clock, MHz": [gpu.get("sm_clock_mhz") for gpu in gpus],
+        "power, W": [gpu.get("watts") for gpu in gpus],
+    }
+    curves = [(label, [[_number(one) for one in _list(line)] for line in found]) for label, found in lines.items()]
+    curves = [(label, found) for label, found in curves if any(len(line) >= _POINTS for line in found)]
+    if len(seconds) < _POINTS or not curves:
+        return joined()
+    from cmx4trt.report.plots import plot_run
+
+    caption = "The run over time; GPUs of one run differ in the style of their lines."
+    return parts.drawn(lambda: plot_run(name, seconds, curves), caption, note)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def figure_of_run(result: Mapping[str, Any]) -> str:

@@ -45,7 +45,7 @@ def page_of_engine(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
         _precisions(facts),
         *speed_sections(facts, gpu, note),
         *int8_sections(facts, note),
-        measured_section(facts),
+        measured_section(facts, note),
         *backend_sections(facts),
         _layers(facts, gpu),
         _builder(facts),

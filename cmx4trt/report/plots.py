@@ -23,6 +23,8 @@ _INK, _FAINT = "#010203", "#010204"
 _COLOURS = {"fp32": "#010205", "fp16": "#010206", "bf16": "#010207", "int8": "#010208"}
 _VARIABLES = {_INK: "--ink", _FAINT: "--line", **{colour: f"--{name}" for name, colour in _COLOURS.items()}}
 """Colours that occur nowhere else in a drawing -> variables of page.css that take their place."""
+_LINES = ("-", "--", ":", "-.")
+"""GPUs of one run differ in style."""
 _MARKERS = {"fp32": "s", "fp16": "o", "bf16": "^", "int8": "D"}
 """Precisions differ in shape too, for those who do not see colours."""
 _SIZE = (6.0, 3.8)
@@ -140,6 +142,22 @@ def plot_throughput(name: str, lines: Mapping[str, Sequence[tuple[int, float]]],
     return _svg(draw, name, f"Estimated throughput on {gpu} by batch; the table above has the figures")
 
 
+def plot_run(name: str, seconds: Sequence[float], curves: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Html:
+    """A run over time: a panel for each curve, which is a label with a line for each GPU; ``name`` as in ``plot_throughput``."""
+
+    def draw(panels: Any) -> None:
+        for axes, (label, lines) in zip(panels, curves, strict=True):
+            for line, style in zip(lines, _LINES * len(lines), strict=False):
+                axes.plot(seconds[: len(line)], line, style, color=_COLOURS["int8"], linewidth=1.6)
+            axes.set(ylabel=label, ylim=(0, 1.1 * max(1.0, *(max(line, default=0) for line in lines))))
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+            axes.grid(visible=True, axis="y")
+        panels[-1].set(xlabel="seconds")
+
+    shown = ", ".join(label for label, _ in curves)
+    return _svg(draw, name, f"{shown} over the run; the result beside LoadGen's logs has the figures", len(curves))
+
+
 def load_matplotlib() -> tuple[Any, type[Figure]]:
     """The library and its Figure; the first call takes half a second. Raises MissingSoftwareError without matplotlib."""
     # Its remarks on caches of fonts are none of a build's business.
@@ -154,16 +172,21 @@ def load_matplotlib() -> tuple[Any, type[Figure]]:
     return matplotlib, Figure
 
 
-def _svg(draw: Callable[[Axes], None], name: str, description: str) -> Html:
-    """What ``draw`` draws, as an element whose ids begin with ``name``. Raises MissingSoftwareError without matplotlib."""
+def _svg(draw: Callable[[Any], None], name: str, description: str, panels: int | None = None) -> Html:
+    """What ``draw`` draws, as an element whose ids begin with ``name``. Raises MissingSoftwareError without matplotlib.
+
+    It is given axes; where ``panels`` is a number, a list of so many, one below the other.
+    """
     matplotlib, figure_class = load_matplotlib()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure: Figure = figure_class(figsize=_SIZE)
         figure.patch.set_visible(False)
-        axes = figure.subplots(gridspec_kw=_MARGINS)
-        axes.patch.set_visible(False)
-        draw(axes)
-        axes.minorticks_off()
+        axes = figure.subplots(panels or 1, sharex=True, squeeze=False, gridspec_kw=_MARGINS)[:, 0]
+        for one in axes:
+            one.patch.set_visible(False)
+        draw(axes[0] if panels is None else axes)
+        for one in axes:
+            one.minorticks_off()
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     return element("div", _for_page(stream.getvalue(), name), role="img", aria_label=description, class_="plot")

@@ -434,6 +434,43 @@ def test_an_engine_that_ran_under_loadgen_has_run(published: Any, show: Callable
     assert "Not the engine's speed" not in page.text
 
 
+def timeline(gpus: int = 2, points: int = 12) -> dict[str, Any]:
+    one = {"sm_clock_mhz": [1980] * points, "watts": [650.5] * points}
+    return {
+        "seconds": list(range(points)),
+        "samples_per_second": [1e5] * points,
+        "gpus": [dict(one) for _ in range(gpus)],
+    }
+
+
+def test_a_run_is_drawn_over_time_with_what_held_it_down(published: Any, show: Callable[..., Any]) -> None:
+    gpus = [{"index": index, "name": "H100", "samples": 5, "share": 0.5, "limits": {}} for index in range(2)]
+    published.add_run("Offline", gpus=gpus, notes=["GPU 1 (H100): its clock fell"], timeline=timeline())
+    page = show(published)
+    assert "samples by GPUGPU 0 50.0 %, GPU 1 50.0 %" in page.text
+    assert "held downGPU 1 (H100): its clock fell" in page.text
+    labels = [attributes.get("aria-label") or "" for _, attributes in page.elements]
+    assert any(label.startswith("samples/s, clock, MHz, power, W over the run") for label in labels)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {},
+        {"seconds": 5},
+        {"seconds": [1, 2, 3, 4], "samples_per_second": "x", "gpus": [1, {"watts": 5}]},
+        {"seconds": ["a", None, 3, 4], "samples_per_second": [None, "b", 1, 2], "gpus": {}},
+        timeline(points=2),
+        timeline(gpus=0),
+    ],
+)
+def test_a_timeline_that_is_short_or_damaged_is_no_failure(
+    published: Any, show: Callable[..., Any], damaged: dict[str, Any]
+) -> None:
+    published.add_run("Offline", timeline=damaged)
+    assert "123.5 samples/s" in show(published).text
+
+
 def test_the_heading_of_an_accuracy_run_is_the_accuracy(published: Any, show: Callable[..., Any]) -> None:
     accuracy = {"metric": "top-1", "value": 0.0, "target": 75.6914, "images": 500, "verdict": "none", "note": "too few"}
     published.add_run("Offline", mode="accuracy", valid=None, metric={}, accuracy=accuracy)
