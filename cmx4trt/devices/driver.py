@@ -122,10 +122,15 @@ class Device:
         self._cuda = cuda
         self._context = context
 
+    @property
+    def title(self) -> str:
+        """Its name, with its number where there are several."""
+        return f"GPU {self.placement.index} ({self.gpu.name})" if self.gpu.visible > 1 else self.gpu.name
+
     @contextmanager
     def active(self, doing: str) -> Iterator[None]:
         """Make the device's context current meanwhile; CUDA's errors become one sentence about ``doing``."""
-        with _translated(f"{doing} on {self.gpu.name}"):
+        with _translated(f"{doing} on {self.title}"):
             self._context.push()
             try:
                 yield

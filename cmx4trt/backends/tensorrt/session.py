@@ -38,12 +38,12 @@ class TensorRTSession:
             self._runtime = trt.Runtime(self._logger)
             self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
-            raise DeviceError(f"{device.gpu.name} cannot run this engine: {self._logger.reason()}")
+            raise DeviceError(f"{device.title} cannot run this engine: {self._logger.reason()}")
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         is_input = {name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         self.inputs: tuple[str, ...] = tuple(name for name in names if is_input[name])
         self.outputs: tuple[str, ...] = tuple(name for name in names if not is_input[name])
-        self.device: str = f"{_library_name(trt)} {trt.__version__} on {device.gpu.name}"
+        self.device: str = f"{_library_name(trt)} {trt.__version__} on {device.title}"
         smallest, _, largest = (tuple(dims) for dims in self._engine.get_tensor_profile_shape(self.inputs[0], 0))
         self.min_batch: int = smallest[0]
         self.max_batch: int | None = largest[0]
@@ -90,7 +90,7 @@ class TensorRTSession:
         device = self._device
         stream, context = device.stream(), self._new_context()
         if context is None:
-            raise DeviceError(f"{device.gpu.name} cannot hold copy stream {profile}: {self._logger.reason()}")
+            raise DeviceError(f"{device.title} cannot hold copy stream {profile}: {self._logger.reason()}")
         if not context.set_optimization_profile_async(profile, stream.handle):
             raise DeviceError(f"the engine refuses optimisation profile {profile}: {self._logger.reason()}")
         stream.synchronize()

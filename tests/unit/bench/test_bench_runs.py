@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,19 @@ def test_gpus_share_one_queue(run_echo: Any, echo: Any, scenario: str) -> None:
     assert sum(gpu["share"] for gpu in result.gpus) == pytest.approx(1, abs=1e-3)
     (row,) = (text for name, text in result.rows() if name == "samples by GPU")
     assert row.startswith("GPU 0 ")
+
+
+def test_threads_run_near_their_gpu(run_echo: Any, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned: set[Any] = set()
+    near = {PLACES[0].pci_bus_id: frozenset({0}), PLACES[1].pci_bus_id: frozenset()}
+    monkeypatch.setattr("cmx4trt.bench.sut.cpus_near", near.__getitem__)
+    monkeypatch.setattr("cmx4trt.bench.sut.pin_this_thread", lambda cpus: pinned.add((threading.get_ident(), cpus)))
+    group = SessionGroup([placed(echo(streams=2, depth=2), index) for index in range(2)])
+    run_echo(group, IMAGES, scenario="Offline", count=2000)
+    assert [cpus for _, cpus in pinned] == [{0}, {0}], (
+        "both threads of the first GPU, none of the second, whose node is unknown"
+    )
+    assert threading.get_ident() not in {thread for thread, _ in pinned}
 
 
 def test_the_one_query_of_offline_is_shared(run_echo: Any, echo: Any) -> None:

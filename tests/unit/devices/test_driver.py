@@ -56,6 +56,18 @@ def test_no_device(fake_pycuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         cuda.local_gpu()
 
 
+def test_gpus_are_opened_by_number(fake_pycuda: Any) -> None:
+    fake_pycuda.DEVICE.count = 2
+    first, second = (cuda.open_device(index) for index in range(2))
+    assert (first.placement.pci_bus_id, second.placement.pci_bus_id) == ("0000:10:00.0", "0000:11:00.0")
+    assert second.title == "GPU 1 (NVIDIA Fake 5090)"
+    assert cuda.open_device(1) is second
+    with pytest.raises(DeviceError, match="could not copy on GPU 1"), second.active("copy"):
+        raise fake_pycuda.LogicError("no")
+    with pytest.raises(DeviceError, match="there is no GPU 2 here; the driver shows GPUs 0 to 1"):
+        cuda.open_device(2)
+
+
 def test_cuinit_fails(fake_pycuda: Any) -> None:
     fake_pycuda.init_error = fake_pycuda.RuntimeError("cuInit failed: no CUDA-capable device is detected")
     with pytest.raises(DeviceError, match=r"no usable NVIDIA GPU \(cuInit failed: no CUDA-capable"):
