@@ -27,6 +27,9 @@ def _record(network: Network, launch: Launch, operations: list[Operation]) -> di
     sizes = {a.name: a.height * a.width * a.channels for a in network.activations.values()}
     sizes.update({"logits": 4 * len(network.classifier.weights), "class": 4})
     image = sizes[network.input.name]
+    for operation in operations:  # a projection with a stride reads every so many pixels only
+        if isinstance(operation, Convolution) and isinstance(operation.addend, Projection):
+            sizes[operation.addend.input] //= operation.addend.stride**2
     return {
         "operations": " + ".join(launch.operations),
         "kernel": launch.kernel,
