@@ -47,7 +47,7 @@ def test_a_gpu_of_another_capability(
     failing_build: Callable[..., tuple[int, str]], gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu.facts = replace(gpu.facts, name="NVIDIA A100", capability=(8, 0))
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda: gpu)
+    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: gpu)
     code, sentence = failing_build("--device=cuda")
     assert code == 9
     assert "NVIDIA A100 has compute capability 8.0, and this engine runs on 9.0 only" in sentence
@@ -111,7 +111,7 @@ def test_a_kernel_does_not_compile(
 def test_damaged_engines_are_refused_before_the_gpu_is_asked(
     small: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda: pytest.fail("the GPU was asked"))
+    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: pytest.fail("the GPU was asked"))
     file = file_of(small)
     edited = bytearray(file)
     edited[-1] ^= 1
@@ -125,7 +125,7 @@ def test_damaged_engines_are_refused_before_the_gpu_is_asked(
 
 
 def test_too_little_memory_and_an_old_driver(small: ModuleType, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda: gpu)
+    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: gpu)
     file, facts = file_of(small), gpu.facts
     gpu.free_bytes = 100
     with pytest.raises(DeviceError, match="this engine needs 1 MiB, and NVIDIA H100 80GB HBM3 has 0 MiB free"):

@@ -60,7 +60,7 @@ def no_work(small: ModuleType, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         gpu.kernels = {**gpu.kernels, **dict.fromkeys(names, lambda *_: None)}
         return dict.fromkeys(names, cubin)
 
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda: gpu)
+    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: gpu)
     monkeypatch.setattr(Compiler, "compile_all", compile_all)
 
 
