@@ -90,7 +90,7 @@ def _apart(network: Network, operation: Operation) -> float:
     if isinstance(addend, Residual):
         total += size(addend.input)
     if isinstance(addend, Projection):
-        total += size(addend.input) + 2 * size(operation.output)
+        total += size(addend.input) // addend.stride**2 + 2 * size(operation.output)
     return BATCH * total + weight_bytes(operation)
 
 
