@@ -1,7 +1,7 @@
 """Everything that can go wrong, one class and one exit code each.
 
     CmxError                      1   (base; never raised itself)
-    ├── RequestError              2   a flag or value that cannot be meant
+    ├── RequestError              2   an invalid flag, value or combination
     ├── ModelError                3   the model file is unusable or another network
     ├── OutputError               4   the output folder cannot be written
     ├── MissingSoftwareError      5   a library this request needs is not installed
@@ -43,7 +43,7 @@ class CmxError(Exception):
 
 
 class RequestError(CmxError):
-    """A flag, a value or a combination of them that cannot be meant."""
+    """An invalid flag, value or combination."""
 
     exit_code = 2
 

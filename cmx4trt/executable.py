@@ -159,7 +159,7 @@ class EngineGraph:
             found = prepared.graph.encoded.sha256()
             if found != self._engine.manifest.graph.get("sha256"):
                 raise ModelError(
-                    f"cmx4trt {__version__} prepares another graph than {self._engine.manifest.tool.get('cmx4trt')} did for "
+                    f"cmx4trt {__version__} prepares a different graph than {self._engine.manifest.tool.get('cmx4trt')} did for "
                     f"{self._engine.path}; build it again"
                 )
             self._prepared = prepared
@@ -223,7 +223,7 @@ def _open(
 
     session = open_prepared(graph.prepared.graph, fastest_providers() if fast else CPU)
     reason = f" ({why})" if why else ""
-    sentence = f"{session.device} over the engine's graph; the engine itself was not run{reason}"
+    sentence = f"{session.device} on the engine's graph; the engine itself was not run{reason}"
     return Executable(session, sentence, is_engine=False, on_gpu=session.providers != CPU)
 
 

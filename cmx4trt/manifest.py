@@ -17,7 +17,7 @@ ENGINE_SHA256 = "engine sha256"
 """Under this name a result of LoadGen records the digest of the engine that it is of."""
 
 ENGINE_ITSELF = "the engine itself"
-"""So begins what a result says was executed, unless it was the engine's graph in its stead."""
+"""So begins what a result says was executed, unless it was the engine's graph instead."""
 
 
 _LISTS = ("layers", "launches", "launch_milliseconds")

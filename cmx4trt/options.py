@@ -84,19 +84,19 @@ def choice_option(name: str, default: str | None, help: str | Callable[[], str],
 def _builder_help() -> str:
     titles = [backend.title for backend in backends.all_backends()]
     defaults = (f"{backends.default_backend(device).name} on {device}" for device in DEVICES)
-    return f"what makes the engine: {', '.join(titles[:-1])}, or {titles[-1]} (default: {', '.join(defaults)})"
+    return f"what builds the engine: {', '.join(titles[:-1])}, or {titles[-1]} (default: {', '.join(defaults)})"
 
 
 def _precision_help() -> str:
     usual = backends.default_backend(DEVICES[0]).default_precision
     others = [b for b in backends.all_backends() if b.default_precision != usual]
     defaults = (usual, *(f"{backend.name}: {backend.default_precision}" for backend in others))
-    return f"arithmetic of the engine (default: {'; '.join(defaults)})"
+    return f"compute precision (default: {'; '.join(defaults)})"
 
 
 def _target_help() -> str:
     several = [backend for backend in backends.all_backends() if len(backend.targets.words) > 1]
-    return "GPUs the engine is for; " + "; ".join(f"{backend.name}: {backend.targets.help}" for backend in several)
+    return "target GPUs; " + "; ".join(f"{backend.name}: {backend.targets.help}" for backend in several)
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -117,13 +117,18 @@ OPTIONS: tuple[Option, ...] = (
     ),
     choice_option("precision", None, _precision_help, PRECISIONS),
     choice_option("scenario", "Offline", "MLPerf scenario the engine is named for", SCENARIOS),
-    Option("batch_size", 1, "largest batch, in samples; the engine takes 1 up to this many", _whole(1, MAX_BATCH_SIZE)),
-    Option("copy_streams", 1, "number of optimisation profiles, one for each copy stream", _whole(1, MAX_COPY_STREAMS)),
-    Option("model", None, "path of your own ONNX file instead of the MLPerf one", parse_path),
+    Option(
+        "batch_size",
+        1,
+        "largest batch N, in samples; the engine has a dynamic batch, 1 to N",
+        _whole(1, MAX_BATCH_SIZE),
+    ),
+    Option("copy_streams", 1, "number of optimization profiles, one per copy stream", _whole(1, MAX_COPY_STREAMS)),
+    Option("model", None, "path to your own ONNX file, instead of the MLPerf model", parse_path),
     Option(
         "random_weights",
         None,
-        "seed (whole number): build the exact topology with random weights, no file",
+        "seed (a whole number) of random weights: the exact topology, without a model file",
         _whole(0, MAX_SEED),
     ),
     Option(
@@ -135,134 +140,134 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace_size",
         "4GiB",
-        "scratch memory the builder may use: in KiB, or with a suffix such as 4GiB",
+        "workspace of the builder, its limit of scratch memory: in KiB, or with a suffix such as 4GiB",
         parse_size,
     ),
     choice_option(
         "input_dtype",
         "fp32",
-        "element type of the engine's input (int8: quantized by the caller, for int8 engines)",
+        "data type of the engine's input (int8: quantized by the caller; for int8 engines)",
         INPUT_TYPES,
     ),
-    choice_option("output_dtype", "fp32", "element type of the engine's floating-point outputs", FLOAT_TYPES),
+    choice_option("output_dtype", "fp32", "data type of the engine's floating-point outputs", FLOAT_TYPES),
     choice_option(
         "input_range",
         "normalized",
-        "retinanet: values of the images the engine takes: normalized by the caller, or 0-1, normalized inside the engine",
+        "retinanet: range of the input images: normalized (by the caller), or 0-1 (the engine normalizes them)",
         INPUT_RANGES,
     ),
     choice_option(
         "postprocess",
         "tensors",
         "retinanet: outputs: tensors (boxes, scores, labels), mlperf-nvidia (the 7001-float record of NVIDIA's harness), "
-        "none (raw heads)",
+        "none (raw head tensors)",
         POSTPROCESS,
     ),
     Option(
         "nms_offset",
         True,
-        "retinanet: suppress boxes as exported ONNX files do, which move classes apart and round (no: compare the boxes "
+        "retinanet: use the class-offset trick of torchvision's batched_nms, as exported ONNX files do (no: compare the boxes "
         "themselves, as PyTorch does for many boxes)",
         parse_bool,
     ),
     Option(
         "calibration_data",
         None,
-        "int8: folder of preprocessed float32 images (.npy or raw), or one tensor file; the word random for random weights",
+        "int8: folder of preprocessed float32 images (.npy or raw), or one tensor file; random: synthetic, for random weights",
         parse_data,
     ),
     Option(
         "calibration_list",
         None,
-        "int8: text file with the names of the images to calibrate with, in their order",
+        "int8: text file with the names of the calibration images, in order",
         parse_path,
     ),
     Option(
         "calibration_count",
         None,
-        "int8: number of images to calibrate with (default: all, at most 500)",
+        "int8: number of calibration images (default: all, at most 500)",
         _whole(1, 10**6),
     ),
     choice_option(
         "calibration_method",
         None,
-        "int8: how the range of a tensor is taken from the images (default: mse)",
+        "int8: how ranges are computed from the images (default: mse)",
         CALIBRATION_METHODS,
     ),
     Option(
         "calibration_cache",
         None,
-        "int8: file of ranges in place of images: a TensorRT calibration cache, or JSON of cmx4trt calibrate",
+        "int8: file of ranges, in place of images: a TensorRT calibration cache, or the JSON of cmx4trt calibrate",
         parse_path,
     ),
     Option(
         "keep_fp16",
         None,
-        "int8: layers to leave in float16: names, comma-separated; or a number, so many of the worst; or auto",
+        "int8: layers to keep in float16: comma-separated names, a number N (the N most sensitive layers), or auto",
         parse_text,
     ),
     Option(
         "common_code",
         None,
-        "common-code: path of NVIDIA's folder closed/NVIDIA of MLPerf results, r2.1 to r6.0",
+        "common-code: path to closed/NVIDIA in an MLPerf results repository, r2.1 to r6.0",
         parse_path,
     ),
     Option(
         "inference_source",
         None,
-        "common-code: path of a clone of mlcommons/inference, which NVIDIA's code needs",
+        "common-code: path to a clone of mlcommons/inference, which NVIDIA's code needs",
         parse_path,
     ),
     Option(
         "builder_optimization_level",
         None,
-        "tensorrt: effort of the builder, 0 (build fast) to 5 (run fast) (default: the library's)",
+        "tensorrt: builder optimization level, 0 (fastest build) to 5 (fastest engine) (default: the library's)",
         _whole(0, 5),
     ),
     choice_option(
         "tiling_optimization_level",
         None,
-        "tensorrt: how far to search for tilings (default: as the library does)",
+        "tensorrt: tiling optimization level (default: the library's)",
         TILING_LEVELS,
     ),
     Option(
         "max_aux_streams",
         None,
-        "tensorrt: most streams the engine may use beside its own (default: the library's choice)",
+        "tensorrt: maximum number of auxiliary streams (default: the library's choice)",
         _whole(0, MAX_AUX_STREAMS),
     ),
     Option(
         "timing_cache",
         None,
-        "tensorrt: file of kernel timings to reuse (default: one in the output folder)",
+        "tensorrt: timing cache to reuse (default: one in the output folder)",
         parse_path,
     ),
     Option(
         "kernel_choices",
         None,
-        "hopper: file of kernel timings that cmx4trt tune has measured, to choose kernels by (default: timings of an H100)",
+        "hopper: file of kernel timings measured by cmx4trt tune, to select kernels by (default: timings of an H100)",
         parse_path,
     ),
     Option("verify", True, "compare the engine's graph with the original model before publishing", parse_bool),
-    Option("report", True, "write a report for people beside the engine, one HTML file", parse_bool),
-    Option("output_dir", "engines", "folder that engines are published in, created where missing", parse_path),
+    Option("report", True, "write a report beside the engine, a single HTML file", parse_bool),
+    Option("output_dir", "engines", "folder where engines are published, created if missing", parse_path),
     Option(
         "wait",
         WAIT_SECONDS,
-        "seconds to wait at most while another process writes to the output folder",
+        "maximum time to wait while another process writes to the output folder, in seconds",
         _whole(0, MAX_WAIT_SECONDS),
     ),
 )
 OPTION_GROUPS: Mapping[str, str] = {
     "network": "what to build",
-    "model": "where the weights come from",
-    "target": "for which GPUs, with how much memory",
+    "model": "source of the weights",
+    "target": "target GPUs and memory",
     "input_dtype": "inputs and outputs of the engine",
     "calibration_data": "int8",
     "common_code": "NVIDIA's MLPerf code (common-code)",
-    "builder_optimization_level": "effort of TensorRT",
-    "kernel_choices": "kernels of the builder hopper",
-    "verify": "proof and place",
+    "builder_optimization_level": "TensorRT's builder",
+    "kernel_choices": "Hopper kernels",
+    "verify": "verification and output",
 }
 """Headings of the help, by the first option below each."""
 OPTIONS_BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}

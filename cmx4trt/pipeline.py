@@ -240,7 +240,7 @@ class _Build:
         if found.verdict == FAILED:
             raise VerificationError(
                 f"the prepared graph of {prepared.graph.spec.title} disagrees with the original model: "
-                f"{found.sentence()}; no engine was published (another precision may serve, or --verify=no)"
+                f"{found.sentence()}; no engine was published (try another precision, or --verify=no)"
             )
         return found.to_dict()
 

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _AGREES = {
     PASSED: ("yes", "yes"),
     FAILED: ("no", "no"),
-    SKIPPED: ("unknown", "not judged: what was measured on these images cannot tell"),
+    SKIPPED: ("unknown", "not judged: inconclusive on these images"),
 }
 """Verdict -> the export, the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """An answer: rows for people, the first of which says what executed; exports for the next script; ``error`` if it is a no."""
+    """An answer: rows for people, the first of which says what ran; exports for the next script; ``error``, set on failure."""
 
     rows: list[tuple[str, str]]
     exports: Mapping[str, str]
@@ -77,7 +77,7 @@ def verify_engine(request: ProofRequest, progress: Progress | None = None) -> Pr
     dataset, comparable = None, engine.backend.takes_graph
     if not comparable and request.data is None:
         raise UnsupportedError(
-            f"{engine.path} was built by {engine.backend.title} from a graph of its own, which nothing can be compared with; "
+            f"{engine.path} was built by {engine.backend.title} from a graph of its own, so there is nothing to compare it with; "
             "measure its accuracy with --data=FOLDER"
         )
     if request.data is not None:
@@ -231,7 +231,7 @@ def _open_dataset(engine: PublishedEngine, request: ProofRequest) -> Dataset:
 
     if request.data is None or request.data == SYNTHETIC_DATA:
         if request.labels is not None:
-            raise DataError("synthetic data have no labels; leave --labels out, or give --data=FOLDER")
+            raise DataError("synthetic data has no labels; leave --labels out, or give --data=FOLDER")
         return SyntheticImages(engine.network.spec, engine.form, _synthetic_count(engine, request))
     count = request.count if request.mode == ACCURACY else None
     return open_folder(engine.network, engine.form, request.data, request.labels, count)
@@ -265,7 +265,7 @@ def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) ->
 
     answers = read_accuracy_log(os.path.join(folder, "mlperf_log_accuracy.json"))
     if dataset.truth is None:
-        return unmeasured(len(answers), "synthetic data have no labels: nothing is said about accuracy")
+        return unmeasured(len(answers), "synthetic data has no labels: accuracy is not judged")
     value = engine.network.accuracy_of_answers(answers, dataset.truth)
     if value is None:
         return unmeasured(

@@ -14,7 +14,7 @@ AUTO, ENGINE, GRAPH = EXECUTE = ("auto", "engine", "graph")
 PERFORMANCE, ACCURACY = MODES = ("performance", "accuracy")
 SHORT, MLPERF = RULES = ("short", "mlperf")
 SYNTHETIC_DATA = "synthetic"
-"""Instead of a folder of images: made-up ones."""
+"""Instead of a folder of images: synthetic ones."""
 ALL_GPUS = "all"
 MAX_COUNT = 10**9
 MAX_SECONDS = 7 * 24 * 3600.0
@@ -40,7 +40,7 @@ def _parse_seconds(name: str, value: object) -> float:
 
 
 def _parse_data(name: str, value: object) -> str:
-    """A folder, or the word for made-up images."""
+    """A folder, or the word for synthetic images."""
     return SYNTHETIC_DATA if str(value).strip().lower() == SYNTHETIC_DATA else parse_path(name, value)
 
 
@@ -58,46 +58,50 @@ def _parse_gpus(name: str, value: object) -> str:
 
 
 VERIFY_OPTIONS: tuple[Option, ...] = (
-    replace(OPTIONS_BY_NAME["network"], default=None, meaning="model the engine must be of; another one is an error"),
-    Option("model", None, "where the engine's ONNX file is now, if it was moved", parse_path),
+    replace(
+        OPTIONS_BY_NAME["network"],
+        default=None,
+        meaning="network the engine must be built from; another one is an error",
+    ),
+    Option("model", None, "current path of the engine's ONNX file, if it was moved", parse_path),
     choice_option(
         "execute",
         AUTO,
-        "what runs: the engine, its graph in ONNX Runtime, or (auto) whichever can",
+        "what to run: the engine, its graph in ONNX Runtime, or (auto) the engine where it can run, else the graph",
         EXECUTE,
     ),
     Option(
         "data",
         None,
-        "folder of preprocessed images (CM's get,dataset,preprocessed), or the word synthetic",
+        "folder of preprocessed images (CM's get,dataset,preprocessed), or synthetic for synthetic images",
         _parse_data,
     ),
     Option(
         "labels",
         None,
-        "file of the right answers: val_map.txt or openimages-mlperf.json (default: in the data folder)",
+        "ground-truth labels: val_map.txt or openimages-mlperf.json (default: in the data folder)",
         parse_path,
     ),
     Option(
         "count",
         None,
-        "number of samples: the first so many images for accuracy, or the length of a performance run",
+        "number of samples: the first N images for accuracy, or the length of a performance run",
         lambda name, value: parse_int(name, value, 1, MAX_COUNT),
     ),
     Option(
         "batch_size",
         None,
-        "largest batch to form (default: the engine's)",
+        "largest batch to form, in samples (default: the engine's)",
         lambda name, value: parse_int(name, value, 1, MAX_BATCH_SIZE),
     ),
     choice_option("scenario", None, "MLPerf scenario (default: the one the engine is named for)", SCENARIOS),
     Option(
         "target_qps",
         None,
-        "samples per second: sent (Server) or expected (Offline) (default: measured)",
+        "target rate in samples per second: sent (Server) or expected (Offline) (default: measured)",
         _parse_positive,
     ),
-    Option("user_conf", None, "MLPerf user.conf; its values win over ours", parse_path),
+    Option("user_conf", None, "MLPerf user.conf; it overrides our settings", parse_path),
     Option("log_dir", None, "folder for LoadGen's logs (default: the engine's name with .results)", parse_path),
 )
 BENCH_OPTIONS: tuple[Option, ...] = (
@@ -105,16 +109,16 @@ BENCH_OPTIONS: tuple[Option, ...] = (
     choice_option(
         "mode",
         PERFORMANCE,
-        "measure speed (performance), or answer every image once (accuracy)",
+        "measure speed (performance), or run every image once (accuracy)",
         MODES,
     ),
     choice_option(
         "rules",
         SHORT,
-        "length of the run: at least 10 s (short), or as mlperf.conf says, 600 s and more (mlperf)",
+        "length of the run: at least 10 s (short), or as mlperf.conf demands, 600 s and more (mlperf)",
         RULES,
     ),
-    Option("duration", None, "shortest performance run, in seconds", _parse_seconds),
+    Option("duration", None, "minimum duration of a performance run, in seconds", _parse_seconds),
     Option(
         "gpus",
         None,

@@ -19,7 +19,7 @@ def parse_values(values: Mapping[str, object], command: str = "bench") -> dict[s
     known = {option.name: option for option in OPTIONS_OF[command]}
     for name in values:
         if name not in known:
-            raise RequestError(f"'{name}' is no option of {command}{nearest(str(name), tuple(known))}")
+            raise RequestError(f"'{name}' is not an option of {command}{nearest(str(name), tuple(known))}")
     return {name: known[name].parse(name, value) for name, value in values.items() if value is not None}
 
 

@@ -31,6 +31,7 @@ html_show_sourcelink = False
 NAVIGATION = {
     "": ["docs/index", "docs/tutorial"],
     "How to": [
+        "docs/how-to/run",
         "docs/how-to/own-model",
         "docs/how-to/int8",
         "docs/how-to/retinanet",

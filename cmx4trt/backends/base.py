@@ -104,9 +104,7 @@ class Backend(ABC):
         ``graph``: its graph, whose preparation takes longer than to see that there is no such GPU. Raises UnsupportedError
         from a backend that has no choice, DeviceError, MissingSoftwareError, BuildError.
         """
-        raise UnsupportedError(
-            f"{self.title} leaves no choice of kernels that could be measured; build its engines as they are"
-        )
+        raise UnsupportedError(f"{self.title} has no alternative kernels to measure; use its engines as they are")
 
     def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
         """Parts of ``inspect`` and of the report: from what its builder reported and what is recorded of the execution.

@@ -47,7 +47,7 @@ class Targets:
     @property
     def expected(self) -> str:
         """The words as an error names them."""
-        return ", ".join(self.names) + (", compute capabilities or names of cards" if self.capabilities else "")
+        return ", ".join(self.names) + (", compute capabilities or card names" if self.capabilities else "")
 
     def capabilities_of(self, target: str) -> tuple[str, ...]:
         """What a canonical ``target`` is compiled for; empty where that is the GPU of the machine."""

@@ -90,7 +90,7 @@ class PreprocessedFolder:
             )
         if count is not None and count > len(found):
             raise DataError(
-                f"{count} images were asked for, expected at most the {len(found)} listed ones in {folder}; lower --count (or "
+                f"{count} images were requested, expected at most the {len(found)} listed ones in {folder}; lower --count (or "
                 "CM_BATCH_COUNT and CM_BATCH_SIZE, whose product CM asks for without it)"
             )
         found = found[:count]

@@ -92,7 +92,7 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
     largest = bench.session.max_batch
     if largest is not None and bench.batch > largest:
         raise UnsupportedError(
-            f"batches of {bench.batch} were asked for, expected at most {largest}; lower --batch_size"
+            f"batches of {bench.batch} were requested, expected at most {largest}; lower --batch_size"
         )
     with hold_log_folder(folder):
         run = _prepare(lg, bench, settings, progress)

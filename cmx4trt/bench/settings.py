@@ -143,8 +143,8 @@ def complete_plan(
     prepared, most = prepared_samples(plan, available), most_prepared(plan.settings.scenario)
     if prepared > most:
         raise RequestError(
-            f"LoadGen would prepare {prepared} samples before the {plan.settings.scenario} run starts, expected at most {most}, "
-            "for want of memory; lower count, target_qps or duration (options, or their like in user.conf)"
+            f"LoadGen would prepare {prepared} samples before the {plan.settings.scenario} run starts, expected at most {most}: "
+            "out of memory otherwise; lower count, target_qps or duration (options, or their like in user.conf)"
         )
     return _departures(plan)
 

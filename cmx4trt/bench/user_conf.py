@@ -123,7 +123,7 @@ def _parse_line(words: list[str], network: str, scenario: str, where: str) -> tu
         )
     model, wanted, key = parts
     if model not in ("*", network, *MODELS):
-        raise RequestError(f"{where} names the model '{model}', which MLPerf has not{_hint(model, MODELS)}")
+        raise RequestError(f"{where} names the model '{model}', which MLPerf does not have{_hint(model, MODELS)}")
     if wanted not in ("*", *SCENARIOS):
         raise RequestError(f"{where} names scenario '{wanted}', expected one of *, {', '.join(SCENARIOS)}")
     if key not in KEYS:

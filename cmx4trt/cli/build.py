@@ -27,9 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         if option.name in OPTION_GROUPS:
             group = parser.add_argument_group(OPTION_GROUPS[option.name])
         add_option(group, option)
-    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="say what would be built, build nothing")
+    parser.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="show what would be built, without building it"
+    )
     parser.add_argument("--new", action="store_true", help="build, even where the same engine is published already")
-    parser.add_argument("--request", metavar="FILE", help="take the options from a JSON file (flags override it)")
+    parser.add_argument("--request", metavar="FILE", help="read options from a JSON file (flags override it)")
     parser.add_argument("--proof", metavar="FILE", help="then run verify and bench, with the options of a JSON file")
     parser.add_argument(
         "--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed"

@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         help="tensor names in that cache: those of the ONNX file, or NVIDIA's for ResNet-50 (default: graph)",
     )
     parser.add_argument(
-        "--rank", action="store_true", help="show which layers suffer most, and what float16 there would gain"
+        "--rank", action="store_true", help="show the most sensitive layers, and what float16 there would gain"
     )
     parser.set_defaults(interrupted="interrupted; the next calibration of the same images continues here")
 
@@ -172,7 +172,7 @@ def _rank(network: CanonicalGraph, calibration: Calibration, progress: Progress)
     with progress.stage("compare layers"):
         errors = layer_errors(model, quantized_copy(model, ranges, []), layers, calibration.images, TABLE_IMAGES)
     worst = [(e.layer, "equal" if e.sqnr_db is None else f"SQNR {e.sqnr_db:.1f} dB") for e in errors]
-    return [Section("layers to leave in float16, best first", gains[:WORST]), Section("worst layers", worst[:WORST])]
+    return [Section("layers to keep in float16, best first", gains[:WORST]), Section("worst layers", worst[:WORST])]
 
 
 def _layer_outputs(network: CanonicalGraph, layers: Sequence[str]) -> list[str]:

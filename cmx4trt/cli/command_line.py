@@ -132,12 +132,12 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "build": _Command("build an engine, or find the one already built", "cmx4trt.cli.build"),
     "inspect": _Command("show what an engine was made from, and how it was verified", "cmx4trt.cli.inspect"),
-    "verify": _Command("check an engine against its original model and its accuracy", "cmx4trt.cli.proofs"),
-    "bench": _Command("run MLPerf LoadGen over an engine, or over its graph", "cmx4trt.cli.proofs"),
-    "report": _Command("show an engine as a page to look at, or several side by side", "cmx4trt.cli.report"),
-    "calibrate": _Command("find the ranges of an int8 network, and write them down", "cmx4trt.cli.calibrate"),
+    "verify": _Command("compare an engine with its original model, and measure accuracy", "cmx4trt.cli.proofs"),
+    "bench": _Command("run MLPerf LoadGen on an engine, or on its graph", "cmx4trt.cli.proofs"),
+    "report": _Command("write a report of an engine, or a comparison of several", "cmx4trt.cli.report"),
+    "calibrate": _Command("calibrate an int8 network: write the ranges of its tensors", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are the fastest on this GPU", "cmx4trt.cli.tune"),
-    "gui": _Command("open a page that composes, runs and shows builds", "cmx4trt.cli.gui"),
+    "gui": _Command("open the web UI, which composes, runs and shows builds", "cmx4trt.cli.gui"),
     "mlc-setup": _Command("make MLCFlow run this package's script, and check that it does", "cmx4trt.cli.mlc_setup"),
-    "cm-setup": _Command("make CM run this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
+    "cm-setup": _Command("make CM use this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
 }

@@ -34,7 +34,7 @@ def after_build(engine: str, manifest: Manifest) -> Rows:
     """On the machine that built it, or on one with a GPU that the engine is for."""
     source, capabilities = manifest.source, _capabilities(manifest.request)
     if not capabilities:
-        return [("is it right", command("verify", engine)), ("how fast is it", command("bench", engine))]
+        return [("verify it", command("verify", engine)), ("benchmark it", command("bench", engine))]
     name, model = os.path.basename(engine), []
     if source.get("path"):
         model = [f"--model={os.path.basename(str(source['path']))}"]
@@ -42,8 +42,8 @@ def after_build(engine: str, manifest: Manifest) -> Rows:
     return [
         ("copy", shlex.join(files)),
         ("to a machine with", gpus_of_capabilities(capabilities)),
-        ("there: is it right", command("verify", name, *model)),
-        ("there: how fast is it", command("bench", name)),
+        ("verify it there", command("verify", name, *model)),
+        ("benchmark it there", command("bench", name)),
     ]
 
 
@@ -69,18 +69,18 @@ def after_proof(name: str, engine: str, proof: Proof) -> Rows:
     if proof.exports.get("EXECUTED") == "graph":
         rows.append(("for the engine itself", "the same line on a machine with a GPU that it is for"))
     if name == "verify":
-        return [*rows, ("how fast is it", command("bench", engine))]
-    return [*rows, ("see it all", command("report", engine))]
+        return [*rows, ("benchmark it", command("bench", engine))]
+    return [*rows, ("see everything", command("report", engine))]
 
 
 def after_inspect(engine: str) -> Rows:
     """The two questions that a manifest does not answer."""
-    return [("is it right", command("verify", engine)), ("how fast is it", command("bench", engine))]
+    return [("verify it", command("verify", engine)), ("benchmark it", command("bench", engine))]
 
 
 def after_report(page: str) -> Rows:
     """The page is there to be looked at."""
-    return [("look at it", f"open {shlex.quote(page)} in a browser")]
+    return [("view the report", f"open {shlex.quote(page)} in a browser")]
 
 
 def after_calibrate(options: Mapping[str, Any], ranges: str | None) -> Rows:

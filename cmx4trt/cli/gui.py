@@ -19,12 +19,12 @@ from cmx4trt.gui.server import (
 )
 from cmx4trt.values import absolute_path, parse_bool, parse_int
 
-_INTERRUPTED = "the page is closed; runs that it had not finished were stopped"
+_INTERRUPTED = "the web UI is closed; unfinished runs were stopped"
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt gui``."""
-    parser.add_argument("--folder", default=".", help="folder that runs start in (default: the current one)")
+    parser.add_argument("--folder", default=".", help="working folder of the runs (default: the current one)")
     parser.add_argument(
         "--port",
         default=str(DEFAULT_PORT),
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         help=f"address to listen on (default: {DEFAULT_ADDRESS}, this machine only)",
     )
     _add_switch(parser, "no_browser", "do not open a browser")
-    _add_switch(parser, "no_run", "show the line, without a button that runs it")
+    _add_switch(parser, "no_run", "show the command, without a button that runs it")
     parser.add_argument("--script", metavar="TAGS", help="tags of another CM script (default: this package's)")
     parser.add_argument("--title", default="", help="title of the page (default: the script's name)")
     parser.add_argument("--result", metavar="FILE", help="write an error to a JSON file instead of printing it")
@@ -77,7 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     token = new_token()
     rows = [("page", page_address(address, port, token)), ("script", script.folder), ("runs start in", folder)]
     if address not in LOOPBACK:
-        rows.append(("note", "the address is sent over the network as it is: whoever reads it can start builds as you"))
-    rows.append(("next", "open the page; its address is the key to it, do not pass it on"))
+        rows.append(
+            ("note", "the address crosses the network unencrypted: anyone with access runs builds as your user")
+        )
+    rows.append(("next", "open the web UI; its address holds a secret, do not share it"))
     print_table("cmx4trt gui (Ctrl-C ends it)", rows)
     serve(settings, address, port, token, browser)

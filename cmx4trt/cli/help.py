@@ -33,7 +33,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ),
         Example("TensorRT on the local GPU", "--device=cuda --builder=tensorrt --model=resnet50.onnx"),
     ),
-    "inspect": (Example("the facts as a table", _ENGINE), Example("the same for machines", f"{_ENGINE} --json")),
+    "inspect": (Example("the facts as a table", _ENGINE), Example("the same as JSON", f"{_ENGINE} --json")),
     "verify": (
         Example("against the original model", _ENGINE),
         Example("and its accuracy on your images", f"{_ENGINE} --data=imagenet --count=500"),
@@ -44,7 +44,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("MLPerf's own lengths and settings", f"{_ENGINE} --rules=mlperf --user_conf=user.conf"),
     ),
     "report": (
-        Example("a page beside the engine", _ENGINE),
+        Example("a report beside the engine", _ENGINE),
         Example("two engines side by side", f"{_ENGINE} other.plan --html=both.html"),
     ),
     "calibrate": (
@@ -55,8 +55,8 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     ),
     "tune": (Example("measure, and write the table beside the engine", _ENGINE),),
     "gui": (Example("runs start in the folder work", "--folder=work"),),
-    "mlc-setup": (Example("after pip install, once", ""),),
-    "cm-setup": (Example("after pip install, once", ""),),
+    "mlc-setup": (Example("once, after pip install", ""),),
+    "cm-setup": (Example("once, after pip install", ""),),
 }
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt inspect``."""
     parser.add_argument("engine", metavar="ENGINE", help="the engine file, or its manifest")
-    parser.add_argument("--json", action="store_true", help="print the manifest as it is")
+    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

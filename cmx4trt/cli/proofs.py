@@ -69,7 +69,9 @@ def read_proofs(path: str) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read proof file {path} ({reason(error)}); give JSON of option values") from error
     if not isinstance(asked, dict) or not all(isinstance(values, dict) for values in asked.values()):
-        raise RequestError(f"proof file {path} holds no object of objects, expected options below 'verify' and 'bench'")
+        raise RequestError(
+            f"proof file {path} is not an object of objects, expected options below 'verify' and 'bench'"
+        )
     for command in asked:
         if command not in OPTIONS_OF:
             raise RequestError(f"proof file {path} has '{shortened(command)}', expected {' and '.join(OPTIONS_OF)}")
@@ -82,7 +84,7 @@ def read_proofs(path: str) -> dict[str, dict[str, Any]]:
 def prove(command: str, engine: str, values: Mapping[str, Any], progress: Progress) -> Proof:
     """Run a command on ``engine`` with parsed values. Raises CmxError.
 
-    A LoadGen that cannot be stopped would crash Python's farewell: then the process ends without.
+    A LoadGen that cannot be stopped would crash the interpreter's shutdown: then the process ends without it.
     """
     from cmx4trt.bench.loadgen import left_behind
     from cmx4trt.proof import bench_engine, verify_engine

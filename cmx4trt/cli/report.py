@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--html",
         metavar="FILE",
-        help=f"where the page goes (default: <engine>.report.html beside one engine; for several, {COMPARISON} here)",
+        help=f"path of the page (default: <engine>.report.html beside one engine; for several, {COMPARISON} here)",
     )
     parser.add_argument(
         "--gpu",

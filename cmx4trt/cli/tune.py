@@ -14,9 +14,7 @@ from cmx4trt.proof_options import VERIFY_OPTIONS
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt tune``."""
     parser.add_argument("engine", metavar="ENGINE", help="the engine file, or its manifest")
-    parser.add_argument(
-        "--save", metavar="FILE", help="where the table goes (default: beside the engine, .kernels.json)"
-    )
+    parser.add_argument("--save", metavar="FILE", help="path of the table (default: beside the engine, .kernels.json)")
     add_option(parser, next(option for option in VERIFY_OPTIONS if option.name == "model"))
     parser.set_defaults(interrupted="interrupted; no table was written")
 

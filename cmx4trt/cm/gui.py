@@ -106,4 +106,4 @@ def _sentence(path: str, code: int) -> str:
         with open_text(path) as stream:
             return str(json.load(stream)["error"])
     except (OSError, *MALFORMED):
-        return f"the page ended with exit status {code or EXIT_UNFORESEEN}; its own words are above"
+        return f"the page ended with exit status {code or EXIT_UNFORESEEN}; see its output above"

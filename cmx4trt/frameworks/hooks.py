@@ -260,7 +260,7 @@ def _how_it_ended(status: int) -> str:
     if status == EXIT_INTERRUPTED:
         return "interrupted"
     if status <= 128:
-        return f"the build process ended with exit status {status} and without a result; its own words are above"
+        return f"the build process ended with exit status {status} and without a result; see its output above"
     number = status - 128
     name = signal.Signals(number).name if number in {s.value for s in signal.Signals} else "unknown"
     hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""

@@ -141,7 +141,7 @@ def _reshape(node: Node, shapes: list[Shape | None], constants: Mapping[str, Ten
         rest = prod(size for size in sizes if size != -1)
         sizes[sizes.index(-1)] = prod(data) // rest
     if prod(sizes) != prod(data):
-        raise ValueError("a batch other than 1 is written into the shape")
+        raise ValueError("a batch size other than 1 is hard-coded in the shape")
     return tuple(sizes)
 
 

@@ -75,7 +75,7 @@ class EngineRecord:
 def folder_from_text(text: str, start: str) -> str:
     """The folder that a person named; a relative one is below ``start``. Raises RequestError."""
     if "\0" in text:
-        raise RequestError("the name of the folder holds a NUL character, which no path may; type it anew")
+        raise RequestError("the name of the folder holds a NUL character, which no path may; type it again")
     return os.path.join(start, os.path.expanduser(text.strip()))
 
 

@@ -33,7 +33,7 @@ def show_form(form: Form, presets: Values) -> Values:
             st.markdown(f"**{plain(section.title)}**")
             _show_fields(section.fields, presets, values)
     if others:
-        with st.expander("Advanced: inputs for other choices"):
+        with st.expander("Advanced: options for other settings"):
             for section in others:
                 st.markdown(f"**{plain(section.title)}**")
                 _show_fields(section.fields, presets, values)
@@ -115,7 +115,7 @@ def _variation(field: Field, preset: Value) -> Value:
         f"{field.label}, value",
         preset if isinstance(preset, str) else "",
         key=f"{field.key}:value",
-        placeholder=field.value_help or "may stay empty",
+        placeholder=field.value_help or "optional",
         help=plain(field.value_help) or None,
         persist_state="session",
     )

@@ -73,12 +73,12 @@ def _show_success(outcome: Outcome, own: bool) -> None:
     manifest = str(outcome.exports.get(_MANIFEST_KEY) or "")
     if own and manifest:
         reused = outcome.exports.get("CM_MLPERF_ENGINE_REUSED") == "yes"
-        st.success("The engine was there already; it fits this request." if reused else "The engine is built.")
+        st.success("The engine already exists and matches this request." if reused else "The engine is built.")
         _show_manifest(manifest, partial(_show_published, manifest))
         return
     st.success("Done. The log above says what was found.")
     if outcome.exports:
-        st.markdown("**What the next script gets**")
+        st.markdown("**Exported keys**")
         st.json(dict(outcome.exports))
 
 
@@ -113,7 +113,7 @@ def show_engine(record: EngineRecord, key: str) -> None:
     with st.expander("Manifest: everything that is known about this engine"):
         st.json(text, expanded=1)
     if report is None:
-        st.info(f"No report lies beside this engine; it would be {plain(record.report)}")
+        st.info(f"There is no report beside this engine; expected at {plain(record.report)}")
     else:
         # A data address has an origin of its own: what the file holds cannot reach this page.
         address = "data:text/html;charset=utf-8;base64," + base64.b64encode(report).decode()
@@ -130,7 +130,7 @@ def _read(path: str) -> bytes | None:
 
 def show_engines(folder: str, start: str) -> None:
     """The engines in a folder that can be changed on the page; a relative one is below ``start``."""
-    asked = st.text_input("Folder", printable(folder), help="Engines in it and below are listed, the newest first.")
+    asked = st.text_input("Folder", printable(folder), help="Engines in this folder and below, newest first.")
     try:
         records = engines_in(folder if asked.strip() in ("", printable(folder)) else folder_from_text(asked, start))
     except CmxError as error:

@@ -205,7 +205,7 @@ class Run:
     def _sentence(self, code: int) -> str:
         """For a process that ended without an answer: CM's words in the log, or else the code."""
         said = [found[1] for line in self._lines if (found := _SENTENCE.fullmatch(line))]
-        return said[-1] if said else f"cmr ended with exit code {code} and without an answer; the log says why"
+        return said[-1] if said else f"cmr ended with exit code {code} and without a result; see the log"
 
 
 def _cmr() -> list[str]:
@@ -239,7 +239,7 @@ class Runs:
             running = len(self._running())
             if running >= MAX_RUNNING:
                 raise RequestError(
-                    f"{running} runs are under way, which is as many as this page starts at a time; stop one, or wait for its end"
+                    f"{running} runs are in progress, the most that this page starts at a time; stop one, or wait for it to end"
                 )
             run = self._start(line, folder, values)
             self._runs[run.id] = run

@@ -89,7 +89,7 @@ def serve(settings: PageSettings, address: str, port: int, token: str, browser: 
         App(page, middleware=guards, lifespan=opening).run(config=_options(address, port, token, browser))
     except SystemExit as error:
         raise RequestError(
-            f"the page's server did not start on port {port} of {address}; its own words are above"
+            f"the page's server did not start on port {port} of {address}; see its output above"
         ) from error
     finally:
         for number in _ENDS:

@@ -81,7 +81,7 @@ def open_image(image: StoredImage) -> Iterator[FileIO]:
             stream.seek(image.offset)
             yield stream
     except (OSError, ValueError) as error:
-        raise DataError(f"image file {image.path} cannot be read any more ({error}); restore it") from error
+        raise DataError(f"image file {image.path} can no longer be read ({error}); restore it") from error
 
 
 def stored_size(image: StoredImage, shape: Shape) -> int:
@@ -111,7 +111,7 @@ def _npy_images(path: str, stream: BinaryIO, size: int, shape: Shape) -> list[St
     try:
         header = read_header(stream)
     except ValueError as error:
-        raise DataError(f"image file {path} is no readable .npy file ({error}); preprocess it again") from error
+        raise DataError(f"image file {path} is not a readable .npy file ({error}); preprocess it again") from error
     dims = header.dims
     if header.dtype not in _FLOATS:
         raise DataError(f"image file {path} holds {header.dtype}, expected preprocessed float32 images {shown(shape)}")

@@ -47,5 +47,5 @@ def read_header(stream: BinaryIO) -> NpyHeader:
     except (*MALFORMED, tokenize.TokenError) as error:
         raise ValueError(reason(error)) from error
     if dtype.hasobject or dtype.fields is not None or any(size < 0 for size in dims):
-        raise ValueError(f"shape {dims} of {dtype} is none of an array of numbers")
+        raise ValueError(f"shape {dims} of {dtype} is not that of an array of numbers")
     return NpyHeader(dims, fortran, dtype.name, dtype.str, dtype.itemsize, stream.tell())

@@ -131,7 +131,7 @@ def _decode_attribute(data: memoryview, external: ExternalData) -> tuple[str, At
         elif number in _ATTRIBUTE_FIELDS:
             items += _ATTRIBUTE_FIELDS[number](value, payload, external)
         elif number != 13:
-            raise ValueError(f"attribute '{name}' is of a kind that is not read (field {number})")
+            raise ValueError(f"attribute '{name}' is of an unsupported kind (field {number})")
     if kind >= _FIRST_LIST_KIND or (kind == 0 and len(items) > 1):
         return name, items  # type: ignore[return-value]
     # proto3 leaves zeros and empty strings out.
@@ -198,7 +198,7 @@ def _decode_tensor(data: memoryview, external: ExternalData) -> Tensor:
     for number, value, payload in wire.read_fields(data):
         fields.take(number, value, payload)
     if fields.code not in DType._value2member_map_ or fields.code == DType.STRING:
-        raise ValueError(f"constant '{fields.name}' has element type {fields.code}, which is not read")
+        raise ValueError(f"constant '{fields.name}' has element type {fields.code}, which is not supported")
     tensor = Tensor(fields.name, DType(fields.code), tuple(fields.dims), b"")
     size = tensor.size * tensor.dtype.itemsize
     if fields.is_external:
@@ -249,7 +249,7 @@ def _decode_type(data: memoryview, name: str) -> tuple[DType, tuple[int | str | 
                 elif key == 2:
                     dims = tuple(_decode_dim(dim) for k, _, dim in wire.read_fields(payload) if k == 1)
             return dtype, dims
-    raise ValueError(f"'{name}' is not a tensor (sequences, maps and optionals are not read)")
+    raise ValueError(f"'{name}' is not a tensor (sequences, maps and optionals are not supported)")
 
 
 def _decode_dim(data: memoryview) -> int | str | None:

@@ -22,7 +22,7 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
     value = shift = 0
     for offset in range(_MAX_VARINT_BYTES):
         if position + offset >= len(data):
-            raise WireError("the data end inside a number")
+            raise WireError("the data ends inside a number")
         byte = data[position + offset]
         value |= (byte & 0x7F) << shift
         if byte < 0x80:

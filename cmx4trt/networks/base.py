@@ -183,8 +183,8 @@ class Network(ABC):
     def unanswerable(self, outputs: Sequence[str]) -> UnsupportedError:
         """The error for outputs that no accuracy script can be served from."""
         return UnsupportedError(
-            f"an engine of {self.spec.title} with the outputs {', '.join(outputs)} gives no classes or detections, which "
-            "LoadGen's accuracy log is made of; build it with the default outputs"
+            f"an engine of {self.spec.title} with the outputs {', '.join(outputs)} has no classes or detections, which "
+            "LoadGen's accuracy log needs; build it with the default outputs"
         )
 
 

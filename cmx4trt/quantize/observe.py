@@ -190,7 +190,7 @@ def _save(observers: Sequence[Observer], done: int, state_file: str | None, prog
         make_folder(os.path.dirname(state_file), CACHE_SETTING)
         write_atomic(state_file, hashlib.sha256(content).digest() + content, CACHE_SETTING)
     except OutputError as error:
-        progress.note(f"an interrupted calibration will begin anew: {error}")
+        progress.note(f"an interrupted calibration will start over: {error}")
         return None
     return state_file
 

@@ -28,7 +28,7 @@ NAMED = 5
 """How many tensors without a range an error names."""
 
 _THREE_WAYS = (
-    "int8 needs the range of every activation and nothing says it: give images (--calibration_data=FOLDER), "
+    "INT8 needs calibration: no images or cache given; give images (--calibration_data=FOLDER), "
     "or a calibration cache (--calibration_cache=FILE), or build in another precision (--precision=fp16)"
 )
 
@@ -182,7 +182,7 @@ def _kept_layers(wanted: str | None, full: Placement, ranking: Sequence[LayerGai
             close = get_close_matches(name, full.layers, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise RequestError(
-                f"keep_fp16 names '{name}', which is no convolution or matrix product of the network{hint}"
+                f"keep_fp16 names '{name}', which is not a convolution or matrix product of the network{hint}"
             )
     return names
 

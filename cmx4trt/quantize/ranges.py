@@ -76,11 +76,11 @@ class Ranges:
             )
         except MALFORMED as error:
             raise DataError(
-                f"{where} is no file of ranges ({reason(error)}); make it anew with cmx4trt calibrate"
+                f"{where} is not a file of ranges ({reason(error)}); write it again with cmx4trt calibrate"
             ) from error
         check_scales(ranges.scales, where)
         if not all(np.isfinite(values).all() for values in ranges.means.values()):
-            raise DataError(f"{where} holds means that are NaN or infinite; make it anew with cmx4trt calibrate")
+            raise DataError(f"{where} holds means that are NaN or infinite; write it again with cmx4trt calibrate")
         return ranges
 
 
@@ -89,7 +89,7 @@ def _float32(value: object) -> float:
     import numpy as np
 
     if not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     with np.errstate(over="ignore"):
         return float(np.float32(value))
 

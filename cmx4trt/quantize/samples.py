@@ -94,7 +94,7 @@ class FileSamples:
         if not (finite := np.isfinite(image)).all():
             raise DataError(
                 f"image file {item.path} holds {image.size - int(finite.sum())} values that are NaN or infinite; "
-                "a range cannot be taken from it: make it anew or leave it out"
+                "no range can be computed from it: preprocess it again or leave it out"
             )
         return image
 

@@ -1,4 +1,4 @@
-"""Which layers suffer most from int8: each layer is quantized alone, and its error at the network's outputs measured."""
+"""The most sensitive layers most from int8: each layer is quantized alone, and its error at the network's outputs measured."""
 
 from __future__ import annotations
 

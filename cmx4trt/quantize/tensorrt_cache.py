@@ -36,7 +36,7 @@ def parse_cache(content: bytes, where: str) -> TensorRTCache:
     header = lines[0].strip() if lines else ""
     if not _HEADER.fullmatch(header):
         raise DataError(
-            f"{where} is no TensorRT calibration cache: its first line is '{header[:60]}', expected "
+            f"{where} is not a TensorRT calibration cache: its first line is '{header[:60]}', expected "
             "TRT-<version>-EntropyCalibration2 or a similar algorithm"
         )
     scales: dict[str, float] = {}

@@ -15,7 +15,7 @@ from cmx4trt.report.parts import Column, Figure
 from cmx4trt.report.speed import cells_of_estimate
 from cmx4trt.report.verdicts import YES, verdicts_of_engine
 
-_LEFT_OUT = "; post-processing and the like is not in them"
+_LEFT_OUT = "; excluded: post-processing"
 
 
 def page_of_engines(engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[str], None]) -> str:

@@ -32,7 +32,7 @@ class Run:
 
     @property
     def ran_engine(self) -> bool:
-        """Whether the engine itself ran, and not its graph in its stead."""
+        """Whether the engine itself ran, and not its graph instead."""
         return str(self.result.get("executed")).startswith(ENGINE_ITSELF)
 
 

@@ -112,5 +112,5 @@ def _ranking(record: Mapping[str, Any]) -> Html:
     )
     caption = f"The {len(rows)} layers (of {len(ranking)}) whose quantisation changes the outputs most"
     return joined(
-        element("h3", "Which layers suffer"), parts.table(caption, columns, rows, row_kinds=["int8"] * len(rows))
+        element("h3", "The most sensitive layers"), parts.table(caption, columns, rows, row_kinds=["int8"] * len(rows))
     )

@@ -11,7 +11,7 @@ from cmx4trt.report.facts import EngineFacts, Run
 from cmx4trt.report.html import Html, element, joined
 
 _COMMAND = "cmx4trt bench ENGINE"
-_STAND_IN = "Not the engine's speed: its graph ran in its stead, as the line 'what ran' says."
+_STAND_IN = "Not the engine's speed: its graph ran instead, as the line 'what ran' says."
 _POINTS = 3
 """Of a curve that is worth drawing."""
 _DIGITS = 4
@@ -22,7 +22,9 @@ def measured_section(facts: EngineFacts, note: Callable[[str], None]) -> Html:
     """All runs that lie beside the engine; where there are none, how to make one. ``note`` hears of plots that fail."""
     notes = [parts.paragraph(f"A result that cannot be read: {text}.", kind="soft") for text in facts.unreadable_runs]
     if not facts.runs:
-        text = parts.paragraph("Nothing was measured yet. ", parts.code(_COMMAND), " runs MLPerf LoadGen.", kind="soft")
+        text = parts.paragraph(
+            "Nothing has been measured yet. ", parts.code(_COMMAND), " runs MLPerf LoadGen.", kind="soft"
+        )
         return parts.section("Measured with LoadGen", text, *notes)
     runs = (_run(run, number, note) for number, run in enumerate(facts.runs))
     return parts.section("Measured with LoadGen", *runs, *notes)

@@ -87,7 +87,7 @@ def _verdicts(facts: EngineFacts) -> Html:
         mark = element("span", _MARKS[verdict.status], class_=f"mark {verdict.status}")
         figures = parts.paragraph(verdict.figures) if verdict.figures else ""
         rows.append(element("li", mark, parts.paragraph(verdict.sentence), figures))
-    return parts.section("Is it right?", element("ul", *rows, class_="verdicts"))
+    return parts.section("Is it correct?", element("ul", *rows, class_="verdicts"))
 
 
 def _origin(facts: EngineFacts) -> Html:
@@ -107,7 +107,7 @@ def _origin(facts: EngineFacts) -> Html:
         ("manifest", parts.code(facts.manifest_path)),
         ("made", f"{manifest.created}, by " + ", ".join(f"{name} {value}" for name, value in manifest.tool.items())),
     ]
-    return parts.section("What was built, from what", parts.definitions(rows), _options(facts))
+    return parts.section("What was built, and from what", parts.definitions(rows), _options(facts))
 
 
 def _tensors(infos: Any) -> str:
@@ -230,7 +230,7 @@ def _row_of_layer(number: int, layer: Layer, batch: int, estimate: LayerEstimate
 def _uncounted(facts: EngineFacts) -> Html:
     if not facts.left_out:
         return joined()
-    return parts.paragraph(f"Not counted: post-processing and the like, {facts.left_out}.", kind="soft")
+    return parts.paragraph(f"Excluded: post-processing, {facts.left_out}.", kind="soft")
 
 
 def _builder(facts: EngineFacts) -> Html:

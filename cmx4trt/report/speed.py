@@ -22,7 +22,7 @@ def speed_sections(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
     the layers were not recorded."""
     if (measured := facts.measurement) is not None:
         table = [_gpu_table(facts)] if facts.layers else []
-        yield parts.section("How fast it is: measured", _measured_sentence(measured), *table)
+        yield parts.section("Measured speed", _measured_sentence(measured), *table)
         return
     if not facts.layers:
         return
@@ -42,7 +42,7 @@ def speed_sections(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
         content.append(
             parts.paragraph(f"This engine is not built for the {gpu.name}: the figures are of its graph only.")
         )
-    yield parts.section("How fast it may be: an estimate", *content, _gpu_table(facts))
+    yield parts.section("Estimated speed", *content, _gpu_table(facts))
 
 
 def _measured_sentence(measured: Measurement) -> Html:
@@ -63,7 +63,7 @@ def _sentence(estimate: Estimate, left_out: str) -> Html:
         f"is as fast as memory and peak rates let it be: {rounded(estimate.images_per_second)} images per second, "
         f"{estimate.memory_share:.0%} of the time waiting for memory.{bound} Engines are slower where they do not reach peak "
         "rates, faster where data stay in a cache.",
-        f" Not in these figures: post-processing and the like, {left_out}." if left_out else "",
+        f" Excluded from these figures: post-processing, {left_out}." if left_out else "",
         kind="estimate",
     )
 

@@ -85,15 +85,17 @@ def _figures_of_detections(record: Mapping[str, Any]) -> str:
 
 def _of_int8(record: Mapping[str, Any], what: str) -> Verdict:
     """``what`` was compared with float32: the graph, or the engine."""
-    kind = "made-up" if record.get("synthetic") else "held-out" if record.get("held_out") else "calibration"
+    kind = "synthetic" if record.get("synthetic") else "held-out" if record.get("held_out") else "calibration"
     figures = f"{_figures_of_int8(record)}. Measured on {record.get('images')} {kind} images. {_method(record)}"
     verdict, limit = record.get("verdict"), "the noise limit" if record["sqnr_db"] else "the share to be found again"
     if verdict == PASSED:
-        return Verdict(YES, f"Against float32, the outputs of {what} keep to {limit}.", figures)
+        return Verdict(YES, f"Against float32, the outputs of {what} stay within {limit}.", figures)
     if verdict == SKIPPED:
-        cause = "made-up images" if record.get("synthetic") else "random weights"
-        return Verdict(OPEN, f"How close {what} is to float32 could not be judged: {cause} say nothing here.", figures)
-    return Verdict(NO, f"Against float32, the outputs of {what} do not keep to {limit}.", figures)
+        cause = "synthetic images" if record.get("synthetic") else "random weights"
+        return Verdict(
+            OPEN, f"How close {what} is to float32 could not be determined: {cause} say nothing here.", figures
+        )
+    return Verdict(NO, f"Against float32, the outputs of {what} exceed {limit}.", figures)
 
 
 def _figures_of_int8(record: Mapping[str, Any]) -> str:
@@ -111,10 +113,10 @@ def _of_execution(facts: EngineFacts) -> Verdict:
     if record.get("engine_executed_on_a_device") != "yes":
         if facts.ran_on_device:
             return Verdict(
-                OPEN, "The engine itself has run under LoadGen, as is said below; its outputs were not compared here."
+                OPEN, "The engine itself has run under LoadGen, see below; its outputs were not compared here."
             )
         return Verdict(
-            OPEN, "The engine itself has not run: the build used no device. What is shown above is of its graph."
+            OPEN, "The engine itself has not run: the build used no device. The figures above are of its graph."
         )
     device = record.get("device")
     if "verdict" not in record:

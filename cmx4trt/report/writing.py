@@ -32,7 +32,7 @@ def check_page_path(path: str) -> None:
             f"cannot write {path}: it cannot be read ({error.strerror}); give another {_SETTING}"
         ) from error
     if not ours:
-        raise OutputError(f"cannot write {path}: a file is there that is no report of cmx4trt; give another {_SETTING}")
+        raise OutputError(f"cannot write {path}: the file there is not a cmx4trt report; give another {_SETTING}")
 
 
 def write_page(path: str, text: str) -> None:

@@ -68,5 +68,5 @@ def read_accuracy_log(path: str) -> dict[int, bytes]:
 def _index(value: object) -> int:
     """A sample's index as it is. Raises ValueError."""
     if not isinstance(value, int) or not 0 <= value < 1 << 31:
-        raise ValueError(f"{value!r} is no index of a sample")
+        raise ValueError(f"{value!r} is not a sample index")
     return value

@@ -80,7 +80,7 @@ class QuantizationAccuracy:
     @property
     def verdict(self) -> str:
         """PASSED where every output keeps its SQNR (a NaN does not), or, without such outputs, enough detections are found
-        again. Made-up images can show that graphs agree, but not that they differ where it matters: then SKIPPED."""
+        again. Synthetic images can show that graphs agree, but not that they differ where it matters: then SKIPPED."""
         if self.sqnr_db:
             good = all(value is None or value >= self.limit_db for value in self.sqnr_db.values())
             telling = not self.synthetic
@@ -99,7 +99,7 @@ class QuantizationAccuracy:
 
     def sentence(self) -> str:
         """The measurement in words."""
-        kind = "made-up" if self.synthetic else "held-out" if self.held_out else "calibration"
+        kind = "synthetic" if self.synthetic else "held-out" if self.held_out else "calibration"
         share = "none" if self.agreement is None else f"{self.agreement:.1%}"
         found = f"{share} of {self.agreement_of} agree"
         if not self.sqnr_db:

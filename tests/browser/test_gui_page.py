@@ -398,7 +398,7 @@ def test_two_builds_at_a_time(serve: Callable[..., Site], open_page: Callable[..
     third.choose("Random weights")
     third.expect_line(f'cmr "{TAGS} _random-weights"')
     third.button("Build").click()
-    assert "2 runs are under way" in third.error()
+    assert "2 runs are in progress" in third.error()
     runs = third.page.get_by_role("button", name=re.compile(r"The run of the last \d+ s"))
     assert runs.count() == 2
     runs.first.click()

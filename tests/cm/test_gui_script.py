@@ -138,9 +138,7 @@ def test_the_very_command(served: Any, folder: Path) -> None:
     said = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert re.findall("CM error: .*", said) == [
-        "CM error: the page is closed; runs that it had not finished were stopped!"
-    ]
+    assert re.findall("CM error: .*", said) == ["CM error: the web UI is closed; unfinished runs were stopped!"]
     assert not lives(process.pid)
     assert (folder / "tmp-run.sh").read_text() == "the user's own"
     assert [path.name for path in folder.iterdir()] == ["tmp-run.sh"], "no folder of Streamlit's either"

@@ -42,6 +42,7 @@ def inputs() -> str:
             body.get("group", ""),
             _yes(body.get("default")),
             _env(body.get("env", {})),
+            _meaning(name, body),
         )
         for name, body in META["variations"].items()
     )
@@ -50,16 +51,17 @@ def inputs() -> str:
     return f"""# Inputs
 
 {MADE.format("cmx4trt/options.py, cmx4trt/proof_options.py and _cm.yaml")}
-Every input has one name: `--name=value` for `cmr` and `cmx4trt build`, a key for `cmind.access` and `BuildRequest.from_values`. A hyphen
-does as well as an underscore on a command line. A flag beats a variation, a variation beats the environment.
+Every input has one name: `--name=value` for `cmr` and `cmx4trt build`, a key for `cmind.access` and `BuildRequest.from_values`. On a
+command line, hyphens and underscores are interchangeable. What is typed, as a flag, a variation or
+`--env.KEY=VALUE`, overrides every default; two that differ are an error. Write the equals sign: CM drops the word `Server` in `--scenario Server`.
 
-## Of the build
+## Build
 
 {table(head, own)}
-Paths may be relative to the folder a command is typed in; a `~` at the start is your home folder, variables are the shell's business. Sizes: a bare number is in KiB,
-as upstream's key was meant; `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB` say otherwise.
+Paths may be relative to the current folder; a `~` at the start is your home folder, environment variables are not expanded. Sizes: a
+number without a unit is in KiB, as in upstream's key; the units are `B`, `KiB`, `MiB`, `GiB`, `KB`, `MB`, `GB`.
 
-## Of the proof
+## Verify and bench
 
 With the variations `_verify` and `_bench`, and for `cmx4trt verify` and `cmx4trt bench`; these two also take `--network`, `--model`,
 `--batch_size` and `--scenario` of the table above.
@@ -67,17 +69,29 @@ With the variations `_verify` and `_bench`, and for `cmx4trt verify` and `cmx4tr
 {table(head, map(_input, CM_OPTIONS))}
 ## Variations
 
-{table(("variation", "group", "default", "sets"), variations)}
-Of a group one variation is chosen. `_cuda` chooses `_common-code` where no builder is named.
+{table(("variation", "group", "default", "sets", "meaning"), variations)}
+At most one variation of a group applies. `_cuda` selects `_common-code` unless a builder is named.
 
 ## Environment
 
-The defaults of `_cm.yaml`; a key set by `--env.KEY=VALUE` or a calling script takes their place.
+The defaults in `_cm.yaml`; a key set by `--env.KEY=VALUE` or a calling script overrides them.
 
 {table(("key", "default"), defaults)}
-`CM_BATCH_SIZE` is the batch size where neither `_batch_size.#` nor `--batch_size` is given. `CM_BATCH_COUNT` times `CM_BATCH_SIZE` images
-are measured by `_verify`. `CM_TENSORRT_WORKSPACE_SIZE` is in KiB: 4194304 is 4 GiB. `CMX4TRT_DEBUG=1` shows the traceback of an
-unforeseen error; `XDG_CACHE_HOME` is where the ranges of calibrations are kept (default `~/.cache`).
+`CM_BATCH_SIZE` is the batch size if neither `_batch_size.#` nor `--batch_size` is given. `_verify` measures accuracy on `CM_BATCH_COUNT`
+times `CM_BATCH_SIZE` images. `CM_TENSORRT_WORKSPACE_SIZE` is in KiB: 4194304 is 4 GiB. `CMX4TRT_DEBUG=1` shows the traceback of an
+unforeseen error; calibration ranges are kept below `XDG_CACHE_HOME` (default `~/.cache`).
+
+## Engine files
+
+An engine is published as `<output_dir>/<target>/<model>/<Scenario>/<model>-<Scenario>-gpu-b<batch>-<precision>.<builder>.plan`, with its
+[manifest](manifest.md) beside it as `….json` and its [report](../how-to/report.md) as `….report.html`. The path depends on these
+inputs only: a request with another model file or number of copy streams replaces the engine there.
+
+## Characters in values
+
+The script never executes what it takes as a value. `"`, `$`, backquote, backslash and line breaks, which CM itself would execute or lose,
+are rejected in CM commands (not by `cmx4trt build`). `cm docker script` runs before our checks: CM writes values into a shell line
+there, where `'`, `;` and spaces in them are interpreted by the shell.
 """
 
 
@@ -96,6 +110,15 @@ def _yes(value: object) -> str:
     return "yes" if value else ""
 
 
+def _meaning(name: str, body: Mapping[str, Any]) -> str:
+    """The description; a variation with a number stands for a flag of its name."""
+    flag = name.removesuffix(".#").replace("-", "_")
+    if name.endswith(".#"):
+        assert flag in META["input_mapping"]
+        return f"`--{flag}=#`"
+    return str(body.get("desc", ""))
+
+
 def _env(env: Mapping[str, str]) -> str:
     return ", ".join(f"`{key}={value}`" for key, value in env.items())
 
@@ -103,24 +126,24 @@ def _env(env: Mapping[str, str]) -> str:
 ENGINE_KEYS = {
     "FILE_WITH_PATH": "path of the engine",
     "MANIFEST_WITH_PATH": "path of its [manifest](manifest.md)",
-    "REPORT_WITH_PATH": "path of its report, empty without one",
+    "REPORT_WITH_PATH": "path of its report; empty if there is none",
     "SHA256": "digest of the engine file",
     "BYTES": "its size, bytes",
     "MODEL": "`resnet50` or `retinanet`",
     "PRECISION": "`fp32`, `fp16`, `bf16` or `int8`",
     "BATCH_SIZE": "largest batch, samples",
-    "COPY_STREAMS": "number of optimisation profiles",
+    "COPY_STREAMS": "number of optimization profiles",
     "SCENARIO": "MLPerf scenario it is named for",
     "BUILDER": ", ".join(f"`{name}`" for name in backends.names()),
     "BUILDER_VERSION": "version of the library; of the common code the release",
     "TARGET": "GPUs it is for, joined by `+`",
     "VERIFIED": "`yes` where the graph was compared with the original model and agreed, else `no`",
-    "REUSED": "`yes` where the engine was there before, else `no`",
+    "REUSED": "`yes` if the engine already existed, else `no`",
 }
 RESULT_KEYS = {
     "EXECUTED": "`engine` or `graph`: what ran",
     "DEVICE": "what it ran on, in words",
-    "AGREES": "`_verify`: does it agree with the original model: `yes`, `no`, or `unknown` where made-up images or random weights cannot tell",
+    "AGREES": "`_verify`: whether it agrees with the original model: `yes`, `no`, or `unknown` if synthetic images or random weights are inconclusive",
     "STATUS": "`complete`",
     "SCENARIO": "MLPerf scenario of the run",
     "MODE": "`performance` or `accuracy`",
@@ -132,7 +155,7 @@ RESULT_KEYS = {
     "P50_LATENCY_NS … P99_9_LATENCY_NS": "percentiles of latency, ns (50, 90, 95, 97, 99, 99.9)",
     "ACCURACY_METRIC": "`top-1` or `mAP`",
     "ACCURACY_VALUE": "percent",
-    "ACCURACY_TARGET": "what MLPerf demands, percent",
+    "ACCURACY_TARGET": "MLPerf's target, percent",
     "ACCURACY_IMAGES": "number of images",
     "ACCURACY_VERDICT": "`passed`, `failed`, or `none` where the target does not apply",
 }
@@ -143,60 +166,60 @@ def exports() -> str:
     result = (
         (f"`CM_MLPERF_RESULT_{key.replace(' … ', '` … `CM_MLPERF_RESULT_')}`", m) for key, m in RESULT_KEYS.items()
     )
-    return f"""# What the next script gets
+    return f"""# Exported keys
 
 {MADE.format("tests/docs/test_reference_pages.py, checked against the code")}
-After `cmr` these keys are in `new_env` of CM's answer, and in the environment of the script that has ours as a dependency. All are text.
-`cmx4trt build --result=FILE` writes the same as JSON, without the prefix. An error exports nothing through
-CM; with codes 7 and 11 of `cmx4trt verify` and `bench`, `--result=FILE` holds the figures beside the error.
+After `cmr`, these keys are in `new_env` of CM's result and in the environment of scripts that depend on this one. All values are text.
+`cmx4trt build --result=FILE` writes the same as JSON, without the prefix. On an error nothing is exported through
+CM; with codes 7 and 11 of `cmx4trt verify` and `bench`, `--result=FILE` holds the figures along with the error.
 
 ## Always
 
 {table(("key", "value"), engine)}
 ## With `_verify` or `_bench`
 
-A key is there where it applies; where both variations are given, the values of `_bench` win.
+A key is set if it applies; with both variations, the values are those of `_bench`.
 
 {table(("key", "value"), result)}
-Keys `CM_DATASET_*` of the dependencies are passed on too, as upstream's description says.
+The dependencies' keys `CM_DATASET_*` are passed on too, as upstream's description says.
 """
 
 
 WHAT_TO_DO = {
     1: "set `CMX4TRT_DEBUG=1`, run again, and report the traceback",
-    2: "read the sentence: it names the flag, what it got and what it takes",
-    3: "check the path; `--network` must be the file's network; export it again",
+    2: "read the sentence: it names the flag, the value and what is expected",
+    3: "check the path; `--network` must match the file; export it again",
     4: "free space, or another `--output_dir`",
-    5: "the command in the sentence",
+    5: "run the command in the sentence",
     6: "read the library's reason; a larger `--workspace_size`, another precision",
-    7: "another precision; for int8 better images or `--keep_fp16=auto`; `--verify=no` publishes all the same",
-    8: "give images, labels or a cache of this very network; the sentence says what is missing",
-    9: "`_cpu` builds without a GPU; `--execute=graph` proves without one",
-    10: "take one of the combinations that the sentence names",
-    11: "a longer run (`--duration`, `--count`), or a lower `--target_qps`; the logs say why",
-    130: "nothing; type the command again",
-    141: "let the command's output be read to its end, or send it to a file",
+    7: "another precision; for int8, better images or `--keep_fp16=auto`; `--verify=no` publishes anyway",
+    8: "give images, labels or a cache of this network; the sentence says what is missing",
+    9: "`_cpu` builds without a GPU; `--execute=graph` verifies and benchmarks without one",
+    10: "use one of the combinations named in the sentence",
+    11: "a longer run (`--duration`, `--count`) or a lower `--target_qps`; see the logs",
+    130: "run the command again",
+    141: "read the output to its end, or redirect it to a file",
 }
 
 
 def exit_codes() -> str:
     classes = sorted(_error_classes(), key=lambda c: c.exit_code)
-    rows = [(0, "", "an engine is there", "")]
+    rows = [(0, "", "An engine is available", "")]
     rows += [(errors.EXIT_UNFORESEEN, "`CmxError`", "Unforeseen error: a bug", WHAT_TO_DO[1])]
     rows += [
         (c.exit_code, f"`{c.__name__}`", c.__doc__.split("\n")[0].rstrip("."), WHAT_TO_DO[c.exit_code]) for c in classes
     ]
     rows += [(errors.EXIT_INTERRUPTED, "", "Interrupted (Ctrl-C, SIGTERM)", WHAT_TO_DO[130])]
-    rows += [(errors.EXIT_PIPE_CLOSED, "", "The reader of standard output went away (`| head`)", WHAT_TO_DO[141])]
+    rows += [(errors.EXIT_PIPE_CLOSED, "", "The reader of standard output closed it (`| head`)", WHAT_TO_DO[141])]
     return f"""# Exit codes
 
 {MADE.format("cmx4trt/errors.py")}
-Of `cmx4trt`, of `cmr`, and of `return` in the answer of `cmind.access`. From Python the class is raised; all are in `cmx4trt.errors`.
+Of `cmx4trt`, of `cmr`, and of `return` in the result of `cmind.access`. In Python the class is raised; all are in `cmx4trt.errors`.
 
 {table(("code", "class", "meaning", "what to do"), rows)}
 An error is one sentence on standard error: what failed and where; what was found and what was expected; what to do. Nothing is
-published, and an engine that was there before stays, except with codes 7 and 11 of `verify` and `bench`, which judge an engine that is
-published already.
+published, and an existing engine stays in place; codes 7 and 11 of `verify` and `bench` are about an engine that is already
+published.
 """
 
 

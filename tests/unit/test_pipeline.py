@@ -427,7 +427,7 @@ def test_plan_builds_and_writes_nothing(resnet50_file: Path, tmp_path: Path, fak
 def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_builder: FakeBuilder
 ) -> None:
-    """A cache with made-up scales: on noise the graphs differ, and noise is no evidence against a cache."""
+    """A cache with synthetic scales: on noise the graphs differ, and noise is no evidence against a cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     sound, cache = tmp_path / "sound.cache", tmp_path / "calibrator.cache"
     flags = ("--random_weights=0", "--calibration_data=random", "--calibration_count=1", "--calibration_method=minmax")

@@ -56,7 +56,7 @@ def test_the_command_says_where_the_table_is_and_how_it_is_used(
 
 
 def test_a_backend_without_a_choice_says_so(engine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UnsupportedError, match="TensorRT-RTX leaves no choice of kernels"):
+    with pytest.raises(UnsupportedError, match="TensorRT-RTX has no alternative kernels"):
         tune_engine(str(engine))
     assert main(["tune", str(engine)]) == 10
     assert capsys.readouterr().err.count("\n") == 1

@@ -75,7 +75,7 @@ class CommonCodeBuilder:
         flags = tree.release.flags(request)
         engine = tree.path(tree.release.engine(request, system.id))
         before = stamp_of(engine)
-        progress.note(f"make generate_engines in {tree.folder}; its words go to {log}")
+        progress.note(f"make generate_engines in {tree.folder}; its output goes to {log}")
         outcome = run_make(tree.folder, flags, self._environment(tree), log, progress)
         check_outcome(outcome, engine, before, f"NVIDIA's code {tree.release.name}", log)
         with open_file(engine) as stream:

@@ -119,7 +119,7 @@ def _model_to_build(tree: Tree, request: BuildOptions) -> str:
         )
     if os.path.lexists(place) and not os.path.islink(place) and not os.path.samefile(place, given):
         raise ModelError(
-            f"NVIDIA's code builds {place}, which is another file than --model={given}; move it away, or leave --model out"
+            f"NVIDIA's code builds {place}, which is not the file of --model={given}; move it away, or leave --model out"
         )
     return given
 

@@ -180,7 +180,7 @@ def release_of(folder: str) -> Release:
         os.path.join(folder, "code", "common")
     ):
         raise UnsupportedError(
-            f"{folder} holds no code of NVIDIA's that this package knows (r2.1 to r6.0), expected a Makefile and code/common; "
+            f"{folder} holds no NVIDIA code that this package knows (r2.1 to r6.0), expected a Makefile and code/common; "
             "give --common_code=PATH of closed/NVIDIA"
         )
     if os.path.isfile(os.path.join(folder, "code", "main_v2.py")):

@@ -70,7 +70,7 @@ class Log:
             for line in reversed(self.lines):
                 if pattern.match(line):
                     return _PREFIX.sub("", line).strip()
-        return next((line.strip() for line in reversed(self.lines) if line.strip()), "it said nothing")
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), "it printed nothing")
 
     def line_with(self, mark: str) -> str:
         """The first line that holds ``mark``, without the logger's prefix."""

@@ -26,7 +26,7 @@ class Hopper(Backend):
 
     name = "hopper"
     title = "cmx4trt for Hopper"
-    about = "Engines of our own for H100 and H200: ResNet-50 INT8, ahead of time, exact to the bit"
+    about = "Our own engines for H100 and H200: ResNet-50 INT8, built ahead of time, bit-exact"
     devices: Mapping[str, str] = {
         "cpu": "built ahead of time",
         "cuda": "built ahead of time, then run on the local GPU and compared with its specification bit for bit",

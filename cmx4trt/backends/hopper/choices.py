@@ -88,7 +88,7 @@ def _rows(table: Any) -> dict[str, dict[str, float]]:
 
 def _time(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ValueError(f"{shortened(repr(value))} is no time in milliseconds")
+        raise ValueError(f"{shortened(repr(value))} is not a time in milliseconds")
     return float(value)
 
 

@@ -132,7 +132,7 @@ class Compiler:
 
         def compile_unless_stopped(kernel: Kernel) -> Compiled:
             if stopped():
-                raise BuildError("compiling the kernels was stopped")
+                raise BuildError("kernel compilation was stopped")
             return self.compile(kernel)
 
         wanted = {kernel.name: kernel for kernel in kernels}

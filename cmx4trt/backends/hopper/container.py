@@ -129,7 +129,7 @@ def _offsets(sections: Sequence[_Section], start: int) -> Iterator[int]:
 def _read_header(view: memoryview) -> bytes:
     """The header's bytes, once the head fits them and the file."""
     if len(view) < _HEAD.size or bytes(view[: len(MAGIC)]) != MAGIC:
-        raise ValueError("it does not begin like one")
+        raise ValueError("it does not start with an engine's signature")
     _, version, header_bytes, file_bytes, zero, digest = _HEAD.unpack(view[: _HEAD.size])
     if version != VERSION:
         raise ValueError(f"it has format version {version}, expected {VERSION}")

@@ -63,7 +63,7 @@ def check_memory(needed: int, free: int, facts: DeviceFacts) -> None:
     if needed > free:
         raise DeviceError(
             f"this engine needs {_mib(needed)} MiB, and {facts.name} has {free >> 20} MiB free of its "
-            f"{facts.memory_bytes >> 20} MiB; build it for a smaller batch or fewer copy streams, or end what else uses the GPU"
+            f"{facts.memory_bytes >> 20} MiB; build it for a smaller batch or fewer copy streams, or stop other processes on it"
         )
 
 

@@ -54,7 +54,7 @@ def float32(node: Node, values: NDArray[Any] | float, margin: float = 1.0) -> ND
         rounded = np.asarray(values, np.float64).astype(np.float32)
         finite = np.isfinite(rounded * np.float32(margin)).all()
     if not finite:
-        raise cannot(node, "its scales leave float32's range; calibrate anew, or check the model")
+        raise cannot(node, "its scales leave float32's range; calibrate again, or check the model")
     return rounded
 
 

@@ -16,5 +16,5 @@ def check_request(request: BuildOptions) -> None:
     if request.keep_fp16 is not None:
         raise UnsupportedError(
             f"the builder hopper has int8 kernels only, keep_fp16={request.keep_fp16} asks for layers in float16; leave it out, "
-            "or take another builder"
+            "or use another builder"
         )

@@ -91,5 +91,5 @@ def _circumstances(measured: Mapping[str, Any]) -> str:
 def _unmeasured(rows: list[tuple[Cell, ...]]) -> Section:
     columns = ("operations", "kernel", "kB for each image", "million operations for each image")
     return Section(
-        "Launches", ("What each launch moves and computes; nothing was measured yet.",), columns, tuple(rows)
+        "Launches", ("What each launch moves and computes; nothing has been measured yet.",), columns, tuple(rows)
     )

@@ -41,7 +41,7 @@ class NullBackend(Backend):
             said = json.loads(bytes(engine))
             return NullSession(int(said["batch_size"]), int(said["copy_streams"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"this is no engine of the builder {self.name} ({error!r}); build it again") from error
+            raise ModelError(f"this is not an engine of the builder {self.name} ({error!r}); build it again") from error
 
 
 class NullBuilder:

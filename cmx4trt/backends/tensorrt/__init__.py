@@ -44,7 +44,7 @@ class TensorRTRTX(Backend):
         default="portable",
         default_note="the library's own set",
         capabilities=COMPUTE_CAPABILITIES,
-        summary="comma-separated generations, compute capabilities or names of cards, ",
+        summary="comma-separated GPU generations, compute capabilities or card names, ",
         examples=", L40S, 'RTX 4090', …",
         covers={"portable": COMPUTE_CAPABILITIES[1:]},  # Turing has to be asked for (the library's documentation)
         meanings={"portable": "all RTX-class GPUs the builder knows (target: portable)", "current": _LOCAL},

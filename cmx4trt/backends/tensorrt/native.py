@@ -158,10 +158,10 @@ def import_tensorrt() -> Library:
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: the libraries behind the bindings are missing
-        raise MissingSoftwareError(f"{_MISSING}; importing it says: {error}") from error
+        raise MissingSoftwareError(f"{_MISSING}; the import failed: {error}") from error
     version = getattr(tensorrt, "__version__", None)
     if version is None:
-        raise MissingSoftwareError(f"{_MISSING}; what is there is a folder without the library")
+        raise MissingSoftwareError(f"{_MISSING}; the folder found does not hold the library")
     _check_version(version)
     module: Library = tensorrt
     return module

@@ -71,7 +71,7 @@ def import_tensorrt_rtx() -> Library:
     try:
         import tensorrt_rtx
     except ImportError as error:
-        raise MissingSoftwareError(f"{_missing()}; importing it says: {error}") from error
+        raise MissingSoftwareError(f"{_missing()}; the import failed: {error}") from error
     module: Library = tensorrt_rtx
     return module
 

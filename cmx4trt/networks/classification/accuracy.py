@@ -19,7 +19,7 @@ def top1_of_answers(answers: Mapping[int, bytes], labels: Sequence[int]) -> floa
     lengths = {len(answer) for answer in answers.values()}
     if lengths != {4}:
         raise DataError(
-            f"answers of {sorted(lengths)} bytes are no classes, expected one int32 each; is it another model's log?"
+            f"answers of {sorted(lengths)} bytes, expected 4-byte class indices; is it another model's log?"
         )
     found = np.frombuffer(b"".join(answers.values()), np.int32)
     return float(100.0 * np.mean(found == np.asarray(labels)[indices]))

@@ -132,7 +132,7 @@ def probe_normalization(model: Model, source: str, image: str, spec: ModelSpec) 
     error = float(np.abs(result - (noise - mean32) / std32).max())
     if not error <= NORMALIZATION_TOLERANCE:
         raise ModelError(
-            f"the preprocessing in {spec.title} is no (x - mean) / std per channel: with mean {found.mean} and std {found.std} "
+            f"the preprocessing in {spec.title} is not (x - mean) / std per channel: with mean {found.mean} and std {found.std} "
             f"it is off by {error:g} (limit {NORMALIZATION_TOLERANCE:g}); export the model without resizing or cropping"
         )
     return found

@@ -78,7 +78,10 @@ def test_the_models_are_those_of_loadgens_own_conf() -> None:
         ("*.Offline.qsl_rng_seed = 1", "would ignore"),
         ("*.Offline.samples_per_query = 8", "would ignore for Offline; it is for MultiStream"),
         ("*.Ofline.target_qps = 1", "names scenario 'Ofline'"),
-        ("resnet.Offline.target_qps = 1", "names the model 'resnet', which MLPerf has not; did you mean 'resnet50'"),
+        (
+            "resnet.Offline.target_qps = 1",
+            "names the model 'resnet', which MLPerf does not have; did you mean 'resnet50'",
+        ),
         ("target_qps = 1", "expected 'model.scenario.key = number'"),
         ("*.Offline.target_qps=1", "with spaces around the equals sign"),
         ("*.Offline.target_qps = 1 2", "expected 'model.scenario.key = number'"),

@@ -32,8 +32,8 @@ def test_an_engine_for_other_machines(engine: Path) -> None:
     assert shlex.split(rows["copy"]) == [str(engine), str(engine.with_suffix(".json"))]
     assert "sm89 (Ada: L40S, L40, …)" in rows["to a machine with"]
     assert "sm75" not in rows["to a machine with"], "the library's own set leaves Turing out"
-    assert rows["there: is it right"] == f"cmx4trt verify {engine.name}"
-    assert rows["there: how fast is it"] == f"cmx4trt bench {engine.name}"
+    assert rows["verify it there"] == f"cmx4trt verify {engine.name}"
+    assert rows["benchmark it there"] == f"cmx4trt bench {engine.name}"
 
 
 def test_an_engine_for_chosen_gpus(engine: Path) -> None:
@@ -44,8 +44,8 @@ def test_an_engine_for_chosen_gpus(engine: Path) -> None:
 def test_an_engine_for_this_machine(engine: Path) -> None:
     rows = rows_after_build(engine, target="current")
     assert rows == {
-        "is it right": shlex.join(["cmx4trt", "verify", str(engine)]),
-        "how fast is it": shlex.join(["cmx4trt", "bench", str(engine)]),
+        "verify it": shlex.join(["cmx4trt", "verify", str(engine)]),
+        "benchmark it": shlex.join(["cmx4trt", "bench", str(engine)]),
     }
 
 
@@ -54,7 +54,7 @@ def test_the_model_is_copied_too(engine: Path) -> None:
     dict.update(manifest.source, kind="file", path="/models/my net.onnx")  # type: ignore[arg-type]
     rows = dict(following.after_build(str(engine), manifest))
     assert shlex.split(rows["copy"])[-1] == "/models/my net.onnx"
-    assert "'--model=my net.onnx'" in rows["there: is it right"]
+    assert "'--model=my net.onnx'" in rows["verify it there"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("verify", "cmx4trt bench x.plan"), ("bench", "cmx4trt report x.plan")])

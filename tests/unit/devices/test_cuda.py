@@ -181,13 +181,13 @@ def test_page_locked_memory_of_one_gpu_is_that_of_all(libcuda: Path) -> None:
             "cuDevicePrimaryCtxRetain",
             "2",
             "could not open the GPU: it is out of memory (cuDevicePrimaryCtxRetain says CUDA_ERROR_OUT_OF_MEMORY); "
-            "give a smaller batch, fewer copy streams, or end what else uses it",
+            "use a smaller batch or fewer copy streams, or stop other processes that use it",
         ),
         (
             "cuMemAlloc",
             "2",
             "could not try on Stub H100: it is out of memory (cuMemAlloc says CUDA_ERROR_OUT_OF_MEMORY); "
-            "give a smaller batch, fewer copy streams, or end what else uses it",
+            "use a smaller batch or fewer copy streams, or stop other processes that use it",
         ),
         ("cuMemAlloc", "1", "could not try on Stub H100: cuMemAlloc says CUDA_ERROR_INVALID_VALUE"),
         (

@@ -118,8 +118,8 @@ def test_the_sentence_of_an_error(start: Start) -> None:
     ("code", "exit_code", "error"),
     [
         ("print('CM error: out of ideas!'); sys.exit(7)", 7, "out of ideas"),
-        ("sys.exit(9)", 9, "cmr ended with exit code 9 and without an answer; the log says why"),
-        ("raise ValueError('x')", 1, "cmr ended with exit code 1 and without an answer; the log says why"),
+        ("sys.exit(9)", 9, "cmr ended with exit code 9 and without a result; see the log"),
+        ("raise ValueError('x')", 1, "cmr ended with exit code 1 and without a result; see the log"),
         ("os.kill(os.getpid(), signal.SIGKILL)", 137, "cmr ended with exit code 137"),
     ],
 )
@@ -244,7 +244,7 @@ def test_only_so_many_at_a_time(start: Start) -> None:
     runs = Runs(counted)
     first, second = (runs.start(LINE, name, {}) for name in ("one", "two"))
     assert runner.MAX_RUNNING == 2
-    with pytest.raises(RequestError, match="2 runs are under way, which is as many as this page starts at a time"):
+    with pytest.raises(RequestError, match="2 runs are in progress, the most that this page starts at a time"):
         runs.start(LINE, "three", {})
     assert begun == ["one", "two"]
     assert runs.running() == [first, second]

@@ -106,7 +106,7 @@ def test_a_port_that_somebody_else_took_meanwhile() -> None:
         other.listen()
         port = other.getsockname()[1]
         done = subprocess.run([sys.executable, "-c", code, str(port)], capture_output=True, text=True, check=True)
-    assert f"the page's server did not start on port {port} of 127.0.0.1; its own words are above" in done.stdout
+    assert f"the page's server did not start on port {port} of 127.0.0.1; see its output above" in done.stdout
 
 
 def parsed(*words: str) -> argparse.Namespace:

@@ -46,7 +46,7 @@ def test_another_network_or_a_changed_recipe_is_refused(cmx4trt: Run, copied: Pa
     copied.with_suffix(".json").write_text(json.dumps(manifest))
     code, _, result = cmx4trt("bench", copied, "--execute=graph", "--count=2", "--mode=accuracy")
     assert code == 3
-    assert "prepares another graph" in result["error"]
+    assert "prepares a different graph" in result["error"]
     manifest["parts"]["source"] = "random-weights:4"
     copied.with_suffix(".json").write_text(json.dumps(manifest))
     code, _, result = cmx4trt("bench", copied, "--execute=graph", "--count=2", "--mode=accuracy")
@@ -68,7 +68,7 @@ def test_another_network_or_a_changed_recipe_is_refused(cmx4trt: Run, copied: Pa
         (["ENGINE", "--rules=mlperf", "--count=5"], 2, "leave --count and --duration out"),
         (["ENGINE", "--user_conf=/nonexistent"], 2, "cannot read user.conf /nonexistent"),
         (["ENGINE", "--data=/nonexistent"], 8, "data folder /nonexistent does not exist"),
-        (["ENGINE", "--labels=/nonexistent"], 8, "synthetic data have no labels"),
+        (["ENGINE", "--labels=/nonexistent"], 8, "synthetic data has no labels"),
         (["ENGINE", "--scenaro=Offline"], 2, "did you mean '--scenario'"),
     ],
 )
@@ -199,7 +199,7 @@ def test_missing_loadgen_says_what_to_install(
         ("[]", "expected options below 'verify' and 'bench'"),
         ('{"bench": 1}', "expected options below 'verify' and 'bench'"),
         ('{"benhc": {}}', "has 'benhc', expected verify and bench"),
-        ('{"bench": {"scenaro": 1}}', "'scenaro' is no option of bench; did you mean 'scenario'"),
+        ('{"bench": {"scenaro": 1}}', "'scenaro' is not an option of bench; did you mean 'scenario'"),
         ('{"verify": {"mode": "accuracy"}}', "'mode' is no option of verify"),
         ('{"bench": {"count": "many"}}', "count is 'many'"),
     ],

@@ -41,7 +41,7 @@ def test_bench_runs_every_scenario_over_the_graph(cmx4trt: Run, engine: Path, tm
     lines = text.splitlines()
     assert lines[lines.index("cmx4trt bench") + 1].split(None, 1) == [
         "executed",
-        next(line for line in lines if "over the engine's graph; the engine itself was not run" in line).split(None, 1)[
+        next(line for line in lines if "on the engine's graph; the engine itself was not run" in line).split(None, 1)[
             1
         ],
     ]

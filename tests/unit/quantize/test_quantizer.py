@@ -77,7 +77,7 @@ def test_an_interruption_without_a_place_for_its_state_stays_one(
     progress = Interrupted()
     with pytest.raises(KeyboardInterrupt):
         quantize_network(residual_network, request(calibration_data=image_folder), progress)
-    assert [note.split(":")[0] for note in progress.notes] == ["an interrupted calibration will begin anew"]
+    assert [note.split(":")[0] for note in progress.notes] == ["an interrupted calibration will start over"]
 
 
 def test_all_images_leave_none_to_hold_out(residual_network: CanonicalGraph, image_folder: Path) -> None:
@@ -145,7 +145,7 @@ def test_round_trip_through_a_tensorrt_cache_is_bit_equal(residual_network: Cano
 
 
 def test_a_cache_with_nvidias_names_covers_resnet50(resnet50: CanonicalGraph, tmp_path: Path) -> None:
-    """Synthetic: NVIDIA's names with made-up scales, one for each node of the network."""
+    """Synthetic: NVIDIA's names with synthetic scales, one for each node of the network."""
     names = sorted(set(nvidia_names(resnet50.model.graph).values()) | {"fc_replaced_out_0", "topk_layer_output_value"})
     assert len(names) == 124 - 1  # NVIDIA's file has 124; conv1, before its scale_conv1, is not a value of ours
     cache = tmp_path / "calibrator.cache"

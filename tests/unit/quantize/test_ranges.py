@@ -33,7 +33,7 @@ def test_json_keeps_every_bit(values: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "cmx4trt-ranges/0"}', '{"schema": "cmx4trt-ranges/1"}'])
 def test_other_files_are_refused(text: str) -> None:
-    with pytest.raises(DataError, match="it is no file of ranges"):
+    with pytest.raises(DataError, match="it is not a file of ranges"):
         Ranges.from_json(text, "it")
 
 

@@ -40,9 +40,9 @@ def test_windows_line_ends_and_capital_digits() -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is no TensorRT calibration cache"),
+        (b"", "is not a TensorRT calibration cache"),
         (b"hello\na: 3f810204\n", "its first line is 'hello'"),
-        (b"\x89PNG\r\n\x1a\n", "is no TensorRT calibration cache"),
+        (b"\x89PNG\r\n\x1a\n", "is not a TensorRT calibration cache"),
         (b"TRT-8001-EntropyCalibration2\n", "holds no tensor"),
         (b"TRT-8001-EntropyCalibration2\na 3f810204\n", "line 2 is 'a 3f810204'"),
         (b"TRT-8001-EntropyCalibration2\na: 3f8102\n", "line 2"),

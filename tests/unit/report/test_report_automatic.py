@@ -116,7 +116,7 @@ def test_a_file_of_somebody_elses_stays(build: Build) -> None:
     assert build(progress).report == ""
     assert path.read_text() == "my notes"
     assert len(progress.notes) == 1
-    assert "a file is there that is no report of cmx4trt" in progress.notes[0]
+    assert "the file there is not a cmx4trt report" in progress.notes[0]
     assert build(random_weights=2, report=False).report == ""
     assert path.read_text() == "my notes"
 

@@ -57,18 +57,18 @@ def test_a_page_tells_what_was_built_and_what_is_proven(published: Any, show: Ca
         f"{manifest['verification']['relative_l2']:.3g}, limit 0.005",
         "The engine itself has not run: the build used no device.",
         "The engine file is unchanged since it was published.",
-        "Nothing was measured yet.",
+        "Nothing has been measured yet.",
         "res2a_branch2a",
         "2 messages of the builder",
     ):
         assert text in page.text, text
     assert page.texts["h2"] == [
-        "Is it right?",
-        "What was built, from what",
+        "Is it correct?",
+        "What was built, and from what",
         "How long it took",
         "Size",
         "Precision",
-        "How fast it may be: an estimate",
+        "Estimated speed",
         "Measured with LoadGen",
         "Layers",
         "What the builder reported",
@@ -161,7 +161,7 @@ def test_manifests_without_layers_say_so(published: Any, show: Callable[..., Any
     page = show(published)
     assert page.text.count("The layers of this engine were not recorded") == 2
     assert "GFLOP" not in page.text
-    assert "How fast it may be" not in page.text
+    assert "Estimated speed" not in page.text
     other = published.copy("other")
     assert "not recorded" in show(published, other).text
 
@@ -187,10 +187,10 @@ def test_int8_ranges_noise_and_ranking(published: Any, show: Callable[..., Any])
         "Ranges",
         "53 of 54 convolutions",
         "fc1000",
-        "Which layers suffer",
+        "The most sensitive layers",
         "The 20 layers (of 20)",
         "Lowest signal-to-noise ratio of an output 41.5 dB, limit 10 dB; 93.8% of classes agree",
-        "made-up images",
+        "synthetic images",
         "The same network in float32 computes what the original computes.",
         "3.969",  # 127 steps of 1/32
     ):
@@ -297,13 +297,13 @@ def test_an_estimate_says_what_it_leaves_out(published: Any, show: Callable[...,
     published.edit(graph={"uncounted_operators": {"TopK": 13, "Where": 172, "Greater": 96}})
     page = show(published)
     (box,) = re.findall(r"Estimate\. On .*?cache\.(.*?)\.", page.text)
-    assert box == " Not in these figures: post-processing and the like, 281 operators (172 Where, 96 Greater, 13 TopK)"
-    assert "Not counted: post-processing and the like, 281 operators" in page.text
+    assert box == " Excluded from these figures: post-processing, 281 operators (172 Where, 96 Greater, 13 TopK)"
+    assert "Excluded: post-processing, 281 operators" in page.text
     many = published.copy("many", graph={"uncounted_operators": {f"Op{count}": count for count in range(1, 9)}})
     assert "36 operators (8 Op8, 7 Op7, 6 Op6, 5 Op5, 4 Op4, 3 Op3, …)" in show(many).text
     whole = published.copy("whole", graph={"uncounted_operators": {}})
     compared = show(published, whole)
-    assert compared.text.count("; post-processing and the like is not in them") == 2
+    assert compared.text.count("; excluded: post-processing") == 2
     assert "post-processing" not in show(whole).text
     assert "post-processing" not in show(whole, whole.copy("second")).text
 
@@ -418,11 +418,11 @@ def test_intensity_is_that_of_the_batch_that_the_estimate_is_for(
 
 
 def test_a_figure_of_the_graph_is_not_the_engines(published: Any, show: Callable[..., Any]) -> None:
-    """Above a figure nothing says that there is none, and what ran in the engine's stead is named beside it."""
+    """Above a figure nothing says that there is none, and what ran instead of the engine is named beside it."""
     published.add_run("Offline")
     text = show(published).text
     assert "nothing was measured" not in text.lower()
-    assert "Offline, performance: 123.5 samples/sNot the engine's speed: its graph ran in its stead" in text
+    assert "Offline, performance: 123.5 samples/sNot the engine's speed: its graph ran instead" in text
     assert "The engine itself has not run" in text
 
 
@@ -474,7 +474,7 @@ def test_a_timeline_that_is_short_or_damaged_is_no_failure(
 def test_the_heading_of_an_accuracy_run_is_the_accuracy(published: Any, show: Callable[..., Any]) -> None:
     accuracy = {"metric": "top-1", "value": 0.0, "target": 75.6914, "images": 500, "verdict": "none", "note": "too few"}
     published.add_run("Offline", mode="accuracy", valid=None, metric={}, accuracy=accuracy)
-    unmeasured = {"images": 500, "verdict": "none", "note": "synthetic data have no labels"}
+    unmeasured = {"images": 500, "verdict": "none", "note": "synthetic data has no labels"}
     published.add_run("Server", mode="accuracy", valid=None, metric={}, accuracy=unmeasured)
     page = show(published)
     assert "Offline, accuracy: 0 % top-1" in page.texts["h3"]

@@ -34,7 +34,7 @@ def test_top1_counts_each_sample_once(tmp_path: Path) -> None:
 
 
 def test_answers_that_are_no_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"answers of \[8\] bytes are no classes"):
+    with pytest.raises(DataError, match=r"answers of \[8\] bytes, expected 4-byte class indices"):
         top1_of_answers(read_accuracy_log(log_of(tmp_path, [(0, classes(1, 2))])), [1])
     with pytest.raises(DataError, match="answers sample 3, but there are 2 labels"):
         top1_of_answers(read_accuracy_log(log_of(tmp_path, [(3, classes(1))])), [1, 2])

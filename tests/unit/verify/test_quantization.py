@@ -137,7 +137,7 @@ def test_the_sentence_says_what_images_these_were() -> None:
     ]
     assert sentences[0] == "lowest SQNR 20.0 dB (limit 10 dB), 50.0% of classes agree, on 2 held-out images"
     assert "on 2 calibration images" in sentences[1]
-    assert "on 2 made-up images" in sentences[2]
+    assert "on 2 synthetic images" in sentences[2]
 
 
 def test_int8_inputs_are_fed_integers() -> None:

@@ -275,7 +275,7 @@ def test_a_file_in_the_place_of_the_model_stays(checkout: Make, request_for: Mak
     tree = checkout("r4.1")
     model = tmp_path / "given.onnx"
     model.write_text("the given model")
-    with pytest.raises(ModelError, match=r"another file than --model=.*; move it away, or leave --model out"):
+    with pytest.raises(ModelError, match=r"not the file of --model=.*; move it away, or leave --model out"):
         pipeline.build(request_for(tree, model=model))
     assert (tree.scratch / tree.models["resnet50"]).read_text().startswith("resnet50")
 
@@ -300,7 +300,7 @@ def test_the_retinanet_of_torchvision_is_refused(checkout: Make, request_for: Ma
         ("code/resnet50/tensorrt/calibrator.cache", DataError, "calibrator.cache for int8, which is missing"),
         ("data_maps/imagenet/cal_map.txt", DataError, "cal_map.txt for int8, which is missing"),
         ("code/resnet50", UnsupportedError, r"has no code for resnet50"),
-        ("Makefile", UnsupportedError, r"holds no code of NVIDIA's that this package knows"),
+        ("Makefile", UnsupportedError, r"holds no NVIDIA code that this package knows"),
     ],
 )
 def test_missing_parts(checkout: Make, request_for: Make, remove: str, error: type[CmxError], text: str) -> None:

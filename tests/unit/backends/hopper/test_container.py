@@ -103,7 +103,7 @@ def test_a_truncated_file_is_refused(file: bytes, size: int) -> None:
 
 
 def test_other_files_and_versions_are_refused(file: bytes) -> None:
-    assert "does not begin like one" in refusal(b"ftrt" + file[4:])
+    assert "does not start with an engine's signature" in refusal(b"ftrt" + file[4:])
     newer = HEAD.pack(MAGIC, VERSION + 1, *HEAD.unpack_from(file)[2:]) + file[HEAD.size :]
     assert f"it has format version {VERSION + 1}, expected {VERSION}" in refusal(newer)
     assert "(truncated or edited)" in refusal(file + b"\0")

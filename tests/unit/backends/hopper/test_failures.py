@@ -118,7 +118,7 @@ def test_damaged_engines_are_refused_before_the_gpu_is_asked(
     for data, words in (
         (file[:-1], "truncated or edited"),
         (bytes(edited), "was edited"),
-        (b"", "does not begin like one"),
+        (b"", "does not start with an engine's signature"),
     ):
         with pytest.raises(ModelError, match=f"the engine is not a usable Hopper engine: .*{words}.*; build it again"):
             backend_of("hopper").open_session(data)

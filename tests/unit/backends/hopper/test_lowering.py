@@ -266,7 +266,7 @@ EDITS: dict[str, tuple[Change, str]] = {
     "nan": (lambda graph: constant(graph, "r6_scale", np.float32("nan")), "its scale is nan, expected a positive"),
     "overflow": (
         lambda graph: constant(graph, "r8_scale", np.float32(1e-38)),
-        "its scales leave float32's range; calibrate anew",
+        "its scales leave float32's range; calibrate again",
     ),
     "weight scales": (
         lambda graph: constant(graph, "w6_scale", np.float32(1)),

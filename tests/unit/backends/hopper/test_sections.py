@@ -58,7 +58,7 @@ def test_measured_times_stand_beside_their_bounds() -> None:
 
 def test_without_a_measurement_only_the_work_is_shown() -> None:
     (section,) = sections({"launches": LAUNCHES}, {"engine_executed_on_a_device": "no"})
-    assert "nothing was measured yet" in section.paragraphs[0]
+    assert "nothing has been measured yet" in section.paragraphs[0]
     assert section.rows[0] == ("conv1", "stem", "335", "0.0")
 
 

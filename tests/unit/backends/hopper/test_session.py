@@ -288,9 +288,9 @@ def gpu_failure(method: str) -> Exception:
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        ("CUDA_ERROR_NO_DEVICE", "the GPU is no longer there .* reset the GPU or restart the machine"),
+        ("CUDA_ERROR_NO_DEVICE", "the GPU is no longer accessible .* reset the GPU or restart the machine"),
         ("CUDA_ERROR_ECC_UNCORRECTABLE", "its memory has an uncorrectable error"),
-        ("CUDA_ERROR_LAUNCH_FAILED", "a kernel failed .* start the process anew"),
+        ("CUDA_ERROR_LAUNCH_FAILED", "a kernel failed .* restart the process"),
         (
             "CUDA_ERROR_SOMETHING_NEW",
             "could not wait for a batch on .*: synchronize_event says CUDA_ERROR_SOMETHING_NEW",

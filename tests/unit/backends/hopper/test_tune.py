@@ -126,5 +126,5 @@ def test_without_a_gpu_it_is_refused_before_anything_else(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("builder", ["tensorrt-rtx", "tensorrt", "common-code"])
 def test_other_backends_leave_no_choice(builder: str) -> None:
     backend = backend_of(builder)
-    with pytest.raises(UnsupportedError, match="leaves no choice of kernels that could be measured"):
+    with pytest.raises(UnsupportedError, match="has no alternative kernels to measure"):
         backend.tune(unwanted, request(), Silent())

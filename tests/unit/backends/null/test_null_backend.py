@@ -31,5 +31,5 @@ def test_it_is_there_only_where_it_was_put() -> None:
 
 @pytest.mark.parametrize("engine", [b"", b"[]", b"{}", b'{"batch_size": "many", "copy_streams": 1}', b"\xff"])
 def test_other_bytes_are_no_engine(engine: bytes) -> None:
-    with pytest.raises(ModelError, match="this is no engine of the builder null"):
+    with pytest.raises(ModelError, match="this is not an engine of the builder null"):
         NullBackend().open_session(engine)

@@ -261,7 +261,7 @@ def test_without_tensorrt(request_for: Callable[..., BuildRequest], monkeypatch:
     monkeypatch.setattr(builtins, "__import__", importing)
     monkeypatch.setattr("cmx4trt.backends.tensorrt.native.installed_version", lambda names: None)
     with pytest.raises(
-        MissingSoftwareError, match=r"TensorRT is not installed .*importing it says: libnvinfer\.so\.10"
+        MissingSoftwareError, match=r"TensorRT is not installed .*the import failed: libnvinfer\.so\.10"
     ):
         TensorRTBuilder().resolve(request_for())
 
@@ -271,7 +271,7 @@ def test_type_stubs_are_not_the_library(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "tensorrt").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(MissingSoftwareError, match="a folder without the library"):
+    with pytest.raises(MissingSoftwareError, match="the folder found does not hold the library"):
         import_tensorrt()
     monkeypatch.delitem(sys.modules, "tensorrt")
 

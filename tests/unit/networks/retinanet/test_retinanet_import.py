@@ -286,7 +286,7 @@ def transposed_anchors(graph: Graph) -> None:
 WRONG: dict[str, tuple[Callable[[Graph], None], str]] = {
     "operator": (other_operator, "cannot follow LpPool .* between images and heads only Add, .* are expected"),
     "resize": (uneven_resize, r"it resizes \[4, 4\] to \[6, 6\], expected whole multiples"),
-    "squared": (squared_images, r"the preprocessing in RetinaNet is no \(x - mean\) / std|does not see the image"),
+    "squared": (squared_images, r"the preprocessing in RetinaNet is not \(x - mean\) / std|does not see the image"),
     "resized": (resized_images, "found images resized from"),
     "no anchors": (no_anchors, "found constant box tables of none rows, need anchors: 3069 rows"),
     "transposed": (transposed_anchors, "anchors whose centres lie .* pixels apart at one position"),
