@@ -132,12 +132,12 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "build": _Command("build an engine, or find the one already built", "cmx4trt.cli.build"),
     "inspect": _Command("show what an engine was made from, and how it was verified", "cmx4trt.cli.inspect"),
-    "verify": _Command("compare an engine with its original model, and measure accuracy", "cmx4trt.cli.proofs"),
+    "verify": _Command("compare an engine with its original; measure accuracy", "cmx4trt.cli.proofs"),
     "bench": _Command("run MLPerf LoadGen on an engine, or on its graph", "cmx4trt.cli.proofs"),
     "report": _Command("write a report of an engine, or a comparison of several", "cmx4trt.cli.report"),
     "calibrate": _Command("calibrate an int8 network: write the ranges of its tensors", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are the fastest on this GPU", "cmx4trt.cli.tune"),
     "gui": _Command("open the web UI, which composes, runs and shows builds", "cmx4trt.cli.gui"),
-    "mlc-setup": _Command("make MLCFlow run this package's script, and check that it does", "cmx4trt.cli.mlc_setup"),
+    "mlc-setup": _Command("make MLCFlow use this package's script, and check that it does", "cmx4trt.cli.mlc_setup"),
     "cm-setup": _Command("make CM use this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
 }

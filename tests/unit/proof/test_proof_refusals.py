@@ -200,7 +200,7 @@ def test_missing_loadgen_says_what_to_install(
         ('{"bench": 1}', "expected options below 'verify' and 'bench'"),
         ('{"benhc": {}}', "has 'benhc', expected verify and bench"),
         ('{"bench": {"scenaro": 1}}', "'scenaro' is not an option of bench; did you mean 'scenario'"),
-        ('{"verify": {"mode": "accuracy"}}', "'mode' is no option of verify"),
+        ('{"verify": {"mode": "accuracy"}}', "'mode' is not an option of verify"),
         ('{"bench": {"count": "many"}}', "count is 'many'"),
     ],
 )
