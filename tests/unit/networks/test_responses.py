@@ -109,5 +109,5 @@ def test_nvidias_record_is_passed_on_with_the_samples_index() -> None:
 
 @pytest.mark.parametrize(("network", "outputs"), [("resnet50", ("logits",)), ("retinanet", ("cls_0", "box_0"))])
 def test_outputs_without_answers_are_refused(network: str, outputs: tuple[str, ...]) -> None:
-    with pytest.raises(UnsupportedError, match=f"with the outputs {', '.join(outputs)} gives no classes or detections"):
+    with pytest.raises(UnsupportedError, match=f"with the outputs {', '.join(outputs)} has no classes or detections"):
         responder_for(network, outputs)
