@@ -57,8 +57,8 @@ def test_what_tune_writes_is_read_back(tmp_path: Path) -> None:
         (json.dumps({**GOOD, "milliseconds": {"1": {}}}), "a batch size without a measurement"),
         (json.dumps({**GOOD, "milliseconds": {"1": {"a": {"x": -1}}}}), "-1 is not a time"),
         (json.dumps({**GOOD, "milliseconds": {"1": {"a": {"x": float("nan")}}}}), "nan is not a time"),
-        (json.dumps({**GOOD, "milliseconds": {"1": {"a": {"x": True}}}}), "True is no time"),
-        (json.dumps({**GOOD, "milliseconds": {"1": {"a": {"x": "fast"}}}}), "'fast' is no time"),
+        (json.dumps({**GOOD, "milliseconds": {"1": {"a": {"x": True}}}}), "True is not a time"),
+        (json.dumps({**GOOD, "milliseconds": {"1": {"a": {"x": "fast"}}}}), "'fast' is not a time"),
         (json.dumps({**GOOD, "gpu": 3}), "it names no GPU"),
     ],
 )
