@@ -81,6 +81,14 @@ def test_every_row_of_the_seed_names_a_test_that_exists() -> None:
         assert name in functions, f"{file} has no test {name}"
 
 
+@pytest.mark.parametrize("script", ["run", "lowest"])
+def test_ci_names_paths_that_exist(script: str) -> None:
+    """pytest ends over a path that is not there before it runs any test."""
+    paths = re.findall(r"\btests/[\w/.]+", (ROOT / ".ci" / script).read_text(encoding="utf-8"))
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
 def test_license() -> None:
     assert '\nlicense = "Apache-2.0"\n' in (ROOT / "pyproject.toml").read_text()
     assert "Apache License" in (ROOT / "LICENSE").read_text()
