@@ -29,7 +29,7 @@ PHONE = {"width": 375, "height": 812}
 SECOND = 1000.0
 """In Playwright's milliseconds."""
 LIMIT = 60.0
-"""Seconds after which the page hangs; a RetinaNet build may take longer."""
+"""Seconds after which the page hangs; a build may take longer."""
 BUILD_LIMIT = 300 * SECOND
 _MARK = "GUI_TEST_FOLDER"
 """Environment key by which a page's processes are known."""
@@ -424,24 +424,23 @@ def test_what_ends_the_page_ends_builds_too(
 
 
 @pytest.mark.slow
-def test_build_retinanet_and_read_its_report(site: Site, open_page: Callable[..., Page], tensorrt_rtx: str) -> None:
+def test_build_and_read_its_report(site: Site, open_page: Callable[..., Page], tensorrt_rtx: str) -> None:
     page = open_page(site)
-    page.choose("retinanet")
     page.choose("fp16")
     page.fill("Batch size", "4")
     page.choose("Random weights")
-    page.expect_line(f'cmr "{TAGS} _retinanet _fp16 _batch_size.4 _random-weights"')
+    page.expect_line(f'cmr "{TAGS} _fp16 _batch_size.4 _random-weights"')
     line = page.line()
     page.button("Build").click()
     page.page.get_by_text("The engine is built.").wait_for(timeout=BUILD_LIMIT)
     engine = next((site.folder / "engines").rglob("*.plan"))
-    assert engine.name == "retinanet-Offline-gpu-b4-fp16.tensorrt-rtx.plan"
-    assert engine.stat().st_size > 50e6
+    assert engine.name == "resnet50-Offline-gpu-b4-fp16.tensorrt-rtx.plan"
+    assert engine.stat().st_size > 40e6
     page.page.get_by_role("cell", name=str(engine)).wait_for()
     assert engine.with_suffix(".report.html").is_file()
     report = page.page.frame_locator("iframe[title^='Report of']")
     report.get_by_text("FP16").first.wait_for()
-    assert "RetinaNet" in report.locator("h1").inner_text()
+    assert "ResNet-50" in report.locator("h1").inner_text()
     page.picture("gui-run-desktop.png")
     assert page.requests_to_others() == []
 
