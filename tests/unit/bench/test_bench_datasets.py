@@ -100,7 +100,7 @@ def test_count_takes_the_first(tmp_path: Path) -> None:
     for number in range(5):
         np.save(tmp_path / f"{number}.npy", image(number))
     assert len(open_classifier(tmp_path, count=2)) == 2
-    with pytest.raises(DataError, match=r"6 images were asked for, .* the 5 listed .*--count .*CM_BATCH_COUNT"):
+    with pytest.raises(DataError, match=r"6 images were requested, .* the 5 listed .*--count .*CM_BATCH_COUNT"):
         open_classifier(tmp_path, count=6)
 
 
