@@ -16,27 +16,26 @@ import onnx
 import onnx.reference
 
 from cmx4trt.backends.hopper.choices import Choices, Table, choices_of
+from cmx4trt.base.progress import Silent
 from cmx4trt.bench.datasets import open_folder
 from cmx4trt.bench.labels import listed_images
 from cmx4trt.bench.results import read_detail_log
 from cmx4trt.bench.user_conf import KEYS, read_user_conf
 from cmx4trt.cli.build import _read_request
-from cmx4trt.cli.proofs import read_proofs
+from cmx4trt.cli.evaluations import read_evaluations
 from cmx4trt.errors import CmxError, VerificationError
-from cmx4trt.executable import read_published
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.passes import drop_identities, lift_constants
 from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, InputForm
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.manifest import Manifest
 from cmx4trt.networks import model_from_seed, network_of, spec_of
 from cmx4trt.networks.classification.accuracy import top1_of_answers
 from cmx4trt.networks.graphs import network_from_model, valid_graph
 from cmx4trt.networks.retinanet.annotations import read_annotations
-from cmx4trt.progress import Silent
-from cmx4trt.proof_options import PERFORMANCE
+from cmx4trt.pipeline.executable import read_published
+from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.calibration import ranges_from_content
 from cmx4trt.quantize.observe import Method, Wanted, _range_observer, _resume, observe
@@ -46,9 +45,10 @@ from cmx4trt.quantize.ranges import Ranges, digest_of_model
 from cmx4trt.quantize.samples import open_samples
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.report.facts import facts_of_engine
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.evaluation_options import PERFORMANCE
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
-from cmx4trt.source import source_of_request
+from cmx4trt.store.manifest import Manifest
 from cmx4trt.verify.accuracy import read_accuracy_log
 
 RESNET = spec_of("resnet50")
@@ -375,16 +375,16 @@ class RequestFile(Kind):
         assert value.batch_size == int(written.get("batch_size") or 1)
 
 
-class ProofFile(Kind):
-    """What is to be proved after a build."""
+class EvaluationFile(Kind):
+    """What is to be evaluated after a build."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "proof.json"
+        self.path = folder / "evaluation.json"
         values = {"count": 100, "scenario": "Server", "target_qps": 120.5, "data": "synthetic", "duration": "60"}
         self.path.write_text(json.dumps({"verify": {"count": 10}, "bench": values}, indent=1))
 
     def read(self) -> Any:
-        return read_proofs(str(self.path))
+        return read_evaluations(str(self.path))
 
     def check(self, content: bytes, value: Any) -> None:
         assert value.keys() == json.loads(content).keys()
@@ -561,7 +561,7 @@ KINDS: dict[str, type[Kind]] = {
     "kernel-choices": KernelChoices,
     "manifest": ManifestFile,
     "request": RequestFile,
-    "proof": ProofFile,
+    "evaluation": EvaluationFile,
     "loadgen-result": ResultFile,
     "loadgen-detail-log": DetailLog,
     "loadgen-accuracy-log": AccuracyLog,

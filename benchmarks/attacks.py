@@ -24,8 +24,8 @@ from pathlib import Path
 import attack_kinds
 from mutations import mutated
 
+from cmx4trt.base.telemetry import switch_off
 from cmx4trt.errors import CmxError
-from cmx4trt.telemetry import switch_off
 
 SECONDS = 60.0
 """A case that takes longer hangs; the slowest takes about one second."""

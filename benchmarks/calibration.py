@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from cmx4trt.telemetry import switch_off
+from cmx4trt.base.telemetry import switch_off
 
 SEED, TEST_SEED = 1234, 999
 TEST_IMAGES = {"resnet50": 16, "retinanet": 1}
@@ -66,7 +66,7 @@ def prepare_network(options: argparse.Namespace, folder: Path) -> Path:
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
     from cmx4trt.networks import model_from_seed, spec_of
     from cmx4trt.networks.graphs import network_from_model
-    from cmx4trt.request import BuildRequest
+    from cmx4trt.requests.build import BuildRequest
 
     if options.trained:
         from int8_accuracy import joined_model
@@ -181,12 +181,12 @@ def run_plain(network: str, images: str, output: str, kind: str) -> None:
 
 
 def run_ours(network: str, images: str, output: str, kind: str, method: str) -> None:
+    from cmx4trt.base.progress import Silent
     from cmx4trt.graph.network import CanonicalGraph
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
     from cmx4trt.networks import spec_of
-    from cmx4trt.progress import Silent
     from cmx4trt.quantize import quantize_network
-    from cmx4trt.request import BuildRequest
+    from cmx4trt.requests.build import BuildRequest
 
     values = {"network": kind, "precision": "int8", "calibration_data": images, "calibration_method": method}
     found = CanonicalGraph(decode_model(read_bytes(network)), spec_of(kind))

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
+from cmx4trt.base.progress import Silent
 from cmx4trt.bench.datasets import SyntheticImages
 from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.run import Bench, run_bench
@@ -38,11 +39,10 @@ from cmx4trt.networks import network_of, spec_of
 from cmx4trt.networks.retinanet.detections import detections_from_outputs
 from cmx4trt.networks.retinanet.matching import match_by_overlap
 from cmx4trt.networks.retinanet.spec import DetectorSpec
-from cmx4trt.prepare import prepare
-from cmx4trt.progress import Silent
-from cmx4trt.request import BuildRequest
+from cmx4trt.pipeline.prepare import prepare
+from cmx4trt.pipeline.source import source_of_request
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import fastest_providers
-from cmx4trt.source import source_of_request
 from cmx4trt.verify import Verification, verify_graph
 
 IN_MEMORY = {"resnet50": 1024, "retinanet": 64}

@@ -123,10 +123,10 @@ class NoData:
 
 
 def run_ours(setup: Setup, folder: str) -> None:
+    from cmx4trt.base.progress import Silent
     from cmx4trt.bench.run import Bench, run_bench
     from cmx4trt.bench.settings import BenchSettings
     from cmx4trt.networks.classification.responses import ClassResponder
-    from cmx4trt.progress import Silent
     from cmx4trt.sessions.null import NullSession
 
     def responder(lg: Any, size: int) -> ClassResponder:

@@ -24,14 +24,14 @@ from cmx4trt.backends.flavour import TENSORRT
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
 from cmx4trt.backends.hopper.network import Classifier, Network
+from cmx4trt.base.progress import Silent
 from cmx4trt.ir.model import DType, Model, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
-from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
 from cmx4trt.quantize.random_samples import RandomSamples
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 CALIBRATION_IMAGES = 8

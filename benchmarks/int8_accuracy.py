@@ -25,12 +25,12 @@ import onnx
 import textures
 from onnx import numpy_helper
 
+from cmx4trt.base.progress import Silent
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
-from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.base import Session
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 

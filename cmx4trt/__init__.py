@@ -13,44 +13,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cmx4trt import errors as errors
-    from cmx4trt.manifest import Manifest as Manifest
-    from cmx4trt.pipeline import build as build
-    from cmx4trt.pipeline import plan as plan
-    from cmx4trt.progress import Progress as Progress
-    from cmx4trt.proof import Proof as Proof
-    from cmx4trt.proof import bench_engine as bench_engine
-    from cmx4trt.proof import verify_engine as verify_engine
-    from cmx4trt.proof_request import ProofRequest as ProofRequest
-    from cmx4trt.request import BuildRequest as BuildRequest
-    from cmx4trt.results import BuildResult as BuildResult
-    from cmx4trt.results import Plan as Plan
+    from cmx4trt.base.progress import Progress as Progress
+    from cmx4trt.pipeline.build import build as build
+    from cmx4trt.pipeline.build import plan as plan
+    from cmx4trt.pipeline.evaluate import Evaluation as Evaluation
+    from cmx4trt.pipeline.evaluate import bench_engine as bench_engine
+    from cmx4trt.pipeline.evaluate import verify_engine as verify_engine
+    from cmx4trt.pipeline.result import BuildResult as BuildResult
+    from cmx4trt.pipeline.result import Plan as Plan
+    from cmx4trt.requests.build import BuildRequest as BuildRequest
+    from cmx4trt.requests.evaluation import EvaluationRequest as EvaluationRequest
+    from cmx4trt.store.manifest import Manifest as Manifest
 
 __version__ = "0.1.0"
 
 _MODULES = {
-    "BuildRequest": "cmx4trt.request",
-    "BuildResult": "cmx4trt.results",
-    "Manifest": "cmx4trt.manifest",
-    "Plan": "cmx4trt.results",
-    "Progress": "cmx4trt.progress",
-    "Proof": "cmx4trt.proof",
-    "ProofRequest": "cmx4trt.proof_request",
-    "bench_engine": "cmx4trt.proof",
-    "build": "cmx4trt.pipeline",
+    "BuildRequest": "cmx4trt.requests.build",
+    "BuildResult": "cmx4trt.pipeline.result",
+    "Manifest": "cmx4trt.store.manifest",
+    "Plan": "cmx4trt.pipeline.result",
+    "Progress": "cmx4trt.base.progress",
+    "Evaluation": "cmx4trt.pipeline.evaluate",
+    "EvaluationRequest": "cmx4trt.requests.evaluation",
+    "bench_engine": "cmx4trt.pipeline.evaluate",
+    "build": "cmx4trt.pipeline.build",
     "errors": "cmx4trt.errors",
-    "plan": "cmx4trt.pipeline",
-    "verify_engine": "cmx4trt.proof",
+    "plan": "cmx4trt.pipeline.build",
+    "verify_engine": "cmx4trt.pipeline.evaluate",
 }
 """Public name -> the module that holds it, or is it."""
 
 __all__ = [
     "BuildRequest",
     "BuildResult",
+    "Evaluation",
+    "EvaluationRequest",
     "Manifest",
     "Plan",
     "Progress",
-    "Proof",
-    "ProofRequest",
     "__version__",
     "bench_engine",
     "build",

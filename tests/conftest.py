@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt import pipeline
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
 from cmx4trt.backends.hopper.network import Network
+from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
-from cmx4trt.progress import Silent
+from cmx4trt.pipeline import build as pipeline
 from cmx4trt.quantize import quantize_network
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 REPOSITORY = Path(__file__).parents[1]
 

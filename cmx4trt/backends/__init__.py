@@ -9,9 +9,9 @@ from importlib import import_module
 
 from cmx4trt.backends.base import Backend, GraphBuilder, ModelBuilder
 from cmx4trt.backends.targets import capabilities_in, joined_target, meaning_of
+from cmx4trt.base.values import parse_text
 from cmx4trt.devices.cards import described
 from cmx4trt.errors import RequestError
-from cmx4trt.values import parse_text
 
 _MODULES = ("cmx4trt.backends.tensorrt", "cmx4trt.backends.hopper", "cmx4trt.backends.common_code")
 """Each has ``BACKENDS``. The order is that of help texts."""

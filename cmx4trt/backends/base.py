@@ -19,8 +19,8 @@ from cmx4trt.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from cmx4trt.backends.flavour import QuantizationFlavour
+    from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.progress import Progress
     from cmx4trt.sessions.base import Session
 
 

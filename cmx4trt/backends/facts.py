@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cmx4trt.damage import MALFORMED
+from cmx4trt.base.damage import MALFORMED
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """Compute precisions, the widest first."""

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cmx4trt.damage import shortened
+from cmx4trt.base.damage import shortened
+from cmx4trt.base.values import nearest
 from cmx4trt.devices.cards import CARDS, GENERATIONS, capability_of
 from cmx4trt.errors import RequestError
-from cmx4trt.values import nearest
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.base.values import absolute_path
 from cmx4trt.bench.labels import listed_images
 from cmx4trt.errors import DataError
 from cmx4trt.graph.spec import ModelSpec
@@ -12,8 +13,7 @@ from cmx4trt.images.files import Shape, files_in_folder, images_in_file, read_im
 from cmx4trt.images.lists import IMAGE_EXTENSIONS, Truth, image_name, truth_of_images
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.networks.base import Network
-from cmx4trt.proof_options import SYNTHETIC_DATA
-from cmx4trt.values import absolute_path
+from cmx4trt.requests.evaluation_options import SYNTHETIC_DATA
 
 if TYPE_CHECKING:
     import numpy as np

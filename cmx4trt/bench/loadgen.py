@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cmx4trt.base.install import pip_line
 from cmx4trt.bench.sut import Failure, SystemUnderTest
 from cmx4trt.errors import MissingSoftwareError
-from cmx4trt.install import pip_line
 
 NO_AUDIT = "cmx4trt-has-no-audit.config"
 """LoadGen looks for a file of this name in the current folder, where a forgotten 'audit.config' would change the run silently."""

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from cmx4trt.base.damage import MALFORMED, parse_json, reason
+from cmx4trt.base.files import encode_json, open_text, write_atomic
+from cmx4trt.base.quantities import rounded
 from cmx4trt.bench.memory import megabytes
-from cmx4trt.damage import MALFORMED, parse_json, reason
 from cmx4trt.errors import OutputError
-from cmx4trt.files import encode_json, open_text, write_atomic
-from cmx4trt.proof_options import ACCURACY, PERFORMANCE
-from cmx4trt.quantities import rounded
+from cmx4trt.requests.evaluation_options import ACCURACY, PERFORMANCE
 
 SCHEMA = "cmx4trt-bench/1"
 RESULT_NAME, TEXT_NAME = "cmx4trt_result.json", "cmx4trt_result.txt"

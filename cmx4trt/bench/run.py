@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.progress import Progress
 from cmx4trt.bench.datasets import Dataset
 from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.loadgen import Samples, import_loadgen, run_test
@@ -38,8 +39,7 @@ from cmx4trt.bench.sut import Failure, InlineSystem, Lane, QueuedSystem, SystemU
 from cmx4trt.bench.watch import Watch
 from cmx4trt.errors import OutputError, UnsupportedError
 from cmx4trt.networks.base import ResponderFactory
-from cmx4trt.progress import Progress
-from cmx4trt.proof_options import PERFORMANCE
+from cmx4trt.requests.evaluation_options import PERFORMANCE
 
 if TYPE_CHECKING:
     from cmx4trt.sessions.base import Session, Stream

@@ -14,7 +14,7 @@ from typing import Any
 from cmx4trt.bench.memory import free_memory
 from cmx4trt.bench.user_conf import read_user_conf
 from cmx4trt.errors import RequestError
-from cmx4trt.proof_options import ACCURACY, MLPERF, PERFORMANCE, SHORT
+from cmx4trt.requests.evaluation_options import ACCURACY, MLPERF, PERFORMANCE, SHORT
 
 SHORT_SECONDS = 10.0
 """Least duration of a short run. MLPerf asks for 600 s (mlperf.conf); ten are enough to see a mean within some percent."""

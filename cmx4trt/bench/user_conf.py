@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from cmx4trt.damage import MAX_DIGITS
+from cmx4trt.base.damage import MAX_DIGITS
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import RequestError
-from cmx4trt.files import open_text
-from cmx4trt.options import SCENARIOS
+from cmx4trt.requests.options import SCENARIOS
 
 _WHOLE = re.compile(r"0|[1-9][0-9]*")
 """LoadGen takes '010' for eight."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cmx4trt.options import Option, Parser
-from cmx4trt.values import parse_bool, parse_path
+from cmx4trt.base.values import parse_bool, parse_path
+from cmx4trt.requests.options import Option, Parser
 
 _METAVARS: dict[Parser, str] = {parse_bool: "{yes,no}", parse_path: "PATH"}
 

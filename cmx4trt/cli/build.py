@@ -1,4 +1,4 @@
-"""``cmx4trt build``: a request from flags or a file, the engine, and what is to be proved of it."""
+"""``cmx4trt build``: a request from flags or a file, the engine, and what is to be evaluated of it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.damage import reason
+from cmx4trt.base.files import open_text
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
-from cmx4trt.damage import reason
 from cmx4trt.errors import RequestError
-from cmx4trt.files import open_text
-from cmx4trt.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME
-from cmx4trt.proof_request import ProofRequest
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.evaluation import EvaluationRequest
+from cmx4trt.requests.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME
 
 if TYPE_CHECKING:
-    from cmx4trt.progress import Progress
+    from cmx4trt.base.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     )
     parser.add_argument("--new", action="store_true", help="build, even where the same engine is published already")
     parser.add_argument("--request", metavar="FILE", help="read options from a JSON file (flags override it)")
-    parser.add_argument("--proof", metavar="FILE", help="then run verify and bench, with the options of a JSON file")
+    parser.add_argument(
+        "--evaluation", metavar="FILE", help="then run verify and bench, with the options of a JSON file"
+    )
     parser.add_argument(
         "--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed"
     )
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Build, show, prove. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
-    from cmx4trt.pipeline import build, plan
+    from cmx4trt.pipeline.build import build, plan
 
     request = _request(arguments)
     check_result(arguments.result)
@@ -53,15 +55,15 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.result:
             write_result(arguments.result, {"dry_run": True, "engine": planned.engine, "exports": {}})
         return 0
-    proofs = _read_proofs(arguments.proof, request)
+    evaluations = _read_evaluations(arguments.evaluation, request)
     progress = TerminalProgress(sys.stderr)
     result = build(request, progress, new=arguments.new)
     print_table("reused" if result.reused else "built", result.rows())
-    if not proofs:
+    if not evaluations:
         print_next(after_build(result.engine, result.manifest))
     outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}
     arguments.outcome = {**outcome, "result_exports": {}}
-    _run_proofs(proofs, result.engine, arguments, progress)
+    _run_evaluations(evaluations, result.engine, arguments, progress)
     if arguments.result:
         write_result(arguments.result, arguments.outcome)
     return 0
@@ -90,27 +92,27 @@ def _read_request(path: str) -> dict[str, Any]:
     return values
 
 
-def _read_proofs(path: str | None, request: BuildRequest) -> dict[str, dict[str, Any]]:
-    """What is to be proved of the engine; what cannot be is refused before it is built. Raises CmxError."""
+def _read_evaluations(path: str | None, request: BuildRequest) -> dict[str, dict[str, Any]]:
+    """What is to be evaluated of the engine; what cannot be is refused before it is built. Raises CmxError."""
     if path is None:
         return {}
-    from cmx4trt.cli.proofs import read_proofs
-    from cmx4trt.proof import check_proof
+    from cmx4trt.cli.evaluations import read_evaluations
+    from cmx4trt.pipeline.evaluate import check_evaluation
 
-    proofs = read_proofs(path)
-    for command, values in proofs.items():
-        check_proof(command, ProofRequest("", **values), request)
-    return proofs
+    evaluations = read_evaluations(path)
+    for command, values in evaluations.items():
+        check_evaluation(command, EvaluationRequest("", **values), request)
+    return evaluations
 
 
-def _run_proofs(
-    proofs: dict[str, dict[str, Any]], engine: str, arguments: argparse.Namespace, progress: Progress
+def _run_evaluations(
+    evaluations: dict[str, dict[str, Any]], engine: str, arguments: argparse.Namespace, progress: Progress
 ) -> None:
-    """Show what each proof of the built engine found, and keep its exports. Raises CmxError."""
-    for command, values in proofs.items():
-        from cmx4trt.cli.proofs import INTERRUPTED, print_proof, prove
+    """Show what each evaluation of the built engine found, and keep its exports. Raises CmxError."""
+    for command, values in evaluations.items():
+        from cmx4trt.cli.evaluations import INTERRUPTED, evaluate, print_evaluation
 
         arguments.interrupted = f"the engine is published; {INTERRUPTED}"
-        proof = prove(command, engine, values, progress)
-        arguments.outcome["result_exports"] |= proof.exports
-        print_proof(command, engine, proof)
+        evaluation = evaluate(command, engine, values, progress)
+        arguments.outcome["result_exports"] |= evaluation.exports
+        print_evaluation(command, engine, evaluation)

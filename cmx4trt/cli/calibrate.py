@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cmx4trt.base.files import check_file, write_atomic
+from cmx4trt.base.progress import Progress
+from cmx4trt.base.values import parse_path
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_calibrate, print_next
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import DataError, RequestError
-from cmx4trt.files import check_file, write_atomic
 from cmx4trt.networks import network_of_spec, spec_of
-from cmx4trt.options import OPTIONS_BY_NAME
-from cmx4trt.progress import Progress
-from cmx4trt.request import BuildRequest
-from cmx4trt.source import source_of_request
-from cmx4trt.values import parse_path
+from cmx4trt.pipeline.source import source_of_request
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.options import OPTIONS_BY_NAME
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import CanonicalGraph

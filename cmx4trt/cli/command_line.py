@@ -17,9 +17,10 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from cmx4trt import __version__
+from cmx4trt.base.damage import printable
+from cmx4trt.base.telemetry import switch_off
 from cmx4trt.cli.help import HelpFormatter, explain
 from cmx4trt.cli.output import drop_output, prepare_streams
-from cmx4trt.damage import printable
 from cmx4trt.errors import (
     EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
@@ -30,7 +31,6 @@ from cmx4trt.errors import (
     OutputError,
     RequestError,
 )
-from cmx4trt.telemetry import switch_off
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,8 +132,8 @@ class _Command(NamedTuple):
 _COMMANDS = {
     "build": _Command("build an engine, or find the one already built", "cmx4trt.cli.build"),
     "inspect": _Command("show what an engine was made from, and how it was verified", "cmx4trt.cli.inspect"),
-    "verify": _Command("compare an engine with its original; measure accuracy", "cmx4trt.cli.proofs"),
-    "bench": _Command("run MLPerf LoadGen on an engine, or on its graph", "cmx4trt.cli.proofs"),
+    "verify": _Command("compare an engine with its original; measure accuracy", "cmx4trt.cli.evaluations"),
+    "bench": _Command("run MLPerf LoadGen on an engine, or on its graph", "cmx4trt.cli.evaluations"),
     "report": _Command("write a report of an engine, or a comparison of several", "cmx4trt.cli.report"),
     "calibrate": _Command("calibrate an int8 network: write the ranges of its tensors", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are the fastest on this GPU", "cmx4trt.cli.tune"),

@@ -13,8 +13,8 @@ from cmx4trt.cli.output import print_table
 from cmx4trt.devices.cards import described
 
 if TYPE_CHECKING:
-    from cmx4trt.manifest import Manifest
-    from cmx4trt.proof import Proof
+    from cmx4trt.pipeline.evaluate import Evaluation
+    from cmx4trt.store.manifest import Manifest
 
 Rows = list[tuple[str, str]]
 
@@ -63,10 +63,10 @@ def after_dry_run() -> Rows:
     return [("to build it", "the same line without --dry_run")]
 
 
-def after_proof(name: str, engine: str, proof: Proof) -> Rows:
+def after_evaluation(name: str, engine: str, evaluation: Evaluation) -> Rows:
     """The other question, or the same one where the engine itself can run."""
     rows: Rows = []
-    if proof.exports.get("EXECUTED") == "graph":
+    if evaluation.exports.get("EXECUTED") == "graph":
         rows.append(("for the engine itself", "the same line on a machine with a GPU that it is for"))
     if name == "verify":
         return [*rows, ("benchmark it", command("bench", engine))]

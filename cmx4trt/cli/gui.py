@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from cmx4trt.base.values import absolute_path, parse_bool, parse_int
 from cmx4trt.cli.output import print_table
 from cmx4trt.errors import RequestError
 from cmx4trt.gui.access import new_token
@@ -17,7 +18,6 @@ from cmx4trt.gui.server import (
     page_address,
     serve,
 )
-from cmx4trt.values import absolute_path, parse_bool, parse_int
 
 _INTERRUPTED = "the web UI is closed; unfinished runs were stopped"
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from cmx4trt.backends import find_backend
 from cmx4trt.backends.facts import Cell, Section, Share
+from cmx4trt.base.records import rows_of_record
 from cmx4trt.cli.following import after_inspect, print_next
 from cmx4trt.cli.output import print_json, print_table
 from cmx4trt.errors import ModelError
-from cmx4trt.records import rows_of_record
 
 if TYPE_CHECKING:
-    from cmx4trt.manifest import Manifest
+    from cmx4trt.store.manifest import Manifest
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest, and whether the engine file is still the one it describes. Raises ModelError, also where it is not."""
-    from cmx4trt import store
+    from cmx4trt.store import folder as store
 
     path, manifest = store.read_published_manifest(arguments.engine)
     doubt = store.doubt_of_engine(path, manifest)

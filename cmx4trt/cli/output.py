@@ -10,7 +10,7 @@ from contextlib import suppress
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any
 
-from cmx4trt.damage import printable, printable_json
+from cmx4trt.base.damage import printable, printable_json
 from cmx4trt.errors import OutputError
 
 RESULT_SETTING = "--result"
@@ -74,7 +74,7 @@ def prepare_streams() -> None:
 
 def check_result(path: str | None) -> None:
     """Refuse early a ``--result`` that could not be written. Raises OutputError."""
-    from cmx4trt.files import check_file
+    from cmx4trt.base.files import check_file
 
     if path:
         check_file(path, RESULT_SETTING)
@@ -82,7 +82,7 @@ def check_result(path: str | None) -> None:
 
 def write_result(path: str, result: dict[str, Any]) -> None:
     """The outcome for the program that asked for it (``--result``). Raises OutputError."""
-    from cmx4trt.files import encode_json, write_atomic
+    from cmx4trt.base.files import encode_json, write_atomic
 
     check_result(path)
     write_atomic(path, encode_json(json.dumps(result, indent=2, ensure_ascii=False)), RESULT_SETTING)

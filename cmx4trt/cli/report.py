@@ -9,13 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cmx4trt import store
+from cmx4trt.base.values import absolute_path
 from cmx4trt.cli.following import after_report, print_next
 from cmx4trt.cli.output import print_json, print_table
 from cmx4trt.devices.gpus import NAMES, Gpu, gpu_of_name
 from cmx4trt.errors import RequestError
 from cmx4trt.report.gpu_choice import gpu_of_engines
-from cmx4trt.values import absolute_path
+from cmx4trt.store import folder as store
 
 if TYPE_CHECKING:
     from cmx4trt.report.facts import EngineFacts

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from cmx4trt.damage import printable
+from cmx4trt.base.damage import printable
 
 _BAR = 24
 """Characters of the progress bar where there is room."""

@@ -8,7 +8,7 @@ import sys
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_tune, print_next
 from cmx4trt.cli.output import print_table
-from cmx4trt.proof_options import VERIFY_OPTIONS
+from cmx4trt.requests.evaluation_options import VERIFY_OPTIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure, write, and say how the table is used. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
-    from cmx4trt.tuning import tune_engine
+    from cmx4trt.pipeline.tune import tune_engine
 
     tuned = tune_engine(arguments.engine, arguments.save, arguments.model, TerminalProgress(sys.stderr))
     print_table("tuned", [("table", tuned.path), *tuned.rows])

@@ -16,13 +16,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import cmx4trt
+from cmx4trt.base.damage import MALFORMED
+from cmx4trt.base.files import open_text
+from cmx4trt.base.values import nearest
 from cmx4trt.cm.hooks import CM_FLAGS
 from cmx4trt.cm.setup import PLAIN_TAGS
-from cmx4trt.damage import MALFORMED
 from cmx4trt.errors import EXIT_UNFORESEEN, CmxError, RequestError
-from cmx4trt.files import open_text
 from cmx4trt.gui.closed_streams import drop_closed_streams
-from cmx4trt.values import nearest
 
 _APP_KEY = "CM_GUI_APP"
 _SWITCHES = ("no_browser", "no_run")

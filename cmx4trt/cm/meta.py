@@ -10,7 +10,7 @@ import textwrap
 
 from cmx4trt.backends import all_backends
 from cmx4trt.backends.base import Backend
-from cmx4trt.options import OPTIONS_BY_NAME
+from cmx4trt.requests.options import OPTIONS_BY_NAME
 
 _BEGIN, _END = "  # begin of builders\n", "  # end of builders\n"
 _FOLLOWING = ("builder", "precision", "target")

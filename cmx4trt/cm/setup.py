@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Mapping
 
 import cmx4trt
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import MissingSoftwareError, OutputError
-from cmx4trt.install import pip_line
 
 PLAIN_TAGS = "generate,engine,mlperf,inference,nvidia"
 """The tags that the draft has too: what users type."""

@@ -13,13 +13,13 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.install import pip_line
 from cmx4trt.devices import tensor_maps
 from cmx4trt.devices.active import Active
 from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Windows
 from cmx4trt.devices.by_symbol import elapsed_before_cuda_12_8, open_batch_copies
 from cmx4trt.devices.cuda_errors import NOT_IN_DRIVER, CudaFailure, device_error, no_device, no_such_device
 from cmx4trt.errors import DeviceError, MissingSoftwareError
-from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.install import pip_line
 from cmx4trt.devices.cuda_errors import no_such_device
 from cmx4trt.devices.placement import Placement
 from cmx4trt.errors import DeviceError, MissingSoftwareError
-from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

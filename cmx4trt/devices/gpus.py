@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cmx4trt.base.values import nearest
 from cmx4trt.errors import RequestError
-from cmx4trt.values import nearest
 
 TERA, GIGA = 1e12, 1e9
 

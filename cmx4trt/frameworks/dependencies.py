@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from cmx4trt.backends import all_backends, backend_of
+from cmx4trt.base.values import absolute_path
 from cmx4trt.errors import ModelError
 from cmx4trt.frameworks.base import Framework
-from cmx4trt.request import BuildRequest
-from cmx4trt.values import absolute_path
+from cmx4trt.requests.build import BuildRequest
 
 _LIBRARIES = {"NUMPY": "numpy", "BLAKE3": "blake3", "PYCUDA": "pycuda", "LOADGEN": "mlperf_loadgen"}
 """Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key; backends add theirs."""

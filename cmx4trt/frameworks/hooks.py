@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import cmx4trt
-from cmx4trt.damage import parse_json, printable
+from cmx4trt.base.damage import parse_json, printable
+from cmx4trt.base.files import open_text
+from cmx4trt.base.telemetry import switch_off
+from cmx4trt.base.values import parse_bool
 from cmx4trt.errors import (
     EXIT_INTERRUPTED,
     EXIT_UNFORESEEN,
@@ -29,16 +32,13 @@ from cmx4trt.errors import (
     RequestError,
     UnsupportedError,
 )
-from cmx4trt.files import open_text
 from cmx4trt.frameworks.base import EXPORT_PREFIX, RESULT_PREFIX, Framework
 from cmx4trt.frameworks.dependencies import keys_for_dependencies, with_dependencies
+from cmx4trt.frameworks.evaluation import ScriptEvaluation, evaluation_of_environment
 from cmx4trt.frameworks.input import check_exports, check_flags, check_value, with_words
 from cmx4trt.frameworks.interruptions import Interruptions
 from cmx4trt.frameworks.precedence import option_values, values_in_effect
-from cmx4trt.frameworks.proof import ScriptProof, proof_of_environment
-from cmx4trt.request import BuildRequest
-from cmx4trt.telemetry import switch_off
-from cmx4trt.values import parse_bool
+from cmx4trt.requests.build import BuildRequest
 
 Answer = dict[str, Any]
 """What a hook returns to the framework: at least 'return', and 'error' when that is not 0."""
@@ -54,7 +54,7 @@ class _Run:
     """One run of the script, from predeps to postprocess."""
 
     request: BuildRequest
-    proof: ScriptProof
+    evaluation: ScriptEvaluation
     dry_run: bool
     home: str
     """The folder the user called from."""
@@ -125,16 +125,16 @@ class Hooks:
         self._check_input(i)
         values = values_in_effect(framework, i, with_words(framework, {**env, **const}, mapping))
         request = BuildRequest.from_values(option_values(values, mapping, framework.prefix))
-        proof = proof_of_environment(framework, values, given, mapping, request)
+        evaluation = evaluation_of_environment(framework, values, given, mapping, request)
         dry_run = parse_bool("dry_run", values.get(mapping["dry_run"], False)) or bool(given.get("h"))
         python = env.setdefault(framework.key("PYTHON_BIN_WITH_PATH"), sys.executable)
         if not given.get("h"):
             _check_early(request, python == sys.executable)
         callers = {key: None if flag in given else env.get(key) for flag, key in mapping.items()}
-        keys = keys_for_dependencies(request, dry_run, python == sys.executable, mapping) | proof.keys()
+        keys = keys_for_dependencies(request, dry_run, python == sys.executable, mapping) | evaluation.keys()
         env |= keys
         const |= {key: value for key, value in keys.items() if key in const}
-        i["run_script_input"][_RUN_KEY] = self._enter(i, request, proof, dry_run, callers)
+        i["run_script_input"][_RUN_KEY] = self._enter(i, request, evaluation, dry_run, callers)
         return {"return": 0}
 
     def _check_input(self, i: Answer) -> None:
@@ -150,11 +150,11 @@ class Hooks:
         check_value(framework.name, "the folder for temporary files (TMPDIR)", tempfile.gettempdir())
 
     def _enter(
-        self, i: Answer, request: BuildRequest, proof: ScriptProof, dry_run: bool, callers: dict[str, Any]
+        self, i: Answer, request: BuildRequest, evaluation: ScriptEvaluation, dry_run: bool, callers: dict[str, Any]
     ) -> _Run:
         """Move to a private folder: the temporary files would overwrite those of a second run in the same folder."""
         scratch = tempfile.mkdtemp(prefix="cmx4trt-")
-        run = _Run(request, proof, dry_run, os.getcwd(), scratch, Interruptions(self.framework.name), callers)
+        run = _Run(request, evaluation, dry_run, os.getcwd(), scratch, Interruptions(self.framework.name), callers)
         _runs[scratch] = run
         os.chdir(scratch)
         if self.framework.typed(i["input"]):
@@ -176,7 +176,9 @@ class Hooks:
             "CMX4TRT_RESULT_FILE": os.path.join(run.scratch, "result.json"),
             "CMX4TRT_WORKER_DRY_RUN": "yes" if run.dry_run else "",
             "CMX4TRT_WORKER_NEW": "yes" if i["input"].get("new") else "",
-            "CMX4TRT_WORKER_PROOF": "" if run.dry_run else run.proof.worker_file(self.framework, run.scratch, env),
+            "CMX4TRT_WORKER_EVALUATION": ""
+            if run.dry_run
+            else run.evaluation.worker_file(self.framework, run.scratch, env),
             "CMX4TRT_PYTHON": env[self.framework.key("PYTHON_BIN_WITH_PATH")],
             "CMX4TRT_PYTHONPATH": _root_of_clone(),
             "CMX4TRT_RUN_SCRIPT": os.path.join(os.path.dirname(os.path.realpath(__file__)), _RUN_SCRIPT),
@@ -216,8 +218,8 @@ def _give_back(env: Answer, const: Answer, callers: Mapping[str, Any]) -> None:
 def _check_early(request: BuildRequest, own_python: bool) -> None:
     """What the worker would refuse at once is refused before dependencies fetch gigabytes for it. Raises CmxError."""
     from cmx4trt.backends import builder_for
-    from cmx4trt.pipeline import check_request
-    from cmx4trt.source import source_of_request
+    from cmx4trt.pipeline.build import check_request
+    from cmx4trt.pipeline.source import source_of_request
 
     check_request(request)
     if request.model is not None:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.base import Framework
-from cmx4trt.options import OPTIONS_BY_NAME
-from cmx4trt.proof_options import CM_OPTIONS, SYNTHETIC_DATA
-from cmx4trt.values import RANDOM_DATA
+from cmx4trt.requests.evaluation_options import CM_OPTIONS, SYNTHETIC_DATA
+from cmx4trt.requests.options import OPTIONS_BY_NAME
 
-_PROOF_FLAGS = frozenset(option.name for option in CM_OPTIONS)
+_EVALUATION_FLAGS = frozenset(option.name for option in CM_OPTIONS)
 _WORDS_FOR_PATHS = {"calibration_data": RANDOM_DATA, "data": SYNTHETIC_DATA}
 """Options whose value is a path or this word."""
 _DEPENDENCY_FLAGS = ("ad", "add_deps", "adr", "add_deps_recursive")
@@ -30,7 +30,7 @@ INTERNAL_KEYS = frozenset(
         *(
             "WORKER_DRY_RUN",
             "WORKER_NEW",
-            "WORKER_PROOF",
+            "WORKER_EVALUATION",
             "CHOSEN_BUILDER",
             "CHOSEN_PRECISION",
             "DEFAULT_WORKSPACE_SIZE",
@@ -74,7 +74,7 @@ def check_flags(
 
 
 def _is_switch(flag: str) -> bool:
-    if flag in _PROOF_FLAGS:
+    if flag in _EVALUATION_FLAGS:
         return False
     return flag not in OPTIONS_BY_NAME or isinstance(OPTIONS_BY_NAME[flag].default, bool)
 

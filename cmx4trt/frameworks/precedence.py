@@ -12,8 +12,8 @@ from typing import Any
 
 from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.base import Framework
-from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME
-from cmx4trt.proof_options import CM_OPTIONS
+from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.options import OPTIONS, OPTIONS_BY_NAME
 
 _CHOSEN = {"builder": "CMX4TRT_CHOSEN_BUILDER", "precision": "CMX4TRT_CHOSEN_PRECISION"}
 """Groups whose default depends on another input: their variations set a key of their own, that nobody types."""

@@ -6,5 +6,5 @@ if [ -n "${CMX4TRT_PYTHONPATH:-}" ]; then
 fi
 "${CMX4TRT_PYTHON}" -m cmx4trt build --request "${CMX4TRT_REQUEST_FILE}" --result "${CMX4TRT_RESULT_FILE}" \
   ${CMX4TRT_WORKER_DRY_RUN:+--dry_run} ${CMX4TRT_WORKER_NEW:+--new} \
-  ${CMX4TRT_WORKER_PROOF:+"--proof=${CMX4TRT_WORKER_PROOF}"}
+  ${CMX4TRT_WORKER_EVALUATION:+"--evaluation=${CMX4TRT_WORKER_EVALUATION}"}
 echo "CMX4TRT_EXIT_STATUS=$?" >tmp-run-env.out

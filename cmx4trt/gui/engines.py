@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import RequestError
-from cmx4trt.manifest import Manifest
-from cmx4trt.store import doubt_of_engine, engine_path_of, read_manifest, report_path_of
-from cmx4trt.verdicts import FAILED, PASSED
+from cmx4trt.store.folder import doubt_of_engine, engine_path_of, read_manifest, report_path_of
+from cmx4trt.store.manifest import Manifest
 
 MAX_ENGINES = 200
 """Shown of a folder, the newest ones."""

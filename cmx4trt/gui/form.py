@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from cmx4trt.damage import MALFORMED
+from cmx4trt.base.damage import MALFORMED
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import RequestError
-from cmx4trt.files import open_text
 
 Meta = Mapping[str, Any]
 

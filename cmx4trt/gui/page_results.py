@@ -9,8 +9,8 @@ from functools import partial
 
 import streamlit as st
 
+from cmx4trt.base.files import open_file
 from cmx4trt.errors import CmxError
-from cmx4trt.files import open_file
 from cmx4trt.gui.engines import EngineRecord, engines_in, folder_from_text
 from cmx4trt.gui.runner import Outcome, Run
 from cmx4trt.gui.text import plain, printable

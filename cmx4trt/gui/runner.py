@@ -23,9 +23,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt.damage import parse_json
+from cmx4trt.base.damage import parse_json
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import EXIT_INTERRUPTED, OutputError, RequestError
-from cmx4trt.files import open_text
 from cmx4trt.gui.line import CmrLine, Value
 
 KEPT_LINES = 5000

@@ -11,14 +11,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
-from cmx4trt.background import Background
+from cmx4trt.base.background import Background
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import MissingSoftwareError, RequestError
 from cmx4trt.gui.access import OnlyWithToken, leading_page, private_folder
 from cmx4trt.gui.closed_streams import drop_closed_streams
 from cmx4trt.gui.origin import SameOrigin
 from cmx4trt.gui.runner import RUNS
 from cmx4trt.gui.settings import PageSettings
-from cmx4trt.install import pip_line
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 8501

@@ -14,8 +14,8 @@ from io import FileIO
 from math import prod
 from typing import TYPE_CHECKING, BinaryIO
 
+from cmx4trt.base.files import open_file
 from cmx4trt.errors import DataError
-from cmx4trt.files import open_file
 from cmx4trt.images.npy import is_npy, read_header
 
 if TYPE_CHECKING:

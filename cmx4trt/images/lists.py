@@ -7,8 +7,8 @@ import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import DataError
-from cmx4trt.files import open_text
 
 IMAGE_EXTENSIONS = (".npy", ".rgb32", ".raw", ".bin")
 """What CM's preprocessors append to an image's name, or put in place of its extension."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import BinaryIO
 
-from cmx4trt.damage import MALFORMED, reason
+from cmx4trt.base.damage import MALFORMED, reason
 
 MAGIC = b"\x93NUMPY"
 

@@ -12,9 +12,9 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cmx4trt.damage import MALFORMED, reason
+from cmx4trt.base.damage import MALFORMED, reason
+from cmx4trt.base.files import open_file
 from cmx4trt.errors import ModelError
-from cmx4trt.files import open_file
 from cmx4trt.ir import wire
 from cmx4trt.ir.decoding import ExternalData, model_from_message
 from cmx4trt.ir.encoding import message_of_graph

@@ -14,8 +14,8 @@ import sys
 import tempfile
 
 import cmx4trt
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import MissingSoftwareError, OutputError
-from cmx4trt.install import pip_line
 
 _TAGS = "generate,engine,mlperf,inference,nvidia"
 _NAME = "generate-nvidia-engine"

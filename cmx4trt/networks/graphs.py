@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cmx4trt.damage import MALFORMED, reason
+from cmx4trt.base.damage import MALFORMED, reason
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import CanonicalGraph, GraphOptions, PreparedGraph
 from cmx4trt.graph.spec import ModelSpec

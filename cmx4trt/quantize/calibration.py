@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.base.files import open_file
+from cmx4trt.base.progress import Progress
+from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import DataError, OutputError
-from cmx4trt.files import open_file
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.images.files import Shape
 from cmx4trt.ir.int8 import INT8_MAX
 from cmx4trt.networks import network_of_spec
-from cmx4trt.progress import Progress
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import STAGE, Method, Wanted, observe
 from cmx4trt.quantize.placement import Placement
@@ -21,8 +22,7 @@ from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.ranges import Ranges, RangesStore, digest_of_model
 from cmx4trt.quantize.samples import READING, FileSamples, Samples, choose_samples, open_samples
 from cmx4trt.quantize.tensorrt_cache import parse_cache
-from cmx4trt.request import BuildRequest
-from cmx4trt.values import RANDOM_DATA
+from cmx4trt.requests.build import BuildRequest
 
 DEFAULT_METHOD = Method.MSE
 """The best SQNR on a trained ResNet-50 (docs/decisions/022-calibration.md)."""

@@ -12,12 +12,12 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.damage import MALFORMED
+from cmx4trt.base.damage import MALFORMED
+from cmx4trt.base.files import make_folder, open_file, write_atomic
+from cmx4trt.base.progress import Progress
 from cmx4trt.errors import OutputError
-from cmx4trt.files import make_folder, open_file, write_atomic
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.progress import Progress
 from cmx4trt.quantize.observers import (
     LEVELS,
     PERCENTILE,

@@ -9,17 +9,17 @@ from difflib import get_close_matches
 from typing import Any
 
 from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.base.progress import Progress
+from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Graph
-from cmx4trt.progress import Progress
 from cmx4trt.quantize.calibration import Calibration, CalibrationData, calibrate
 from cmx4trt.quantize.placement import Placement, place, restricted, shared_scales
 from cmx4trt.quantize.qdq import insert_qdq
 from cmx4trt.quantize.samples import Samples
 from cmx4trt.quantize.sensitivity import LayerGain, choose_automatically, rank_layers
-from cmx4trt.request import BuildRequest
-from cmx4trt.values import RANDOM_DATA
+from cmx4trt.requests.build import BuildRequest
 
 MIN_COVERAGE = 0.9
 """A cache that knows less than this part of the activations was made for another network or another export of it: names

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cmx4trt.base.progress import Progress
     from cmx4trt.images.files import Shape
-    from cmx4trt.progress import Progress
 
 _RANDOM_SEED = 20241123
 

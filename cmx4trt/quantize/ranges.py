@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.damage import MALFORMED, parse_json, reason
+from cmx4trt.base.damage import MALFORMED, parse_json, reason
+from cmx4trt.base.files import make_folder, open_text, remove_abandoned, write_atomic
 from cmx4trt.errors import DataError
-from cmx4trt.files import make_folder, open_text, remove_abandoned, write_atomic
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
 

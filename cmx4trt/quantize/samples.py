@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from cmx4trt.background import in_threads
-from cmx4trt.digests import hash_stream, new_blake3
+from cmx4trt.base.background import in_threads
+from cmx4trt.base.digests import hash_stream, new_blake3
 from cmx4trt.errors import DataError
 from cmx4trt.images.files import (
     Shape,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cmx4trt.progress import Progress
+    from cmx4trt.base.progress import Progress
 
 MIN_SAMPLES = 4
 """Fewer images than this are taken for a mistake: their extremes say next to nothing about other images."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.progress import Progress
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.progress import Progress
 from cmx4trt.quantize.placement import place, restricted, shared_scales
 from cmx4trt.quantize.qdq import insert_qdq
 from cmx4trt.quantize.ranges import Ranges

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from cmx4trt import store
-from cmx4trt.progress import Progress
+from cmx4trt.base.progress import Progress
 from cmx4trt.report.writing import is_report, write_page
+from cmx4trt.store import folder as store
 
 
 def get_ready() -> None:

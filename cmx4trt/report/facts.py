@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt import store
 from cmx4trt.backends import find_backend
 from cmx4trt.backends.base import Backend
 from cmx4trt.backends.facts import PRECISIONS, Measurement
-from cmx4trt.damage import MALFORMED, parse_json, reason, shortened
+from cmx4trt.base.damage import MALFORMED, parse_json, reason, shortened
+from cmx4trt.base.files import open_text
 from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device
 from cmx4trt.errors import ModelError
-from cmx4trt.files import open_text
 from cmx4trt.graph.layers import Layer
 from cmx4trt.ir.int8 import INT8_MAX
-from cmx4trt.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
+from cmx4trt.store import folder as store
+from cmx4trt.store.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
 
 
 @dataclass(frozen=True, slots=True)

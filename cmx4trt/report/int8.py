@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from cmx4trt.base.quantities import rounded
 from cmx4trt.graph.layers import Layer
-from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.facts import EngineFacts
 from cmx4trt.report.html import Html, element, joined

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cmx4trt.quantities import rounded
+from cmx4trt.base.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.facts import EngineFacts, Run
 from cmx4trt.report.html import Html, element, joined

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cmx4trt.base.quantities import rounded
+from cmx4trt.base.records import rows_of_record
 from cmx4trt.devices.gpus import Gpu
 from cmx4trt.graph.layers import Layer
-from cmx4trt.quantities import rounded
-from cmx4trt.records import rows_of_record
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import LayerEstimate, bytes_of_layer, estimate_layers
 from cmx4trt.report.facts import EngineFacts, order_of_precision

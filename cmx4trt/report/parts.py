@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cmx4trt import __version__
+from cmx4trt.base.quantities import rounded
 from cmx4trt.errors import MissingSoftwareError
-from cmx4trt.quantities import rounded
 from cmx4trt.report.html import Html, element, escaped, joined
 from cmx4trt.report.writing import MARKER
 

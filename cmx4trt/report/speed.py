@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from cmx4trt.backends.facts import Measurement
+from cmx4trt.base.quantities import rounded
 from cmx4trt.devices.gpus import Gpu
-from cmx4trt.quantities import rounded
 from cmx4trt.report import parts
 from cmx4trt.report.estimates import Estimate, estimate_layers
 from cmx4trt.report.facts import EngineFacts

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt.quantities import rounded
+from cmx4trt.base.quantities import rounded
+from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.report.facts import EngineFacts
-from cmx4trt.verdicts import PASSED, SKIPPED
 
 YES, NO, OPEN, NOTE = "yes", "no", "open", "note"
 """Statuses: checked and holds, checked and does not hold, not checked, to be known."""

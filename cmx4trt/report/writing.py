@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cmx4trt.base.files import check_file, open_file, write_atomic
 from cmx4trt.errors import OutputError
-from cmx4trt.files import check_file, open_file, write_atomic
 
 MARKER = 'content="cmx4trt report"'
 """In the head of every page: what may be overwritten, and what is removed when its engine is replaced."""

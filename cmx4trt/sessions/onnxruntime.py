@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.telemetry import switch_off
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
 from cmx4trt.ir.float32_quantize import quantize_in_float32
 from cmx4trt.ir.onnx_file import EncodedGraph
 from cmx4trt.ir.tensor import Tensor
 from cmx4trt.sessions.base import Stream, SynchronousStream
-from cmx4trt.telemetry import switch_off
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

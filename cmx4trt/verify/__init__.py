@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cmx4trt.networks import network_of_spec
 from cmx4trt.networks.base import OriginalMessage, Verification
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph

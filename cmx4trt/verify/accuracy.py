@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt.damage import MALFORMED, parse_json, reason
+from cmx4trt.base.damage import MALFORMED, parse_json, reason
+from cmx4trt.base.files import open_text
+from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import DataError
-from cmx4trt.files import open_text
 from cmx4trt.networks.base import Network
-from cmx4trt.verdicts import FAILED, PASSED
 
 NO_VERDICT = "none"
 """Verdict where there is no target, or images or labels are not those it refers to."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, BuiltEngine
 from cmx4trt.backends.facts import MEASURED, Check
+from cmx4trt.base.verdicts import FAILED
 from cmx4trt.errors import VerificationError
-from cmx4trt.request import BuildRequest
-from cmx4trt.verdicts import FAILED
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.verify import Verification
 
 if TYPE_CHECKING:

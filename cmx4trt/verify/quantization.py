@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from math import log10
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.images.int8 import quantized_image
 from cmx4trt.ir.onnx_file import EncodedGraph, with_output
 from cmx4trt.networks import network_of_spec
 from cmx4trt.networks.base import Outputs, Results
-from cmx4trt.request import BuildRequest
-from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
+from cmx4trt.requests.build import BuildRequest
 
 if TYPE_CHECKING:
     import numpy as np

@@ -20,7 +20,7 @@ from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.gui.form import form_from_meta
 from cmx4trt.ir.model import DType
 from cmx4trt.ir.onnx_file import decode_model
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "data" / "throwaway"

@@ -1,4 +1,4 @@
-"""``cmr "… _verify _bench"``: the proof of an engine in one line with its build."""
+"""``cmr "… _verify _bench"``: the evaluation of an engine in one line with its build."""
 
 from __future__ import annotations
 

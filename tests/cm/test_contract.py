@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
+from cmx4trt.base.values import parse_size
 from cmx4trt.cm.hooks import CM_FLAGS
 from cmx4trt.cm.meta import meta_with_backends
 from cmx4trt.frameworks.input import INTERNAL_KEYS
-from cmx4trt.options import OPTIONS, OPTIONS_BY_NAME, Option
-from cmx4trt.proof_options import CM_OPTIONS
-from cmx4trt.request import BuildRequest
-from cmx4trt.values import parse_size
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.options import OPTIONS, OPTIONS_BY_NAME, Option
 
 ROOT = Path(__file__).resolve().parents[2]
 

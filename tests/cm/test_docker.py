@@ -21,8 +21,8 @@ from packaging.requirements import Requirement
 import cmx4trt
 from cmx4trt.cm.hooks import CM
 from cmx4trt.frameworks.input import with_words
-from cmx4trt.options import OPTIONS
-from cmx4trt.proof_options import CM_OPTIONS
+from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TAGS = "generate engine mlperf inference nvidia"

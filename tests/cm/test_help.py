@@ -14,8 +14,8 @@ import yaml
 
 from cmx4trt.cm.hooks import CM
 from cmx4trt.frameworks.help import EXAMPLES, help_text
-from cmx4trt.options import OPTIONS
-from cmx4trt.proof_options import CM_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.requests.evaluation_options import CM_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.requests.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TAGS = "generate engine mlperf inference nvidia"
@@ -157,9 +157,9 @@ def test_descriptions_are_those_of_the_command_line(meta: dict[str, Any], option
     """One text for both, but for the variations that a CM line has beside the flag."""
     text = " ".join(meta["input_description"][option.name]["desc"].split())
     if option in CM_OPTIONS:
-        proofs = "_verify, _bench: " if option in VERIFY_OPTIONS else "_bench: "
-        assert text.startswith(proofs)
-        text = text.removeprefix(proofs)
+        evaluations = "_verify, _bench: " if option in VERIFY_OPTIONS else "_bench: "
+        assert text.startswith(evaluations)
+        text = text.removeprefix(evaluations)
     assert text.lower().startswith(option.help.lower())
 
 

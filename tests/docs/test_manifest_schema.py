@@ -16,9 +16,9 @@ from cmx4trt import BuildRequest, Manifest, backends, build
 from cmx4trt.backends.facts import Measurement
 from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.backends.hopper.compiler import Compiled, Compiler, Resources
-from cmx4trt.fingerprint import engine_parts
 from cmx4trt.networks.retinanet.comparison import DetectionComparison
 from cmx4trt.quantize.sensitivity import LayerGain
+from cmx4trt.store.fingerprint import engine_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA: dict[str, Any] = json.loads((ROOT / "docs" / "reference" / "manifest.schema.json").read_text(encoding="utf-8"))

@@ -17,9 +17,9 @@ import yaml
 
 import cmx4trt
 from cmx4trt import backends, errors
-from cmx4trt.options import OPTIONS, Option
-from cmx4trt.proof_options import CM_OPTIONS
-from cmx4trt.results import BuildResult
+from cmx4trt.pipeline.result import BuildResult
+from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.options import OPTIONS, Option
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -50,7 +50,7 @@ def inputs() -> str:
     head = ("input", "CM key", "values", "default", "meaning")
     return f"""# Inputs
 
-{MADE.format("cmx4trt/options.py, cmx4trt/proof_options.py and _cm.yaml")}
+{MADE.format("cmx4trt/requests/options.py, cmx4trt/requests/evaluation_options.py and _cm.yaml")}
 Every input has one name: `--name=value` for `cmr` and `cmx4trt build`, a key for `cmind.access` and `BuildRequest.from_values`. On a
 command line, hyphens and underscores are interchangeable. What is typed, as a flag, a variation or
 `--env.KEY=VALUE`, overrides every default; two that differ are an error. Write the equals sign: CM drops the word `Server` in `--scenario Server`.
@@ -351,7 +351,7 @@ def test_result_keys_are_those_of_the_code() -> None:
     percentiles = [key for key in full.exports() if re.fullmatch(r"P[0-9_]+_LATENCY_NS", key)]
     assert (percentiles[0], percentiles[-1]) == ("P50_LATENCY_NS", "P99_9_LATENCY_NS")
     documented = {key for key in RESULT_KEYS if "…" not in key} | set(percentiles)
-    assert documented - set(full.exports()) == {"EXECUTED", "DEVICE", "AGREES"}  # of cmx4trt/proof.py
+    assert documented - set(full.exports()) == {"EXECUTED", "DEVICE", "AGREES"}  # of cmx4trt/pipeline/evaluate.py
     assert set(full.exports()) <= documented
 
 

@@ -115,9 +115,11 @@ LAST = ("errors", "__version__")
 
 
 def test_requests_of_proofs_are_checked() -> None:
-    request = cmx4trt.ProofRequest.from_values("engine.plan", {"duration": "2", "scenario": "server", "count": None})
+    request = cmx4trt.EvaluationRequest.from_values(
+        "engine.plan", {"duration": "2", "scenario": "server", "count": None}
+    )
     assert (request.duration, request.scenario, request.count) == (2.0, "Server", None)
     assert Path(request.engine).is_absolute()
     for values in ({"durations": 2}, {"duration": "long"}, {"mode": "fast"}):
         with pytest.raises(cmx4trt.errors.RequestError):
-            cmx4trt.ProofRequest.from_values("engine.plan", values)
+            cmx4trt.EvaluationRequest.from_values("engine.plan", values)

@@ -9,8 +9,8 @@ import pytest
 from cmx4trt.backends import backend_of
 from cmx4trt.backends.tensorrt import COMPUTE_CAPABILITIES
 from cmx4trt.devices.driver import Device
-from cmx4trt.pipeline import build
-from cmx4trt.request import BuildRequest
+from cmx4trt.pipeline.build import build
+from cmx4trt.requests.build import BuildRequest
 
 pytestmark = pytest.mark.gpu
 

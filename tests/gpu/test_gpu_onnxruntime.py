@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmx4trt.base.progress import Silent
 from cmx4trt.graph.execution import open_prepared
 from cmx4trt.networks import spec_of
-from cmx4trt.prepare import prepare
-from cmx4trt.progress import Silent
-from cmx4trt.request import BuildRequest
+from cmx4trt.pipeline.prepare import prepare
+from cmx4trt.pipeline.source import source_of_request
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import fastest_providers
-from cmx4trt.source import source_of_request
 
 pytestmark = pytest.mark.gpu
 

@@ -22,7 +22,7 @@ from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.retinanet import random_weights
 from cmx4trt.networks.retinanet.random_weights import Topology
 from cmx4trt.networks.retinanet.spec import DetectorSpec
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from cmx4trt import errors
-from cmx4trt.options import OPTIONS
-from cmx4trt.proof_options import CM_OPTIONS
-from cmx4trt.results import BuildResult
+from cmx4trt.pipeline.result import BuildResult
+from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.options import OPTIONS
 
 SCREEN = 50
 """Lines of a screen."""

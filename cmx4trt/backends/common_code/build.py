@@ -13,9 +13,9 @@ from cmx4trt.backends.common_code.releases import release_of
 from cmx4trt.backends.common_code.run import check_outcome, run_make, stamp_of
 from cmx4trt.backends.common_code.system import System, ask_system
 from cmx4trt.backends.options import BuildOptions
+from cmx4trt.base.files import make_folder, open_file
+from cmx4trt.base.progress import Progress
 from cmx4trt.errors import MissingSoftwareError, UnsupportedError
-from cmx4trt.files import make_folder, open_file
-from cmx4trt.progress import Progress
 
 _BELOW = os.path.join("closed", "NVIDIA")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from cmx4trt.backends.common_code.networks import FILES
 from cmx4trt.backends.common_code.releases import Release
 from cmx4trt.backends.options import BuildOptions
+from cmx4trt.base.files import open_file, open_text
+from cmx4trt.base.values import absolute_path
 from cmx4trt.errors import DataError, MissingSoftwareError, ModelError, OutputError, UnsupportedError
-from cmx4trt.files import open_file, open_text
-from cmx4trt.values import absolute_path
 
 SCRATCH = "MLPERF_SCRATCH_PATH"
 """Environment variable of NVIDIA's Makefile: the folder of data, preprocessed_data and models."""

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 
-from cmx4trt.files import open_file
+from cmx4trt.base.files import open_file
 
 _SHARED_FOLDERS = ("code/common", "code/actionhandler", "code/fields", "code/ops", "configs", "build/plugins")
 _SKIPPED_FOLDERS = {"__pycache__"}

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from cmx4trt.backends.options import BuildOptions
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import RequestError, UnsupportedError
-from cmx4trt.files import open_text
 
 _ENGINES = "build/engines/{system}"
 _INTEGER_PATH = _ENGINES + "/{model}/{scenario}/{model}-{scenario}-gpu-b{batch}-{precision}.lwis_k_99_MaxP.plan"

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from cmx4trt.background import Background
+from cmx4trt.base.background import Background
+from cmx4trt.base.files import check_place
+from cmx4trt.base.progress import Progress
 from cmx4trt.errors import BuildError, CmxError, DeviceError, OutputError, UnsupportedError
-from cmx4trt.files import check_place
-from cmx4trt.progress import Progress
 
 LINES_KEPT = 4000
 """Of the log, what is looked at for the reason of a failure (the last lines)."""

@@ -16,8 +16,8 @@ from cmx4trt.backends.targets import Targets
 
 if TYPE_CHECKING:
     from cmx4trt.backends.flavour import QuantizationFlavour
+    from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.progress import Progress
     from cmx4trt.sessions.base import Session
 
 

@@ -11,15 +11,15 @@ from cmx4trt import __version__
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.hopper.requests import check_request
 from cmx4trt.backends.installed import installed_version
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import MissingSoftwareError
-from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from cmx4trt.backends.hopper.choices import Choices
     from cmx4trt.backends.hopper.engine import Engine
     from cmx4trt.backends.options import BuildOptions
+    from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.progress import Progress
 
 NVRTC = ("nvidia_cuda_nvrtc_cu12", "nvidia_cuda_nvrtc")
 """Distributions that bring the compiler, normalised as in the names of their metadata folders."""

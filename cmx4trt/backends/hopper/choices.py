@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.backends.hopper.candidates import Candidate
-from cmx4trt.damage import MALFORMED, parse_json, printable, reason, shortened
+from cmx4trt.base.damage import MALFORMED, parse_json, printable, reason, shortened
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import DataError
-from cmx4trt.files import open_text
 
 _LARGEST_BATCH = 1 << 20
 

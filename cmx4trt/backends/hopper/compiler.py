@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from cmx4trt.backends.hopper import wgmma
 from cmx4trt.backends.hopper.cubin import elf_abi
 from cmx4trt.backends.hopper.nvrtc import Nvrtc, Program, open_nvrtc
+from cmx4trt.base.files import make_folder, open_file, write_atomic
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import BuildError, OutputError
-from cmx4trt.files import make_folder, open_file, write_atomic
-from cmx4trt.install import pip_line
 
 if TYPE_CHECKING:
     from cmx4trt.backends.hopper.plan import Kernel

@@ -25,8 +25,8 @@ from cmx4trt.backends.hopper.plan import Plan
 from cmx4trt.backends.hopper.plan_checks import check_plan
 from cmx4trt.backends.hopper.plan_json import plan_from_json, plan_to_json
 from cmx4trt.backends.hopper.strict_json import Fields, fields, integer, parse, text
+from cmx4trt.base.files import open_file
 from cmx4trt.errors import ModelError
-from cmx4trt.files import open_file
 
 MAGIC = b"CMXHOPR\n"
 VERSION = 1

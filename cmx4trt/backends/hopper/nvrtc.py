@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from glob import glob
 
-from cmx4trt.digests import sha256_of_file
+from cmx4trt.base.digests import sha256_of_file
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import BuildError, MissingSoftwareError
-from cmx4trt.install import pip_line
 
 _PLACES = ("cuda_nvrtc/lib", "cu13/lib")
 """Where the wheels of CUDA 12 and 13 put the library, below the namespace package ``nvidia``; the first that serves is taken:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmx4trt.backends.facts import MEASURED, Cell, Section, Share
-from cmx4trt.damage import MALFORMED
+from cmx4trt.base.damage import MALFORMED
 
 PEAK_OPERATIONS = 1979e12
 """INT8 operations a second without sparsity (NVIDIA H100 Tensor Core GPU datasheet, SXM; the H200's are the same)."""

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from cmx4trt.backends.hopper.plan import Kernel
     from cmx4trt.backends.options import BuildOptions
+    from cmx4trt.base.progress import Progress
     from cmx4trt.devices.base import ComputeDevice
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.progress import Progress
 
 BATCHES = (1, 8, 64, 256, 1024)
 """Batch sizes of the table: latency, a small server batch, and what fills the GPU."""

@@ -15,8 +15,8 @@ from cmx4trt.backends.targets import Targets
 from cmx4trt.errors import ModelError
 
 if TYPE_CHECKING:
+    from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.progress import Progress
     from cmx4trt.sessions.base import Session
 
 

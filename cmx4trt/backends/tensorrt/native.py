@@ -15,8 +15,8 @@ from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.tensorrt.timing_cache import TimingCache
+from cmx4trt.base.progress import Progress
 from cmx4trt.errors import DeviceError, MissingSoftwareError, UnsupportedError
-from cmx4trt.progress import Progress
 
 if TYPE_CHECKING:
     import tensorrt

@@ -10,9 +10,9 @@ from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.tensorrt import COMPUTE_CAPABILITIES
+from cmx4trt.base.install import pip_line
+from cmx4trt.base.progress import Progress
 from cmx4trt.errors import DeviceError, MissingSoftwareError
-from cmx4trt.install import pip_line
-from cmx4trt.progress import Progress
 
 if TYPE_CHECKING:
     from cmx4trt.backends.tensorrt.library import Library

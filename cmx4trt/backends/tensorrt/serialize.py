@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.options import BuildOptions
+from cmx4trt.base.progress import Progress
 from cmx4trt.errors import BuildError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.progress import Progress
 
 if TYPE_CHECKING:
     import tensorrt

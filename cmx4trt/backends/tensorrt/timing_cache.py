@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.files import make_folder, open_file, remove_abandoned, write_atomic
+from cmx4trt.base.locks import lock_folder
 from cmx4trt.errors import OutputError
-from cmx4trt.files import make_folder, open_file, remove_abandoned, write_atomic
-from cmx4trt.locks import lock_folder
 
 if TYPE_CHECKING:
     import tensorrt
 
-    from cmx4trt.progress import Progress
+    from cmx4trt.base.progress import Progress
 
 _SETTING = "--timing_cache"
 

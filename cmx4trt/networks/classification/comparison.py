@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.graph.execution import open_prepared
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
 from cmx4trt.sessions.batches import run_in_batches, run_one_by_one
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
-from cmx4trt.verdicts import FAILED, PASSED
 
 if TYPE_CHECKING:
     import numpy as np

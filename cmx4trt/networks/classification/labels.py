@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import DataError
-from cmx4trt.files import open_text
 from cmx4trt.images.lists import ListedImage, image_name, quoted, refuse_repeated
 
 

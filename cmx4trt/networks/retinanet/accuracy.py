@@ -7,8 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import DataError, MissingSoftwareError
-from cmx4trt.install import pip_line
 from cmx4trt.networks.retinanet.detections import RECORD
 
 if TYPE_CHECKING:

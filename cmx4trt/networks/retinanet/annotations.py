@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cmx4trt.damage import parse_json, reason
+from cmx4trt.base.damage import parse_json, reason
+from cmx4trt.base.files import open_text
 from cmx4trt.errors import DataError
-from cmx4trt.files import open_text
 from cmx4trt.images.lists import ListedImage, image_name, quoted, refuse_repeated
 
 _LARGEST = 2**53

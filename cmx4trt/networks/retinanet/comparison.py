@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.execution import open_prepared
 from cmx4trt.images.normalization import InputForm
@@ -17,7 +18,6 @@ from cmx4trt.networks.retinanet.matching import BOX_TOLERANCE, SCORE_TOLERANCE, 
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
 from cmx4trt.sessions.batches import run_in_batches
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
-from cmx4trt.verdicts import FAILED, PASSED
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import GraphOptions, PreparedGraph

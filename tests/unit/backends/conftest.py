@@ -11,14 +11,14 @@ import onnx.parser
 import pytest
 
 from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
+from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
 from cmx4trt.networks.graphs import prepared_from_network
-from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 TOY = """<ir_version: 9, opset_import: ["" : 19]>
 g (float[N,3,32,32] input) => (float[N,K] logits) {

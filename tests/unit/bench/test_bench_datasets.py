@@ -17,7 +17,7 @@ from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, RGB, Input
 from cmx4trt.networks import network_of
 from cmx4trt.networks.base import Network
 from cmx4trt.quantize.samples import open_samples
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 
 def small(name: str) -> Network:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cmx4trt.base.progress import Silent
 from cmx4trt.bench.loadgen import left_behind
 from cmx4trt.bench.log_folder import LOG_NAMES
 from cmx4trt.bench.results import RESULT_NAME, read_detail_log
 from cmx4trt.devices.nvml import Limits, Readings
 from cmx4trt.devices.placement import Placement
 from cmx4trt.errors import DataError, DeviceError, UnsupportedError
-from cmx4trt.options import SCENARIOS
-from cmx4trt.progress import Silent
+from cmx4trt.requests.options import SCENARIOS
 from cmx4trt.sessions.group import SessionGroup
 
 IMAGES = 2500

@@ -22,7 +22,7 @@ from cmx4trt.bench.settings import (
     samples_in_memory,
 )
 from cmx4trt.errors import RequestError
-from cmx4trt.options import SCENARIOS
+from cmx4trt.requests.options import SCENARIOS
 
 lg = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 MEASURED = Measured(rate=1000.0, latency=0.01)

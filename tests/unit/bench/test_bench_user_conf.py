@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cmx4trt.bench.user_conf import KEYS, MODELS, read_user_conf
 from cmx4trt.errors import RequestError
-from cmx4trt.options import SCENARIOS
+from cmx4trt.requests.options import SCENARIOS
 
 lg = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 NOT_READ = (

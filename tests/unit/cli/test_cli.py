@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cmx4trt import __version__
+from cmx4trt.base.install import pip_line
 from cmx4trt.errors import EXIT_PIPE_CLOSED
-from cmx4trt.install import pip_line
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -9,8 +9,8 @@ import pytest
 
 from cmx4trt.cli import command_line
 from cmx4trt.cli.help import EXAMPLES
-from cmx4trt.options import OPTION_GROUPS, OPTIONS
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.options import OPTION_GROUPS, OPTIONS
 
 COMMANDS = list(command_line._COMMANDS)
 ROWS = [(command, example.arguments) for command, examples in EXAMPLES.items() for example in examples]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cmx4trt import store
 from cmx4trt.cli import following, main
-from cmx4trt.cli.proofs import print_proof
-from cmx4trt.proof import Proof
+from cmx4trt.cli.evaluations import print_evaluation
+from cmx4trt.pipeline.evaluate import Evaluation
+from cmx4trt.store import folder as store
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def test_the_model_is_copied_too(engine: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [("verify", "cmx4trt bench x.plan"), ("bench", "cmx4trt report x.plan")])
-def test_after_a_proof(capsys: pytest.CaptureFixture[str], name: str, expected: str) -> None:
-    print_proof(name, "x.plan", Proof([("executed", "e")], {"EXECUTED": "graph"}))
+def test_after_an_evaluation(capsys: pytest.CaptureFixture[str], name: str, expected: str) -> None:
+    print_evaluation(name, "x.plan", Evaluation([("executed", "e")], {"EXECUTED": "graph"}))
     out = capsys.readouterr().out
     assert "the same line on a machine with a GPU that it is for" in out
     assert out.endswith(f"{expected}\n")
-    print_proof(name, "x.plan", Proof([("executed", "e")], {"EXECUTED": "engine"}))
+    print_evaluation(name, "x.plan", Evaluation([("executed", "e")], {"EXECUTED": "engine"}))
     assert "the same line" not in capsys.readouterr().out
 
 

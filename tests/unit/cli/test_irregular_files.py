@@ -35,7 +35,7 @@ BUILDS: dict[str, Line] = {
     "an image of calibration_data": lambda pipe, folder: int8(f"--calibration_data={pipe.parent}"),
     "calibration_list": lambda pipe, folder: int8(f"--calibration_data={images(folder)}", f"--calibration_list={pipe}"),
     "request": lambda pipe, folder: ["build", "--random_weights=1", f"--request={pipe}"],
-    "proof": lambda pipe, folder: ["build", "--random_weights=1", f"--proof={pipe}"],
+    "evaluation": lambda pipe, folder: ["build", "--random_weights=1", f"--evaluation={pipe}"],
 }
 """The command line for a pipe, in a folder of its own, and another folder."""
 
@@ -73,17 +73,17 @@ def test_external_weights(resnet50_file: Path, pipe: Path, tmp_path: Path, capsy
     assert f"cannot read model file {pipe.parent / 'm.bin'}: not a regular file" in capsys.readouterr().err
 
 
-PROOFS: dict[str, Line] = {
+EVALUATIONS: dict[str, Line] = {
     "user_conf": lambda pipe, engine: ["bench", str(engine), "--execute=graph", f"--user_conf={pipe}"],
     "labels": lambda pipe, engine: ["verify", str(engine), f"--data={images(pipe.parent.parent)}", f"--labels={pipe}"],
     "data": lambda pipe, engine: ["verify", str(engine), f"--data={pipe}"],
 }
 
 
-@pytest.mark.parametrize("what", PROOFS)
+@pytest.mark.parametrize("what", EVALUATIONS)
 def test_proofs(what: str, pipe: Path, small_engine: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
-    assert main(PROOFS[what](pipe, small_engine())) in (2, 8)
+    assert main(EVALUATIONS[what](pipe, small_engine())) in (2, 8)
     sentence = capsys.readouterr().err
     assert str(pipe) in sentence
     assert ("is not a folder" if what == "data" else "not a regular file") in sentence

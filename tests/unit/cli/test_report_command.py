@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cmx4trt import store
 from cmx4trt.cli import main
-from cmx4trt.manifest import SCHEMA, Manifest
 from cmx4trt.report.writing import is_report
+from cmx4trt.store import folder as store
+from cmx4trt.store.manifest import SCHEMA, Manifest
 
 REPOSITORY = Path(__file__).parents[3]
 Run = Callable[..., tuple[int, str, str]]
@@ -362,7 +362,7 @@ def test_an_interruption_may_bring_its_own_words(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt("interrupted; the engine is published, its report is not written")
 
-    monkeypatch.setattr("cmx4trt.pipeline.build", interrupt)
+    monkeypatch.setattr("cmx4trt.pipeline.build.build", interrupt)
     assert main(["build", "--random_weights=0", f"--output_dir={tmp_path}"]) == 130
     assert (
         capsys.readouterr().err == "cmx4trt: error: interrupted; the engine is published, its report is not written\n"

@@ -12,8 +12,8 @@ import pytest
 
 from cmx4trt.cm import hooks
 from cmx4trt.frameworks import hooks as shared
-from cmx4trt.options import OPTIONS
-from cmx4trt.proof_options import CM_OPTIONS
+from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.options import OPTIONS
 
 MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in (*OPTIONS, *CM_OPTIONS)} | {
     "dry_run": "CMX4TRT_DRY_RUN"

@@ -13,7 +13,7 @@ from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.base import Framework
 from cmx4trt.frameworks.precedence import option_values, values_in_effect
 from cmx4trt.mlc.hooks import MLC
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 ROOT = Path(__file__).resolve().parents[3]
 META = {

@@ -20,7 +20,7 @@ from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks import spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 RESNET50_GMACS = 4.089
 """ResNet-50 v1.5 at 224x224 (the stride in the 3x3 convolution), with 1001 classes; torchvision's table says 4.09 for 1000."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.errors import RequestError
 from cmx4trt.gui.engines import MAX_ENGINES, EngineRecord, engines_in, folder_from_text
-from cmx4trt.manifest import Manifest
-from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
+from cmx4trt.store.manifest import Manifest
 
 MANIFEST = Manifest(
     fingerprint="f",

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from cmx4trt.base.verdicts import PASSED
 from cmx4trt.gui.runner import Outcome, Stage, Step
-from cmx4trt.manifest import Manifest
-from cmx4trt.verdicts import PASSED
+from cmx4trt.store.manifest import Manifest
 
 if importlib.util.find_spec("streamlit") is None:
     pytest.skip("Streamlit is not installed (pip install 'cmx4trt[gui]')", allow_module_level=True)

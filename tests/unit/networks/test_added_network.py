@@ -19,7 +19,7 @@ from cmx4trt.errors import ModelError, RequestError
 from cmx4trt.ir.model import Model, Tensor
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks.base import AccuracyTarget, Network
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 Run = Callable[..., tuple[int, str, dict[str, Any]]]
 CLASSES = 10

@@ -12,7 +12,7 @@ from cmx4trt.errors import UnsupportedError
 from cmx4trt.networks import network_of
 from cmx4trt.networks.base import ResponderFactory
 from cmx4trt.networks.classification.responses import ClassResponder
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 module = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 

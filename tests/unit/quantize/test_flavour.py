@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks.graphs import prepared_from_network
-from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import Method, Wanted, observe
@@ -23,7 +23,7 @@ from cmx4trt.quantize.placement import place, shared_scales
 from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.ranges import Ranges, digest_of_model
 from cmx4trt.quantize.tensorrt_cache import encode_cache
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 UNSIGNED = QuantizationFlavour(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)

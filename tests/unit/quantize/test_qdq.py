@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmx4trt.base.progress import Silent
 from cmx4trt.ir.model import DType, Model
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.progress import Silent
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import Method, Wanted, observe
 from cmx4trt.quantize.placement import place, shared_scales

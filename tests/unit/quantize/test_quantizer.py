@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cmx4trt.base.progress import Silent
 from cmx4trt.errors import CmxError, DataError, RequestError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.resnet50.nvidia_names import nvidia_names
-from cmx4trt.progress import Silent
 from cmx4trt.quantize import check_request, open_data, quantize_network
 from cmx4trt.quantize.calibration import names_in_cache
 from cmx4trt.quantize.observe import STAGE
@@ -21,7 +21,7 @@ from cmx4trt.quantize.placement import place
 from cmx4trt.quantize.quantizer import MIN_COVERAGE
 from cmx4trt.quantize.ranges import Ranges, RangesStore
 from cmx4trt.quantize.tensorrt_cache import encode_cache
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 
 def request(**values: object) -> BuildRequest:

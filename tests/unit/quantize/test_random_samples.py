@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cmx4trt.progress import Silent
+from cmx4trt.base.progress import Silent
 from cmx4trt.quantize.random_samples import RandomSamples
 
 SHAPE = (3, 4, 5)

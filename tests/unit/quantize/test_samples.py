@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cmx4trt.base.progress import Silent
 from cmx4trt.errors import DataError
-from cmx4trt.progress import Silent
 from cmx4trt.quantize.samples import DEFAULT_SAMPLES, MIN_SAMPLES, choose_samples, open_samples
 
 SHAPE = (3, 4, 5)

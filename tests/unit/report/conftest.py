@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cmx4trt import store
 from cmx4trt.bench.results import BenchResult
+from cmx4trt.store import folder as store
 
 
 @pytest.fixture(scope="session")

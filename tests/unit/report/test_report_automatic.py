@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from cmx4trt import pipeline
-from cmx4trt.prepare import Prepared, prepare
-from cmx4trt.progress import Silent
+from cmx4trt.base.progress import Silent
+from cmx4trt.pipeline import build as pipeline
+from cmx4trt.pipeline.prepare import Prepared, prepare
+from cmx4trt.pipeline.result import BuildResult
+from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.report.automatic import refresh_report
 from cmx4trt.report.writing import is_report
-from cmx4trt.request import BuildRequest
-from cmx4trt.results import BuildResult
-from cmx4trt.source import source_of_request
+from cmx4trt.requests.build import BuildRequest
 
 Build = Callable[..., BuildResult]
 

@@ -10,6 +10,8 @@ import numpy as np
 import onnx.parser
 import pytest
 
+from cmx4trt.base.progress import Silent
+from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.ir.model import DType, Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
@@ -18,11 +20,9 @@ from cmx4trt.networks.classification import CLASS_RESULTS
 from cmx4trt.networks.graphs import prepared_from_network
 from cmx4trt.networks.retinanet.detections import Detections
 from cmx4trt.networks.retinanet.matching import found_again
-from cmx4trt.progress import Silent
 from cmx4trt.quantize import QuantizationReport, quantize_network
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
-from cmx4trt.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.verify.layers import layer_errors
 from cmx4trt.verify.quantization import (
     MIN_SQNR_DB,

@@ -9,9 +9,9 @@ import pytest
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.facts import MEASURED, Check, Measurement
 from cmx4trt.backends.null import NullBackend
+from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import VerificationError
-from cmx4trt.request import BuildRequest
-from cmx4trt.verdicts import FAILED, PASSED
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.verify.engine import execute_engine
 
 ENGINE = BuiltEngine(b'{"batch_size": 4, "copy_streams": 1}')

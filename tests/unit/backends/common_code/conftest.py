@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 MAIN = Path(__file__).parents[3] / "data" / "common_code" / "fake_main.py"
 GENERATIONS = ("r2.1", "r3.0", "r4.0", "r4.1", "r5.0", "r5.1", "r6.0")

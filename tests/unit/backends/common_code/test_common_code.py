@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cmx4trt import pipeline
 from cmx4trt.backends.common_code.build import CommonCodeBuilder
+from cmx4trt.base.verdicts import SKIPPED
 from cmx4trt.cli import main
 from cmx4trt.errors import (
     BuildError,
@@ -26,8 +26,8 @@ from cmx4trt.errors import (
     RequestError,
     UnsupportedError,
 )
-from cmx4trt.request import BuildRequest
-from cmx4trt.verdicts import SKIPPED
+from cmx4trt.pipeline import build as pipeline
+from cmx4trt.requests.build import BuildRequest
 
 GENERATIONS = ("r2.1", "r3.0", "r4.0", "r4.1", "r5.0", "r5.1", "r6.0")
 MODELS = ("resnet50", "retinanet")
@@ -233,7 +233,7 @@ def test_an_interruption_ends_everything(checkout: Make, tmp_path: Path) -> None
     tree = checkout("r5.0")
     tree.behave("slow")
     program = (
-        "import signal, sys, cmx4trt.pipeline as p; from cmx4trt.request import BuildRequest as B\n"
+        "import signal, sys, cmx4trt.pipeline.build as p; from cmx4trt.requests.build import BuildRequest as B\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell start with it ignored\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[3] / 'data' / 'fake_pycuda')!r})\n"
         f"p.build(B.from_values(dict(device='cuda', common_code={str(tree.root)!r}, output_dir={str(tmp_path / 'out')!r})))"

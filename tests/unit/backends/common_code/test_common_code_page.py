@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cmx4trt.backends.common_code.releases import NMS_WORKSPACE, RELEASES, Release
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 PAGE = Path(__file__).parents[4] / "docs" / "reference" / "common-code.md"
 SYSTEM = "<system id>"

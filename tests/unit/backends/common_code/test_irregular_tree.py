@@ -9,8 +9,8 @@ import pytest
 
 from cmx4trt.backends.common_code.provenance import digest_of_tree
 from cmx4trt.backends.common_code.run import run_make
+from cmx4trt.base.progress import Silent
 from cmx4trt.errors import OutputError
-from cmx4trt.progress import Silent
 
 
 def test_a_pipe_among_the_sources(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cmx4trt.backends.common_code.releases import RELEASES, release_of
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 GENERATIONS = ("r2.1", "r3.0", "r4.0", "r4.1", "r5.0", "r5.1", "r6.0")
 BY_NAME = {release.name: release for release in RELEASES}

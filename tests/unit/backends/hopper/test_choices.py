@@ -11,7 +11,7 @@ from cmx4trt.backends.hopper.builder import HopperBuilder
 from cmx4trt.backends.hopper.candidates import Candidate
 from cmx4trt.backends.hopper.choices import Choices, Table, choices_of, shipped_choices
 from cmx4trt.errors import DataError, RequestError
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 GOOD = {"gpu": "NVIDIA H100", "milliseconds": {"1": {"classifier": {"streamed": 0.5, "split-2": 0.25}}}}
 

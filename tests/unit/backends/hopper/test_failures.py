@@ -14,9 +14,9 @@ from cmx4trt.backends import backend_of
 from cmx4trt.backends.hopper import builder, compiler, measure, nvrtc
 from cmx4trt.backends.hopper.container import write_engine
 from cmx4trt.backends.hopper.session import HopperSession
+from cmx4trt.base.install import pip_line
 from cmx4trt.cli import main
 from cmx4trt.errors import DeviceError, MissingSoftwareError, ModelError
-from cmx4trt.install import pip_line
 
 RANDOM = ("--random_weights=0", "--calibration_data=random", "--calibration_count=4")
 

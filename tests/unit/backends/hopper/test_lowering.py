@@ -12,12 +12,12 @@ import pytest
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.lowering import lower
 from cmx4trt.backends.hopper.network import AveragePool, Classifier, Convolution, MaxPool, Network, Projection, Residual
+from cmx4trt.base.progress import Silent
 from cmx4trt.errors import UnsupportedError
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.networks.graphs import prepared_from_network
-from cmx4trt.progress import Silent
 from cmx4trt.quantize import quantize_network
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 Change = Callable[[Graph], object]
 

@@ -8,7 +8,7 @@ import pytest
 
 from cmx4trt.backends.hopper.requests import check_request
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 REQUEST = BuildRequest.from_values({"precision": "int8", "random_weights": 0, "calibration_data": "random"})
 

@@ -18,9 +18,9 @@ from cmx4trt.backends.hopper.packing import Weights
 from cmx4trt.backends.hopper.schedule import Types, schedule
 from cmx4trt.backends.hopper.site import Site
 from cmx4trt.backends.hopper.tune import STAGE, options_of, variants
+from cmx4trt.base.progress import Silent
 from cmx4trt.errors import DeviceError, MissingSoftwareError, UnsupportedError
-from cmx4trt.progress import Silent
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 
 
 class Steps(Silent):

@@ -10,8 +10,8 @@ import pytest
 from cmx4trt.backends import names, registered
 from cmx4trt.backends.null import NullBackend
 from cmx4trt.errors import ModelError, RequestError
-from cmx4trt.pipeline import build
-from cmx4trt.request import BuildRequest
+from cmx4trt.pipeline.build import build
+from cmx4trt.requests.build import BuildRequest
 
 
 def test_an_engine_is_built_published_and_opened(tmp_path: Path) -> None:

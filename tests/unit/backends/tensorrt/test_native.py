@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from cmx4trt import pipeline
 from cmx4trt.backends.tensorrt.native import TensorRTBuilder, import_tensorrt
 from cmx4trt.backends.tensorrt.serialize import BuildStoppedError
+from cmx4trt.base.progress import Silent
 from cmx4trt.errors import BuildError, DeviceError, MissingSoftwareError, UnsupportedError, VerificationError
 from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model
-from cmx4trt.progress import Silent
-from cmx4trt.proof import verify_engine
-from cmx4trt.proof_request import ProofRequest
-from cmx4trt.request import BuildRequest
+from cmx4trt.pipeline import build as pipeline
+from cmx4trt.pipeline.evaluate import verify_engine
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.evaluation import EvaluationRequest
 
 SPEC = ModelSpec("resnet50", "a small network", (3, 4, 4), 48)
 GRAPH = """<ir_version: 9, opset_import: ["" : 19]>
@@ -311,12 +311,12 @@ def test_an_int8_engine_is_executed_and_held_to_the_float32_graph(
     assert execution["verdict"] == "passed"
     # The stand-in fuses float16 layers otherwise than the check before it: values at the edge of a step fall either way.
     assert execution["sqnr_db"]["logits"] == pytest.approx(result.manifest.verification["sqnr_db"]["logits"], abs=1)
-    proof = verify_engine(ProofRequest(engine=result.engine))
-    assert proof.error is None
-    assert proof.exports["EXECUTED"] == "engine"
-    assert proof.exports["AGREES"] == "yes"
+    evaluation = verify_engine(EvaluationRequest(engine=result.engine))
+    assert evaluation.error is None
+    assert evaluation.exports["EXECUTED"] == "engine"
+    assert evaluation.exports["AGREES"] == "yes"
     fake_tensorrt.behaviour.output_scale = 2
-    assert verify_engine(ProofRequest(engine=result.engine)).exports["AGREES"] == "unknown", "images are made up"
+    assert verify_engine(EvaluationRequest(engine=result.engine)).exports["AGREES"] == "unknown", "images are made up"
 
 
 def test_another_gpu_does_not_reuse(

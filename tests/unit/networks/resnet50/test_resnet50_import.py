@@ -15,7 +15,7 @@ from cmx4trt.networks import spec_of
 from cmx4trt.networks.classification.comparison import RELATIVE_L2_LIMITS, compare_classifiers
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.resnet50.onnx_import import network_from_classifier
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 SPEC = spec_of("resnet50")

@@ -183,7 +183,7 @@ def test_raw_heads_as_float16(toy_detector: Any) -> None:
 )
 def test_tensorrt_rtx_builds_it(toy_detector: Any, tensorrt_rtx: str, options: dict[str, str], batch: int) -> None:
     from cmx4trt.backends.tensorrt.rtx import TensorRTRTXBuilder
-    from cmx4trt.progress import Silent
+    from cmx4trt.base.progress import Silent
 
     request = toy_detector.request(batch_size=batch, **options)
     graph = toy_detector.prepared(toy_detector.model(), batch_size=batch, **options)

@@ -18,7 +18,7 @@ from cmx4trt.ir.model import Graph, Model, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_model
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.retinanet.spec import SPEC
-from cmx4trt.request import BuildRequest
+from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 pytestmark = pytest.mark.slow
@@ -140,7 +140,7 @@ def test_what_is_found_in_the_file(content: bytes) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_tensorrt_rtx_builds_an_engine_for_batch_16(content: bytes, tensorrt_rtx: str, precision: str) -> None:
     from cmx4trt.backends.tensorrt.rtx import TensorRTRTXBuilder
-    from cmx4trt.progress import Silent
+    from cmx4trt.base.progress import Silent
 
     options = {"network": "retinanet", "precision": precision, "batch_size": 16}
     request = BuildRequest.from_values(options)

@@ -1,0 +1,105 @@
+"""``cmx4trt verify`` and ``cmx4trt bench``, and the same after a build."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt.base.damage import parse_json, reason, shortened
+from cmx4trt.base.files import open_text
+from cmx4trt.base.progress import Progress
+from cmx4trt.base.values import parse_path
+from cmx4trt.cli.arguments import add_option
+from cmx4trt.cli.following import after_evaluation, print_next
+from cmx4trt.cli.output import check_result, print_table, write_result
+from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
+from cmx4trt.requests.evaluation import OPTIONS_OF, EvaluationRequest, parse_values
+
+if TYPE_CHECKING:
+    from cmx4trt.pipeline.evaluate import Evaluation
+
+INTERRUPTED = "interrupted; what LoadGen had written by then is kept, marked as partial"
+
+
+def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """The arguments of ``cmx4trt verify`` and ``cmx4trt bench``."""
+    parser.add_argument("engine", metavar="ENGINE", help="the engine file, or its manifest")
+    for option in OPTIONS_OF[command]:
+        add_option(parser, option)
+    parser.add_argument("--result", metavar="FILE", help="write the outcome, error or success, to a JSON file")
+    parser.set_defaults(interrupted=INTERRUPTED)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prove, and show what was found. Raises CmxError."""
+    from cmx4trt.cli.terminal import TerminalProgress
+
+    command = arguments.command
+    check_result(arguments.result)
+    values = {option.name: getattr(arguments, option.name) for option in OPTIONS_OF[command]}
+    engine = parse_path("engine", arguments.engine)
+    evaluation = evaluate(command, engine, parse_values(values, command), TerminalProgress(sys.stderr))
+    arguments.outcome = {"exports": dict(evaluation.exports)}
+    print_evaluation(command, engine, evaluation)
+    if arguments.result:
+        write_result(arguments.result, arguments.outcome)
+    return 0
+
+
+def print_evaluation(command: str, engine: str, evaluation: Evaluation) -> None:
+    """Show an evaluation's rows, and what to do next. Raises its error, if it has one."""
+    print_table(f"cmx4trt {command}", evaluation.rows)
+    if evaluation.error is not None:
+        raise evaluation.error
+    print_next(after_evaluation(command, engine, evaluation))
+
+
+def read_evaluations(path: str) -> dict[str, dict[str, Any]]:
+    """What is to be evaluated of a built engine: for each command the parsed values of its options. Raises RequestError.
+
+    The file holds {"verify": {option: value, …}, "bench": {…}}, both optional.
+    """
+    try:
+        with open_text(path) as stream:
+            asked = parse_json(stream.read())
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"cannot read evaluation file {path} ({reason(error)}); give JSON of option values"
+        ) from error
+    if not isinstance(asked, dict) or not all(isinstance(values, dict) for values in asked.values()):
+        raise RequestError(
+            f"evaluation file {path} is not an object of objects, expected options below 'verify' and 'bench'"
+        )
+    for command in asked:
+        if command not in OPTIONS_OF:
+            raise RequestError(
+                f"evaluation file {path} has '{shortened(command)}', expected {' and '.join(OPTIONS_OF)}"
+            )
+    try:
+        return {command: parse_values(asked[command], command) for command in OPTIONS_OF if command in asked}
+    except RequestError as error:
+        raise RequestError(f"evaluation file {path}: {error}") from error
+
+
+def evaluate(command: str, engine: str, values: Mapping[str, Any], progress: Progress) -> Evaluation:
+    """Run a command on ``engine`` with parsed values. Raises CmxError.
+
+    A LoadGen that cannot be stopped would crash the interpreter's shutdown: then the process ends without it.
+    """
+    from cmx4trt.bench.loadgen import left_behind
+    from cmx4trt.pipeline.evaluate import bench_engine, verify_engine
+    from cmx4trt.report.automatic import refresh_report
+
+    run = verify_engine if command == "verify" else bench_engine
+    try:
+        evaluation = run(EvaluationRequest(engine=engine, **values), progress)
+        refresh_report(engine, progress)
+        return evaluation
+    except Exception as error:
+        if left_behind():
+            atexit.register(os._exit, getattr(error, "exit_code", EXIT_UNFORESEEN))
+        raise

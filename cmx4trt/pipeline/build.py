@@ -1,0 +1,304 @@
+"""build(request) -> the published engine: the order of the stages and nothing else."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cmx4trt import __version__
+from cmx4trt.backends import backend_of
+from cmx4trt.base.background import Background
+from cmx4trt.base.digests import digests_of
+from cmx4trt.base.files import check_writable
+from cmx4trt.base.progress import Progress, Silent
+from cmx4trt.base.verdicts import FAILED, SKIPPED
+from cmx4trt.errors import RequestError, VerificationError
+from cmx4trt.networks import spec_of
+from cmx4trt.pipeline.prepare import CALIBRATION, Prepared, calibration_of, prepare, verify, verify_execution
+from cmx4trt.pipeline.result import BuildResult, Plan
+from cmx4trt.pipeline.source import Source, source_of_request
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.store import folder as store
+from cmx4trt.store.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_record
+from cmx4trt.store.folder import EnginePaths
+from cmx4trt.store.manifest import Manifest
+
+if TYPE_CHECKING:
+    from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.quantize import CalibrationData
+
+STOP_SECONDS = 10.0
+"""How long the end of Python waits for a library that was asked to stop: TensorRT-RTX looks up between its phases only."""
+
+
+def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
+    """What ``build`` would do, found out without building or writing anything. Raises what ``build`` raises early.
+
+    Nothing of a ModelBuilder's folder is executed, so that whoever does not trust one yet can see what would be done with it.
+    ``model_follows``: a request without a model is no error, since CM fetches the MLPerf file when it builds.
+    """
+    from cmx4trt.backends import builder_for
+    from cmx4trt.backends.base import ModelBuilder
+
+    builder = builder_for(request.builder)
+    if model_follows and request.model is None and request.random_weights is None:
+        check_request(request)
+        known = not isinstance(builder, ModelBuilder)  # what such a builder starts from may have to be fetched, too
+        name = f"{builder.name} {builder.version()}" if known else builder.name
+        return Plan(EnginePaths.for_request(request).engine, name, "the MLPerf file, which a dependency fetches", False)
+    if isinstance(builder, ModelBuilder):
+        check_request(request)
+        request = replace(request, **builder.resolve(request))
+        source, engine = source_of_request(request), EnginePaths.for_request(request).engine
+        return Plan(engine, f"{builder.name} {builder.version()}", source_of_record(source.record()), None)
+    lookup = _look_up(request, Silent())
+    name = f"{builder.name} {lookup.builder.version()}"
+    source_title = source_of_record(lookup.source.record())
+    return Plan(lookup.paths.engine, name, source_title, lookup.found.manifest is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _LookedUp:
+    """A checked request with all that its stages need, and what the store has for it."""
+
+    request: BuildRequest
+    builder: GraphBuilder | ModelBuilder
+    source: Source
+    calibration: CalibrationData | None
+    paths: EnginePaths
+    parts: Mapping[str, Any]
+    found: store.Lookup
+
+
+def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
+    from cmx4trt.backends import builder_for
+
+    check_request(request)
+    builder = builder_for(request.builder)
+    request = replace(request, **builder.resolve(request))
+    source, paths = source_of_request(request), EnginePaths.for_request(request)
+    if not os.path.lexists(paths.engine):
+        source.start_reading()  # beside all that follows; a hit needs digests only
+    parts = engine_parts(request, builder.identity(request))
+    calibration = calibration_of(request, progress)
+    if calibration is not None:
+        parts[CALIBRATION] = calibration.part()
+    found = store.find(request, paths, parts, source.part_if)
+    return _LookedUp(request, builder, source, calibration, paths, parts, found)
+
+
+def check_request(request: BuildRequest) -> None:
+    """Refuse early what cannot be built, before anything expensive. Raises CmxError."""
+    spec = spec_of(request.network)
+    if request.batch_size > spec.max_batch_size:
+        raise RequestError(
+            f"batch_size is {request.batch_size}, expected at most {spec.max_batch_size} for {spec.title} "
+            f"(a TensorRT tensor holds fewer than 2^31 elements, one sample needs {spec.largest_activation})"
+        )
+    check_writable(request.output_dir)
+
+
+def build(request: BuildRequest, progress: Progress | None = None, new: bool = False) -> BuildResult:
+    """The engine for ``request``: the published one if it fits and ``new`` is not set, else prepared, built, verified, published.
+
+    Raises RequestError, ModelError, DataError (int8), MissingSoftwareError, DeviceError or UnsupportedError before anything is
+    built, then BuildError, VerificationError or OutputError; KeyboardInterrupt leaves nothing behind, or says that the
+    engine is published.
+    """
+    progress = progress or Silent()
+    known = _look_up(request, progress)
+    if known.found.manifest is not None and not new:
+        return _result(known, known.found.manifest, True, progress)
+    store.check_places(known.paths)
+    if known.found.doubt:
+        progress.note(f"{known.found.doubt}; building again")
+    return _result(known, _Build(known, progress).run(), False, progress)
+
+
+def _result(known: _LookedUp, manifest: Manifest, reused: bool, progress: Progress) -> BuildResult:
+    from cmx4trt.report.automatic import remove_outdated_report, report_after_build
+
+    report = ""
+    if known.request.report:
+        report = report_after_build(known.paths, progress)
+    elif not reused:
+        remove_outdated_report(known.paths)
+    return BuildResult(known.paths.engine, known.paths.manifest, manifest, reused, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What the stages before publishing have made; a builder that starts from the model has no ``graph`` of ours."""
+
+    engine: BuiltEngine
+    verification: Mapping[str, Any]
+    graph: PreparedGraph | None = None
+    described: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Build:
+    """One build; the fields are what all its stages need."""
+
+    def __init__(self, known: _LookedUp, progress: Progress) -> None:
+        self._request = known.request
+        self._builder = known.builder
+        self._source = known.source
+        self._paths = known.paths
+        self._calibration = known.calibration
+        self._parts = known.parts
+        self._progress = progress
+        self._seconds: dict[str, float] = {}
+        self._execution: dict[str, Any] = {"engine_executed_on_a_device": "no"}
+        self._stop = False
+        self._loading: Background[None] | None = None
+
+    def run(self) -> Manifest:
+        from cmx4trt.backends.base import ModelBuilder
+
+        builder = self._builder
+        return self._run_on_model(builder) if isinstance(builder, ModelBuilder) else self._run_on_graph(builder)
+
+    def _run_on_model(self, builder: ModelBuilder) -> Manifest:
+        with self._stage("build"):
+            log = f"{self._paths.engine.removesuffix('.plan')}.log"
+            engine = builder.build_from_model(self._request, self._progress, log)
+        with self._stage("publish"):
+            return self._publish(_Outcome(engine, {"verdict": SKIPPED, "reason": builder.unverified}))
+
+    def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
+        with self._stage("prepare"):
+            prepared = prepare(self._request, self._source, self._progress, self._calibration)
+        graph = prepared.graph
+        # The library works without Python's lock: verification uses the other core meanwhile. The main thread only waits,
+        # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
+        building = Background(lambda: self._build(builder, graph))
+        verifying = Background(lambda: self._verify(prepared))
+        describing = Background(lambda: _graph_record(prepared))
+        try:
+            verification, engine, described = verifying.result(), building.result(), describing.result()
+        except BaseException:
+            self._stop = True
+            # Whoever asked hears of it now. A thread that is still in a library would crash Python on its way out, so that
+            # waits; a process that leaves without Python's end, as the command line does, need not.
+            atexit.register(building.wait, STOP_SECONDS)
+            if self._loading is not None:
+                atexit.register(self._loading.wait, STOP_SECONDS)
+            raise
+        if self._request.verify:
+            self._execution |= self._check_engine(engine, prepared)
+        with self._stage("publish"):
+            return self._publish(_Outcome(engine, verification, graph, described))
+
+    def _check_engine(self, engine: BuiltEngine, prepared: Prepared) -> dict[str, Any]:
+        """What is found of the engine itself: on the device, where there is one, and by its backend's own means."""
+        from cmx4trt.verify.engine import check_unexecuted, execute_engine
+
+        backend, request = backend_of(self._request.builder), self._request
+        if request.device != "cuda":
+            return check_unexecuted(backend, engine, prepared.graph)
+        with self._stage("execute"):
+            return execute_engine(
+                backend,
+                engine,
+                prepared.graph,
+                request,
+                lambda session: verify_execution(prepared, self._source.message, request, session),
+            )
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with self._progress.stage(name):
+            yield
+        self._seconds[name] = round(time.perf_counter() - start, 4)
+
+    def _build(self, builder: GraphBuilder, graph: PreparedGraph) -> BuiltEngine:
+        if not self._request.verify:
+            self._load_report()  # beside the builder
+        with self._stage("build"):
+            engine = builder.build(graph, self._request, self._progress, lambda: self._stop)
+        if self._request.verify:
+            self._load_report()  # beside the rest of the verification
+        return engine
+
+    def _load_report(self) -> None:
+        if self._request.report and not self._stop:
+            from cmx4trt.report.automatic import get_ready
+
+            self._loading = Background(get_ready)
+
+    def _verify(self, prepared: Prepared) -> dict[str, Any]:
+        if not self._request.verify:
+            return {"verdict": SKIPPED, "reason": "verification was switched off"}
+        with self._stage("verify"):
+            found = verify(prepared, self._source.message, self._request)
+        if found.verdict == FAILED:
+            raise VerificationError(
+                f"the prepared graph of {prepared.graph.spec.title} disagrees with the original model: "
+                f"{found.sentence()}; no engine was published (try another precision, or --verify=no)"
+            )
+        return found.to_dict()
+
+    def _publish(self, outcome: _Outcome) -> Manifest:
+        data = outcome.engine.data
+        digest = Background(lambda: digests_of(data))
+        manifest = self._manifest(outcome)
+        return store.publish(self._paths, data, digest, manifest, self._request.wait, self._progress)
+
+    def _manifest(self, outcome: _Outcome) -> Manifest:
+        import datetime
+        import platform
+
+        parts = {**self._parts, SOURCE: self._source.part()}
+        return Manifest(
+            fingerprint=fingerprint_of(parts),
+            parts=parts,
+            engine={},
+            request={name: getattr(self._request, name) for name in self._request.__slots__},
+            source=self._source.record(),
+            network=_network_record(outcome.graph, self._request),
+            builder={
+                **self._builder.identity(self._request),
+                **outcome.engine.facts,
+                "warnings": list(outcome.engine.log),
+            },
+            graph=outcome.described,
+            verification=outcome.verification,
+            execution=self._execution,
+            stages=dict(self._seconds),
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            tool={"cmx4trt": __version__, "python": platform.python_version(), "machine": platform.machine()},
+        )
+
+
+def _graph_record(prepared: Prepared) -> dict[str, Any]:
+    from cmx4trt.graph.layers import count_layers
+
+    graph = prepared.graph
+    record: dict[str, Any] = {"sha256": graph.encoded.sha256(), **graph.notes}
+    record.update(count_layers(graph.model.graph).to_dict())
+    if prepared.quantization is not None:
+        record["quantization"] = prepared.quantization.to_dict()
+    return record
+
+
+def _network_record(graph: PreparedGraph | None, request: BuildRequest) -> dict[str, Any]:
+    def shown(infos: list[Any]) -> list[dict[str, Any]]:
+        return [{"name": i.name, "dtype": i.dtype.name.lower(), "shape": list(i.dims or ())} for i in infos]
+
+    return {
+        "title": spec_of(request.network).title,
+        **({"inputs": shown(graph.inputs), "outputs": shown(graph.outputs)} if graph else {}),
+        "profiles": {
+            "count": request.copy_streams,
+            "batch_min": 1,
+            "batch_opt": request.batch_size,
+            "batch_max": request.batch_size,
+        },
+    }

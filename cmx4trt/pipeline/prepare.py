@@ -1,0 +1,109 @@
+"""From a source to the graph a builder is given, quantized where the request says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from cmx4trt.backends import backend_of
+from cmx4trt.base.progress import Progress
+from cmx4trt.base.verdicts import FAILED
+from cmx4trt.networks import spec_of
+from cmx4trt.pipeline.source import Source
+from cmx4trt.requests.build import BuildRequest
+
+if TYPE_CHECKING:
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.quantize import CalibrationData, QuantizationReport
+    from cmx4trt.sessions.base import Session
+    from cmx4trt.verify import OriginalMessage, Verification
+    from cmx4trt.verify.quantization import QuantizationAccuracy
+
+CALIBRATION = "calibration"
+"""The part of a fingerprint that stands for the images or the cache an int8 engine was calibrated with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The graph to build; of an int8 graph also the same network in float32, and what was quantized on what grounds."""
+
+    graph: PreparedGraph
+    float32: PreparedGraph | None = None
+    quantization: QuantizationReport | None = None
+
+
+def quantizes(request: BuildRequest) -> bool:
+    """Whether this package quantizes the network (NVIDIA's code calibrates on its own)."""
+    return request.precision == "int8" and backend_of(request.builder).quantizes
+
+
+def calibration_of(request: BuildRequest, progress: Progress) -> CalibrationData | None:
+    """What an int8 engine is calibrated with; None for others. Raises DataError, RequestError."""
+    if not quantizes(request):
+        return None
+    from cmx4trt.quantize import check_request, open_data
+
+    check_request(request)
+    return open_data(request, spec_of(request.network).input_shape, progress)
+
+
+def prepare(
+    request: BuildRequest, source: Source, progress: Progress, calibration: CalibrationData | None = None
+) -> Prepared:
+    """The prepared graph of ``source``'s network. Raises ModelError on another network, DataError on unusable images.
+
+    ``calibration`` is what ``calibration_of`` gave for the request, where that was done already.
+    """
+    source.start_reading()
+    from cmx4trt.networks.graphs import network_from_model, prepared_from_network
+
+    network = network_from_model(source.model(), spec_of(request.network), request)
+    if not quantizes(request):
+        return Prepared(prepared_from_network(network, request))
+    from cmx4trt.quantize import quantize_network
+
+    flavour = backend_of(request.builder).flavour()
+    twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
+    report = quantize_network(network, request, progress, flavour, calibration)
+    exact = replace(request, precision="fp32", input_dtype="fp32")
+    graph = prepared_from_network(network, request, flavour.rest)
+    return Prepared(graph, prepared_from_network(twin, exact), report)
+
+
+def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest) -> Verification:
+    """Whether the graph agrees with the original model.
+
+    An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
+    quantization changes.
+    """
+    from cmx4trt.networks.graphs import valid_graph
+    from cmx4trt.verify import verify_graph
+
+    with valid_graph(request):
+        if prepared.float32 is None:
+            return verify_graph(prepared.graph, original, request)
+        exact = verify_graph(prepared.float32, original, replace(request, precision="fp32", input_dtype="fp32"))
+    if exact.verdict == FAILED:
+        return exact
+    return replace(_verify_quantized(prepared, request), float32_graph=exact.to_dict())
+
+
+def verify_execution(
+    prepared: Prepared, original: OriginalMessage, request: BuildRequest, engine: Session
+) -> Verification:
+    """Whether the engine of a graph that ``verify`` has accepted computes the same; an int8 engine as the float32 twin."""
+    from cmx4trt.verify import verify_graph
+
+    if prepared.float32 is None:
+        return verify_graph(prepared.graph, original, request, engine)
+    return _verify_quantized(prepared, request, engine)
+
+
+def _verify_quantized(prepared: Prepared, request: BuildRequest, engine: Session | None = None) -> QuantizationAccuracy:
+    from cmx4trt.verify.quantization import Evidence, verify_quantized
+
+    float32, report = prepared.float32, prepared.quantization
+    assert float32 is not None
+    assert report is not None
+    evidence = Evidence(report.images, report.held_out, report.synthetic)
+    return verify_quantized(float32, prepared.graph, evidence, request, report.input_scale, engine)

@@ -1,0 +1,193 @@
+"""The output folder as a store of engines: find one that fits, publish a new one. Any doubt is a miss."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cmx4trt.base.background import Background
+from cmx4trt.base.digests import blake3_of_file, sha256_of_file
+from cmx4trt.base.files import (
+    OUTPUT_SETTING,
+    check_place,
+    encode_json,
+    make_folder,
+    open_text,
+    remove_abandoned,
+    write_together,
+)
+from cmx4trt.base.locks import lock_folder
+from cmx4trt.base.progress import Progress
+from cmx4trt.errors import ModelError
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.store.fingerprint import SOURCE, fingerprint_of
+from cmx4trt.store.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePaths:
+    """Where an engine and its manifest lie; NVIDIA's naming, below the output folder."""
+
+    engine: str
+    manifest: str
+
+    @classmethod
+    def for_request(cls, request: BuildRequest) -> EnginePaths:
+        """``<output_dir>/<target>/<model>/<Scenario>/<model>-<Scenario>-gpu-b<batch>-<precision>.<builder>.plan``, ``….json``."""
+        folder = os.path.join(request.output_dir, request.target, request.network, request.scenario)
+        stem = f"{request.network}-{request.scenario}-gpu-b{request.batch_size}-{request.precision}.{request.builder}"
+        return cls(os.path.join(folder, f"{stem}.plan"), os.path.join(folder, f"{stem}.json"))
+
+
+SourcePart = Callable[[Mapping[str, Any]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A hit (``manifest``), or why there is none; ``doubt`` is set where something lay there that cannot be trusted."""
+
+    manifest: Manifest | None = None
+    doubt: str = ""
+
+
+def read_manifest(path: str) -> Manifest:
+    """The manifest at ``path``. Raises OSError, ValueError."""
+    with open_text(path) as stream:
+        return Manifest.from_json(stream.read())
+
+
+def manifest_path_of(path: str) -> str:
+    """The manifest that belongs to an engine path; a manifest's path is its own."""
+    return path if path.endswith(".json") else f"{os.path.splitext(path)[0]}.json"
+
+
+def read_published_manifest(path: str) -> tuple[str, Manifest]:
+    """Path and content of the manifest that belongs to an engine, for a person who named either. Raises ModelError."""
+    manifest_path = manifest_path_of(path)
+    try:
+        return manifest_path, read_manifest(manifest_path)
+    except OSError as error:
+        raise ModelError(
+            f"cannot read manifest {manifest_path}: {error.strerror}; give an engine that cmx4trt built"
+        ) from error
+    except ValueError as error:
+        raise ModelError(
+            f"{manifest_path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built"
+        ) from error
+
+
+def engine_path_of(manifest_path: str, manifest: Manifest) -> str:
+    """The engine that lies beside a manifest: whatever folders its record may name, the file is looked for there only."""
+    return os.path.join(os.path.dirname(manifest_path), os.path.basename(str(manifest.engine.get("file"))))
+
+
+def report_path_of(path: str) -> str:
+    """The report that belongs to an engine path or a manifest's."""
+    return f"{os.path.splitext(path)[0]}.report.html"
+
+
+def doubt_of_engine(manifest_path: str, manifest: Manifest) -> str:
+    """Why the engine beside a manifest is not the one that was published; empty if it is."""
+    path = engine_path_of(manifest_path, manifest)
+    return _check_engine(path, manifest, "sha256", sha256_of_file).doubt  # what people compare
+
+
+def describe_engine(manifest_path: str, manifest: Manifest) -> str:
+    """Whether the engine beside a manifest is still the one that was published, in words."""
+    return doubt_of_engine(manifest_path, manifest) or "unchanged since it was published"
+
+
+def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: SourcePart) -> Lookup:
+    """The published engine that fits ``parts``.
+
+    ``source`` gives the source part of what a manifest says of its source, and is asked only when everything else fits: it
+    reads the model. The engine is read at the same time, by another thread.
+    """
+    if not os.path.lexists(paths.engine):
+        return Lookup()
+    try:
+        manifest = read_manifest(paths.manifest)
+    except (OSError, ValueError) as error:
+        return Lookup(doubt=f"{paths.engine} has no readable manifest ({_reason(error)})")
+    if any(manifest.parts.get(name) != value for name, value in parts.items()):
+        return Lookup()
+    if request.verify and not manifest.judged:
+        return Lookup()
+    engine = Background(lambda: _check_fast(paths.engine, manifest))
+    whole = {**parts, SOURCE: source(manifest.source)}
+    if manifest.parts != whole or manifest.fingerprint != fingerprint_of(whole):
+        return Lookup()
+    return engine.result()
+
+
+def _check_fast(path: str, manifest: Manifest) -> Lookup:
+    return _check_engine(path, manifest, "blake3", blake3_of_file)
+
+
+def _check_engine(path: str, manifest: Manifest, name: str, digest_of: Callable[[str], str]) -> Lookup:
+    """Whether the engine's bytes are those that were published, by the digest that the manifest calls ``name``."""
+    try:
+        digest = digest_of(path)
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        return Lookup(doubt=f"{path} cannot be read ({_reason(error)})")
+    if digest != manifest.engine.get(name):
+        return Lookup(doubt=f"{path} is not the file that was published (truncated or edited)")
+    return Lookup(manifest)
+
+
+def publish(
+    paths: EnginePaths,
+    data: Any,
+    digests: Background[dict[str, str]],
+    manifest: Manifest,
+    wait: float,
+    progress: Progress,
+) -> Manifest:
+    """Write engine and manifest, then give both their names, under the folder's lock; returns the final manifest.
+
+    ``digests`` are the engine's (``digests_of``), computed while the engine is written; ``wait``: seconds to wait for the lock.
+    Where another process has published the same engine meanwhile, that one stays and its manifest is returned.
+    An error leaves the previous pair. A crash between the two renames leaves an engine whose manifest does not fit, which
+    ``find`` treats as a miss. Raises OutputError.
+    """
+    folder = os.path.dirname(paths.engine)
+    make_folder(folder)
+    final = manifest
+
+    def contents() -> Iterator[tuple[str, Any]]:
+        nonlocal final
+        yield paths.engine, data
+        name, size = os.path.basename(paths.engine), memoryview(data).nbytes
+        final = replace(manifest, engine={"file": name, "bytes": size, **digests.result()})
+        yield paths.manifest, encode_json(final.to_json())
+
+    with lock_folder(folder, progress, wait, OUTPUT_SETTING):
+        remove_abandoned(folder)
+        if (other := _published_meanwhile(paths, manifest)) is not None:
+            return other
+        check_places(paths)
+        write_together(contents())
+    return final
+
+
+def check_places(paths: EnginePaths) -> None:
+    """Refuse early paths where something lies that no engine or manifest may replace. Raises OutputError."""
+    for path in (paths.engine, paths.manifest):
+        check_place(path)
+
+
+def _published_meanwhile(paths: EnginePaths, manifest: Manifest) -> Manifest | None:
+    """What another process published for the very same request while we were building: its engine stays."""
+    try:
+        there = read_manifest(paths.manifest)
+    except (OSError, ValueError):
+        return None
+    if there.fingerprint != manifest.fingerprint or (manifest.judged and not there.judged):
+        return None
+    return _check_fast(paths.engine, there).manifest
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

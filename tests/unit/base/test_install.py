@@ -1,0 +1,53 @@
+"""What pip is to be asked for, by how this copy came here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cmx4trt
+from cmx4trt.base.install import pip_line, requirement
+
+
+def test_clone() -> None:
+    clone = Path(cmx4trt.__file__).resolve().parents[1]
+    assert requirement("rtx") == f"{clone}[rtx]"
+    assert pip_line("rtx,cm") == f"pip install -e '{clone}[rtx,cm]'"
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A copy in site-packages, with what pip recorded about where it is from."""
+
+    def install(recorded: object) -> None:
+        package = tmp_path / "site-packages" / "cmx4trt"
+        package.mkdir(parents=True)
+        monkeypatch.setattr(cmx4trt, "__file__", str(package / "__init__.py"))
+        text = None if recorded is None else json.dumps(recorded)
+        found = type("Found", (), {"read_text": lambda self, name: text})()
+        monkeypatch.setattr(importlib.metadata, "distribution", lambda name: found)
+
+    return install
+
+
+def test_from_the_index(installed: Any) -> None:
+    installed(None)
+    assert pip_line("rtx") == "pip install 'cmx4trt[rtx]'"
+
+
+def test_from_a_wheel(installed: Any, tmp_path: Path) -> None:
+    wheel = tmp_path / "cmx4trt 0.1.whl"
+    wheel.touch()
+    installed({"url": wheel.as_uri(), "archive_info": {}})
+    assert pip_line("mlc") == f"pip install '{wheel}[mlc]'"
+    wheel.unlink()
+    assert pip_line("mlc") == "pip install 'cmx4trt[mlc]'"
+
+
+def test_from_git(installed: Any) -> None:
+    installed({"url": "https://example.com/x.git", "vcs_info": {"vcs": "git", "commit_id": "0"}})
+    assert pip_line("cm") == "pip install 'cmx4trt[cm] @ git+https://example.com/x.git'"

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cmx4trt.base.locks import lock_folder
+from cmx4trt.base.progress import Silent
+from cmx4trt.errors import OutputError
+
+
+class Notes(Silent):
+    """Keeps what the user is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.first = threading.Event()
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+        self.first.set()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process holds the folder's lock until it is killed."""
+    code = (
+        "import fcntl, os, sys\n"
+        f"fcntl.flock(os.open({str(folder)!r}, os.O_RDONLY), fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, "name-of-the-holder"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_lock_is_exclusive_and_leaves_no_file(tmp_path: Path) -> None:
+    probe = (
+        "import fcntl, os, sys\n"
+        f"d = os.open({str(tmp_path)!r}, os.O_RDONLY)\n"
+        "try: fcntl.flock(d, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "except BlockingIOError: sys.exit(3)"
+    )
+    notes = Notes()
+    with lock_folder(str(tmp_path), notes, 0, "--output_dir"):
+        assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 3
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+    assert notes.texts == []
+
+
+def test_waiting_says_for_whom_and_goes_on_when_the_lock_is_free(tmp_path: Path) -> None:
+    notes = Notes()
+    with held(tmp_path) as process:
+        threading.Thread(target=lambda: notes.first.wait() and process.kill()).start()
+        with lock_folder(str(tmp_path), notes, 600, "--output_dir"):
+            pass
+    assert notes.texts[0].startswith(f"waiting for process {process.pid} (")
+    assert f"which holds {tmp_path}: 0 s so far, 600 s at most" in notes.texts[0]
+
+
+@pytest.mark.parametrize("wait", [0, 0.2])
+def test_waiting_ends(tmp_path: Path, wait: float) -> None:
+    with held(tmp_path) as process, pytest.raises(OutputError) as caught:  # noqa: SIM117
+        with lock_folder(str(tmp_path), Silent(), wait, "--output_dir"):
+            pytest.fail("two hold one lock")
+    sentence = str(caught.value)
+    assert sentence.startswith(f"folder {tmp_path} is locked by process {process.pid} (")
+    assert ", started " in sentence
+    assert f"expected it free within {wait:g} s" in sentence
+    assert "--wait=SECONDS or give another --output_dir" in sentence
+
+
+def test_a_holder_that_cannot_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of other containers and machines are not in the kernel's table, or without their number."""
+    monkeypatch.setattr("cmx4trt.base.locks._LOCKS", "/nowhere")
+    with held(tmp_path), pytest.raises(OutputError, match="is locked by a process that cannot be seen from here"):  # noqa: SIM117
+        with lock_folder(str(tmp_path), Silent(), 0, "--output_dir"):
+            pytest.fail("two hold one lock")
+
+
+def test_a_file_system_without_locks_serves_one_process_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with lock_folder(str(tmp_path), Silent(), 0, "--output_dir"):
+        pass

@@ -1,0 +1,72 @@
+"""An interruption while a library builds that does not listen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.tensorrt.serialize import BuildStoppedError
+from cmx4trt.base.background import Background
+from cmx4trt.pipeline import build as pipeline
+from cmx4trt.requests.build import BuildRequest
+
+LIMIT = 60.0
+"""Seconds after which a thread of these tests hangs."""
+
+
+class DeafBuilder:
+    """Is told to stop and does not look up until it is released."""
+
+    name = "tensorrt-rtx"
+
+    def __init__(self) -> None:
+        self.begun, self.released = threading.Event(), threading.Event()
+        self.told = False
+
+    def version(self) -> str:
+        return "1"
+
+    def resolve(self, request: BuildRequest) -> Mapping[str, Any]:
+        return {}
+
+    def identity(self, request: BuildRequest) -> Mapping[str, str]:
+        return {"name": self.name}
+
+    def build(self, graph: Any, request: BuildRequest, progress: Any, stopped: Callable[[], bool]) -> BuiltEngine:
+        self.begun.set()
+        assert self.released.wait(LIMIT)
+        self.told = stopped()
+        raise BuildStoppedError
+
+
+def test_whoever_interrupts_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only Python's own end is: it would crash under a thread that is in a library."""
+    builder = DeafBuilder()
+    waited: list[float] = []
+    at_exit: list[tuple[Any, ...]] = []
+    wait = Background.wait
+
+    def interrupted(*_: object) -> NoReturn:
+        assert builder.begun.wait(LIMIT)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: builder)
+    monkeypatch.setattr(pipeline, "verify", interrupted)
+    monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
+    monkeypatch.setattr(pipeline, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr(Background, "wait", lambda self, seconds: waited.append(seconds) or wait(self, seconds))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.build(BuildRequest.from_values({"random_weights": 0, "output_dir": tmp_path}))
+    assert waited == []
+    builder.released.set()
+    (function, seconds), *_ = at_exit
+    assert seconds == 0.01
+    monkeypatch.setattr(Background, "wait", wait)
+    assert function.__self__.wait(LIMIT)
+    assert builder.told
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
