@@ -66,6 +66,14 @@ def test_mlperfs_rules_are_those_of_mlperf_conf(scenario: str, network: str, bou
     assert departures == {}
 
 
+@pytest.mark.parametrize(("line", "used"), [("", True), ("resnet50.Server.coalesce_queries = 0\n", False)])
+def test_overdue_queries_of_server_come_in_one_call_unless_user_conf_says_no(
+    user_conf: Any, line: str, used: bool
+) -> None:
+    made, departures = settings_of("Server", rules="mlperf", user_conf=user_conf(line) if line else None)
+    assert (made.server_coalesce_queries, departures) == (used, {})
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_short_run_names_every_departure(scenario: str) -> None:
     made, departures = settings_of(scenario)
@@ -154,7 +162,6 @@ def test_the_measured_rate_is_for_the_duration_of_user_conf(user_conf: Any) -> N
         ("SingleStream", "target_latency_percentile = 50", "single_stream_target_latency_percentile", 0.5),
         ("MultiStream", "target_latency_percentile = 50", "multi_stream_target_latency_percentile", 0.5),
         ("MultiStream", "samples_per_query = 32", "multi_stream_samples_per_query", 32),
-        ("Server", "coalesce_queries = 1", "server_coalesce_queries", True),
         ("Server", "max_async_queries = 4", "server_max_async_queries", 4),
         ("Offline", "performance_issue_unique = 1", "performance_issue_unique", True),
         ("Offline", "performance_issue_same = 1", "performance_issue_same", True),
