@@ -96,12 +96,12 @@ def draw_scenes(rng: np.random.Generator, count: int) -> Scenes:
 
 
 def render(xp: Any, scenes: Scenes, noise: Any) -> Any:
-    """Images [B, 3, SIZE, SIZE] with values 0..255 (float); ``noise`` is standard normal, of the same shape.
+    """Images [B, 3, S, S] with values 0..255 (float); ``noise`` is standard normal, of the same shape.
 
     ``xp`` is numpy or torch; the arrays of ``scenes`` and ``noise`` are its arrays, on any device.
     """
     one = scenes.mapped(lambda a: a[:, None, None] if a.ndim == 1 else a[:, :, None, None])
-    axis = (noise[0, 0, 0] * 0 + xp.cumsum(noise[0, 0, 0] * 0 + 1, 0) - 0.5) / SIZE - 0.5
+    axis = (noise[0, 0, 0] * 0 + xp.cumsum(noise[0, 0, 0] * 0 + 1, 0) - 0.5) / noise.shape[-1] - 0.5
     u, v = axis[None, None, :], axis[None, :, None]
     du, dv = u - one.x, v - one.y
     mask = _mask(xp, one, du * xp.cos(one.tilt) + dv * xp.sin(one.tilt), dv * xp.cos(one.tilt) - du * xp.sin(one.tilt))
@@ -178,6 +178,6 @@ def held_out(
     return np.stack(images), np.array(labels)
 
 
-def preprocess(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """uint8 RGB [B, 3, H, W] -> float32 with MLPerf's means subtracted."""
-    return images.astype(np.float32) - np.array(MLPERF_MEANS, np.float32)[:, None, None]
+def preprocess(images: np.ndarray[Any, Any], std: float = 1.0) -> np.ndarray[Any, Any]:
+    """uint8 RGB [B, 3, H, W] -> float32 with MLPerf's means subtracted, divided by ``std``."""
+    return (images.astype(np.float32) - np.array(MLPERF_MEANS, np.float32)[:, None, None]) / np.float32(std)

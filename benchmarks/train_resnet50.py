@@ -1,10 +1,12 @@
 """Trains ResNet-50 for a few minutes on the procedural images of textures.py and writes it as ONNX.
 
     python benchmarks/train_resnet50.py --out FOLDER [--seconds 300]
+    python benchmarks/train_resnet50.py --out FOLDER --device cpu --start FOLDER [--std 58] [--classes 25] [--size 64]
 
-Needs a GPU, torch, torchvision and onnx; no network. FOLDER gets ``resnet50.onnx.000`` … (the ONNX file, weights stored
-as float16, cut into parts that small transfer limits let through) and ``resnet50.json`` (top-1 on the held-out images
-with exactly the weights stored). ``int8_accuracy.py`` takes the folder.
+Needs torch, torchvision and onnx, and a GPU to learn all of it from nothing in minutes; no network. Without a GPU a few minutes
+suffice to train an earlier network on (``--start``) for fewer classes, other pixels (``--std``), or to begin on small images.
+FOLDER gets ``resnet50.onnx.000`` … (the ONNX file, weights stored as float16, cut into parts that small transfer limits let
+through) and ``resnet50.json`` (top-1 on the held-out images with exactly the weights stored). ``int8_accuracy.py`` takes it.
 """
 
 from __future__ import annotations
@@ -40,16 +42,22 @@ def main() -> None:
     torch.manual_seed(SEED)
     torch.backends.cudnn.benchmark = True
     options.out.mkdir(parents=True, exist_ok=True)
-    model = new_model(options.small).to(device, memory_format=torch.channels_last)
+    model = new_model(options.small, options.classes)
+    if options.start is not None:
+        load_start(model, options.start, options.std)
+    model = model.to(device, memory_format=torch.channels_last)
     steps = train(model, options, device)
     model = model.float().eval()
     round_to_half(model)
     images = options.images if not options.small else 64
     result = {
-        "top1": evaluate(model, device, images),
+        "top1": evaluate(model, device, images, options),
         "images": images,
         "held_out_seed": HELD_OUT_SEED,
-        "classes": textures.CLASSES,
+        "classes": options.classes,
+        "std": options.std,
+        "size": options.size,
+        "start": options.start and str(options.start.name),
         "steps": steps,
         "batch": options.batch,
         "seconds": options.seconds,
@@ -68,15 +76,42 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--images", type=int, default=HELD_OUT_IMAGES, help="held-out images to measure top-1 on")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--bfloat16", action="store_true", help="on a CPU, too (faster only where it has such units)")
+    parser.add_argument("--start", type=Path, help="a folder that this script wrote: goes on from its weights")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
+    parser.add_argument("--size", type=int, default=textures.SIZE, help="side of the training images in pixels")
+    parser.add_argument("--std", type=float, default=1.0, help="what pixels are divided by")
+    parser.add_argument("--classes", type=int, default=textures.CLASSES, help="fewer: labels modulo this")
     parser.add_argument("--small", action="store_true", help="resnet18 and few held-out images, to try the script")
     return parser.parse_args()
 
 
-def new_model(small: bool) -> Any:
+def new_model(small: bool, classes: int) -> Any:
     from torchvision import models
 
     build = models.resnet18 if small else models.resnet50
-    return build(num_classes=textures.CLASSES)
+    return build(num_classes=classes)
+
+
+def load_start(model: Any, folder: Path, std: float) -> None:
+    """The weights of an earlier run, as far as they fit (another number of classes starts anew); the first ones scaled so that
+    pixels divided by ``std`` give what the earlier ones gave."""
+    import onnx
+    from onnx import numpy_helper
+
+    parts = sorted(folder.glob("resnet50.onnx.*"))
+    proto = onnx.load_from_string(b"".join(part.read_bytes() for part in parts))
+    found = {t.name.removesuffix(".half"): numpy_helper.to_array(t) for t in proto.graph.initializer}
+    own = model.state_dict()
+    fitting = {
+        name: torch.from_numpy(found[name].astype(np.float32))
+        for name, value in own.items()
+        if name in found and found[name].shape == tuple(value.shape)
+    }
+    earlier = json.loads((folder / "resnet50.json").read_text()).get("std", 1.0)
+    fitting["conv1.weight"] *= std / earlier
+    model.load_state_dict({**own, **fitting})
+    print(f"{len(fitting)} of {len(own)} tensors from {folder}", flush=True)
 
 
 def train(model: Any, options: argparse.Namespace, device: torch.device) -> int:
@@ -89,20 +124,20 @@ def train(model: Any, options: argparse.Namespace, device: torch.device) -> int:
     begun, step = time.monotonic(), 0
     while (done := (time.monotonic() - begun) / options.seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * rate(done)
-        images, labels = training_batch(rng, options.batch, device)
-        with torch.autocast(device.type, torch.bfloat16):
+            group["lr"] = options.rate * rate(done)
+        images, labels = training_batch(rng, options, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or options.bfloat16):
             scores = model(images)
             loss = functional.cross_entropy(scores, labels, label_smoothing=0.1)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         step += 1
-        if step % 100 == 0 or options.small:
+        if step % 100 == 0 or options.small or (device.type == "cpu" and step % 10 == 0):
             top1 = (scores.argmax(1) == labels).float().mean().item()
             if not np.isfinite(value := loss.item()):
                 sys.exit(f"training diverged at step {step}; lower PEAK_RATE")
-            if done > HOPELESS and value > 0.98 * np.log(textures.CLASSES):
+            if done > HOPELESS and value > 0.98 * np.log(options.classes):
                 sys.exit(f"no better than chance at step {step}")
             print(f"step {step} {done:.0%} loss {value:.3f} batch top-1 {top1:.3f}", flush=True)
     return step
@@ -115,12 +150,14 @@ def rate(done: float) -> float:
     return 0.5 * (1 + float(np.cos(np.pi * (done - WARM_UP) / (1 - WARM_UP))))
 
 
-def training_batch(rng: np.random.Generator, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    scenes = textures.draw_scenes(rng, count).mapped(lambda a: torch.from_numpy(a).to(device))
-    noise = torch.randn(count, 3, textures.SIZE, textures.SIZE, device=device)
+def training_batch(
+    rng: np.random.Generator, options: argparse.Namespace, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scenes = textures.draw_scenes(rng, options.batch).mapped(lambda a: torch.from_numpy(a).to(device))
+    noise = torch.randn(options.batch, 3, options.size, options.size, device=device)
     means = torch.tensor(textures.MLPERF_MEANS, device=device)[:, None, None]
-    images = torch.round(textures.render(torch, scenes, noise)) - means
-    return images.contiguous(memory_format=torch.channels_last), scenes.label
+    images = (torch.round(textures.render(torch, scenes, noise)) - means) / options.std
+    return images.contiguous(memory_format=torch.channels_last), scenes.label % options.classes
 
 
 def round_to_half(model: Any) -> None:
@@ -131,7 +168,7 @@ def round_to_half(model: Any) -> None:
                 parameter.copy_(parameter.half().float())
 
 
-def evaluate(model: Any, device: torch.device, count: int) -> float:
+def evaluate(model: Any, device: torch.device, count: int, options: argparse.Namespace) -> float:
     """Top-1 in float32 on held-out images 0 .. count-1."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -139,8 +176,8 @@ def evaluate(model: Any, device: torch.device, count: int) -> float:
     with torch.inference_mode():
         for start in range(0, count, 100):
             images, labels = textures.held_out(HELD_OUT_SEED, start, min(100, count - start))
-            scores = model(torch.from_numpy(textures.preprocess(images)).to(device))
-            right += int((scores.argmax(1).cpu().numpy() == labels).sum())
+            scores = model(torch.from_numpy(textures.preprocess(images, options.std)).to(device))
+            right += int((scores.argmax(1).cpu().numpy() == labels % options.classes).sum())
     return right / count
 
 

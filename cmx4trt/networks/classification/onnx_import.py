@@ -7,7 +7,7 @@ H and W, one matrix product, Softmax, ArgMax), is recognised and written anew.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph
@@ -46,7 +46,7 @@ class ClassifierForm:
     """
 
     features: int
-    classes: tuple[int, ...]
+    classes: Collection[int]
     convolutions: int
     grid: tuple[int, int]
     check_body: Callable[[Graph], None]
@@ -68,8 +68,8 @@ def import_classifier(model: Model, spec: ModelSpec, form: ClassifierForm) -> Ca
     _rewrite_tail(graph, tail)
     precision = _weight_precision(graph)
     folded = _fold_batch_norm(model)
-    _check_operators_of_body(graph, spec)
     form.check_body(graph)
+    _check_operators_of_body(graph, spec)
     graph.claim_name(graph.inputs[0].name, INPUT)
     graph.claim_name(graph.outputs[0].name, LOGITS)
     graph.inputs = [ValueInfo(INPUT, DType.FLOAT, (BATCH, *spec.input_shape))]
@@ -132,7 +132,7 @@ def _find_tail(graph: Graph, spec: ModelSpec, form: ClassifierForm) -> _Tail:
         )
     features, classes = weight.dims[::-1] if transposed else weight.dims
     if features != form.features or classes not in form.classes:
-        need = f"{form.features} features and {' or '.join(map(str, form.classes))} classes"
+        need = f"{form.features} features and {_shown_sizes(form.classes)} classes"
         raise wrong_model(spec, f"a fully connected layer of {features} features and {classes} classes", need)
     if product.attributes.get("transA", 0) or any(product.attributes.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
         raise wrong_model(spec, f"{product.label()} with transA, alpha or beta", "a plain matrix product")
@@ -147,6 +147,12 @@ def _find_tail(graph: Graph, spec: ModelSpec, form: ClassifierForm) -> _Tail:
         adder, bias = added
         logits = adder.outputs[0]
     return _Tail(pool.inputs[0], product.inputs[1], transposed, bias, classes, logits)
+
+
+def _shown_sizes(sizes: Collection[int]) -> str:
+    if isinstance(sizes, range):
+        return f"{sizes[0]} to {sizes[-1]}"
+    return " or ".join(map(str, sizes))
 
 
 def _skip_reshapes(name: str, producers: Mapping[str, Node]) -> str:

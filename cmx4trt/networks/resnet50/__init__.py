@@ -22,7 +22,7 @@ class ResNet50(Classifier):
     """
 
     spec = SPEC
-    classes = CLASSES[0]
+    classes = CLASSES
     accuracy = AccuracyTarget(reference=76.456, images=50000)
     mean = (123.68 / 255, 116.78 / 255, 103.94 / 255)
     std = (1 / 255, 1 / 255, 1 / 255)

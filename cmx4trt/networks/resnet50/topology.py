@@ -6,10 +6,11 @@ moves the stride of a down-sampling block from its first 1x1 to its 3x3 convolut
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.networks.recognition import IMAGE, Layer, Window
 
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
 """(blocks, bottleneck channels) of conv2_x … conv5_x."""
@@ -18,9 +19,12 @@ STEM_CHANNELS = 64
 LAST_GRID = (7, 7)
 """Height and width of the last feature map."""
 FEATURES = STAGES[-1][1] * EXPANSION
-RESIDUAL_ADDS = sum(blocks for blocks, _ in STAGES)
-CLASSES = (1000, 1001)
-"""ImageNet's classes; TensorFlow's models (the MLPerf file among them) put a background class in front."""
+CLASSES = 1000
+"""ImageNet's."""
+HEAD_SIZES = range(2, 100_001)
+"""Numbers of logits that a file may have: ImageNet's 1000 classes, 1001 with the background class that TensorFlow's models (the
+MLPerf file among them) put in front, or those of the data set that it was trained for."""
+POOLED = "pool5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,42 @@ def block_shapes() -> list[BlockShapes]:
     return blocks
 
 
-def expected_convolutions() -> Counter[ConvShape]:
-    """How often each convolution occurs: 53 in all."""
-    shapes = Counter([STEM])
-    for block in block_shapes():
-        shapes.update(s for s in (block.reduce, block.spatial, block.expand, block.shortcut) if s)
-    return shapes
+def layers() -> list[Layer]:
+    """The whole network between image and pooled features, named as in the original model: conv1, pool1, res2a_branch2a, …."""
+    found = [*_activated("conv1", IMAGE, STEM, "the first convolution")]
+    window = Window(3, 2, same=True)
+    found.append(Layer("pool1", "MaxPool", (found[-1].name,), "the max pool", window))
+    for number, block in enumerate(block_shapes(), 1):
+        found += _block_layers(block, found[-1].name, f"block {number}")
+    found.append(Layer(POOLED, "GlobalAveragePool", (found[-1].name,), "the mean over H and W"))
+    return found
+
+
+CONVOLUTIONS = 1 + sum(3 * blocks + 1 for blocks, _ in STAGES)
+"""53: the stem, three in each block, and a shortcut in each stage."""
+
+
+def _block_layers(block: BlockShapes, source: str, place: str) -> Iterator[Layer]:
+    name, shortcut = block.name, source
+    if block.shortcut:
+        shortcut = f"{name}_branch1"
+        yield _convolution(shortcut, source, block.shortcut, f"the shortcut's convolution of {place}")
+    yield from _activated(f"{name}_branch2a", source, block.reduce, f"the first 1x1 convolution of {place}")
+    yield from _activated(f"{name}_branch2b", f"{name}_branch2a_relu", block.spatial, f"the 3x3 convolution of {place}")
+    expand = f"{name}_branch2c"
+    yield _convolution(expand, f"{name}_branch2b_relu", block.expand, f"the last 1x1 convolution of {place}")
+    yield Layer(name, "Add", (expand, shortcut), f"the addition of {place}")
+    yield Layer(f"{name}_relu", "Relu", (name,), f"the ReLU of {place}")
+
+
+def _activated(name: str, source: str, shape: ConvShape, place: str) -> Iterator[Layer]:
+    yield _convolution(name, source, shape, place)
+    yield Layer(f"{name}_relu", "Relu", (name,), f"the ReLU after {place}")
+
+
+def _convolution(name: str, source: str, shape: ConvShape, place: str) -> Layer:
+    window = Window(shape.kernel, shape.stride, shape.in_channels, shape.out_channels, same=shape.kernel > 1)
+    return Layer(name, "Conv", (source,), place, window)
 
 
 SPEC = ModelSpec(

@@ -143,12 +143,13 @@ def test_another_width_is_refused(resnet50_model: Model) -> None:
     node = next(n for n in resnet50_model.graph.nodes if n.name == "res3b_branch2b")
     weight = resnet50_model.graph.initializers[node.inputs[1]]
     weight.dims = (128, 64, 3, 3)
-    assert "found the convolution 3x3/1 64->128, need 3x3/1 128->128" in wrong(resnet50_model)
+    found = "the 3x3 convolution of block 5 (res3b_branch2b), Conv 'res3b_branch2b' of the file, with 64 input channels"
+    assert f"found {found}, need 128 input channels" in wrong(resnet50_model)
 
 
 def test_another_activation_is_refused(resnet50_model: Model) -> None:
     resnet50_model.graph.nodes[1].op_type = "LeakyRelu"
-    assert "found the operators LeakyRelu" in wrong(resnet50_model)
+    assert "no ReLU after the first convolution (conv1), but LeakyRelu 'conv1_relu'" in wrong(resnet50_model)
 
 
 def test_nhwc_is_refused(resnet50_model: Model) -> None:
@@ -172,12 +173,26 @@ def test_two_inputs_are_refused(resnet50_model: Model) -> None:
     assert "found 2 inputs (input_tensor:0, size)" in wrong(resnet50_model)
 
 
-def test_another_number_of_classes_is_refused(resnet50_model: Model) -> None:
-    weight = resnet50_model.graph.initializers["fc1000_weight"]
-    resnet50_model.graph.initializers["fc1000_weight"] = Tensor.from_numpy(
-        "fc1000_weight", weight.numpy()[:, :10].copy()
+def with_classes(model: Model, count: int) -> Model:
+    """Another last layer: zeros, since only its size matters."""
+    constants = model.graph.initializers
+    constants["fc1000_weight"] = Tensor.from_numpy("fc1000_weight", np.zeros((2048, count), np.float32))
+    constants["fc1000_bias"] = Tensor.from_numpy("fc1000_bias", np.zeros(count, np.float32))
+    return model
+
+
+@pytest.mark.parametrize("count", [2, 37, 100_000])
+def test_other_numbers_of_classes_are_accepted(resnet50_model: Model, count: int) -> None:
+    network = network_from_classifier(with_classes(resnet50_model, count), SPEC)
+    assert network.model.graph.outputs[0].dims == ("N", count)
+    assert network.notes["classes"] == str(count)
+
+
+@pytest.mark.parametrize("count", [1, 100_001])
+def test_sizes_that_are_no_classifiers_are_refused(resnet50_model: Model, count: int) -> None:
+    assert f"2048 features and {count} classes, need 2048 features and 2 to 100000 classes" in wrong(
+        with_classes(resnet50_model, count)
     )
-    assert "2048 features and 10 classes" in wrong(resnet50_model)
 
 
 def test_a_quantized_file_is_refused(resnet50_model: Model) -> None:
