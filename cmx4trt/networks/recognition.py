@@ -136,6 +136,8 @@ class _Search:
             yield f"the input {other}", missing
         if layer.window is not None:
             yield from _window_differences(layer.window, node, self.graph)
+        if node.op_type == "Resize" and (mode := node.attributes.get("mode", "nearest")) != "nearest":
+            yield f"mode {mode}", "mode nearest"
         if layer.shares and node.inputs[1:] != self.nodes[layer.shares].inputs[1:]:
             yield "weights of its own", f"those of {self.places[layer.shares]}"
 

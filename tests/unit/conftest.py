@@ -21,7 +21,7 @@ from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.retinanet import random_weights
 from cmx4trt.networks.retinanet.random_weights import Topology
-from cmx4trt.networks.retinanet.spec import DetectorSpec
+from cmx4trt.networks.retinanet.spec import Body, DetectorSpec
 from cmx4trt.requests.build import BuildRequest
 
 DATA = Path(__file__).parents[1] / "data"
@@ -70,9 +70,8 @@ class ToyDetector:
     detector = DetectorSpec(
         classes=3, score_threshold=0.012, candidates=60, detections=50, nms_block=60, nms_iterations=8
     )
-    topology = Topology(
-        image_size=128, stem=8, blocks=(1, 1, 1, 1), width=8, groups=2, pyramid=8, tower=1, detector=detector
-    )
+    body = Body(stem=8, blocks=(1, 1, 1, 1), width=8, groups=2, pyramid=8, tower=1)
+    topology = Topology(image_size=128, body=body, detector=detector)
     spec: ModelSpec = topology.spec()
 
     def model(self, seed: int = 1) -> Model:

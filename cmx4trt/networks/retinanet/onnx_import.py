@@ -13,6 +13,8 @@ from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.networks.base import wrong_model
+from cmx4trt.networks.recognition import find_layers
+from cmx4trt.networks.retinanet import topology
 from cmx4trt.networks.retinanet.anchors import find_anchors, probe_normalization
 from cmx4trt.networks.retinanet.body import Shape, fix_shapes, fold_weight_expressions
 from cmx4trt.networks.retinanet.details import Detector, Level, Normalization, detector_spec, head_names
@@ -64,6 +66,7 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
         "input_range": request.input_range,
     }
     _rename(body, heads.image, file_heads)
+    find_layers(body, topology.layers(detector.spec), spec)
     if request.input_range == "0-1":
         _keep_normalization(body, normalization, spec)
     return CanonicalGraph(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes)

@@ -6,7 +6,7 @@ table 1) with a feature pyramid (arXiv:1612.03144). Batch normalisation is part 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import ceil, log
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
-from cmx4trt.networks.retinanet.spec import DETECTOR, IMAGE_SIZE, DetectorSpec
+from cmx4trt.networks.retinanet.spec import DETECTOR, EXPANSION, IMAGE_SIZE, Body, DetectorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +25,6 @@ ANCHOR_SCALES = (1.0, 2.0 ** (1 / 3), 2.0 ** (2 / 3))
 SMALLEST_ANCHOR = 32
 """Side of P3's anchors in pixels, doubled from level to level (arXiv:1708.02002, section 4)."""
 
-EXPANSION = 2
-"""Output channels of a ResNeXt-50 32x4d block over the channels of its grouped convolution."""
 MEAN_REMOVED = 0.5
 """Share of each random filter's mean that is taken off. Without it all positions of a deep random network look alike, since
 every filter passes on the offset that ReLU adds; taking off all of it (weight standardisation, arXiv:1903.10520) makes
@@ -45,19 +43,14 @@ class Topology:
     """Sizes of the network; the defaults are ResNeXt-50 32x4d FPN, tests use smaller ones."""
 
     image_size: int = IMAGE_SIZE
-    stem: int = 64
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 128
-    groups: int = 32
-    pyramid: int = 256
-    tower: int = 4
+    body: Body = field(default_factory=Body)
     detector: DetectorSpec = DETECTOR
 
     def spec(self) -> ModelSpec:
         """The model data that go with these sizes."""
-        detector = self.detector
+        detector = replace(self.detector, body=self.body)
         logits = detector.anchors_per_location * detector.classes * (self.image_size // 8) ** 2
-        stem = self.stem * (self.image_size // 2) ** 2
+        stem = self.body.stem * (self.image_size // 2) ** 2
         shape = (3, self.image_size, self.image_size)
         return ModelSpec("retinanet", "RetinaNet", shape, max(logits, stem), detector)
 
@@ -95,7 +88,8 @@ class _RandomDetector:
 
         self._np = np
         self._random = np.random.Generator(np.random.SFC64(seed))
-        self._sizes = topology
+        self._sizes = topology.body
+        self._image_size = topology.image_size
         self._detector = topology.detector
         image = ValueInfo("images", DType.FLOAT, (1, 3, topology.image_size, topology.image_size))
         results = [
@@ -120,7 +114,7 @@ class _RandomDetector:
         return Model(self._write.graph, {"": OPSET}, IR_VERSION)
 
     def _grid_sizes(self) -> list[int]:
-        size, sizes = self._sizes.image_size // 8, []
+        size, sizes = self._image_size // 8, []
         for _ in range(self._detector.levels):
             sizes.append(size)
             size = ceil(size / 2)
@@ -229,7 +223,7 @@ class _RandomDetector:
         pair = write.op("Gather", passing, order)
         classes = write.integer(detector.classes)
         anchor = write.op("Div", pair, classes)
-        table = write.constant(anchor_table(level, grid, self._sizes.image_size), f"anchors_{level}")
+        table = write.constant(anchor_table(level, grid, self._image_size), f"anchors_{level}")
         boxes = self._decoded(
             write.op("Gather", write.reshape(self._by_position(offsets, 4), -1, 4), anchor),
             write.op("Gather", table, anchor),
@@ -255,7 +249,7 @@ class _RandomDetector:
         grow = write.op("Min", grow, write.number(self._detector.max_log_ratio))
         reach = write.op("Mul", write.op("Mul", write.op("Exp", grow), size), half)
         corners = write.op("Concat", write.op("Sub", centre, reach), write.op("Add", centre, reach), axis=1)
-        return write.op("Clip", corners, write.number(0.0), write.number(self._sizes.image_size))
+        return write.op("Clip", corners, write.number(0.0), write.number(self._image_size))
 
     def _suppress(self, candidates: list[str]) -> None:
         """Greedy suppression within each class, by moving the classes' boxes apart (torchvision's batched_nms)."""

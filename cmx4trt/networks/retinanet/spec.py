@@ -7,7 +7,7 @@ Inference uses since v2.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 
 from cmx4trt.graph.spec import ModelSpec
@@ -19,6 +19,24 @@ ANCHORS_PER_LOCATION = 9
 LEVELS = 5
 """Feature levels P3 … P7 (arXiv:1708.02002, section 4)."""
 IMAGE_SIZE = 800
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Sizes of the layers between image and heads: ResNeXt-50 32x4d (arXiv:1611.05431, table 1), a pyramid of 256 channels, heads
+    of four convolutions in front of the last one (arXiv:1708.02002, section 4)."""
+
+    stem: int = 64
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    width: int = 128
+    """Channels of the first stage's grouped convolutions; doubled from stage to stage."""
+    groups: int = 32
+    pyramid: int = 256
+    tower: int = 4
+
+
+EXPANSION = 2
+"""Output channels of a ResNeXt-50 32x4d block over the channels of its grouped convolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +61,7 @@ class DetectorSpec:
     """Most boxes of one image: ``keepTopK`` of NVIDIA's plugin; the count of records in its output."""
     max_log_ratio: float = log(1000.0 / 16)
     """Largest log of a box's size over its anchor's: torchvision's ``bbox_xform_clip`` (models/detection/_utils.py)."""
+    body: Body = field(default_factory=Body)
     nms_block: int = 1000
     """Candidates whose suppression is settled together: short chains, a fifth of the memory traffic of one block of 5000
     (docs/decisions/010-nms-without-plugin.md)."""
