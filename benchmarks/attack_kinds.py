@@ -34,7 +34,7 @@ from cmx4trt.networks import model_from_seed, network_of, spec_of
 from cmx4trt.networks.classification.accuracy import top1_of_answers
 from cmx4trt.networks.graphs import network_from_model, valid_graph
 from cmx4trt.networks.retinanet.annotations import read_annotations
-from cmx4trt.pipeline.executable import read_published
+from cmx4trt.pipeline.published import read_published
 from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.calibration import ranges_from_content
@@ -111,7 +111,7 @@ class OnnxFile(Kind):
         request = BuildRequest.from_values({"model": str(self.path)})
         source = source_of_request(request)
         model = source.model()
-        with valid_graph(request):
+        with valid_graph(request.graph_options()):
             lift_constants(model.graph)
             drop_identities(model.graph)
             fold_batch_norm(model.graph)
@@ -161,7 +161,7 @@ class Resnet50File(Kind):
 
     def read(self) -> Any:
         request = BuildRequest.from_values({"model": str(self.path)})
-        return network_from_model(source_of_request(request).model(), RESNET, request)
+        return network_from_model(source_of_request(request).model(), RESNET, request.graph_options())
 
     def check(self, content: bytes, value: Any) -> None:
         onnx.load_model_from_string(content)
@@ -321,7 +321,7 @@ class ManifestFile(Kind):
             fingerprint="f" * 64,
             parts={"builder.name": "tensorrt-rtx", "source": "seed:1"},
             engine={"file": "e.plan", "bytes": 9, "sha256": _sha256(b"an engine")},
-            request=json.loads(request.to_json()),
+            request=request.to_dict(),
             source={"kind": "random-weights", "seed": 1},
             network=network,
             builder={"name": "tensorrt-rtx", "version": "1.7.1", "warnings": []},
@@ -361,7 +361,7 @@ class RequestFile(Kind):
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "request.json"
-        self.path.write_text(BuildRequest.from_values({"random_weights": 1, "batch_size": 16}).to_json())
+        self.path.write_text(json.dumps(BuildRequest.from_values({"random_weights": 1, "batch_size": 16}).to_dict()))
 
     def read(self) -> Any:
         values = _read_request(str(self.path))

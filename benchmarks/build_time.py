@@ -48,8 +48,8 @@ def write_models(folder: Path) -> None:
     model = model_from_seed("resnet50", 0)
     paths["fp32"].write_bytes(encode_model(model, None).message)
     request = BuildRequest.from_values({"precision": "fp16"})
-    network = network_from_model(model, spec_of("resnet50"), request)
-    paths["fp16"].write_bytes(encode_model(prepared_from_network(network, request).model, None).message)
+    network = network_from_model(model, spec_of("resnet50"), request.graph_options())
+    paths["fp16"].write_bytes(encode_model(prepared_from_network(network, request.graph_options()).model, None).message)
 
 
 def remover(path: Path) -> None:

@@ -77,7 +77,7 @@ def prepare_network(options: argparse.Namespace, folder: Path) -> Path:
     else:
         model = model_from_seed(options.network, 0)
     request = BuildRequest.from_values({"network": options.network})
-    network = network_from_model(model, spec_of(options.network), request)
+    network = network_from_model(model, spec_of(options.network), request.graph_options())
     for number, node in enumerate(network.model.graph.nodes):
         node.name = node.name or f"node_{number}"
     path = folder / "network.onnx"

@@ -97,13 +97,17 @@ def prepare_on_both(network: str, precision: str, batch: int) -> Setup:
     source = source_of_request(request)
     graph = prepare(request, source, Silent()).graph
     gpu, cpu = open_prepared(graph, fastest_providers()), open_prepared(graph)
-    return Setup(request, spec_of(network), graph, gpu, cpu, verify_graph(graph, source.message, request, gpu))
+    return Setup(
+        request, spec_of(network), graph, gpu, cpu, verify_graph(graph, source.message, request.graph_options(), gpu)
+    )
 
 
 def compare(setup: Setup) -> dict[str, Any]:
     """The GPU's answers against those of the original model, and of the same graph on the CPU."""
     network = setup.request.network
-    dataset = SyntheticImages(setup.spec, network_of(network).input_form({}, None, setup.request), COMPARED[network])
+    dataset = SyntheticImages(
+        setup.spec, network_of(network).input_form({}, None, setup.request.graph_options()), COMPARED[network]
+    )
     images = np.empty((COMPARED[network], *dataset.shape), setup.gpu.input_dtype(setup.gpu.inputs[0]))
     for index in range(len(images)):
         dataset.read(index, images[index])
@@ -126,14 +130,16 @@ def measure(network: str, batch: int, rounds: int, seconds: float) -> dict[str, 
     print(json.dumps(report, indent=1), flush=True)
     spec, graph, gpu = setup.spec, setup.graph, setup.gpu
     dataset = SyntheticImages(
-        spec, network_of(network).input_form({}, None, setup.request), max(batch, IN_MEMORY[network] // batch * batch)
+        spec,
+        network_of(network).input_form({}, None, setup.request.graph_options()),
+        max(batch, IN_MEMORY[network] // batch * batch),
     )
     library = SampleLibrary(dataset, gpu, Failure())
     order = list(range(len(dataset)))
     library.read(order)
     loop(gpu, library, order, batch, seconds / 5)  # warm
     declared = [{"name": info.name, "shape": info.dims} for info in graph.outputs]
-    responder = network_of(network).answers(declared, setup.request)(gpu.outputs)
+    responder = network_of(network).answers(declared, setup.request.graph_options())(gpu.outputs)
     bench = Bench(gpu, network, responder, dataset, batch, gpu.device)
     loops, runs, valid = [], [], []
     for _ in range(rounds):

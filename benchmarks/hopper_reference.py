@@ -50,10 +50,10 @@ class Lowered:
 def network_for(model: Model, **options: object) -> Lowered:
     """A ResNet-50 (consumed), quantized as ``options`` ask and lowered."""
     request = BuildRequest.from_values({"precision": "int8", **options})
-    found = network_from_model(model, spec_of("resnet50"), request)
+    found = network_from_model(model, spec_of("resnet50"), request.graph_options())
     exact = found.model.copy()
     quantize_network(found, request, Silent(), FLAVOUR)
-    graph = prepared_from_network(found, request, FLAVOUR.rest).model
+    graph = prepared_from_network(found, request.graph_options(), FLAVOUR.rest).model
     return Lowered(exact, graph, lower(graph))
 
 
@@ -121,7 +121,7 @@ def print_flavours(model: Callable[[], Model], asked: dict[str, object], images:
     exact = None
     print("\n| flavour | SQNR to FP32, dB | same class |\n|---|---|---|")
     for name, flavour in flavours.items():
-        network = network_from_model(model(), spec_of("resnet50"), request)
+        network = network_from_model(model(), spec_of("resnet50"), request.graph_options())
         exact = run_logits(network.model, images) if exact is None else exact
         quantize_network(network, request, Silent(), flavour)
         print(f"| {name} | {' | '.join(agreement(exact, run_logits(network.model, images)))} |")

@@ -55,7 +55,7 @@ def main() -> None:
     trained = json.loads((options.folder / "resnet50.json").read_text())
     model = joined_model(options.folder)
     request = BuildRequest.from_values({"precision": "fp32"})
-    network = network_from_model(decode_model(model), spec_of("resnet50"), request)
+    network = network_from_model(decode_model(model), spec_of("resnet50"), request.graph_options())
     fp32 = OnnxRuntimeSession.from_graph(encode_model(network.model))
     print(
         f"trained network: top-1 {trained['top1']:.4f} on {trained['images']} held-out images (PyTorch, {trained['device']})"
@@ -138,11 +138,11 @@ class Result:
 def quantized(model: bytes, values: dict[str, Any]) -> Result:
     request = BuildRequest.from_values({"precision": "int8", **values})
     began = time.perf_counter()
-    network = network_from_model(decode_model(model), spec_of("resnet50"), request)
+    network = network_from_model(decode_model(model), spec_of("resnet50"), request.graph_options())
     report = quantize_network(network, request, Silent())
     seconds = time.perf_counter() - began
     session = OnnxRuntimeSession.from_graph(encode_model(network.model))
-    built = OnnxRuntimeSession.from_graph(prepared_from_network(network, request).encoded)
+    built = OnnxRuntimeSession.from_graph(prepared_from_network(network, request.graph_options()).encoded)
     return Result(session, built, f"{report.quantized_layers} of {report.layers}", seconds)
 
 

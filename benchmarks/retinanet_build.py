@@ -38,8 +38,8 @@ def write_heads(model: Path, path: Path, precision: str) -> int:
     from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 
     request = BuildRequest.from_values({"network": "retinanet", "precision": precision, "postprocess": "none"})
-    network = network_from_model(decode_model(read_bytes(str(model))), spec_of("retinanet"), request)
-    graph = prepared_from_network(network, request)
+    network = network_from_model(decode_model(read_bytes(str(model))), spec_of("retinanet"), request.graph_options())
+    graph = prepared_from_network(network, request.graph_options())
     path.write_bytes(encode_model(graph.model, None).message)
     return sum(len(tensor.data) for tensor in graph.encoded.constants.values())
 

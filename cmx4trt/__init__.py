@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cmx4trt.pipeline.result import BuildResult as BuildResult
     from cmx4trt.pipeline.result import Plan as Plan
     from cmx4trt.requests.build import BuildRequest as BuildRequest
+    from cmx4trt.requests.evaluation import EvaluationOptions as EvaluationOptions
     from cmx4trt.requests.evaluation import EvaluationRequest as EvaluationRequest
     from cmx4trt.store.manifest import Manifest as Manifest
 
@@ -34,6 +35,7 @@ _MODULES = {
     "Plan": "cmx4trt.pipeline.result",
     "Progress": "cmx4trt.base.progress",
     "Evaluation": "cmx4trt.pipeline.evaluate",
+    "EvaluationOptions": "cmx4trt.requests.evaluation",
     "EvaluationRequest": "cmx4trt.requests.evaluation",
     "bench_engine": "cmx4trt.pipeline.evaluate",
     "build": "cmx4trt.pipeline.build",
@@ -47,6 +49,7 @@ __all__ = [
     "BuildRequest",
     "BuildResult",
     "Evaluation",
+    "EvaluationOptions",
     "EvaluationRequest",
     "Manifest",
     "Plan",

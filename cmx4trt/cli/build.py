@@ -6,18 +6,19 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.base.damage import reason
+from cmx4trt.base.damage import parse_json, reason
 from cmx4trt.base.files import open_text
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationRequest
+from cmx4trt.requests.evaluation import EvaluationOptions
 from cmx4trt.requests.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME
 
 if TYPE_CHECKING:
     from cmx4trt.base.progress import Progress
+    from cmx4trt.pipeline.published import EngineAtHand
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Build, show, prove. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
-    from cmx4trt.pipeline.build import build, plan
+    from cmx4trt.pipeline.build import build_with_graph, plan
 
     request = _request(arguments)
     check_result(arguments.result)
@@ -57,13 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     evaluations = _read_evaluations(arguments.evaluation, request)
     progress = TerminalProgress(sys.stderr)
-    result = build(request, progress, new=arguments.new)
+    result, graph = build_with_graph(request, progress, new=arguments.new)
     print_table("reused" if result.reused else "built", result.rows())
     if not evaluations:
         print_next(after_build(result.engine, result.manifest))
     outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}
     arguments.outcome = {**outcome, "result_exports": {}}
-    _run_evaluations(evaluations, result.engine, arguments, progress)
+    if evaluations:
+        from cmx4trt.pipeline.published import EngineAtHand
+
+        _run_evaluations(evaluations, EngineAtHand(result.engine, progress, graph), arguments, progress)
     if arguments.result:
         write_result(arguments.result, arguments.outcome)
     return 0
@@ -81,7 +85,7 @@ def _read_request(path: str) -> dict[str, Any]:
     """The option values of a request file, checked here, so that an error names the file. Raises RequestError."""
     try:
         with open_text(path) as stream:
-            values = BuildRequest.values_from_json(stream.read())
+            values = BuildRequest.values_from_dict(parse_json(stream.read()))
         for name, value in values.items():
             if value is not None and name in OPTIONS_BY_NAME:
                 OPTIONS_BY_NAME[name].parse(name, value)
@@ -92,7 +96,7 @@ def _read_request(path: str) -> dict[str, Any]:
     return values
 
 
-def _read_evaluations(path: str | None, request: BuildRequest) -> dict[str, dict[str, Any]]:
+def _read_evaluations(path: str | None, request: BuildRequest) -> dict[str, EvaluationOptions]:
     """What is to be evaluated of the engine; what cannot be is refused before it is built. Raises CmxError."""
     if path is None:
         return {}
@@ -100,19 +104,22 @@ def _read_evaluations(path: str | None, request: BuildRequest) -> dict[str, dict
     from cmx4trt.pipeline.evaluate import check_evaluation
 
     evaluations = read_evaluations(path)
-    for command, values in evaluations.items():
-        check_evaluation(command, EvaluationRequest("", **values), request)
+    for command, options in evaluations.items():
+        check_evaluation(command, options, request)
     return evaluations
 
 
 def _run_evaluations(
-    evaluations: dict[str, dict[str, Any]], engine: str, arguments: argparse.Namespace, progress: Progress
+    evaluations: dict[str, EvaluationOptions],
+    engine: EngineAtHand,
+    arguments: argparse.Namespace,
+    progress: Progress,
 ) -> None:
     """Show what each evaluation of the built engine found, and keep its exports. Raises CmxError."""
-    for command, values in evaluations.items():
-        from cmx4trt.cli.evaluations import INTERRUPTED, evaluate, print_evaluation
+    from cmx4trt.cli.evaluations import INTERRUPTED, evaluate, print_evaluation
 
-        arguments.interrupted = f"the engine is published; {INTERRUPTED}"
-        evaluation = evaluate(command, engine, values, progress)
+    arguments.interrupted = f"the engine is published; {INTERRUPTED}"
+    for command, options in evaluations.items():
+        evaluation = evaluate(command, engine, options, progress)
         arguments.outcome["result_exports"] |= evaluation.exports
-        print_evaluation(command, engine, evaluation)
+        print_evaluation(command, engine.path, evaluation)

@@ -98,7 +98,7 @@ def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Sectio
         raise RequestError("rank runs images; add --calibration_data")
     model = source_of_request(request).model()
     file_input = model.graph.inputs[0].name if model.graph.inputs else ""
-    network = network_from_model(model, spec_of(request.network), request)
+    network = network_from_model(model, spec_of(request.network), request.graph_options())
     placement = place(network.model.graph)
     calibration = calibrate(network, placement, request, progress)
     sections = [Section("calibrated", _summary(calibration, len(placement.activations)))]

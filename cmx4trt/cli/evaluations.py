@@ -6,8 +6,7 @@ import argparse
 import atexit
 import os
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmx4trt.base.damage import parse_json, reason, shortened
 from cmx4trt.base.files import open_text
@@ -17,10 +16,11 @@ from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_evaluation, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
-from cmx4trt.requests.evaluation import OPTIONS_OF, EvaluationRequest, parse_values
+from cmx4trt.requests.evaluation import OPTIONS_OF, EvaluationOptions
 
 if TYPE_CHECKING:
     from cmx4trt.pipeline.evaluate import Evaluation
+    from cmx4trt.pipeline.published import EngineAtHand
 
 INTERRUPTED = "interrupted; what LoadGen had written by then is kept, marked as partial"
 
@@ -37,12 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prove, and show what was found. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
+    from cmx4trt.pipeline.published import EngineAtHand
 
     command = arguments.command
     check_result(arguments.result)
     values = {option.name: getattr(arguments, option.name) for option in OPTIONS_OF[command]}
     engine = parse_path("engine", arguments.engine)
-    evaluation = evaluate(command, engine, parse_values(values, command), TerminalProgress(sys.stderr))
+    options, progress = EvaluationOptions.from_values(values, command), TerminalProgress(sys.stderr)
+    evaluation = evaluate(command, EngineAtHand(engine, progress), options, progress)
     arguments.outcome = {"exports": dict(evaluation.exports)}
     print_evaluation(command, engine, evaluation)
     if arguments.result:
@@ -58,8 +60,8 @@ def print_evaluation(command: str, engine: str, evaluation: Evaluation) -> None:
     print_next(after_evaluation(command, engine, evaluation))
 
 
-def read_evaluations(path: str) -> dict[str, dict[str, Any]]:
-    """What is to be evaluated of a built engine: for each command the parsed values of its options. Raises RequestError.
+def read_evaluations(path: str) -> dict[str, EvaluationOptions]:
+    """What is to be evaluated of a built engine: for each command its options. Raises RequestError.
 
     The file holds {"verify": {option: value, …}, "bench": {…}}, both optional.
     """
@@ -80,24 +82,24 @@ def read_evaluations(path: str) -> dict[str, dict[str, Any]]:
                 f"evaluation file {path} has '{shortened(command)}', expected {' and '.join(OPTIONS_OF)}"
             )
     try:
-        return {command: parse_values(asked[command], command) for command in OPTIONS_OF if command in asked}
+        return {c: EvaluationOptions.from_values(asked[c], c) for c in OPTIONS_OF if c in asked}
     except RequestError as error:
         raise RequestError(f"evaluation file {path}: {error}") from error
 
 
-def evaluate(command: str, engine: str, values: Mapping[str, Any], progress: Progress) -> Evaluation:
-    """Run a command on ``engine`` with parsed values. Raises CmxError.
+def evaluate(command: str, engine: EngineAtHand, options: EvaluationOptions, progress: Progress) -> Evaluation:
+    """Run a command on ``engine``. Raises CmxError.
 
     A LoadGen that cannot be stopped would crash the interpreter's shutdown: then the process ends without it.
     """
     from cmx4trt.bench.loadgen import left_behind
-    from cmx4trt.pipeline.evaluate import bench_engine, verify_engine
+    from cmx4trt.pipeline.evaluate import bench, verify
     from cmx4trt.report.automatic import refresh_report
 
-    run = verify_engine if command == "verify" else bench_engine
+    run = verify if command == "verify" else bench
     try:
-        evaluation = run(EvaluationRequest(engine=engine, **values), progress)
-        refresh_report(engine, progress)
+        evaluation = run(engine, options, progress)
+        refresh_report(engine.path, progress)
         return evaluation
     except Exception as error:
         if left_behind():

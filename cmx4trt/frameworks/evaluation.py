@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cmx4trt.base.values import absolute_path, parse_bool, parse_int
@@ -13,7 +13,7 @@ from cmx4trt.errors import DataError, RequestError
 from cmx4trt.frameworks.base import Framework
 from cmx4trt.pipeline.evaluate import check_evaluation
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationRequest
+from cmx4trt.requests.evaluation import EvaluationOptions
 from cmx4trt.requests.evaluation_options import ACCURACY, CM_OPTIONS, LOADGEN_OPTIONS, VERIFY_OPTIONS
 
 COMMAND_KEYS = {"verify": "CMX4TRT_RUN_VERIFY", "bench": "CMX4TRT_RUN_BENCH"}
@@ -23,15 +23,19 @@ _MAX_FACTOR = 10**6
 
 @dataclass(slots=True)
 class ScriptEvaluation:
-    """``commands``: for 'verify' and 'bench' their options, parsed; ``needs_images``: whether the data set is to be fetched."""
+    """``commands``: for 'verify' and 'bench' what is asked; ``needs_images``: whether the data set is to be fetched."""
 
-    commands: dict[str, dict[str, Any]] = field(default_factory=dict)
+    commands: dict[str, EvaluationOptions] = field(default_factory=dict)
     needs_images: bool = False
 
     @property
     def needs_loadgen(self) -> bool:
         """Whether LoadGen runs."""
-        return "bench" in self.commands or self.needs_images or "data" in self.commands.get("verify", {})
+        return "bench" in self.commands or self.needs_images or self._verifies_images
+
+    @property
+    def _verifies_images(self) -> bool:
+        return "verify" in self.commands and self.commands["verify"].data is not None
 
     def keys(self) -> dict[str, str]:
         """What the conditions of the dependencies look at."""
@@ -53,14 +57,15 @@ class ScriptEvaluation:
             folder = env.get(key)
             if not folder:
                 raise DataError(f"the dependency get,dataset,preprocessed named no folder ({key}); give --data=PATH")
-            images = {"data": absolute_path(folder)}
             commands = {
-                command: {**values, **images} if _measures_accuracy(command, values) else values
-                for command, values in commands.items()
+                command: replace(options, data=absolute_path(folder))
+                if _measures_accuracy(command, options)
+                else options
+                for command, options in commands.items()
             }
         path = os.path.join(scratch, "evaluation.json")
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(commands, file)
+            json.dump({command: options.to_dict() for command, options in commands.items()}, file)
         return path
 
 
@@ -88,18 +93,19 @@ def evaluation_of_environment(
     given = {o.name: o.parse(o.name, v) for o in CM_OPTIONS if (v := env.get(mapping.get(o.name, ""))) is not None}
     trained = request.random_weights is None
     if wanted["verify"]:
-        evaluation.commands["verify"] = _options_of_verify(given, wanted["bench"], "data" in given or trained)
+        asked = _options_of_verify(given, wanted["bench"], "data" in given or trained)
+        evaluation.commands["verify"] = EvaluationOptions(**asked)
     if wanted["bench"]:
-        evaluation.commands["bench"] = dict(given)
-    for command, values in evaluation.commands.items():
-        fetched = _measures_accuracy(command, values) and "data" not in values and trained
+        evaluation.commands["bench"] = EvaluationOptions(**given)
+    for command, options in evaluation.commands.items():
+        accuracy = _measures_accuracy(command, options)
+        fetched = accuracy and options.data is None and trained
         evaluation.needs_images |= fetched
-        asked = EvaluationRequest("", **{**values, **({"data": "to be fetched"} if fetched else {})})
-        check_evaluation(command, asked, request)
-        if _measures_accuracy(command, values) and (asked.data is not None or command == "bench"):
+        check_evaluation(command, options, request, fetched)
+        if accuracy and options.count is None and (options.data is not None or fetched or command == "bench"):
             count = _factor(env, framework.key("BATCH_COUNT")) * _factor(env, framework.key("BATCH_SIZE"))
-            if count > 1 or "data" not in values:
-                values.setdefault("count", count)
+            if count > 1 or options.data is None:
+                evaluation.commands[command] = replace(options, count=count)
     return evaluation
 
 
@@ -114,8 +120,8 @@ def _options_of_verify(given: Mapping[str, Any], bench: bool, images: bool) -> d
     return {name: value for name, value in given.items() if name in names}
 
 
-def _measures_accuracy(command: str, values: Mapping[str, Any]) -> bool:
-    return command == "verify" or values.get("mode") == ACCURACY
+def _measures_accuracy(command: str, options: EvaluationOptions) -> bool:
+    return command == "verify" or options.mode == ACCURACY
 
 
 def _factor(env: Mapping[str, Any], key: str) -> int:

@@ -9,6 +9,7 @@ mark. Facts about the frameworks that shape this module: dependencies run betwee
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import signal
@@ -170,7 +171,7 @@ class Hooks:
         request = run.request if run.dry_run else with_dependencies(self.framework, run.request, env)
         request_file = os.path.join(run.scratch, "request.json")
         with open(request_file, "w", encoding="utf-8") as file:
-            file.write(request.to_json())
+            json.dump(request.to_dict(), file)
         env |= {
             "CMX4TRT_REQUEST_FILE": request_file,
             "CMX4TRT_RESULT_FILE": os.path.join(run.scratch, "result.json"),

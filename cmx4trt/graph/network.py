@@ -1,10 +1,9 @@
-"""The two states of a graph between a model file and a builder, and what of a request shapes them."""
+"""The two states of a graph between a model file and a builder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, ValueInfo
@@ -19,25 +18,6 @@ TensorRT-RTX and ONNX Runtime 1.20 (onnx/docs/Changelog.md; onnx-tensorrt/docs/o
 
 IR_VERSION = 9
 """ONNX IR version that goes with OPSET (onnx/docs/Versioning.md)."""
-
-
-class GraphOptions(Protocol):
-    """What of a request shapes the graph; the field names are those of the options."""
-
-    @property
-    def model(self) -> str | None: ...  # noqa: D102
-    @property
-    def precision(self) -> str: ...  # noqa: D102
-    @property
-    def input_dtype(self) -> str: ...  # noqa: D102
-    @property
-    def output_dtype(self) -> str: ...  # noqa: D102
-    @property
-    def input_range(self) -> str: ...  # noqa: D102
-    @property
-    def postprocess(self) -> str: ...  # noqa: D102
-    @property
-    def nms_offset(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(slots=True, eq=False)

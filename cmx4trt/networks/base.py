@@ -18,7 +18,8 @@ from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, RGB, InputForm
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import CanonicalGraph, GraphOptions, PreparedGraph
+    from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.images.lists import ListedImage, Truth
     from cmx4trt.ir.model import Graph, Model
     from cmx4trt.ir.onnx_file import EncodedGraph

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from cmx4trt.base.damage import MALFORMED, reason
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.network import CanonicalGraph, GraphOptions, PreparedGraph
+from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
+from cmx4trt.graph.options import GraphOptions
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Model
 from cmx4trt.networks import network_of_spec

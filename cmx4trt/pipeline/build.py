@@ -19,7 +19,8 @@ from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.base.verdicts import FAILED, SKIPPED
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.networks import spec_of
-from cmx4trt.pipeline.prepare import CALIBRATION, Prepared, calibration_of, prepare, verify, verify_execution
+from cmx4trt.pipeline.checked import CheckedGraph
+from cmx4trt.pipeline.prepare import CALIBRATION, Prepared, calibration_of, prepare
 from cmx4trt.pipeline.result import BuildResult, Plan
 from cmx4trt.pipeline.source import Source, source_of_request
 from cmx4trt.requests.build import BuildRequest
@@ -111,14 +112,22 @@ def build(request: BuildRequest, progress: Progress | None = None, new: bool = F
     built, then BuildError, VerificationError or OutputError; KeyboardInterrupt leaves nothing behind, or says that the
     engine is published.
     """
+    return build_with_graph(request, progress, new)[0]
+
+
+def build_with_graph(
+    request: BuildRequest, progress: Progress | None = None, new: bool = False
+) -> tuple[BuildResult, CheckedGraph | None]:
+    """``build``, with the graph that was prepared for it, for whoever goes on with the engine; None where none was needed."""
     progress = progress or Silent()
     known = _look_up(request, progress)
     if known.found.manifest is not None and not new:
-        return _result(known, known.found.manifest, True, progress)
+        return _result(known, known.found.manifest, True, progress), None
     store.check_places(known.paths)
     if known.found.doubt:
         progress.note(f"{known.found.doubt}; building again")
-    return _result(known, _Build(known, progress).run(), False, progress)
+    one = _Build(known, progress)
+    return _result(known, one.run(), False, progress), one.graph
 
 
 def _result(known: _LookedUp, manifest: Manifest, reused: bool, progress: Progress) -> BuildResult:
@@ -137,6 +146,7 @@ class _Outcome:
     """What the stages before publishing have made; a builder that starts from the model has no ``graph`` of ours."""
 
     engine: BuiltEngine
+    digests: Background[dict[str, str]]
     verification: Mapping[str, Any]
     graph: PreparedGraph | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
@@ -157,6 +167,7 @@ class _Build:
         self._execution: dict[str, Any] = {"engine_executed_on_a_device": "no"}
         self._stop = False
         self._loading: Background[None] | None = None
+        self.graph: CheckedGraph | None = None
 
     def run(self) -> Manifest:
         from cmx4trt.backends.base import ModelBuilder
@@ -169,19 +180,21 @@ class _Build:
             log = f"{self._paths.engine.removesuffix('.plan')}.log"
             engine = builder.build_from_model(self._request, self._progress, log)
         with self._stage("publish"):
-            return self._publish(_Outcome(engine, {"verdict": SKIPPED, "reason": builder.unverified}))
+            skipped = {"verdict": SKIPPED, "reason": builder.unverified}
+            return self._publish(_Outcome(engine, _digests(engine), skipped))
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
         with self._stage("prepare"):
             prepared = prepare(self._request, self._source, self._progress, self._calibration)
-        graph = prepared.graph
+        graph = self.graph = CheckedGraph(prepared, self._source, self._request)
         # The library works without Python's lock: verification uses the other core meanwhile. The main thread only waits,
         # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
-        building = Background(lambda: self._build(builder, graph))
-        verifying = Background(lambda: self._verify(prepared))
+        building = Background(lambda: self._build(builder, prepared.graph))
+        verifying = Background(lambda: self._verify(graph))
         describing = Background(lambda: _graph_record(prepared))
         try:
-            verification, engine, described = verifying.result(), building.result(), describing.result()
+            verification, described = verifying.result(), describing.result()
+            engine, digests = building.result()
         except BaseException:
             self._stop = True
             # Whoever asked hears of it now. A thread that is still in a library would crash Python on its way out, so that
@@ -191,24 +204,26 @@ class _Build:
                 atexit.register(self._loading.wait, STOP_SECONDS)
             raise
         if self._request.verify:
-            self._execution |= self._check_engine(engine, prepared)
+            self._execution |= self._check_engine(engine, digests, graph)
         with self._stage("publish"):
-            return self._publish(_Outcome(engine, verification, graph, described))
+            return self._publish(_Outcome(engine, digests, verification, prepared.graph, described))
 
-    def _check_engine(self, engine: BuiltEngine, prepared: Prepared) -> dict[str, Any]:
+    def _check_engine(
+        self, engine: BuiltEngine, digests: Background[dict[str, str]], graph: CheckedGraph
+    ) -> dict[str, Any]:
         """What is found of the engine itself: on the device, where there is one, and by its backend's own means."""
         from cmx4trt.verify.engine import check_unexecuted, execute_engine
 
         backend, request = backend_of(self._request.builder), self._request
         if request.device != "cuda":
-            return check_unexecuted(backend, engine, prepared.graph)
+            return check_unexecuted(backend, engine, graph.prepared.graph)
         with self._stage("execute"):
             return execute_engine(
                 backend,
                 engine,
-                prepared.graph,
+                graph.prepared.graph,
                 request,
-                lambda session: verify_execution(prepared, self._source.message, request, session),
+                lambda session: graph.verify_engine(session, digests.result()["sha256"]),
             )
 
     @contextmanager
@@ -218,14 +233,14 @@ class _Build:
             yield
         self._seconds[name] = round(time.perf_counter() - start, 4)
 
-    def _build(self, builder: GraphBuilder, graph: PreparedGraph) -> BuiltEngine:
+    def _build(self, builder: GraphBuilder, graph: PreparedGraph) -> tuple[BuiltEngine, Background[dict[str, str]]]:
         if not self._request.verify:
             self._load_report()  # beside the builder
         with self._stage("build"):
             engine = builder.build(graph, self._request, self._progress, lambda: self._stop)
         if self._request.verify:
             self._load_report()  # beside the rest of the verification
-        return engine
+        return engine, _digests(engine)
 
     def _load_report(self) -> None:
         if self._request.report and not self._stop:
@@ -233,23 +248,23 @@ class _Build:
 
             self._loading = Background(get_ready)
 
-    def _verify(self, prepared: Prepared) -> dict[str, Any]:
+    def _verify(self, graph: CheckedGraph) -> dict[str, Any]:
         if not self._request.verify:
             return {"verdict": SKIPPED, "reason": "verification was switched off"}
         with self._stage("verify"):
-            found = verify(prepared, self._source.message, self._request)
+            found = graph.verify()
         if found.verdict == FAILED:
             raise VerificationError(
-                f"the prepared graph of {prepared.graph.spec.title} disagrees with the original model: "
+                f"the prepared graph of {graph.prepared.graph.spec.title} disagrees with the original model: "
                 f"{found.sentence()}; no engine was published (try another precision, or --verify=no)"
             )
         return found.to_dict()
 
     def _publish(self, outcome: _Outcome) -> Manifest:
-        data = outcome.engine.data
-        digest = Background(lambda: digests_of(data))
         manifest = self._manifest(outcome)
-        return store.publish(self._paths, data, digest, manifest, self._request.wait, self._progress)
+        return store.publish(
+            self._paths, outcome.engine.data, outcome.digests, manifest, self._request.wait, self._progress
+        )
 
     def _manifest(self, outcome: _Outcome) -> Manifest:
         import datetime
@@ -260,7 +275,7 @@ class _Build:
             fingerprint=fingerprint_of(parts),
             parts=parts,
             engine={},
-            request={name: getattr(self._request, name) for name in self._request.__slots__},
+            request=self._request.to_dict(),
             source=self._source.record(),
             network=_network_record(outcome.graph, self._request),
             builder={
@@ -275,6 +290,10 @@ class _Build:
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             tool={"cmx4trt": __version__, "python": platform.python_version(), "machine": platform.machine()},
         )
+
+
+def _digests(engine: BuiltEngine) -> Background[dict[str, str]]:
+    return Background(lambda: digests_of(engine.data))
 
 
 def _graph_record(prepared: Prepared) -> dict[str, Any]:

@@ -57,17 +57,17 @@ def prepare(
     source.start_reading()
     from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 
-    network = network_from_model(source.model(), spec_of(request.network), request)
+    options = request.graph_options()
+    network = network_from_model(source.model(), spec_of(request.network), options)
     if not quantizes(request):
-        return Prepared(prepared_from_network(network, request))
+        return Prepared(prepared_from_network(network, options))
     from cmx4trt.quantize import quantize_network
 
     flavour = backend_of(request.builder).flavour()
     twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
     report = quantize_network(network, request, progress, flavour, calibration)
-    exact = replace(request, precision="fp32", input_dtype="fp32")
-    graph = prepared_from_network(network, request, flavour.rest)
-    return Prepared(graph, prepared_from_network(twin, exact), report)
+    graph = prepared_from_network(network, options, flavour.rest)
+    return Prepared(graph, prepared_from_network(twin, options.in_float32()), report)
 
 
 def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest) -> Verification:
@@ -79,10 +79,11 @@ def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest)
     from cmx4trt.networks.graphs import valid_graph
     from cmx4trt.verify import verify_graph
 
-    with valid_graph(request):
+    options = request.graph_options()
+    with valid_graph(options):
         if prepared.float32 is None:
-            return verify_graph(prepared.graph, original, request)
-        exact = verify_graph(prepared.float32, original, replace(request, precision="fp32", input_dtype="fp32"))
+            return verify_graph(prepared.graph, original, options)
+        exact = verify_graph(prepared.float32, original, options.in_float32())
     if exact.verdict == FAILED:
         return exact
     return replace(_verify_quantized(prepared, request), float32_graph=exact.to_dict())
@@ -95,7 +96,7 @@ def verify_execution(
     from cmx4trt.verify import verify_graph
 
     if prepared.float32 is None:
-        return verify_graph(prepared.graph, original, request, engine)
+        return verify_graph(prepared.graph, original, request.graph_options(), engine)
     return _verify_quantized(prepared, request, engine)
 
 

@@ -9,7 +9,7 @@ from cmx4trt.backends.facts import Tuning
 from cmx4trt.base.files import check_file, write_atomic
 from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.base.values import parse_path
-from cmx4trt.pipeline.executable import EngineGraph, read_published
+from cmx4trt.pipeline.published import EngineGraph, read_published
 
 SUFFIX = ".kernels.json"
 """Of the table beside the engine."""
@@ -34,12 +34,11 @@ def tune_engine(
     DeviceError or MissingSoftwareError without the GPU, ModelError, OutputError.
     """
     progress = progress or Silent()
-    published = read_published(
-        parse_path("engine", engine), model=None if model is None else parse_path("model", model)
-    )
+    moved = None if model is None else parse_path("model", model)
+    published = read_published(parse_path("engine", engine)).asked_as(None, moved)
     path = f"{os.path.splitext(published.path)[0]}{SUFFIX}" if save is None else parse_path("save", save)
     check_file(path, _SETTING)
-    graph = EngineGraph(published, progress)
-    found: Tuning = published.backend.tune(lambda: graph.prepared.graph, published.request, progress)
+    subject = EngineGraph(published, progress)
+    found: Tuning = published.backend.tune(lambda: subject.graph.prepared.graph, published.request, progress)
     write_atomic(path, found.content.encode(), _SETTING)
     return Tuned(path, found.option, found.rows)

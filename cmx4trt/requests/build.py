@@ -5,17 +5,16 @@ Values arrive as text (from a shell, from CM) or as Python values (from the Pyth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cmx4trt import backends, networks
 from cmx4trt.backends.base import Backend
-from cmx4trt.base.damage import parse_json
 from cmx4trt.base.records import readable
 from cmx4trt.base.values import nearest
 from cmx4trt.errors import RequestError
+from cmx4trt.graph.options import GraphOptions
 from cmx4trt.requests.options import OPTIONS, OPTIONS_BY_NAME
 
 _OPTIONS_OF_INT8 = (
@@ -88,21 +87,27 @@ class BuildRequest:
         return request
 
     @staticmethod
-    def values_from_json(text: str) -> dict[str, Any]:
-        """Option values from what ``to_json`` wrote, or a subset of it. Raises RequestError."""
-        try:
-            values = parse_json(text)
-        except ValueError as error:
-            raise RequestError(f"the request is not JSON ({error})") from error
-        if not isinstance(values, dict):
-            raise RequestError(f"the request is JSON of type {type(values).__name__}, expected an object")
+    def values_from_dict(record: object) -> dict[str, Any]:
+        """Option values from what ``to_dict`` gave, or a subset of it. Raises RequestError where it is no such record."""
+        if not isinstance(record, Mapping):
+            raise RequestError(f"the request is of type {type(record).__name__}, expected an object of option values")
+        values = dict(record)
         if isinstance(values.get("workspace_size"), int):
             values["workspace_size"] = f"{values['workspace_size']}B"
         return values
 
-    def to_json(self) -> str:
-        """The request as one JSON object; ``workspace_size`` in bytes."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True)
+    @classmethod
+    def from_dict(cls, record: object) -> BuildRequest:
+        """The request that ``to_dict`` gave the record of. Raises RequestError."""
+        return cls.from_values(cls.values_from_dict(record))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option by name, as JSON types; ``workspace_size`` in bytes."""
+        return asdict(self)
+
+    def graph_options(self) -> GraphOptions:
+        """What of it shapes the graph."""
+        return GraphOptions(**{f.name: getattr(self, f.name) for f in fields(GraphOptions)})
 
     def summary(self) -> list[tuple[str, str]]:
         """Every option that is in effect with its value as text, in the order of ``OPTIONS``; unset ones are left out."""
@@ -166,7 +171,7 @@ class BuildRequest:
             for name in other.own_options:
                 if name not in network.own_options and getattr(self, name) != OPTIONS_BY_NAME[name].default:
                     raise RequestError(f"{name} is for {other.name}, not {self.network}; leave it out")
-        network.check_request(self)
+        network.check_request(self.graph_options())
 
 
 def _joined(names: list[str]) -> str:

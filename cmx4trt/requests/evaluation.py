@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from cmx4trt.base.values import nearest, parse_path
@@ -24,15 +24,14 @@ def parse_values(values: Mapping[str, object], command: str = "bench") -> dict[s
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationRequest:
-    """A question about a published engine; field by field the options of ``cmx4trt bench``. Make it with ``from_values``.
+class EvaluationOptions:
+    """What is asked of an engine, whichever it is; field by field the options of ``cmx4trt bench``.
 
-    ``engine``: its path or its manifest's. ``data``: a folder, 'synthetic', or None (verify: no accuracy; bench: synthetic).
+    ``data``: a folder, 'synthetic', or None (verify: no accuracy; bench: synthetic).
     ``batch_size``: largest batch in samples, None for the engine's; ``duration``: seconds; ``target_qps``: samples per second;
     ``log_dir``: where logs go, None for a folder beside the engine. ``gpus``: 'all' or '0,1', None for the first.
     """
 
-    engine: str
     network: str | None = None
     model: str | None = None
     execute: str = AUTO
@@ -50,6 +49,24 @@ class EvaluationRequest:
     gpus: str | None = None
 
     @classmethod
+    def from_values(cls, values: Mapping[str, object], command: str = "bench") -> EvaluationOptions:
+        """Options of a command from values as text or as Python values; absent and None mean the default. Raises RequestError."""
+        return cls(**parse_values(values, command))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that differ from their default, by name, as JSON types."""
+        values = ((f, getattr(self, f.name)) for f in fields(self))
+        return {f.name: value for f, value in values if value != f.default}
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """A question about a published engine: ``engine``, its path or its manifest's, and what is asked of it."""
+
+    engine: str
+    options: EvaluationOptions = field(default_factory=EvaluationOptions)
+
+    @classmethod
     def from_values(cls, engine: str, values: Mapping[str, object] | None = None) -> EvaluationRequest:
         """A request from option values, as text or as Python values; absent and None mean the default. Raises RequestError."""
-        return cls(parse_path("engine", engine), **parse_values(values or {}))
+        return cls(parse_path("engine", engine), EvaluationOptions.from_values(values or {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from cmx4trt.base.files import (
     check_place,
     encode_json,
     make_folder,
+    open_file,
     open_text,
     remove_abandoned,
     write_together,
@@ -40,6 +42,9 @@ class EnginePaths:
         stem = f"{request.network}-{request.scenario}-gpu-b{request.batch_size}-{request.precision}.{request.builder}"
         return cls(os.path.join(folder, f"{stem}.plan"), os.path.join(folder, f"{stem}.json"))
 
+
+UNCHANGED = "unchanged since it was published"
+"""What is said of an engine that is the one its manifest describes."""
 
 SourcePart = Callable[[Mapping[str, Any]], str]
 
@@ -94,9 +99,22 @@ def doubt_of_engine(manifest_path: str, manifest: Manifest) -> str:
     return _check_engine(path, manifest, "sha256", sha256_of_file).doubt  # what people compare
 
 
+def read_engine(manifest_path: str, manifest: Manifest) -> bytes:
+    """The published engine beside a manifest, read once and compared with its digest. Raises ModelError where it is another."""
+    path = engine_path_of(manifest_path, manifest)
+    try:
+        with open_file(path) as stream:
+            data = stream.read()
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise ModelError(f"{_unreadable(path, error)}; build it again") from error
+    if hashlib.sha256(data).hexdigest() != manifest.engine.get("sha256"):
+        raise ModelError(f"{_another(path)}; build it again")
+    return data
+
+
 def describe_engine(manifest_path: str, manifest: Manifest) -> str:
     """Whether the engine beside a manifest is still the one that was published, in words."""
-    return doubt_of_engine(manifest_path, manifest) or "unchanged since it was published"
+    return doubt_of_engine(manifest_path, manifest) or UNCHANGED
 
 
 def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: SourcePart) -> Lookup:
@@ -131,10 +149,16 @@ def _check_engine(path: str, manifest: Manifest, name: str, digest_of: Callable[
     try:
         digest = digest_of(path)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        return Lookup(doubt=f"{path} cannot be read ({_reason(error)})")
-    if digest != manifest.engine.get(name):
-        return Lookup(doubt=f"{path} is not the file that was published (truncated or edited)")
-    return Lookup(manifest)
+        return Lookup(doubt=_unreadable(path, error))
+    return Lookup(manifest) if digest == manifest.engine.get(name) else Lookup(doubt=_another(path))
+
+
+def _unreadable(path: str, error: Exception) -> str:
+    return f"{path} cannot be read ({_reason(error)})"
+
+
+def _another(path: str) -> str:
+    return f"{path} is not the file that was published (truncated or edited)"
 
 
 def publish(

@@ -124,7 +124,7 @@ def verify_quantized(
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     network = network_of_spec(graph.spec)
-    results = network.results(graph, request)
+    results = network.results(graph, request.graph_options())
     values = results.values if engine is None else ()  # an engine has the outputs it was built with
     exact = OnnxRuntimeSession.from_graph(_with_values(reference, values))
     rounded = engine or OnnxRuntimeSession.from_graph(_with_values(graph, values))

@@ -118,7 +118,8 @@ def test_requests_of_proofs_are_checked() -> None:
     request = cmx4trt.EvaluationRequest.from_values(
         "engine.plan", {"duration": "2", "scenario": "server", "count": None}
     )
-    assert (request.duration, request.scenario, request.count) == (2.0, "Server", None)
+    asked = request.options
+    assert (asked.duration, asked.scenario, asked.count) == (2.0, "Server", None)
     assert Path(request.engine).is_absolute()
     for values in ({"durations": 2}, {"duration": "long"}, {"mode": "fast"}):
         with pytest.raises(cmx4trt.errors.RequestError):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.networks.base import Answers, Network, Outputs, ResponderFactory, Results, Verification
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import CanonicalGraph, GraphOptions, PreparedGraph
+    from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.images.lists import ListedImage, Truth
     from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cmx4trt.graph.network import GraphOptions, PreparedGraph
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
 

@@ -10,7 +10,8 @@ from cmx4trt.networks.classification import Classifier
 from cmx4trt.networks.resnet50.topology import CLASSES, SPEC
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import CanonicalGraph, GraphOptions
+    from cmx4trt.graph.network import CanonicalGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.ir.model import Graph, Model
 
 

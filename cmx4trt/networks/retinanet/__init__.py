@@ -13,7 +13,8 @@ from cmx4trt.networks.base import AccuracyTarget, Answers, Network, Outputs, Res
 from cmx4trt.networks.retinanet.spec import SPEC, DetectorSpec
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import CanonicalGraph, GraphOptions, PreparedGraph
+    from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.images.lists import ListedImage, Truth
     from cmx4trt.ir.model import Model
     from cmx4trt.networks.base import OriginalMessage

@@ -20,7 +20,8 @@ from cmx4trt.sessions.batches import run_in_batches
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import GraphOptions, PreparedGraph
+    from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
 

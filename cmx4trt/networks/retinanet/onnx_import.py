@@ -7,7 +7,8 @@ from dataclasses import asdict
 
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.constants import share_equal_constants, submodel
-from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph, GraphOptions
+from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph
+from cmx4trt.graph.options import GraphOptions
 from cmx4trt.graph.passes import drop_identities, lift_constants
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cmx4trt.graph.network import BATCH, CanonicalGraph, GraphOptions
+from cmx4trt.graph.network import BATCH, CanonicalGraph
+from cmx4trt.graph.options import GraphOptions
 from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.networks.retinanet.candidates import write_boxes, write_level_pairs

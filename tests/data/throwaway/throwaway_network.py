@@ -10,7 +10,8 @@ from cmx4trt.networks.base import wrong_model
 from cmx4trt.networks.classification import Classifier
 
 if TYPE_CHECKING:
-    from cmx4trt.graph.network import CanonicalGraph, GraphOptions
+    from cmx4trt.graph.network import CanonicalGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.ir.model import Graph, Model
 
 CONVOLUTIONS = 3

@@ -362,7 +362,7 @@ def test_an_interruption_may_bring_its_own_words(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt("interrupted; the engine is published, its report is not written")
 
-    monkeypatch.setattr("cmx4trt.pipeline.build.build", interrupt)
+    monkeypatch.setattr("cmx4trt.pipeline.build.build_with_graph", interrupt)
     assert main(["build", "--random_weights=0", f"--output_dir={tmp_path}"]) == 130
     assert (
         capsys.readouterr().err == "cmx4trt: error: interrupted; the engine is published, its report is not written\n"

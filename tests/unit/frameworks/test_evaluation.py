@@ -12,6 +12,7 @@ from cmx4trt.cm.hooks import CM
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.frameworks.evaluation import COMMAND_KEYS, ScriptEvaluation, evaluation_of_environment
 from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.evaluation import EvaluationOptions
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 
 MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in CM_OPTIONS}
@@ -44,7 +45,7 @@ def test_keys_of_other_scripts_are_left_alone() -> None:
 
 def test_speed_needs_loadgen_and_no_images() -> None:
     evaluation = asked("bench", duration="2.5", mode="Performance")
-    assert evaluation.commands == {"bench": {"mode": "performance", "duration": 2.5}}
+    assert evaluation.commands == {"bench": EvaluationOptions(duration=2.5)}
     assert evaluation.keys() == {"CMX4TRT_RUN_LOADGEN": "yes"}
 
 
@@ -65,14 +66,14 @@ def test_accuracy_needs_the_data_set_and_counts_the_seeds_batches(
 
 def test_own_data_and_count_win() -> None:
     evaluation = asked("verify", data="/own", count="7", CM_BATCH_COUNT="5")
-    assert evaluation.commands == {"verify": {"data": "/own", "count": 7}}
+    assert evaluation.commands == {"verify": EvaluationOptions(data="/own", count=7)}
     assert evaluation.keys() == {"CMX4TRT_RUN_LOADGEN": "yes"}
 
 
 def test_random_weights_have_no_accuracy() -> None:
     evaluation = asked("verify", request=RANDOM)
     assert evaluation.keys() == {}
-    assert evaluation.commands == {"verify": {}}
+    assert evaluation.commands == {"verify": EvaluationOptions()}
 
 
 def test_both_at_once_share_the_flags_they_know(tmp_path: Path) -> None:
@@ -87,7 +88,10 @@ def test_both_at_once_share_the_flags_they_know(tmp_path: Path) -> None:
 
 def test_what_verify_has_no_use_for_is_benchs_or_refused() -> None:
     evaluation = asked("verify", "bench", request=RANDOM, target_qps="100", log_dir="/logs")
-    assert evaluation.commands == {"verify": {}, "bench": {"target_qps": 100.0, "log_dir": "/logs"}}
+    assert evaluation.commands == {
+        "verify": EvaluationOptions(),
+        "bench": EvaluationOptions(target_qps=100.0, log_dir="/logs"),
+    }
     with pytest.raises(RequestError, match="--log_dir has no effect without --data"):
         asked("verify", request=RANDOM, log_dir="/logs")
     with pytest.raises(RequestError, match="--mode has no effect without _bench"):

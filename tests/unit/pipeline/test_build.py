@@ -21,6 +21,7 @@ from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, Ve
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.pipeline import build as pipeline
+from cmx4trt.pipeline.checked import CheckedGraph
 from cmx4trt.pipeline.evaluate import verify_engine
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
@@ -214,7 +215,7 @@ def test_exchanged_external_weights_are_built_and_verified_anew(
     content, other = weights.read_bytes(), changed(weights.read_bytes())
     weights.write_bytes(other)
     with pytest.raises(ModelError, match=r"the model of .* has changed: it was blake3:.*\+external:"):
-        verify_engine(EvaluationRequest(engine=old.engine, execute="graph"))
+        verify_engine(EvaluationRequest.from_values(old.engine, {"execute": "graph"}))
     new = pipeline.build(request)
     assert not new.reused
     assert new.manifest.graph["sha256"] != old.manifest.graph["sha256"], "the graph's digest leaves its weights out"
@@ -229,13 +230,13 @@ def test_what_is_verified_is_what_was_read(
     """Weights exchanged during the build: the graph, its verification and the manifest are of the former ones."""
     model, weights = with_external_weights(resnet50_file, tmp_path)
     digest, other = sha256_of_file(str(weights)), changed(weights.read_bytes())
-    honest = pipeline.verify
+    honest = CheckedGraph.verify
 
     def late(*arguments: Any) -> Any:
         weights.write_bytes(other)
         return honest(*arguments)
 
-    monkeypatch.setattr(pipeline, "verify", late)
+    monkeypatch.setattr(CheckedGraph, "verify", late)
     monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder())
     manifest = pipeline.build(request_for(model, tmp_path)).manifest
     assert manifest.verified
@@ -440,7 +441,7 @@ def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(
     assert result.manifest.verification["verdict"] == SKIPPED
     assert result.exports()["VERIFIED"] == "no"
     assert pipeline.build(request).reused, "to verify it again would say the same"
-    evaluation = verify_engine(EvaluationRequest(engine=result.engine, execute="graph"))
+    evaluation = verify_engine(EvaluationRequest.from_values(result.engine, {"execute": "graph"}))
     assert evaluation.error is None
     assert evaluation.exports["AGREES"] == "unknown"
     words = dict(evaluation.rows)

@@ -13,6 +13,7 @@ from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.tensorrt.serialize import BuildStoppedError
 from cmx4trt.base.background import Background
 from cmx4trt.pipeline import build as pipeline
+from cmx4trt.pipeline.checked import CheckedGraph
 from cmx4trt.requests.build import BuildRequest
 
 LIMIT = 60.0
@@ -56,7 +57,7 @@ def test_whoever_interrupts_is_not_kept_waiting(tmp_path: Path, monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: builder)
-    monkeypatch.setattr(pipeline, "verify", interrupted)
+    monkeypatch.setattr(CheckedGraph, "verify", interrupted)
     monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
     monkeypatch.setattr(pipeline, "STOP_SECONDS", 0.01)
     monkeypatch.setattr(Background, "wait", lambda self, seconds: waited.append(seconds) or wait(self, seconds))

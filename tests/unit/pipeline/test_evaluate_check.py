@@ -12,7 +12,7 @@ from cmx4trt.cli import main
 from cmx4trt.errors import RequestError
 from cmx4trt.pipeline.evaluate import check_evaluation
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationRequest
+from cmx4trt.requests.evaluation import EvaluationOptions
 from cmx4trt.requests.evaluation_options import LOADGEN_OPTIONS
 
 BUILT = BuildRequest.from_values({"random_weights": 0, "batch_size": 4})
@@ -20,7 +20,7 @@ SAMPLE = {"labels": "/l", "count": 5, "batch_size": 2, "scenario": "Server", "ta
 
 
 def check(command: str, **values: Any) -> None:
-    check_evaluation(command, EvaluationRequest("", **values), BUILT)
+    check_evaluation(command, EvaluationOptions(**values), BUILT)
 
 
 @pytest.mark.parametrize("name", LOADGEN_OPTIONS)

@@ -14,8 +14,8 @@ import pytest
 from cmx4trt.base.install import pip_line
 from cmx4trt.errors import MissingSoftwareError, ModelError
 from cmx4trt.pipeline import evaluate
-from cmx4trt.pipeline.executable import read_published
-from cmx4trt.requests.evaluation import EvaluationRequest
+from cmx4trt.pipeline.published import read_published
+from cmx4trt.requests.evaluation import EvaluationOptions
 from cmx4trt.sessions.null import NullSession
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
@@ -178,7 +178,7 @@ def test_so_many_images_are_made_up_as_loadgen_draws_from(
 ) -> None:
     published = read_published(str(engine))
     published = replace(published, request=replace(published.request, network=network))
-    dataset = evaluate._open_dataset(published, EvaluationRequest.from_values(str(engine), values))
+    dataset = evaluate._open_dataset(published, EvaluationOptions.from_values(values))
     assert len(dataset) == count
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -141,13 +143,19 @@ def test_paths_become_absolute_and_keep_spaces_and_letters(tmp_path: Path, monke
 def test_json_round_trip(batch: int, streams: int, workspace: int, verify: object) -> None:
     values = {"batch_size": batch, "copy_streams": streams, "workspace_size": f"{workspace}B", "verify": verify}
     request = BuildRequest.from_values(values)
-    assert BuildRequest.from_values(BuildRequest.values_from_json(request.to_json())) == request
+    assert BuildRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "1"])
-def test_bad_json(text: str) -> None:
-    with pytest.raises(RequestError, match="the request is"):
-        BuildRequest.values_from_json(text)
+@pytest.mark.parametrize("record", ["", [], None, 1])
+def test_what_is_no_record(record: object) -> None:
+    with pytest.raises(RequestError, match=f"the request is of type {type(record).__name__}, expected an object"):
+        BuildRequest.from_dict(record)
+
+
+def test_graph_code_gets_the_few_options_it_reads() -> None:
+    options = BuildRequest.from_values({"precision": "fp32", "output_dtype": "fp16"}).graph_options()
+    assert (options.precision, options.output_dtype, options.model) == ("fp32", "fp16", None)
+    assert {f.name for f in fields(options)} < {f.name for f in fields(BuildRequest)}
 
 
 def test_summary_names_every_option_in_effect() -> None:

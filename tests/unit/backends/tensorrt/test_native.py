@@ -311,12 +311,14 @@ def test_an_int8_engine_is_executed_and_held_to_the_float32_graph(
     assert execution["verdict"] == "passed"
     # The stand-in fuses float16 layers otherwise than the check before it: values at the edge of a step fall either way.
     assert execution["sqnr_db"]["logits"] == pytest.approx(result.manifest.verification["sqnr_db"]["logits"], abs=1)
-    evaluation = verify_engine(EvaluationRequest(engine=result.engine))
+    evaluation = verify_engine(EvaluationRequest.from_values(result.engine))
     assert evaluation.error is None
     assert evaluation.exports["EXECUTED"] == "engine"
     assert evaluation.exports["AGREES"] == "yes"
     fake_tensorrt.behaviour.output_scale = 2
-    assert verify_engine(EvaluationRequest(engine=result.engine)).exports["AGREES"] == "unknown", "images are made up"
+    assert verify_engine(EvaluationRequest.from_values(result.engine)).exports["AGREES"] == "unknown", (
+        "images are made up"
+    )
 
 
 def test_another_gpu_does_not_reuse(

@@ -1,0 +1,25 @@
+"""What of a request shapes a graph. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class GraphOptions:
+    """The few options of a build that a graph depends on, under their own names; ``BuildRequest.graph_options`` makes it.
+
+    ``model``: the file that sentences about the graph name, None for random weights.
+    """
+
+    model: str | None
+    precision: str
+    input_dtype: str
+    output_dtype: str
+    input_range: str
+    postprocess: str
+    nms_offset: bool
+
+    def in_float32(self) -> GraphOptions:
+        """The same network with float32 arithmetic and input: what an int8 graph is held to."""
+        return replace(self, precision="fp32", input_dtype="fp32")
