@@ -75,9 +75,9 @@ def row(scenario: str, gpus: int, results: list[dict[str, Any]], of_one: float |
 
 def count_gpus(engine: str) -> int:
     """GPUs of this host that can be asked for."""
-    from cmx4trt.pipeline.executable import read_published
+    from cmx4trt.pipeline.published import read_published
 
-    return read_published(engine, None, None).backend.count_gpus()
+    return read_published(engine).backend.count_gpus()
 
 
 def main() -> None:
