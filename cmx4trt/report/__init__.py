@@ -1,5 +1,5 @@
-"""Manifests and measurements -> pages that people read: one engine, or several side by side.
+"""Manifests and measurements -> readable pages: one engine, or several side by side.
 
-facts.py reads, estimates.py and gpus.py estimate the speed, verdicts.py says what is proven, page.py and comparison.py lay out,
+facts.py reads, estimates.py estimates the speed, verdicts.py says what was verified, page.py and comparison.py lay out the pages,
 plots.py draws, writing.py writes.
 """

@@ -11,7 +11,7 @@ from cmx4trt.store import folder as store
 
 
 def get_ready() -> None:
-    """Load what a report takes time to load; what fails here fails again, and is told, when the report is written."""
+    """Preload what a report needs and is slow to import; a failure here recurs, and is reported, when the report is written."""
     with suppress(Exception):
         from cmx4trt.report.plots import load_matplotlib
 
@@ -19,9 +19,9 @@ def get_ready() -> None:
 
 
 def report_after_build(paths: store.EnginePaths, progress: Progress) -> str:
-    """Write the report of the engine just published or found; its path, or nothing where it could not be written.
+    """Write the report of the engine just published or found. Returns its path, or nothing if it could not be written.
 
-    One that is younger than the manifest stays. Only an interruption gets through, and says that the engine is there.
+    A report newer than the manifest is kept. Only an interruption is raised; it says that the engine has been published.
     """
     path = store.report_path_of(paths.engine)
     if _is_current(path, paths.manifest):
@@ -30,14 +30,14 @@ def report_after_build(paths: store.EnginePaths, progress: Progress) -> str:
         with progress.stage("report"):
             written = _write(paths.engine, path, progress)
     except KeyboardInterrupt as stop:
-        raise KeyboardInterrupt("interrupted; the engine is published, its report is not written") from stop
+        raise KeyboardInterrupt("interrupted; the engine has been published, its report has not been written") from stop
     if not written:
         remove_outdated_report(paths)
     return path if written else ""
 
 
 def refresh_report(engine: str, progress: Progress) -> None:
-    """Write the report of an engine anew, if it has one: LoadGen has left results beside it."""
+    """Rewrite the report of an engine, if it has one, because LoadGen has left new results beside it."""
     path = store.report_path_of(engine)
     if os.path.exists(path):
         _write(engine, path, progress)
@@ -53,14 +53,16 @@ def _write(engine: str, path: str, progress: Progress) -> bool:
         facts = facts_of_engine(engine)
         write_page(path, page_of_engine(facts, gpu_of_engines([facts]), progress.note))
         return True
-    except Exception as error:  # a broken plotting library included: whatever it is, the engine is there
+    except Exception as error:  # including a broken plotting library: whatever fails, the engine has been published
         reason = " ".join(str(error).split()) or type(error).__name__
-        progress.note(f"the engine is there, its report is not ({reason}); 'cmx4trt report' writes it")
+        progress.note(
+            f"the engine has been published, but its report could not be written ({reason}); retry with 'cmx4trt report'"
+        )
         return False
 
 
 def remove_outdated_report(paths: store.EnginePaths) -> None:
-    """Remove a report of ours that tells of the engine that was here before."""
+    """Remove our report of the engine that was here before."""
     path = store.report_path_of(paths.engine)
     with suppress(OSError):
         if not _is_current(path, paths.manifest) and is_report(path):
@@ -68,7 +70,7 @@ def remove_outdated_report(paths: store.EnginePaths) -> None:
 
 
 def _is_current(path: str, manifest: str) -> bool:
-    """Whether a report of ours is there, and written after the manifest."""
+    """Whether there is a report of ours that is newer than the manifest."""
     try:
         return os.stat(path).st_mtime_ns >= os.stat(manifest).st_mtime_ns and is_report(path)
     except OSError:

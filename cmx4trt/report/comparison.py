@@ -1,4 +1,4 @@
-"""Several engines side by side: batch by precision, size, time, estimate and measurement."""
+"""Several engines side by side: batch and precision, size, time, estimate and measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEFT_OUT = "; excluded: post-processing"
 
 
 def page_of_engines(engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[str], None]) -> str:
-    """The page as HTML; the speed of all is estimated for ``gpu``. ``note`` is told what is missing."""
+    """The page as HTML; all speeds are estimated for ``gpu``. ``note`` receives a sentence about anything missing."""
     titles = list(dict.fromkeys(facts.title for facts in engines))
     sections = [
         _network(number, [facts for facts in engines if facts.title == title], gpu, note)
@@ -29,8 +29,7 @@ def page_of_engines(engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[st
         f"{len(engines)} engines compared",
         element("h1", f"{len(engines)} engines of {' and '.join(titles)}"),
         parts.paragraph(
-            "What differs between them. Speeds are estimates from published peak rates unless they stand in the column "
-            "“measured”.",
+            "How they differ. Speeds are estimates from published peak rates, except those in the column “measured”.",
             kind="soft",
         ),
         *sections,
@@ -87,7 +86,7 @@ def _engines(engines: Sequence[EngineFacts], estimates: dict[str, Estimate | Non
 
 
 def _matrix(caption: str, engines: Sequence[EngineFacts], content: Callable[[EngineFacts], object]) -> Html:
-    """Batch by precision; cells that several engines share name all of them."""
+    """Batch size and precision; a cell names all engines that share it."""
     precisions = list(dict.fromkeys(facts.precision for facts in engines))
     batches = sorted({facts.batch for facts in engines})
     rows = []
@@ -110,7 +109,7 @@ def _curve(
     gpu: Gpu,
     note: Callable[[str], None],
 ) -> Html:
-    """Images a second by batch, of the engines that ``gpu`` can run, where there are several batches of a precision."""
+    """Images per second by batch size, of the engines that ``gpu`` can run, if a precision has several batch sizes."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for facts in engines:
         if (estimate := estimates[facts.engine]) is not None and gpu in facts.gpus:
@@ -119,7 +118,7 @@ def _curve(
         return joined()
     from cmx4trt.report.plots import plot_throughput
 
-    caption = f"Estimate for {gpu.name}: what a larger batch can bring, since weights are read once for all images."
+    caption = f"Estimate for {gpu.name}: what a larger batch can gain, because weights are read once for all images."
     return parts.drawn(lambda: plot_throughput(name, lines, gpu.name), caption, note)
 
 
@@ -132,12 +131,12 @@ def _label(facts: EngineFacts) -> str:
 
 
 def _left_out(engines: Sequence[EngineFacts]) -> str:
-    """The end of a caption of estimates: what they leave out, if anything."""
+    """The end of a caption of estimates: what they exclude, if anything."""
     return _LEFT_OUT if any(facts.left_out for facts in engines) else ""
 
 
 def _measured(facts: EngineFacts) -> Html | str:
-    """What LoadGen found, and first of all what it ran; and what the backend measured."""
+    """What LoadGen measured, preceded by what it ran; and what the backend measured."""
     runs = [run.result for run in facts.runs if run.of_this_engine and run.result.get("metric")]
     shown = [_measurement(run) for run in runs]
     if (found := facts.measurement) is not None:
@@ -161,9 +160,9 @@ def _state(facts: EngineFacts) -> str:
 def _sources(gpu: Gpu) -> Html:
     rates = ", ".join(f"{name.upper()} {rate:g}" for name, rate in gpu.tera_per_second.items())
     return parts.section(
-        "How the estimate is made",
+        "How speeds are estimated",
         parts.paragraph(
-            "A layer takes as long as its arithmetic at the peak rate, or as its bytes at the memory's bandwidth if that is "
+            "A layer takes as long as its operations at the peak rate, or as its bytes at the memory bandwidth if that is "
             "longer. Engines are slower where they do not reach peak rates, faster where data stay in a cache. "
             f"{gpu.name}: 10¹² operations per second {rates} (without sparsity), {gpu.gigabytes_per_second:,.0f} GB/s. "
             f"Source: {gpu.source}."

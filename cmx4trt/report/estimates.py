@@ -1,9 +1,9 @@
-"""Roofline estimates: how fast an engine might be on a GPU, from what its layers compute and move. Nothing is measured.
+"""Roofline estimates: how fast an engine might be on a GPU, from its layers' operations and memory traffic. Nothing is measured.
 
 The model is that of Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model for Multicore
-Architectures", CACM 52(4), 2009: a layer takes as long as its arithmetic at the peak rate, or as its traffic at the memory's
+Architectures", CACM 52(4), 2009: a layer takes as long as its operations at the peak rate, or as its traffic at the memory
 bandwidth if that is longer. Engines are slower where they do not reach peak rates, faster where layers are fused further or
-hand their data on in a cache; only the time of the arithmetic alone is a bound.
+pass their data on in a cache; only the compute bound is a true limit.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class LayerEstimate:
 
     @property
     def seconds(self) -> float:
-        """The longer of the two."""
+        """The longer of the two times."""
         return max(self.arithmetic, self.memory)
 
     @property
     def limit(self) -> str:
-        """Which of the two."""
+        """Which of the two is longer."""
         return ARITHMETIC if self.arithmetic > self.memory else MEMORY
 
 
@@ -59,17 +59,17 @@ class Estimate:
 
     @property
     def most_images_per_second(self) -> float | None:
-        """What the arithmetic alone allows at peak rates: no engine is faster. None where there is none to do."""
+        """The compute bound at peak rates: no engine is faster. None if there are no operations."""
         arithmetic = sum(estimate.arithmetic for estimate in self.layers)
         return self.batch / arithmetic if arithmetic else None
 
     @property
     def memory_share(self) -> float:
-        """The part of the time in layers that memory limits."""
+        """The share of the time spent in memory-bound layers."""
         return sum(estimate.seconds for estimate in self.layers if estimate.limit == MEMORY) / self.seconds
 
     def to_dict(self) -> dict[str, Any]:
-        """The estimate as JSON types; said to be one."""
+        """The estimate as JSON types, labeled as an estimate."""
         return {
             "kind": "estimate (roofline), not a measurement",
             "gpu": self.gpu.name,
@@ -83,12 +83,12 @@ class Estimate:
 
 
 def bytes_of_layer(layer: Layer, batch: int) -> int:
-    """What a layer moves for a batch: its constants once, its data for every image."""
+    """The bytes a layer moves for a batch: its constants once, its data for every image."""
     return layer.weight_bytes + layer.activation_bytes * batch
 
 
 def estimate_layers(layers: Sequence[Layer], gpu: Gpu, batch: int) -> Estimate | None:
-    """The estimate of ``layers``; None where there are none, or the GPU has no published rate for one of them."""
+    """The estimate of ``layers``; None if there are none, or if the GPU has no published rate for one of them."""
     moving = [layer for layer in layers if bytes_of_layer(layer, batch)]
     if not moving or any(layer.macs and layer.precision not in gpu.tera_per_second for layer in moving):
         return None

@@ -1,4 +1,4 @@
-"""What is known of a published engine: its manifest, its file, and what LoadGen found, as typed facts."""
+"""What is known about a published engine: its manifest, its file, and LoadGen results, as typed facts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cmx4trt.store.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A LoadGen run: its result as cmx4trt.bench.results writes it. ``of_this_engine``: whether it ran this very file."""
+    """The result of a LoadGen run, as cmx4trt.bench.results writes it. ``of_this_engine``: whether it ran this very file."""
 
     folder: str
     result: Mapping[str, Any]
@@ -32,14 +32,14 @@ class Run:
 
     @property
     def ran_engine(self) -> bool:
-        """Whether the engine itself ran, and not its graph instead."""
+        """Whether the engine itself ran, rather than its graph."""
         return str(self.result.get("executed")).startswith(ENGINE_ITSELF)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """One engine. ``doubt``: why the file is not the one that was published, or empty; ``layers`` is empty, and
-    ``constant_bytes`` None, where they were not recorded."""
+    ``constant_bytes`` None, if they were not recorded."""
 
     engine: str
     manifest_path: str
@@ -73,7 +73,7 @@ class EngineFacts:
 
     @property
     def left_out(self) -> str:
-        """The operators that are in none of the layers, counted by type, the most frequent first; empty without any."""
+        """The operators that belong to no layer, counted by type, most frequent first; empty if there are none."""
         if not self.uncounted:
             return ""
         frequent = sorted(self.uncounted.items(), key=lambda item: -item[1])
@@ -83,7 +83,7 @@ class EngineFacts:
 
     @property
     def gpu_that_ran(self) -> Gpu | None:
-        """The GPU of the table that ran the engine, or else the one it was built on; None where neither is known."""
+        """The GPU in the table that ran the engine, or otherwise the one it was built on; None if neither is known."""
         built_on = self.manifest.builder.get("gpu")
         recorded = built_on.get("name", "") if isinstance(built_on, dict) else ""
         return gpu_of_device(str(self.manifest.execution.get("device") or recorded))
@@ -96,22 +96,22 @@ class EngineFacts:
 
     @property
     def measurement(self) -> Measurement | None:
-        """What the engine's backend measured when it was built, on the device that ran it."""
+        """What the backend measured when it built the engine, on the device that ran it."""
         return Measurement.from_record(self.manifest.execution)
 
     @property
     def backend(self) -> Backend | None:
-        """What built the engine; None for one that this installation does not have."""
+        """The backend that built the engine; None if this installation does not have it."""
         return find_backend(self.builder)
 
     @property
     def gpus(self) -> Sequence[Gpu]:
-        """The GPUs of the table that the engine can be for."""
+        """The GPUs in the table that the engine may be intended for."""
         return gpus_of_engine(self.backend, self.target, self.gpu_that_ran)
 
     @property
     def quantization(self) -> Mapping[str, Any]:
-        """What the manifest says of INT8; empty for other engines."""
+        """What the manifest says about INT8; empty for other engines."""
         found = self.manifest.graph.get("quantization")
         return found if isinstance(found, dict) else {}
 
@@ -142,22 +142,22 @@ _SHOWN = (
     *("bytes", "constant_bytes"),
 )
 _OF_ONE_GPU = ("current", "same_compute_capability")
-"""Targets that mean the GPU an engine was built on, or its like."""
+"""Targets that mean the GPU an engine was built on, or GPUs like it."""
 _NAMED_OPERATORS = 6
-"""Types of operators that a sentence names."""
+"""Number of operator types that a sentence names."""
 
 
 def facts_of_engine(path: str) -> EngineFacts:
-    """The facts of an engine, given by its own path or its manifest's. Raises ModelError where the manifest is unusable."""
+    """The facts of an engine, given its own path or its manifest's. Raises ModelError if the manifest is unusable."""
     manifest_path, manifest = store.read_published_manifest(path)
     with showing(manifest_path):
         return _facts(manifest_path, manifest)
 
 
 def gpus_of_engine(backend: Backend | None, target: str, ran: Gpu | None = None) -> Sequence[Gpu]:
-    """The GPUs of the table that an engine can be for; ``ran``: the one that ran it, or on which it was built.
+    """The GPUs in the table that an engine may be intended for; ``ran``: the one that ran it, or on which it was built.
 
-    One that is made for the GPU it was built on is for those like it; where that GPU is not known, for any its backend knows.
+    An engine made for the GPU it was built on is intended for GPUs like it; if that GPU is not known, for any its backend knows.
     """
     if ran is not None and target in _OF_ONE_GPU:
         return [gpu for gpu in GPUS if gpu.sm == ran.sm]
@@ -165,18 +165,18 @@ def gpus_of_engine(backend: Backend | None, target: str, ran: Gpu | None = None)
 
 
 def order_of_precision(precision: str) -> tuple[int, str]:
-    """What precisions are sorted by: as the options list them; others (types of data that are only moved) follow by name."""
+    """Sort key of precisions: in the order of the options; others (types of data that are only moved) follow by name."""
     return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS), precision
 
 
 @contextmanager
 def showing(manifest_path: str) -> Iterator[None]:
-    """Turns what a manifest's odd values lead to into a sentence. Raises ModelError."""
+    """Turn the consequences of malformed manifest values into one sentence. Raises ModelError."""
     try:
         yield
     except MALFORMED as error:
         raise ModelError(
-            f"manifest {manifest_path} holds something that a report cannot show ({shortened(repr(error))}); "
+            f"manifest {manifest_path} has a value that a report cannot show ({shortened(repr(error))}); "
             "build the engine again"
         ) from error
 
@@ -206,7 +206,7 @@ def _facts(manifest_path: str, manifest: Manifest) -> EngineFacts:
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:
-    values = {"input_steps": INT8_MAX, **entry}  # engines built before there was uint8 say nothing of it
+    values = {"input_steps": INT8_MAX, **entry}  # engines built before uint8 was supported do not record it
     scale = values["input_scale"]
     return Layer(
         name=str(values["name"]),

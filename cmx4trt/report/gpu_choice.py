@@ -1,4 +1,4 @@
-"""Which GPU of the table a report estimates the speed for."""
+"""Which GPU in the table a report estimates the speed for."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_name
 from cmx4trt.report.facts import EngineFacts
 
 _USUAL = ("H100", "RTX 4090", "A40", "RTX 5090", "T4")
-"""Of GPUs that fit alike, the first of these is shown. TensorRT-RTX is not for the H100, so that it stands for TensorRT alone."""
+"""Of equally suitable GPUs, the first of these is shown. TensorRT-RTX does not support the H100, so it means TensorRT only."""
 _NEAREST = "RTX 5090"
-"""For engines that no GPU of the table fits: those of sm121 alone, the other Blackwell that TensorRT-RTX compiles for."""
+"""For engines that no GPU in the table can run: those for sm121 only, the other Blackwell that TensorRT-RTX compiles for."""
 
 
 def gpu_of_engines(engines: Sequence[EngineFacts]) -> Gpu:
-    """The GPU to show unless another is asked for, in whatever order the engines are given.
+    """The GPU to show unless another is requested, regardless of the order of the engines.
 
-    It is one that most of them can be for; of several such, one that ran most of them; of several such, the usual one.
+    It is one that most of them may be intended for; of several such, one that ran most of them; of those, the usual one.
     """
     fitting = [gpu for facts in engines for gpu in facts.gpus]
     ran = [facts.gpu_that_ran for facts in engines]

@@ -1,7 +1,7 @@
-"""Elements of a page. Whatever is text is escaped when it becomes part of an element; only elements are not escaped again.
+"""Elements of a page. Text is escaped when it becomes part of an element; only elements are not escaped again.
 
-Thirty lines in place of a template engine: pages are made of functions, so types and tests reach everything in them, text
-cannot forget to be escaped, and a build that writes a report imports nothing for it.
+Thirty lines instead of a template engine: pages are composed of functions, so type checker and tests reach everything in them,
+escaping cannot be forgotten, and a build that writes a report needs no additional import.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(0x7F, 0x
 
 
 class Html(str):
-    """Text that is markup already."""
+    """Text that already is markup."""
 
     __slots__ = ()
 

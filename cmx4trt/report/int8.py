@@ -1,4 +1,4 @@
-"""The section on INT8: where ranges come from, how large they are, how much of the signal is kept, which layers stay out."""
+"""The section on INT8: where ranges come from, how large they are, how much of the signal is kept, which layers stay in FP16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cmx4trt.report.html import Html, element, joined
 from cmx4trt.report.parts import Column, Figure
 
 _SHOWN_LAYERS = 20
-"""Rows of the ranking: the first few decide."""
+"""Rows of the ranking; only the first few matter."""
 
 
 def int8_sections(facts: EngineFacts, note: Callable[[str], None]) -> Iterator[Html]:
@@ -25,7 +25,7 @@ def int8_sections(facts: EngineFacts, note: Callable[[str], None]) -> Iterator[H
 
 
 def _summary(record: Mapping[str, Any]) -> Html:
-    kind = " (random ones: they show that it works, not how well)" if record.get("synthetic") else ""
+    kind = " (random images: they show that it works, not how well)" if record.get("synthetic") else ""
     kept = [str(name) for name in record.get("kept", ())]
     rows: list[tuple[str, object]] = [
         ("ranges from", f"{record.get('origin')}: {record.get('samples')} images{kind}, method {record.get('method')}"),
@@ -34,7 +34,7 @@ def _summary(record: Mapping[str, Any]) -> Html:
             "layers in int8",
             f"{record.get('quantized_layers')} of {record.get('layers')} convolutions and matrix products",
         ),
-        ("left in float16", parts.code(", ".join(kept)) if kept else "none"),
+        ("kept in float16", parts.code(", ".join(kept)) if kept else "none"),
     ]
     return parts.definitions(rows)
 
@@ -51,10 +51,10 @@ def _noise(verification: Mapping[str, Any]) -> Iterator[Html]:
         rows.append((name, "no error" if value is None else f"{value:.1f} dB", parts.bar(share, limit=mark)))
     columns = (Column("output"), Column("SQNR", True), Column("", wide=True))
     caption = (
-        "Signal-to-quantisation-noise ratio of each output against the float32 network, by decibels: 20 dB means that the "
+        "Signal-to-quantization-noise ratio of each output relative to the float32 network, in decibels: 20 dB means that the "
         f"error has a hundredth of the signal's energy; the dashed line is the limit, {limit} dB"
     )
-    yield element("h3", "What quantisation changes")
+    yield element("h3", "Effect of quantization")
     yield parts.table(caption, columns, rows, row_kinds=["int8"] * len(rows))
 
 
@@ -75,19 +75,19 @@ def _ranges(facts: EngineFacts, note: Callable[[str], None]) -> Html:
         for layer, size in zip(layers, ranges, strict=True)
     ]
     caption = (
-        "The largest magnitude that the 8-bit input of each layer holds; what lies beyond is clipped. Neighbours that differ "
-        "by more than a few powers of ten are worth a look."
+        "The largest magnitude that the 8-bit input of each layer can represent; larger values are clipped. Consecutive layers "
+        "that differ by more than a few powers of ten are worth a look."
     )
     listed = parts.table("Ranges of all int8 layers", columns, rows, kind="sortable")
     return joined(
         element("h3", "Ranges"),
         parts.drawn(lambda: plot_ranges(ranges), caption, note),
-        element("details", element("summary", "The ranges as a table"), listed),
+        element("details", element("summary", "Table of ranges"), listed),
     )
 
 
 def range_of_layer(layer: Layer) -> float:
-    """The largest magnitude of a layer's int8 input, or uint8 input."""
+    """The largest magnitude of a layer's int8 or uint8 input."""
     return layer.input_steps * (layer.input_scale or 0.0)
 
 
@@ -107,10 +107,10 @@ def _ranking(record: Mapping[str, Any]) -> Html:
         for entry in ranking[:_SHOWN_LAYERS]
     ]
     columns = (
-        *(Column("layer"), Column("part of the error", True), Column("")),
+        *(Column("layer"), Column("share of the error", True), Column("")),
         *(Column("gain in float16, dB", True), Column("computed in")),
     )
-    caption = f"The {len(rows)} layers (of {len(ranking)}) whose quantisation changes the outputs most"
+    caption = f"The {len(rows)} layers (of {len(ranking)}) whose quantization changes the outputs most"
     return joined(
         element("h3", "The most sensitive layers"), parts.table(caption, columns, rows, row_kinds=["int8"] * len(rows))
     )

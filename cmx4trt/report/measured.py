@@ -11,16 +11,16 @@ from cmx4trt.report.facts import EngineFacts, Run
 from cmx4trt.report.html import Html, element, joined
 
 _COMMAND = "cmx4trt bench ENGINE"
-_STAND_IN = "Not the engine's speed: its graph ran instead, as the line 'what ran' says."
+_STAND_IN = "This is not the speed of the engine: its graph ran instead, as the line 'what ran' says."
 _POINTS = 3
-"""Of a curve that is worth drawing."""
+"""Minimum number of points of a curve that is worth drawing."""
 _DIGITS = 4
-"""Significant digits of what was measured; an estimate has three."""
+"""Significant digits of measured values; an estimate has three."""
 
 
 def measured_section(facts: EngineFacts, note: Callable[[str], None]) -> Html:
-    """All runs that lie beside the engine; where there are none, how to make one. ``note`` hears of plots that fail."""
-    notes = [parts.paragraph(f"A result that cannot be read: {text}.", kind="soft") for text in facts.unreadable_runs]
+    """All runs found beside the engine; if there are none, how to make one. ``note`` receives failures of plots."""
+    notes = [parts.paragraph(f"Unreadable result: {text}.", kind="soft") for text in facts.unreadable_runs]
     if not facts.runs:
         text = parts.paragraph(
             "Nothing has been measured yet. ", parts.code(_COMMAND), " runs MLPerf LoadGen.", kind="soft"
@@ -33,17 +33,17 @@ def measured_section(facts: EngineFacts, note: Callable[[str], None]) -> Html:
 def _run(run: Run, number: int, note: Callable[[str], None]) -> Html:
     result = run.result
     departures = (f"{name} {_used(values)}" for name, values in (result.get("departures") or {}).items())
-    latency = "latency of a query" if result.get("scenario") == "MultiStream" else "latency"
+    latency = "query latency" if result.get("scenario") == "MultiStream" else "latency"
     rows = [
         ("result", _outcome(result)),
         ("what ran", str(result.get("executed"))),
-        ("the engine file", "this one" if run.of_this_engine else "an earlier build of it, no longer here"),
+        ("the engine file", "this one" if run.of_this_engine else "an earlier build of it, since replaced"),
         (latency, latencies_of_run(result)),
         ("accuracy", _judged(result.get("accuracy") or {})),
         ("data", str(result.get("data") or parts.NONE)),
-        ("not as MLPerf asks", "; ".join(departures) or parts.NONE),
+        ("deviations from MLPerf", "; ".join(departures) or parts.NONE),
         ("samples by GPU", shares_of_run(result)),
-        ("held down", "; ".join(map(str, _list(result.get("notes")))) or parts.NONE),
+        ("throttled", "; ".join(map(str, _list(result.get("notes")))) or parts.NONE),
         ("logs", parts.code(run.folder)),
     ]
     figure = figure_of_run(result)
@@ -54,14 +54,14 @@ def _run(run: Run, number: int, note: Callable[[str], None]) -> Html:
 
 
 def shares_of_run(result: Mapping[str, Any]) -> str:
-    """What each of several GPUs answered."""
+    """The share of samples that each of several GPUs processed."""
     gpus = [gpu for gpu in _list(result.get("gpus")) if isinstance(gpu, dict)]
     shares = (f"GPU {gpu.get('index')} {100 * _number(gpu.get('share')):.1f} %" for gpu in gpus)
     return ", ".join(shares) if len(gpus) > 1 else parts.NONE
 
 
 def _over_time(result: Mapping[str, Any], name: str, note: Callable[[str], None]) -> Html:
-    """Samples a second, clock and power over the run, where it lasted for some points."""
+    """Samples per second, clock and power over the run, if it lasted long enough."""
     timeline = result.get("timeline") or {}
     seconds = [_number(at) for at in _list(timeline.get("seconds"))]
     gpus = [gpu for gpu in _list(timeline.get("gpus")) if isinstance(gpu, dict)]
@@ -76,7 +76,7 @@ def _over_time(result: Mapping[str, Any], name: str, note: Callable[[str], None]
         return joined()
     from cmx4trt.report.plots import plot_run
 
-    caption = "The run over time; GPUs of one run differ in the style of their lines."
+    caption = "The run over time; each GPU has its own line style."
     return parts.drawn(lambda: plot_run(name, seconds, curves), caption, note)
 
 
@@ -89,7 +89,7 @@ def _number(value: Any) -> float:
 
 
 def figure_of_run(result: Mapping[str, Any]) -> str:
-    """The figure that MLPerf ranks the scenario by, with its unit; latencies in ms, and which latency it is."""
+    """The metric that MLPerf ranks the scenario by, with its unit; latencies in ms, with the name of the latency."""
     metric = result.get("metric") or {}
     value = metric.get("value")
     if not isinstance(value, (int, float)):
@@ -100,12 +100,12 @@ def figure_of_run(result: Mapping[str, Any]) -> str:
 
 
 def what_ran(result: Mapping[str, Any]) -> str:
-    """What executed, without the reasons: an engine on a GPU, or its graph in ONNX Runtime."""
+    """What ran, without the reasons: an engine on a GPU, or its graph in ONNX Runtime."""
     return str(result.get("executed")).split(";")[0]
 
 
 def latencies_of_run(result: Mapping[str, Any]) -> str:
-    """The percentiles of latency, in milliseconds."""
+    """Latency percentiles in milliseconds."""
     latencies = {
         name: value for name, value in (result.get("latency_ns") or {}).items() if isinstance(value, (int, float))
     }
@@ -124,19 +124,19 @@ def _outcome(result: Mapping[str, Any]) -> Html:
 
 
 def _accuracy(accuracy: Mapping[str, Any]) -> str:
-    """The figure itself: '76.1 % top-1'."""
+    """The value itself: '76.1 % top-1'."""
     value = accuracy.get("value")
     return f"{value:g} % {accuracy.get('metric')}" if isinstance(value, (int, float)) else parts.NONE
 
 
 def _judged(accuracy: Mapping[str, Any]) -> str:
-    """The figure, what it is of, what was expected, and what follows."""
+    """The value, the number of images, the target, and the verdict."""
     if not accuracy:
         return parts.NONE
     target = accuracy.get("target")
     words = [
         f"{_accuracy(accuracy)} on {accuracy.get('images')} images",
-        f"MLPerf asks for {target:g} %" if isinstance(target, (int, float)) else "",
+        f"MLPerf requires {target:g} %" if isinstance(target, (int, float)) else "",
         f"verdict {accuracy.get('verdict')}",
         str(accuracy.get("note") or ""),
     ]

@@ -10,7 +10,7 @@ from cmx4trt.report.parts import Column
 
 
 def backend_sections(facts: EngineFacts) -> list[Html]:
-    """What the backend says of the engine; nothing where this installation does not have that backend."""
+    """What the backend reports about the engine; nothing if this installation does not have that backend."""
     if facts.backend is None:
         return []
     return [_section(one) for one in facts.backend.sections(facts.manifest.builder, facts.manifest.execution)]

@@ -1,4 +1,4 @@
-"""The report of one engine: what it is, what is proven of it, what it holds, and how fast it may be."""
+"""The report of one engine: what it is, how it was verified, what it contains, and how fast it may be."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from cmx4trt.report.verdicts import NO, NOTE, OPEN, YES, verdicts_of_engine
 
 _MARKS = {YES: "✓ checked", NO: "✗ failed", OPEN: "\N{EN DASH} not checked", NOTE: "! note"}
 _NOT_RECORDED = (
-    "The layers of this engine were not recorded (an earlier release built it, or NVIDIA's own code did), so nothing is "
-    "said about them here."
+    "The layers of this engine were not recorded (it was built by an earlier release, or by NVIDIA's own code), so they "
+    "cannot be shown here."
 )
 _STAGES = {
     "prepare": "read the model, prepare its graph (and calibrate, for INT8)",
-    "build": "the builder makes the engine",
+    "build": "build the engine",
     "verify": "compare the graph with the original model",
-    "execute": "run the engine on the GPU, and compare",
+    "execute": "run the engine on the GPU and compare",
 }
 
 
 def page_of_engine(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) -> str:
-    """The page as HTML; the speed is estimated for ``gpu``. ``note`` is told what is missing."""
+    """The page as HTML; the speed is estimated for ``gpu``. ``note`` receives a sentence about anything missing."""
     return parts.page(
         f"{facts.name}: engine report",
         _head(facts),
@@ -55,16 +55,16 @@ def page_of_engine(facts: EngineFacts, gpu: Gpu, note: Callable[[str], None]) ->
 def _head(facts: EngineFacts) -> Html:
     figures = [(parts.megabytes(facts.bytes), "engine file")]
     if facts.layers:
-        figures.append((f"{rounded(2 * facts.macs / 1e9)} GFLOP", "for one image"))
+        figures.append((f"{rounded(2 * facts.macs / 1e9)} GFLOP", "per image"))
         figures.append((str(len(facts.layers)), "layers (fused)"))
-    figures.append((parts.seconds(_wall_seconds(facts)), "to make it"))
+    figures.append((parts.seconds(_wall_seconds(facts)), "build time"))
     figures.append(("yes" if facts.manifest.verified else "no", "graph compared with the original"))
     figures.append(("yes" if facts.ran_on_device else "no", "engine run on a device"))
     batches = f"batches of 1 to {facts.batch} images" if facts.batch > 1 else "one image at a time"
     return joined(
         element("h1", f"{facts.title}, {facts.precision.upper()}, batch {facts.batch}"),
         parts.paragraph(
-            f"An NVIDIA inference engine for {batches}, made by {_builder_name(facts)} for {_target(facts)}, "
+            f"An NVIDIA inference engine for {batches}, built by {_builder_name(facts)} for {_target(facts)}, "
             f"scenario {facts.scenario}.",
             kind="soft",
         ),
@@ -87,27 +87,27 @@ def _verdicts(facts: EngineFacts) -> Html:
         mark = element("span", _MARKS[verdict.status], class_=f"mark {verdict.status}")
         figures = parts.paragraph(verdict.figures) if verdict.figures else ""
         rows.append(element("li", mark, parts.paragraph(verdict.sentence), figures))
-    return parts.section("Is it correct?", element("ul", *rows, class_="verdicts"))
+    return parts.section("Verification", element("ul", *rows, class_="verdicts"))
 
 
 def _origin(facts: EngineFacts) -> Html:
     manifest, source = facts.manifest, facts.manifest.source
     rows: list[tuple[str, object]] = []
     if source.get("kind") == "random-weights":
-        rows.append(("model", f"{facts.title} with random weights, drawn from seed {source.get('seed')}"))
+        rows.append(("model", f"{facts.title} with random weights from seed {source.get('seed')}"))
     else:
         rows.append(("model file", parts.code(source.get("path", source.get("file", "not recorded")))))
-        rows.append(("its SHA-256", parts.code(source.get("sha256", "not recorded"))))
+        rows.append(("model SHA-256", parts.code(source.get("sha256", "not recorded"))))
         if isinstance(source.get("bytes"), int):
-            rows.append(("its size", parts.megabytes(source["bytes"])))
+            rows.append(("model size", parts.megabytes(source["bytes"])))
     rows += [(kind, parts.code(_tensors(manifest.network.get(kind, [])))) for kind in ("inputs", "outputs")]
     rows += [
         ("engine", parts.code(facts.engine)),
-        ("its SHA-256", parts.code(manifest.engine.get("sha256"))),
+        ("engine SHA-256", parts.code(manifest.engine.get("sha256"))),
         ("manifest", parts.code(facts.manifest_path)),
-        ("made", f"{manifest.created}, by " + ", ".join(f"{name} {value}" for name, value in manifest.tool.items())),
+        ("built", f"{manifest.created}, by " + ", ".join(f"{name} {value}" for name, value in manifest.tool.items())),
     ]
-    return parts.section("What was built, and from what", parts.definitions(rows), _options(facts))
+    return parts.section("Provenance", parts.definitions(rows), _options(facts))
 
 
 def _tensors(infos: Any) -> str:
@@ -125,7 +125,7 @@ def _options(facts: EngineFacts) -> Html:
 
 
 def _wall_seconds(facts: EngineFacts) -> float:
-    """From start to publication: build and verify run side by side."""
+    """From start to publication: build and verify run in parallel."""
     side_by_side = max(facts.stages.get("build", 0.0), facts.stages.get("verify", 0.0))
     return side_by_side + sum(value for name, value in facts.stages.items() if name not in ("build", "verify"))
 
@@ -143,20 +143,20 @@ def _stages(facts: EngineFacts) -> Html:
         for name, value in sorted(facts.stages.items(), key=lambda item: starts.get(item[0], 0.0))
     ]
     columns = (Column("stage"), Column("time", True), Column("when", wide=True))
-    caption = "Wall time of each stage, from left to right; builder and verification work side by side"
-    return parts.section("How long it took", parts.table(caption, columns, rows))
+    caption = "Wall time of each stage, from left to right; build and verification run in parallel"
+    return parts.section("Build time", parts.table(caption, columns, rows))
 
 
 def _size(facts: EngineFacts) -> Html:
     sizes = {"engine file": float(facts.bytes)}
     if facts.constant_bytes is not None:
-        sizes["weights and other constants in its graph"] = float(facts.constant_bytes)
+        sizes["weights and other constants in the graph"] = float(facts.constant_bytes)
     if isinstance(facts.manifest.source.get("bytes"), int):
         sizes["model file"] = float(facts.manifest.source["bytes"])
     top = max(sizes.values())
     rows = [(name, parts.megabytes(size), parts.bar(size / top)) for name, size in sizes.items()]
     columns = (Column("what"), Column("size", True), Column("", wide=True))
-    return parts.section("Size", parts.table("1 MB is 10⁶ bytes", columns, rows))
+    return parts.section("Size", parts.table("1 MB = 10⁶ bytes", columns, rows))
 
 
 def _precisions(facts: EngineFacts) -> Html:
@@ -177,9 +177,9 @@ def _precisions(facts: EngineFacts) -> Html:
                 *(joined(f"{share:.1%}", parts.bar(share)) for share in (work, moved)),
             )
         )
-    columns = [Column(title) for title in ("precision", "layers", "arithmetic", "bytes moved")]
+    columns = [Column(title) for title in ("precision", "layers", "operations", "bytes moved")]
     caption = (
-        "The type that layers compute with: how many layers, how much of the arithmetic, how many of the bytes moved by a "
+        "Compute precision: share of the layers, of the operations, and of the bytes moved for a "
         f"batch of {facts.batch}"
     )
     return parts.section("Precision", parts.table(caption, columns, rows, row_kinds=names))
@@ -200,8 +200,8 @@ def _layers(facts: EngineFacts, gpu: Gpu) -> Html:
         *(Column("µs (estimate)", True), Column("limited by")),
     )
     caption = (
-        f"Work, weights and data are per image; FLOP/byte and the estimate are those of a batch of {facts.batch}, for which "
-        f"weights are read once, on {gpu.name}. A layer is an operator "
+        f"FLOP, weights and data are per image; FLOP/byte and the estimate are for a batch of {facts.batch}, which reads the "
+        f"weights once, on {gpu.name}. A layer is an operator "
         "with the element-wise ones after it; FLOP are twice the multiply-accumulates of convolutions and matrix products; "
         "data are read once and written once. The builder may fuse differently."
     )
@@ -248,6 +248,6 @@ def _builder(facts: EngineFacts) -> Html:
             for text, count in counted.items()
         ]
         content.append(
-            element("details", element("summary", f"{len(warnings)} messages of the builder"), element("ul", *lines))
+            element("details", element("summary", f"{len(warnings)} builder messages"), element("ul", *lines))
         )
-    return parts.section("What the builder reported", *content)
+    return parts.section("Builder output", *content)

@@ -1,4 +1,4 @@
-"""Parts that all pages are made of: the frame, tables, bars, cards, definition lists; and how quantities are written."""
+"""Building blocks of all pages: the frame, tables, bars, cards, definition lists; and the formatting of quantities."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cmx4trt.report.html import Html, element, escaped, joined
 from cmx4trt.report.writing import MARKER
 
 NONE = "\N{EN DASH}"
-"""A cell without a content."""
+"""An empty cell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column's head; ``number``: its cells are figures, aligned to the right and sorted by value; ``wide``: for bars."""
+    """A column header; ``number``: its cells are figures, right-aligned and sorted by value; ``wide``: for bars."""
 
     title: str
     number: bool = False
@@ -36,7 +36,7 @@ class Figure:
 
 
 def page(title: str, *contents: object) -> str:
-    """A whole document: style and script inside, and a policy by which a browser loads and runs nothing else."""
+    """A whole document: inline style and script, and a policy that makes browsers load and run nothing else."""
     style, script = _file("page.css"), _file("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:"
@@ -49,7 +49,7 @@ def page(title: str, *contents: object) -> str:
         element("title", title),
         element("style", Html(style)),
     )
-    footer = element("footer", f"Written by cmx4trt {__version__}. One file, nothing is loaded from anywhere.")
+    footer = element("footer", f"Written by cmx4trt {__version__}. Self-contained: loads nothing from elsewhere.")
     body = element("body", element("main", *contents), footer, element("script", Html(script)))
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
@@ -60,22 +60,22 @@ def _file(name: str) -> str:
 
 
 def section(title: str, *contents: object, long: bool = False) -> Html:
-    """A titled part of the page; ``long`` ones may be broken over printed pages."""
+    """A titled section; ``long`` ones may be split across printed pages."""
     return element("section", element("h2", title), *contents, class_="long" if long else None)
 
 
 def paragraph(*contents: object, kind: str | None = None) -> Html:
-    """A paragraph of a class."""
+    """A paragraph with a CSS class."""
     return element("p", *contents, class_=kind)
 
 
 def definitions(rows: Iterable[tuple[str, object]]) -> Html:
-    """Names and what they are."""
+    """A definition list."""
     return element("dl", *(joined(element("dt", name), element("dd", content)) for name, content in rows))
 
 
 def cards(rows: Iterable[tuple[str, str]]) -> Html:
-    """The few figures that matter most: (figure, what it is)."""
+    """The few figures that matter most: (figure, meaning)."""
     return element(
         "ul", *(element("li", element("b", big), element("span", small)) for big, small in rows), class_="cards"
     )
@@ -88,7 +88,7 @@ def table(
     kind: str = "",
     row_kinds: Sequence[str] = (),
 ) -> Html:
-    """A table with a caption; the first cell of a row is its head. Wide ones scroll by themselves, also by keyboard."""
+    """A table with a caption; the first cell of a row is its header. Wide tables scroll independently, also by keyboard."""
     head = element("tr", *(element("th", c.title, scope="col", class_="number" if c.number else None) for c in columns))
     body = []
     for index, row in enumerate(rows):
@@ -112,19 +112,19 @@ def _cell(column: Column, content: object, first: bool) -> Html:
 
 
 def bar(share: float, start: float = 0.0, limit: float | None = None) -> Html:
-    """A bar over ``share`` of its cell, from ``start``; ``limit`` marks a place. The figure stands beside it in words."""
+    """A bar over ``share`` of its cell, from ``start``; ``limit`` marks a position. The figure is given as text beside it."""
     style = f"left:{100 * start:.2f}%;width:{100 * min(share, 1 - start):.2f}%"
     mark = element("i", style=f"left:{100 * limit:.2f}%") if limit is not None else ""
     return element("span", element("span", style=style), mark, class_="bar", aria_hidden="true")
 
 
 def figure(picture: object, caption: str) -> Html:
-    """A picture and what it shows."""
+    """A picture with its caption."""
     return element("figure", picture, element("figcaption", caption))
 
 
 def drawn(plot: Callable[[], Html], caption: str, note: Callable[[str], None]) -> Html:
-    """A plot with its caption, or a sentence in its place where matplotlib is missing, which ``note`` is told too."""
+    """A plot with its caption, or, if matplotlib is missing, a sentence instead, which ``note`` also receives."""
     try:
         return figure(plot(), caption)
     except MissingSoftwareError as error:
@@ -133,7 +133,7 @@ def drawn(plot: Callable[[], Html], caption: str, note: Callable[[str], None]) -
 
 
 def code(text: object) -> Html:
-    """Text to be read character by character."""
+    """Monospaced text."""
     return element("code", escaped(text))
 
 
@@ -143,10 +143,10 @@ def megabytes(size: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Seconds with as many digits as matter."""
+    """Seconds with as many digits as are significant."""
     return f"{value:.2f} s" if value < 100 else f"{value:,.0f} s"
 
 
 def milliseconds(value: float, digits: int = 3) -> str:
-    """Seconds as ms, with so many significant digits."""
+    """Seconds as ms, with ``digits`` significant digits."""
     return f"{rounded(value * 1e3, digits)} ms"

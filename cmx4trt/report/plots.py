@@ -1,6 +1,6 @@
-"""Plots as SVG elements, drawn by matplotlib, coloured by the page's own variables: so they follow light and dark.
+"""Plots as SVG elements, drawn by matplotlib and colored by the page's own variables, so that they follow light and dark mode.
 
-Text stays text, in the page's font; nothing is drawn to a screen. matplotlib is imported when the first plot is drawn.
+Text stays text, in the page's font; nothing is drawn on a screen. matplotlib is imported when the first plot is drawn.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 _INK, _FAINT = "#010203", "#010204"
 _COLOURS = {"fp32": "#010205", "fp16": "#010206", "bf16": "#010207", "int8": "#010208"}
 _VARIABLES = {_INK: "--ink", _FAINT: "--line", **{colour: f"--{name}" for name, colour in _COLOURS.items()}}
-"""Colours that occur nowhere else in a drawing -> variables of page.css that take their place."""
+"""Colors that occur nowhere else in a drawing -> the variables of page.css that replace them."""
 _LINES = ("-", "--", ":", "-.")
-"""GPUs of one run differ in style."""
+"""Line styles that distinguish the GPUs of one run."""
 _MARKERS = {"fp32": "s", "fp16": "o", "bf16": "^", "int8": "D"}
-"""Precisions differ in shape too, for those who do not see colours."""
+"""Precisions differ in shape too, for color-blind readers."""
 _SIZE = (6.0, 3.8)
-"""Inches (72 units each); the page scales the drawing to its width, so that text stays legible on a phone of 375 pixels."""
+"""Inches (72 units each); the page scales the drawing to its width, so text stays legible on a 375-pixel phone."""
 _MARGINS = {"left": 0.19, "right": 0.97, "bottom": 0.16, "top": 0.95}
 _LOG_FROM = 50.0
-"""A logarithmic axis where the largest value is so many times the smallest: on a linear one the small vanish."""
+"""Ratio of largest to smallest value from which an axis is logarithmic: on a linear one the small values vanish."""
 _SMALLEST, _LARGEST, _WHOLE = 12.0, 420.0, 1680.0
-"""Areas of markers, in square points: limits, and what all layers together would have."""
+"""Areas of markers, in square points: limits, and the area that all layers together would have."""
 
 _STYLE: Mapping[str, Any] = {
     "svg.fonttype": "none",
@@ -53,9 +53,9 @@ _STYLE: Mapping[str, Any] = {
 
 
 def plot_roofline(estimate: Estimate) -> Html:
-    """The roofs of a GPU (log-log: operations per byte against operations per second) with a marker for each layer on them.
+    """The roofline of a GPU (log-log: operations per second over operations per byte) with a marker for each layer.
 
-    A marker's area is the layer's part of the time.
+    A marker's area is the layer's share of the time.
     """
     counted = [b for b in estimate.layers if b.layer.macs]
     rates = estimate.gpu.tera_per_second
@@ -82,7 +82,7 @@ def plot_roofline(estimate: Estimate) -> Html:
         axes.grid(visible=True, which="major")
 
     return _svg(
-        draw, "roofline", f"Roofline of {estimate.gpu.name}: a mark for each layer; the table of layers has the figures"
+        draw, "roofline", f"Roofline of {estimate.gpu.name}: one mark per layer; the table of layers has the figures"
     )
 
 
@@ -105,7 +105,7 @@ def _mark_layers(axes: Axes, layers: Sequence[LayerEstimate], estimate: Estimate
 
 
 def plot_ranges(ranges: Sequence[float]) -> Html:
-    """The largest magnitude that each int8 layer's input can hold, in the order of layers."""
+    """The largest magnitude that each int8 layer's input can represent, in the order of layers."""
 
     smallest, largest = min(ranges), max(ranges)
 
@@ -125,7 +125,7 @@ def plot_ranges(ranges: Sequence[float]) -> Html:
 
 
 def plot_throughput(name: str, lines: Mapping[str, Sequence[tuple[int, float]]], gpu: str) -> Html:
-    """The estimated images a second by batch, one line for each precision; ``name`` is the drawing's own on its page."""
+    """The estimated images per second by batch size, one line per precision; ``name`` is unique on the page."""
 
     def draw(axes: Axes) -> None:
         batches = sorted({batch for points in lines.values() for batch, _ in points})
@@ -139,11 +139,11 @@ def plot_throughput(name: str, lines: Mapping[str, Sequence[tuple[int, float]]],
         axes.set(xlabel="batch size", ylabel="images per second (estimate)")
         axes.grid(visible=True, axis="y")
 
-    return _svg(draw, name, f"Estimated throughput on {gpu} by batch; the table above has the figures")
+    return _svg(draw, name, f"Estimated throughput on {gpu} by batch size; the table above has the figures")
 
 
 def plot_run(name: str, seconds: Sequence[float], curves: Sequence[tuple[str, Sequence[Sequence[float]]]]) -> Html:
-    """A run over time: a panel for each curve, which is a label with a line for each GPU; ``name`` as in ``plot_throughput``."""
+    """A run over time: one panel per curve, which is a label and one line per GPU; ``name`` as in ``plot_throughput``."""
 
     def draw(panels: Any) -> None:
         for axes, (label, lines) in zip(panels, curves, strict=True):
@@ -160,7 +160,7 @@ def plot_run(name: str, seconds: Sequence[float], curves: Sequence[tuple[str, Se
 
 def load_matplotlib() -> tuple[Any, type[Figure]]:
     """The library and its Figure; the first call takes half a second. Raises MissingSoftwareError without matplotlib."""
-    # Its remarks on caches of fonts are none of a build's business.
+    # Its messages about font caches are irrelevant to a build.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         import matplotlib
@@ -175,7 +175,7 @@ def load_matplotlib() -> tuple[Any, type[Figure]]:
 def _svg(draw: Callable[[Any], None], name: str, description: str, panels: int | None = None) -> Html:
     """What ``draw`` draws, as an element whose ids begin with ``name``. Raises MissingSoftwareError without matplotlib.
 
-    It is given axes; where ``panels`` is a number, a list of so many, one below the other.
+    ``draw`` receives axes; if ``panels`` is a number, a list of that many, one below the other.
     """
     matplotlib, figure_class = load_matplotlib()
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
@@ -193,7 +193,7 @@ def _svg(draw: Callable[[Any], None], name: str, description: str, panels: int |
 
 
 def _for_page(svg: str, name: str) -> Html:
-    """The drawing without its head, with colours by variables, ids of its own, and no size but the page's."""
+    """The drawing without its header, with colors from variables, unique ids, and no fixed size."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", svg, count=1)

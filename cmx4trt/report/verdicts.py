@@ -1,4 +1,4 @@
-"""What is proven of an engine, and what is not, in plain words."""
+"""What was verified about an engine, and what was not, in plain words."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.report.facts import EngineFacts
 
 YES, NO, OPEN, NOTE = "yes", "no", "open", "note"
-"""Statuses: checked and holds, checked and does not hold, not checked, to be known."""
+"""Statuses: checked and passed, checked and failed, not checked, note."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One sentence, its status, and the figures behind it."""
+    """One sentence, its status, and the supporting figures."""
 
     status: str
     sentence: str
@@ -28,9 +28,9 @@ class Verdict:
 
 
 def verdicts_of_engine(facts: EngineFacts) -> list[Verdict]:
-    """The file, the graph, the engine on a device: in the order of a reader's questions."""
+    """The file, the graph, the engine on a device: in the order in which a reader asks."""
     file = (
-        Verdict(NO, f"The engine file is not what was published: {facts.doubt}.")
+        Verdict(NO, f"The engine file is not the published one: {facts.doubt}.")
         if facts.doubt
         else Verdict(YES, "The engine file is unchanged since it was published.")
     )
@@ -48,7 +48,7 @@ def _of_graph(facts: EngineFacts) -> Iterator[Verdict]:
             yield _of_comparison(inner, "The same network in float32 computes what the original computes.")
     elif verdict == SKIPPED:
         yield Verdict(
-            OPEN, f"Nothing was compared with the original model: {record.get('reason', 'no reason recorded')}."
+            OPEN, f"There was no comparison with the original model: {record.get('reason', 'no reason recorded')}."
         )
     else:
         yield _of_comparison(record, "The graph given to the builder computes what the original computes.")
@@ -56,7 +56,7 @@ def _of_graph(facts: EngineFacts) -> Iterator[Verdict]:
 
 def _of_comparison(record: Mapping[str, Any], sentence: str) -> Verdict:
     if record.get("verdict") != PASSED:
-        return Verdict(NO, f"The comparison with the original model says: {record.get('verdict', 'nothing')}.")
+        return Verdict(NO, f"Verdict of the comparison with the original model: {record.get('verdict', 'none')}.")
     if "relative_l2" in record:
         figures = (
             f"Relative L2 error {_short(record['relative_l2'])}, limit {_short(record.get('relative_l2_limit'))}; largest "
@@ -78,24 +78,25 @@ def _figures_of_detections(record: Mapping[str, Any]) -> str:
         )
     else:
         share, limit = record.get("matched_fraction_at_iou_0.9"), record.get("matched_fraction_limit")
-        found = f"{_percent(share)} of {expected} detections on {images} images found again, limit {_percent(limit)}"
+        found = f"{_percent(share)} of {expected} detections on {images} images matched, limit {_percent(limit)}"
     error, bound = record.get("candidate_logit_error"), record.get("candidate_logit_error_limit")
     return f"{found}; largest difference of scores (logits) {_short(error)}, limit {_short(bound)}."
 
 
 def _of_int8(record: Mapping[str, Any], what: str) -> Verdict:
-    """``what`` was compared with float32: the graph, or the engine."""
+    """``what`` was compared with float32: the graph or the engine."""
     kind = "synthetic" if record.get("synthetic") else "held-out" if record.get("held_out") else "calibration"
     figures = f"{_figures_of_int8(record)}. Measured on {record.get('images')} {kind} images. {_method(record)}"
-    verdict, limit = record.get("verdict"), "the noise limit" if record["sqnr_db"] else "the share to be found again"
+    verdict = record.get("verdict")
+    limit = "the noise limit" if record["sqnr_db"] else "the required share of matched detections"
     if verdict == PASSED:
-        return Verdict(YES, f"Against float32, the outputs of {what} stay within {limit}.", figures)
+        return Verdict(YES, f"Compared with float32, the outputs of {what} are within {limit}.", figures)
     if verdict == SKIPPED:
         cause = "synthetic images" if record.get("synthetic") else "random weights"
         return Verdict(
-            OPEN, f"How close {what} is to float32 could not be determined: {cause} say nothing here.", figures
+            OPEN, f"How close {what} is to float32 could not be determined: {cause} are not meaningful here.", figures
         )
-    return Verdict(NO, f"Against float32, the outputs of {what} exceed {limit}.", figures)
+    return Verdict(NO, f"Compared with float32, the outputs of {what} exceed {limit}.", figures)
 
 
 def _figures_of_int8(record: Mapping[str, Any]) -> str:
@@ -113,10 +114,11 @@ def _of_execution(facts: EngineFacts) -> Verdict:
     if record.get("engine_executed_on_a_device") != "yes":
         if facts.ran_on_device:
             return Verdict(
-                OPEN, "The engine itself has run under LoadGen, see below; its outputs were not compared here."
+                OPEN,
+                "The engine itself has run under LoadGen, see below; its outputs were not compared with the original model.",
             )
         return Verdict(
-            OPEN, "The engine itself has not run: the build used no device. The figures above are of its graph."
+            OPEN, "The engine itself has not run: the build used no device. The figures above describe its graph."
         )
     device = record.get("device")
     if "verdict" not in record:
@@ -127,7 +129,7 @@ def _of_execution(facts: EngineFacts) -> Verdict:
 
 
 def _of_checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
-    """What the engine's backend found by its own means."""
+    """The results of the backend's own checks."""
     for check in record.get("backend_checks", ()):
         holds = check["passed"] is True
         yield Verdict(YES if holds else NO, f"Checked by its builder: {check['title']}.", str(check["sentence"]))
@@ -135,11 +137,11 @@ def _of_checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
 
 def _of_weights(facts: EngineFacts) -> Iterator[Verdict]:
     if facts.manifest.source.get("kind") == "random-weights":
-        yield Verdict(NOTE, "The weights are random: speed and size are real, predictions mean nothing.")
+        yield Verdict(NOTE, "The weights are random: speed and size are real, predictions are meaningless.")
 
 
 def _method(record: Mapping[str, Any]) -> str:
-    return f"How: {record['method']}." if record.get("method") else ""
+    return f"Method: {record['method']}." if record.get("method") else ""
 
 
 def _short(value: Any) -> str:

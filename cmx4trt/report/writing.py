@@ -1,4 +1,4 @@
-"""Writes pages: whole or not at all, and never over a file that is not a report of ours."""
+"""Writes pages atomically, and never over a file that is not one of our reports."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from cmx4trt.base.files import check_file, open_file, write_atomic
 from cmx4trt.errors import OutputError
 
 MARKER = 'content="cmx4trt report"'
-"""In the head of every page: what may be overwritten, and what is removed when its engine is replaced."""
+"""In the head of every page: marks files that may be overwritten, and are removed when their engine is replaced."""
 _SETTING = "--html"
 _HEAD = 4096
-"""The marker stands in so many first bytes of a page."""
+"""The marker is within this many bytes from the start of a page."""
 
 
 def is_report(path: str) -> bool:
-    """Whether the file at ``path`` is a page of ours. Raises OSError."""
+    """Whether the file at ``path`` is one of our reports. Raises OSError."""
     with open_file(path) as stream:
         return MARKER.encode() in stream.read(_HEAD)
 
 
 def check_page_path(path: str) -> None:
-    """Refuse early a path that a page cannot be written to. Raises OutputError."""
+    """Reject early a path that a page cannot be written to. Raises OutputError."""
     check_file(path, _SETTING)
     if not os.path.exists(path):
         return

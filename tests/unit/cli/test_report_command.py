@@ -152,7 +152,7 @@ def test_another_file_in_the_engine_s_place_is_told(report: Run, engine: Path) -
     engine.write_bytes(b"ENGINE")
     (shown,) = json.loads(report(engine, "--json")[1])["engines"]
     assert shown["verdicts"][3]["status"] == "no"
-    assert shown["verdicts"][3]["sentence"].startswith("The engine file is not what was published")
+    assert shown["verdicts"][3]["sentence"].startswith("The engine file is not the published one")
 
 
 def test_json_and_a_page(report: Run, engine: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_values_a_page_cannot_show(report: Run, engine: Path) -> None:
     path.write_text(json.dumps(manifest))
     code, _, err = report(engine)
     assert code == 3
-    assert "holds something that a report cannot show" in err
+    assert "has a value that a report cannot show" in err
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["json", "comparison"])
@@ -205,7 +205,7 @@ def test_verdicts_that_cannot_be_read(report: Run, engine: Path, several: bool) 
     shutil.copy(engine, other)
     code, _, err = report(*((engine, other, f"--html={engine.with_name('c.html')}") if several else (other, "--json")))
     assert code == 3
-    assert "holds something that a report cannot show" in err
+    assert "has a value that a report cannot show" in err
     assert not engine.with_name("c.html").exists()
 
 
@@ -346,7 +346,7 @@ def test_interrupted_by_a_signal_while_a_build_writes_its_report(tensorrt_rtx: s
             break
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert rest.endswith("cmx4trt: error: interrupted; the engine is published, its report is not written\n")
+    assert rest.endswith("cmx4trt: error: interrupted; the engine has been published, its report has not been written\n")
     (engine,) = (tmp_path / "engines").rglob("*.plan")
     assert store.describe_engine(*read(engine)) == "unchanged since it was published"
 
@@ -360,10 +360,10 @@ def test_an_interruption_may_bring_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt("interrupted; the engine is published, its report is not written")
+        raise KeyboardInterrupt("interrupted; the engine has been published, its report has not been written")
 
     monkeypatch.setattr("cmx4trt.pipeline.build.build_with_graph", interrupt)
     assert main(["build", "--random_weights=0", f"--output_dir={tmp_path}"]) == 130
     assert (
-        capsys.readouterr().err == "cmx4trt: error: interrupted; the engine is published, its report is not written\n"
+        capsys.readouterr().err == "cmx4trt: error: interrupted; the engine has been published, its report has not been written\n"
     )

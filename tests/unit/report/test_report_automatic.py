@@ -143,7 +143,7 @@ def test_an_engine_is_never_lost_because_of_a_picture(
     assert Path(result.manifest_path).exists()
     assert result.report == ""
     (note,) = progress.notes
-    assert note.startswith("the engine is there, its report is not (")
+    assert note.startswith("the engine has been published, but its report could not be written (")
     assert words in note
 
 
@@ -175,7 +175,7 @@ def test_an_interruption_says_that_the_engine_is_there(build: Build, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cmx4trt.report.page.page_of_engine", interrupt)
-    with pytest.raises(KeyboardInterrupt, match="the engine is published, its report is not written"):
+    with pytest.raises(KeyboardInterrupt, match="the engine has been published, its report has not been written"):
         build()
 
 
