@@ -346,7 +346,9 @@ def test_interrupted_by_a_signal_while_a_build_writes_its_report(tensorrt_rtx: s
             break
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert rest.endswith("cmx4trt: error: interrupted; the engine has been published, its report has not been written\n")
+    assert rest.endswith(
+        "cmx4trt: error: interrupted; the engine has been published, its report has not been written\n"
+    )
     (engine,) = (tmp_path / "engines").rglob("*.plan")
     assert store.describe_engine(*read(engine)) == "unchanged since it was published"
 
@@ -365,5 +367,6 @@ def test_an_interruption_may_bring_its_own_words(
     monkeypatch.setattr("cmx4trt.pipeline.build.build_with_graph", interrupt)
     assert main(["build", "--random_weights=0", f"--output_dir={tmp_path}"]) == 130
     assert (
-        capsys.readouterr().err == "cmx4trt: error: interrupted; the engine has been published, its report has not been written\n"
+        capsys.readouterr().err
+        == "cmx4trt: error: interrupted; the engine has been published, its report has not been written\n"
     )
