@@ -55,6 +55,7 @@ NAVIGATION = {
         "docs/reference/result",
         "docs/reference/python-api",
         "docs/reference/seed",
+        "docs/reference/front-ends",
         "docs/reference/common-code",
         "docs/reference/hardware",
     ],
