@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TAGS = "generate,engine,mlperf,inference,nvidia"
+CALL = """
+import json, mlc, sys
+json.dump(mlc.access(json.loads(sys.argv[1])), open(sys.argv[2], "w"))
+"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,25 @@ class Mlc:
         """``mlcr generate,engine,mlperf,inference,nvidia,<tags> <flags>``"""
         return self.command("mlcr", ",".join(filter(None, (TAGS, tags))), *flags, cwd=cwd)
 
+    def access(self, tags: str, cwd: Path, **inputs: Any) -> dict[str, Any]:
+        """The answer of ``mlc.access`` with these inputs."""
+        saved = cwd.parent / "answer.json"
+        saved.unlink(missing_ok=True)
+        given = {
+            "action": "run",
+            "automation": "script",
+            "tags": ",".join(filter(None, (TAGS, tags))),
+            "quiet": True,
+            **inputs,
+        }
+        words = [sys.executable, "-c", CALL, json.dumps(given), str(saved)]
+        done = subprocess.run(
+            words, cwd=cwd, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert saved.exists(), done.stdout + done.stderr
+        answer: dict[str, Any] = json.loads(saved.read_text())
+        return answer
+
 
 @pytest.fixture(scope="session")
 def mlc(tmp_path_factory: pytest.TempPathFactory) -> Mlc:
@@ -62,3 +88,14 @@ def folder(tmp_path: Path) -> Path:
     path = tmp_path / "typed here"
     path.mkdir()
     return path
+
+
+@pytest.fixture(scope="session")
+def published(mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with the engine of ``_random-weights`` in it, built through ``mlcr``: later runs reuse it."""
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        pytest.skip("TensorRT-RTX is not installed (pip install tensorrt-rtx-cu13)")
+    folder = tmp_path_factory.mktemp("published")
+    done = mlc.mlcr("_random-weights", f"--output_dir={folder}", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    return folder

@@ -1,0 +1,84 @@
+"""``mlcr …,_verify,_bench``: the evaluation of an engine in one line with its build, and what the next script gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
+
+
+@pytest.fixture
+def engines(published: Path, tmp_path: Path) -> Path:
+    """The published engine, in a folder of its own for the logs."""
+    shutil.copytree(published, tmp_path / "engines", copy_function=shutil.copy2)
+    return tmp_path / "engines"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder of three preprocessed images with their labels."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        np.save(folder / f"val_{number}.JPEG.npy", np.full((3, 224, 224), number, np.float32))
+    (folder / "val_map.txt").write_text("val_0.JPEG 1\nval_1.JPEG 2\nval_2.JPEG 3\n")
+    return folder
+
+
+@pytest.mark.slow
+def test_bench_exports_what_loadgen_found(mlc: Any, engines: Path, folder: Path) -> None:
+    inputs = {"count": 4, "execute": "graph", "output_dir": str(engines)}
+    answer = mlc.access("_random-weights,_bench,_verify", folder, **inputs)
+    assert answer["return"] == 0, answer
+    new = answer["new_env"]
+    assert (new["MLC_MLPERF_RESULT_VALID"], new["MLC_MLPERF_RESULT_EXECUTED"]) == ("yes", "graph")
+    assert new["MLC_MLPERF_RESULT_AGREES"] == "yes"
+    assert float(new["MLC_MLPERF_RESULT_VALUE"]) > 0
+    log = Path(new["MLC_MLPERF_RESULT_LOG_PATH"])
+    assert log.is_relative_to(engines)
+    assert "Result is : VALID" in (log / "mlperf_log_summary.txt").read_text()
+    assert json.loads(Path(new["MLC_MLPERF_RESULT_FILE_WITH_PATH"]).read_text())["status"] == "complete"
+    assert new["MLC_MLPERF_ENGINE_REUSED"] == "yes"
+    assert not [key for key in new if key.startswith("CM_")]
+
+
+@pytest.mark.slow
+def test_an_invalid_run_is_an_error_with_its_code(mlc: Any, engines: Path, folder: Path) -> None:
+    """MLC itself would end with 1."""
+    flags = ("--scenario=SingleStream", "--count=4", "--execute=graph", f"--output_dir={engines}")
+    done = mlc.mlcr("_random-weights,_bench", *flags, cwd=folder)
+    assert done.returncode == 11, done.stdout
+    assert "MLC error: LoadGen calls the run INVALID: Only processed 4 queries" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("env", "count"), [({"MLC_BATCH_COUNT": "2"}, "2"), ({}, "3")])
+def test_accuracy_over_a_folder_of_images(
+    mlc: Any, engines: Path, folder: Path, images: Path, env: dict[str, str], count: str
+) -> None:
+    """As many as asked for, else all of a folder that was named."""
+    inputs = {"data": str(images), "execute": "graph", "output_dir": str(engines), "env": env}
+    new = mlc.access("_random-weights,_verify", folder, **inputs)["new_env"]
+    assert new["MLC_MLPERF_RESULT_ACCURACY_IMAGES"] == count
+    assert (new["MLC_MLPERF_RESULT_ACCURACY_METRIC"], new["MLC_MLPERF_RESULT_ACCURACY_VERDICT"]) == ("top-1", "none")
+
+
+@pytest.mark.parametrize(
+    ("tags", "flag", "words"),
+    [
+        ("_random-weights", "--mode=accuracy", "--mode has no effect without _verify or _bench"),
+        ("_random-weights,_bench", "--mode=fast", "mode is 'fast', expected one of performance, accuracy"),
+        ("_random-weights,_bench", "--count", "--count was given without a value"),
+        ("_random-weights,_bench", "--durations=3", "did you mean --duration"),
+    ],
+)
+def test_mistakes_are_refused_before_the_build(mlc: Any, folder: Path, tags: str, flag: str, words: str) -> None:
+    done = mlc.mlcr(tags, flag, cwd=folder)
+    assert done.returncode == 2, done.stdout
+    assert words in done.stdout
