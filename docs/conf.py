@@ -43,6 +43,7 @@ NAVIGATION = {
         "docs/how-to/docker",
         "docs/how-to/ci",
         "docs/how-to/python",
+        "docs/how-to/consumer",
         "docs/how-to/backend",
         "docs/how-to/network",
         "docs/how-to/troubleshooting",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -82,6 +84,45 @@ def tensorrt_rtx() -> str:
     from cmx4trt.backends.tensorrt.rtx import TensorRTRTXBuilder
 
     return TensorRTRTXBuilder().version()
+
+
+@pytest.fixture(scope="session")
+def block_of_page() -> Callable[[str, str], str]:
+    """Gives the commands of a document (a path below the clone) that it marks as executed by a test (file::name)."""
+
+    def find(page: str, test: str) -> str:
+        mark = re.escape(f"<!-- executed by {test} -->")
+        found = re.search(rf"{mark}\n```bash\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.S)
+        assert found, f"{page} has no block marked as executed by {test}"
+        return found[1]
+
+    return find
+
+
+@pytest.fixture
+def labelled_images(tmp_path: Path) -> Path:
+    """A folder of three preprocessed images [3, 224, 224] float32 with their labels."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        np.save(folder / f"val_{number}.JPEG.npy", np.full((3, 224, 224), number, np.float32))
+    (folder / "val_map.txt").write_text("val_0.JPEG 1\nval_1.JPEG 2\nval_2.JPEG 3\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def processes_that_name() -> Callable[[Path], list[str]]:
+    """Finds the command lines of running processes that hold a path."""
+
+    def find(path: Path) -> list[str]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                words = (entry / "cmdline").read_text(errors="replace") if entry.name.isdigit() else ""
+                found += [words] if str(path) in words else []
+        return found
+
+    return find
 
 
 class SmallBuilder:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
@@ -49,16 +48,22 @@ def test_an_invalid_run_is_an_error_with_its_code(cm: Any, rtx: None, folder: Pa
 
 
 @pytest.mark.slow
-def test_accuracy_over_a_folder_of_images(cm: Any, engines: Path, folder: Path, tmp_path: Path) -> None:
-    data = tmp_path / "images"
-    data.mkdir()
-    for number in range(2):
-        np.save(data / f"val_{number}.JPEG.npy", np.full((3, 224, 224), number, np.float32))
-    (data / "val_map.txt").write_text("val_0.JPEG 1\nval_1.JPEG 2\n")
-    flags = ("--env.CM_BATCH_COUNT=2", f"--data={data}", "--execute=graph", f"--output_dir={engines}")
-    answer = cm.result("_random-weights _bench", "--mode=accuracy", *flags, cwd=folder)
+@pytest.mark.parametrize(
+    ("tags", "flags", "count"),
+    [
+        ("_bench", ("--mode=accuracy", "--env.CM_BATCH_COUNT=2"), "2"),
+        ("_verify", (), "3"),
+        ("_verify", ("--count=1",), "1"),
+    ],
+)
+def test_accuracy_over_a_folder_of_images(
+    cm: Any, engines: Path, folder: Path, labelled_images: Path, tags: str, flags: tuple[str, ...], count: str
+) -> None:
+    """As many as asked for, else all of a folder that was named."""
+    common = (f"--data={labelled_images}", "--execute=graph", f"--output_dir={engines}")
+    answer = cm.result(f"_random-weights {tags}", *flags, *common, cwd=folder)
     assert answer["return"] == 0, answer
-    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_IMAGES"] == "2"
+    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_IMAGES"] == count
     assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_METRIC"] == "top-1"
     assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_VERDICT"] == "none"
 

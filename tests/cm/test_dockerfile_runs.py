@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "how-to" / "docker.md"
 RUNNER = ROOT / "tests" / "data" / "container" / "run_dockerfile.py"
 NO_DEBIAN = 77
 """How the runner ends where debootstrap cannot make a root file system."""
@@ -71,23 +70,18 @@ def clone(source: Path, tmp_path: Path) -> Path:
     return shutil.copytree(source, tmp_path / "clone", symlinks=True)
 
 
-def lines_of_page() -> str:
-    """The commands that docs/how-to/docker.md gives for a clone."""
-    mark = f"<!-- executed by {Path(__file__).relative_to(ROOT)}::{test_image_of_a_clone_builds_an_engine.__name__} -->"
-    found = re.search(re.escape(mark) + r"\n```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
-    assert found, f"{PAGE} has no block marked {mark}"
-    return found[1]
-
-
 @pytest.mark.timeout(600)
-def test_image_of_a_clone_builds_an_engine(docker: Any, clone: Path, tmp_path: Path) -> None:
+def test_image_of_a_clone_builds_an_engine(docker: Any, clone: Path, tmp_path: Path, block_of_page: Any) -> None:
     if free_memory() < MEMORY_KIB:
         pytest.skip(f"needs {MEMORY_KIB >> 20} GiB of free memory for the root file system")
     if not pip_reaches_an_index(tmp_path):
         pytest.skip("pip reaches no index of packages here")
     proxies = {k: v for k, v in os.environ.items() if PROXY.fullmatch(k)}
     environment = {**docker.cm.environment, **proxies, "DOCKER_RECORD": str(docker.record)}
-    subprocess.run(["bash", "-euc", lines_of_page()], cwd=clone, env=environment, check=True, stdin=subprocess.DEVNULL)
+    lines = block_of_page(
+        "docs/how-to/docker.md", f"{Path(__file__).relative_to(ROOT)}::test_image_of_a_clone_builds_an_engine"
+    )
+    subprocess.run(["bash", "-euc", lines], cwd=clone, env=environment, check=True, stdin=subprocess.DEVNULL)
 
     [build], [run] = docker.calls("build"), docker.calls("run")
     arguments = dict(build[i + 1].split("=", 1) for i, word in enumerate(build) if word == "--build-arg")

@@ -30,8 +30,15 @@ class Mlc:
 
     def command(self, name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         """Run a command beside this Python; standard output and error are one text in ``stdout``."""
+        return self._run([str(Path(sys.executable).parent / name), *words], cwd)
+
+    def bash(self, text: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        """Run a script, with the commands beside this Python on its PATH; it stops at the first that fails."""
+        return self._run(["bash", "-euc", f"PATH='{Path(sys.executable).parent}':$PATH\n{text}"], cwd)
+
+    def _run(self, words: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(Path(sys.executable).parent / name), *words],
+            words,
             cwd=cwd,
             env=self.environment,
             stdin=subprocess.DEVNULL,

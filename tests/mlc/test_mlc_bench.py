@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
@@ -18,17 +17,6 @@ def engines(published: Path, tmp_path: Path) -> Path:
     """The published engine, in a folder of its own for the logs."""
     shutil.copytree(published, tmp_path / "engines", copy_function=shutil.copy2)
     return tmp_path / "engines"
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """A folder of three preprocessed images with their labels."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for number in range(3):
-        np.save(folder / f"val_{number}.JPEG.npy", np.full((3, 224, 224), number, np.float32))
-    (folder / "val_map.txt").write_text("val_0.JPEG 1\nval_1.JPEG 2\nval_2.JPEG 3\n")
-    return folder
 
 
 @pytest.mark.slow
@@ -60,10 +48,10 @@ def test_an_invalid_run_is_an_error_with_its_code(mlc: Any, engines: Path, folde
 @pytest.mark.slow
 @pytest.mark.parametrize(("env", "count"), [({"MLC_BATCH_COUNT": "2"}, "2"), ({}, "3")])
 def test_accuracy_over_a_folder_of_images(
-    mlc: Any, engines: Path, folder: Path, images: Path, env: dict[str, str], count: str
+    mlc: Any, engines: Path, folder: Path, labelled_images: Path, env: dict[str, str], count: str
 ) -> None:
     """As many as asked for, else all of a folder that was named."""
-    inputs = {"data": str(images), "execute": "graph", "output_dir": str(engines), "env": env}
+    inputs = {"data": str(labelled_images), "execute": "graph", "output_dir": str(engines), "env": env}
     new = mlc.access("_random-weights,_verify", folder, **inputs)["new_env"]
     assert new["MLC_MLPERF_RESULT_ACCURACY_IMAGES"] == count
     assert (new["MLC_MLPERF_RESULT_ACCURACY_METRIC"], new["MLC_MLPERF_RESULT_ACCURACY_VERDICT"]) == ("top-1", "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,7 @@ deps:
   output_dir: first
 - tags: generate,engine,mlperf,inference,nvidia,_random-weights,_batch_size.2
   dry_run: 'yes'
+  verify: false
 """
 
 
@@ -107,9 +109,21 @@ def test_two_engines_of_one_script(mlc: Any, folder: Path) -> None:
     assert done.returncode == 0, done.stdout
     engines = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if line.startswith("  engine ")]
     assert [Path(engine).relative_to(folder).parts[0] for engine in engines] == ["first", "engines"]
+    assert re.findall(r"^  verify +(.*)$", done.stdout, re.M) == ["yes", "no"]
 
 
-def test_terminated(mlc: Any, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_consumer_of_the_page(mlc: Any, folder: Path, block_of_page: Any) -> None:
+    lines = block_of_page("docs/how-to/consumer.md", "tests/mlc/test_mlc_runs.py::test_consumer_of_the_page")
+    done = mlc.bash(lines, cwd=folder)
+    assert done.returncode == 0, done.stdout
+    second = folder / "engines" / "portable" / "resnet50" / "Offline" / "resnet50-Offline-gpu-b2-fp16.tensorrt-rtx.plan"
+    assert f"engine: {second}\nbatch size: 2\n" in done.stdout
+    assert len(list((folder / "engines" / "small").rglob("*-b1-fp16.tensorrt-rtx.plan"))) == 1
+    assert len(list(folder.rglob("*.plan"))) == 2
+
+
+def test_terminated(mlc: Any, folder: Path, tmp_path: Path, processes_that_name: Any) -> None:
     """SIGTERM to mlcr alone: the worker ends, nothing is published, no temporary folder stays."""
     scratch = tmp_path / "tmp"
     scratch.mkdir()
@@ -132,3 +146,4 @@ def test_terminated(mlc: Any, folder: Path, tmp_path: Path) -> None:
     assert "MLC error: ended by SIGTERM; nothing was published!" in text
     assert not list(folder.rglob("*.plan"))
     assert not list(scratch.iterdir())
+    assert not processes_that_name(scratch)

@@ -1,4 +1,4 @@
-"""Runs many lines of one framework: reads [{"front_end": …, "words": [...] or {...}, "folder": …}, …], writes what became of each.
+"""Runs many lines of one framework, [{"front_end": …, "words": [...] or {...}, "folder": …}, …], and says what became of each.
 
     python run_lines.py LINES ANSWERS
 
