@@ -34,6 +34,8 @@ class Backend(ABC):
     - ``targets``: the GPUs its engines can be for; ``serves``: the compute capabilities for which it is recommended where
       another backend cannot help
     - ``own_options``: options that mean nothing with another backend, and are refused there
+    - ``request_parts``: entries of its builder's ``identity`` that follow from files which the request names, such as a table
+      or a checkout; requests that differ in them have engines at different paths
     - ``quantizes``: whether this package quantizes int8 networks for it, in its ``flavour``; ``calibrates_itself``: whether
       it makes int8 engines by itself
     - ``takes_graph``: whether it builds the graph that this package prepares, which can be verified, or makes its own
@@ -51,6 +53,7 @@ class Backend(ABC):
     default_precision: str = "fp16"
     networks: tuple[str, ...] = ()
     own_options: tuple[str, ...] = ()
+    request_parts: tuple[str, ...] = ()
     quantizes: bool = True
     calibrates_itself: bool = False
     takes_graph: bool = True
@@ -164,6 +167,9 @@ class ModelBuilder(Builder, Protocol):
     """
 
     unverified: str
+
+    def place(self, request: BuildOptions) -> Mapping[str, str]:
+        """What of ``identity`` the engine's path depends on: the GPU, and ``request_parts``. Only reads, as ``resolve`` does."""
 
     def build_from_model(self, request: BuildOptions, progress: Progress, log: str) -> BuiltEngine:
         """The engine of ``request.model``; what the builder prints goes to the file ``log``.

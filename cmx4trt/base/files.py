@@ -114,6 +114,11 @@ def _is_read_only(folder: str) -> bool:
     return not os.access(folder, os.W_OK | os.X_OK) or bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
+def name_for_files(text: str) -> str:
+    """Letters and digits of a text, with hyphens for all else: part of the name of a file or folder."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+
+
 def encode_json(text: str) -> bytes:
     """JSON as UTF-8; what stands for bytes of a path that are no text (PEP 383) becomes an escape, and is read back as it was."""
     return text.encode("utf-8", "backslashreplace")

@@ -1,4 +1,4 @@
-"""A lock on a folder: waits for whoever holds it, says who that is, and gives up in the end."""
+"""A lock on a folder or a piece of work: waits for whoever holds it, says who that is, and gives up in the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cmx4trt.base.progress import Progress
 from cmx4trt.errors import OutputError
@@ -28,25 +28,62 @@ def lock_folder(path: str, progress: Progress, wait: float, setting: str) -> Ite
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _wait_for_lock(descriptor, path, progress, wait, setting)
+        _wait_for_lock(descriptor, f"folder {path}", progress, wait, setting)
         yield
     finally:
         os.close(descriptor)
 
 
-def _wait_for_lock(descriptor: int, path: str, progress: Progress, wait: float, setting: str) -> None:
+@contextmanager
+def lock_work(path: str, title: str, progress: Progress, wait: float, setting: str) -> Iterator[None]:
+    """Hold the lock on work that ends in a file: ``title`` says which, ``path`` names the lock's own file.
+
+    That file goes with the work; where the process is killed it stays, unlocked, for the next one. Otherwise as ``lock_folder``.
+    Raises OutputError.
+    """
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}; free space or give another {setting}") from error
+        try:
+            _wait_for_lock(descriptor, title, progress, max(0.0, deadline - time.monotonic()), setting, wait)
+            if not _is_file(descriptor, path):
+                continue  # whoever held it has removed the file: others may have the lock of a new one
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    os.unlink(path)
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _is_file(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+def _wait_for_lock(
+    descriptor: int, title: str, progress: Progress, wait: float, setting: str, whole: float | None = None
+) -> None:
+    """``title``: what is locked; ``whole``: the seconds that the user gave, where ``wait`` is what is left of them."""
     start = time.monotonic()
     told = -NOTE_SECONDS
     while not try_lock(descriptor):
         waited = time.monotonic() - start
         if waited >= wait:
             raise OutputError(
-                f"folder {path} is locked by {holder_of(descriptor)}, expected it free within {wait:g} s; end that process, "
+                f"{title} is locked by {holder_of(descriptor)}, expected it free within {whole or wait:g} s; end that process, "
                 f"wait longer with --wait=SECONDS or give another {setting}"
             )
         if waited - told >= NOTE_SECONDS:
             progress.note(
-                f"waiting for {holder_of(descriptor)}, which holds {path}: {waited:.0f} s so far, {wait:g} s at most"
+                f"waiting for {holder_of(descriptor)}, which holds {title}: {waited:.0f} s so far, {wait:g} s at most"
             )
             told = waited
         time.sleep(min(_POLL_SECONDS, wait - waited))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,12 +19,12 @@ from cmx4trt.base.verdicts import FAILED, SKIPPED
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.networks import spec_of
 from cmx4trt.pipeline.checked import CheckedGraph
-from cmx4trt.pipeline.prepare import CALIBRATION, Prepared, calibration_of, prepare
+from cmx4trt.pipeline.prepare import Prepared, calibration_of, prepare
 from cmx4trt.pipeline.result import BuildResult, Plan
 from cmx4trt.pipeline.source import Source, source_of_request
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
-from cmx4trt.store.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_record
+from cmx4trt.store.fingerprint import CALIBRATION, SOURCE, engine_parts, fingerprint_of, source_of_record
 from cmx4trt.store.folder import EnginePaths
 from cmx4trt.store.manifest import Manifest
 
@@ -36,6 +35,9 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 10.0
 """How long the end of Python waits for a library that was asked to stop: TensorRT-RTX looks up between its phases only."""
+
+
+_UNKNOWN = "not known before the model is: its digest is part of the name"
 
 
 def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
@@ -52,11 +54,13 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
         check_request(request)
         known = not isinstance(builder, ModelBuilder)  # what such a builder starts from may have to be fetched, too
         name = f"{builder.name} {builder.version()}" if known else builder.name
-        return Plan(EnginePaths.for_request(request).engine, name, "the MLPerf file, which a dependency fetches", False)
+        return Plan(_UNKNOWN, name, "the MLPerf file, which a dependency fetches", False)
     if isinstance(builder, ModelBuilder):
         check_request(request)
         request = replace(request, **builder.resolve(request))
-        source, engine = source_of_request(request), EnginePaths.for_request(request).engine
+        source = source_of_request(request)
+        parts = {**engine_parts(request, builder.place(request)), SOURCE: source.part()}
+        engine = EnginePaths.of(request, parts).engine
         return Plan(engine, f"{builder.name} {builder.version()}", source_of_record(source.record()), None)
     lookup = _look_up(request, Silent())
     name = f"{builder.name} {lookup.builder.version()}"
@@ -83,14 +87,12 @@ def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
     check_request(request)
     builder = builder_for(request.builder)
     request = replace(request, **builder.resolve(request))
-    source, paths = source_of_request(request), EnginePaths.for_request(request)
-    if not os.path.lexists(paths.engine):
-        source.start_reading()  # beside all that follows; a hit needs digests only
-    parts = engine_parts(request, builder.identity(request))
+    source = source_of_request(request)
+    parts = {**engine_parts(request, builder.identity(request)), SOURCE: source.part()}
     calibration = calibration_of(request, progress)
     if calibration is not None:
         parts[CALIBRATION] = calibration.part()
-    found = store.find(request, paths, parts, source.part_if)
+    paths, found = store.look_up(request, parts)
     return _LookedUp(request, builder, source, calibration, paths, parts, found)
 
 
@@ -124,10 +126,16 @@ def build_with_graph(
     if known.found.manifest is not None and not new:
         return _result(known, known.found.manifest, True, progress), None
     store.check_places(known.paths)
-    if known.found.doubt:
-        progress.note(f"{known.found.doubt}; building again")
-    one = _Build(known, progress)
-    return _result(known, one.run(), False, progress), one.graph
+    with store.building(known.paths, request.wait, progress):
+        paths, found = store.look_up(known.request, known.parts)  # whoever was before us may have built it
+        if found.manifest is not None and not new:
+            return _result(replace(known, paths=paths), found.manifest, True, progress), None
+        if found.doubt:
+            progress.note(f"{found.doubt}; building again")
+        one = _Build(known, progress)
+        manifest = one.run()
+    known = replace(known, paths=EnginePaths.of(known.request, manifest.parts))
+    return _result(known, manifest, False, progress), one.graph
 
 
 def _result(known: _LookedUp, manifest: Manifest, reused: bool, progress: Progress) -> BuildResult:
@@ -262,9 +270,9 @@ class _Build:
 
     def _publish(self, outcome: _Outcome) -> Manifest:
         manifest = self._manifest(outcome)
-        return store.publish(
-            self._paths, outcome.engine.data, outcome.digests, manifest, self._request.wait, self._progress
-        )
+        # Not where it was looked for, should the model's file have been exchanged before it was read.
+        paths = EnginePaths.of(self._request, manifest.parts)
+        return store.publish(paths, outcome.engine.data, outcome.digests, manifest, self._request.wait, self._progress)
 
     def _manifest(self, outcome: _Outcome) -> Manifest:
         import datetime

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from cmx4trt.verify import OriginalMessage, Verification
     from cmx4trt.verify.quantization import QuantizationAccuracy
 
-CALIBRATION = "calibration"
-"""The part of a fingerprint that stands for the images or the cache an int8 engine was calibrated with."""
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

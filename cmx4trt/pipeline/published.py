@@ -18,11 +18,11 @@ from cmx4trt.images.normalization import InputForm
 from cmx4trt.networks import network_of
 from cmx4trt.networks.base import Answers, Network
 from cmx4trt.pipeline.checked import CheckedGraph
-from cmx4trt.pipeline.prepare import CALIBRATION, calibration_of, prepare
+from cmx4trt.pipeline.prepare import calibration_of, prepare
 from cmx4trt.pipeline.source import Source, source_of_request
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
-from cmx4trt.store.fingerprint import SOURCE, source_of_record
+from cmx4trt.store.fingerprint import CALIBRATION, SOURCE, source_of_record
 from cmx4trt.store.manifest import Manifest
 
 if TYPE_CHECKING:

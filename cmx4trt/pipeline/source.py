@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.backends import backend_of
 from cmx4trt.base.background import Background
 from cmx4trt.base.damage import MALFORMED
-from cmx4trt.base.digests import blake3_of_file, blake3_of_files, digests_of
+from cmx4trt.base.digests import Hasher, blake3_of_files, digests_of, hash_stream, new_blake3
+from cmx4trt.base.files import open_file
 from cmx4trt.errors import ModelError, RequestError
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.store.fingerprint import source_of_record, source_of_seed
+from cmx4trt.store.fingerprint import source_of_digest, source_of_record, source_of_seed
 
 if TYPE_CHECKING:
     from cmx4trt.ir.model import Model, Tensor
@@ -24,12 +24,6 @@ class Source(Protocol):
 
     def part(self) -> str:
         """The source part of the fingerprint."""
-
-    def part_if(self, record: Mapping[str, Any]) -> str:
-        """The source part where the source is still what a manifest's ``record`` says of it; else something that is none.
-
-        Nothing is kept or decoded: it is asked of an engine that is probably found.
-        """
 
     def start_reading(self) -> None:
         """Begin to fetch what ``model`` needs, in the background."""
@@ -67,10 +61,6 @@ class SeedSource:
         """The seed."""
         return source_of_seed(self._seed)
 
-    def part_if(self, record: Mapping[str, Any]) -> str:
-        """The seed."""
-        return self.part()
-
     def start_reading(self) -> None:
         """Nothing to fetch."""
 
@@ -106,26 +96,25 @@ class FileSource:
         self._external: dict[str, Tensor] | None = None
 
     def part(self) -> str:
-        """The digests of the model file and of all files its constants are in. Raises ModelError."""
-        return source_of_record(self.record(), "blake3")
+        """The digests of the model file and of all files its constants are in. Raises ModelError.
 
-    def part_if(self, record: Mapping[str, Any]) -> str:
-        """The digests; empty where the file's are not the recorded ones, or a file cannot be read.
-
-        The same bytes name the same files of external data, so that those that the record lists are all.
+        Of what ``model`` has read, where it has; before that nothing is kept, and no weights are decoded.
         """
+        if self._file is not None:
+            return source_of_record(self.record(), "blake3")
         try:
-            if os.path.getsize(self._path) != record["bytes"] or blake3_of_file(self._path) != record["blake3"]:
-                return ""
-            names = [str(item["file"]) for item in record.get("external", ())]
-            if any(os.path.isabs(name) or ".." in name.split("/") for name in names):
-                return ""
-            folder = os.path.dirname(self._path)
-            found = blake3_of_files([os.path.join(folder, name) for name in names])
-            external = [{"file": name, "blake3": digest} for name, digest in zip(names, found, strict=True)]
-            return source_of_record({"kind": "file", "blake3": record["blake3"], "external": external}, "blake3")
+            digest, marked = _digest_and_mark(self._path)
+            return source_of_digest("blake3", digest, self._external_digests() if marked and self._is_onnx else {})
         except (OSError, *MALFORMED):
-            return ""
+            return source_of_record(self.record(), "blake3")  # which says what is wrong
+
+    def _external_digests(self) -> dict[str, str]:
+        """Digests of the files with external data, by their names in the model."""
+        from cmx4trt.ir.decoding import external_files
+        from cmx4trt.ir.onnx_file import read_bytes
+
+        names, folder = external_files(read_bytes(self._path)), os.path.dirname(self._path)
+        return dict(zip(names, blake3_of_files([os.path.join(folder, name) for name in names]), strict=True))
 
     def start_reading(self) -> None:
         """Read the file, and then compute its digest, while others work."""
@@ -197,6 +186,41 @@ class _HashedFile:
     def record(self) -> dict[str, Any]:
         """Size and digests. Raises ModelError."""
         return {"bytes": len(self.content()), **self._digests.result()}
+
+
+EXTERNAL_MARK = b"location"
+"""The key that says in which file a constant's external data are (onnx.proto, TensorProto.external_data); a model without
+this word has none."""
+
+
+class _Marked:
+    """A hasher that also looks for EXTERNAL_MARK, across the pieces it is given."""
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._hasher = hasher
+        self._end = b""
+        self.found = False
+
+    def update(self, data: Any) -> None:
+        self._hasher.update(data)
+        if not self.found:
+            piece = self._end + bytes(data)
+            self.found = EXTERNAL_MARK in piece
+            self._end = piece[1 - len(EXTERNAL_MARK) :]
+
+    def digest(self) -> bytes:
+        return self._hasher.digest()
+
+    def hexdigest(self) -> str:
+        return self._hasher.hexdigest()
+
+
+def _digest_and_mark(path: str) -> tuple[str, bool]:
+    """The BLAKE3 of a file, and whether it may have external data. Raises OSError."""
+    hasher = _Marked(new_blake3())
+    with open_file(path) as stream:
+        hash_stream(stream, hasher)
+    return hasher.hexdigest(), hasher.found
 
 
 def _check_file(path: str) -> None:

@@ -37,8 +37,9 @@ MAX_COPY_STREAMS = 16
 MAX_AUX_STREAMS = 64
 """Far above what TensorRT uses of its own accord; each stream costs a CUDA stream and scratch memory."""
 MAX_SEED = 2**32 - 1
-WAIT_SECONDS = 600
-"""A folder is locked while one engine is written, which takes seconds."""
+WAIT_SECONDS = 3600
+"""The same engine is built once: most builds take minutes, those that measure kernels up to an hour. A folder is locked while one
+engine is written, which takes seconds."""
 MAX_WAIT_SECONDS = 7 * 24 * 3600
 
 Parser = Callable[[str, object], Any]
@@ -254,7 +255,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "wait",
         WAIT_SECONDS,
-        "maximum time to wait while another process writes to the output folder, in seconds",
+        "maximum time to wait while another process builds the same engine or writes to the output folder, in seconds",
         _whole(0, MAX_WAIT_SECONDS),
     ),
 )

@@ -13,7 +13,10 @@ RECIPE = 2
 """Raised whenever the same file and request would give another engine than before: older engines then miss."""
 
 SOURCE = "source"
-"""The part that is most expensive to compute (digests of the model's files), compared last."""
+"""The part that stands for the model: digests of its files, or its seed."""
+
+CALIBRATION = "calibration"
+"""The part that stands for the images or the cache an int8 engine was calibrated with."""
 
 _NOT_IN_ENGINE = {
     *("model", "random_weights"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +21,13 @@ from cmx4trt.base.files import (
     remove_abandoned,
     write_together,
 )
-from cmx4trt.base.locks import lock_folder
+from cmx4trt.base.locks import lock_folder, lock_work
 from cmx4trt.base.progress import Progress
 from cmx4trt.errors import ModelError
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.store.fingerprint import SOURCE, fingerprint_of
+from cmx4trt.store.fingerprint import fingerprint_of
 from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.naming import own_of, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,29 @@ class EnginePaths:
     manifest: str
 
     @classmethod
-    def for_request(cls, request: BuildRequest) -> EnginePaths:
-        """``<output_dir>/<target>/<model>/<Scenario>/<model>-<Scenario>-gpu-b<batch>-<precision>.<builder>.plan``, ``….json``."""
-        folder = os.path.join(request.output_dir, request.target, request.network, request.scenario)
-        stem = f"{request.network}-{request.scenario}-gpu-b{request.batch_size}-{request.precision}.{request.builder}"
+    def of(cls, request: BuildRequest, parts: Mapping[str, Any]) -> EnginePaths:
+        """Where the engine of ``parts`` belongs: no two different requests have the same path.
+
+        ``<output_dir>/<place>/<model>/<Scenario>/<model>-<Scenario>-gpu-b<batch>-<precision>[-<own>].<builder>.plan``, and
+        ``….json``; place and own: ``cmx4trt.store.naming``.
+        """
+        return cls._at(request, place_of(request, parts), own_of(request, parts))
+
+    @classmethod
+    def former(cls, request: BuildRequest) -> EnginePaths:
+        """Where releases put it that named the engines of several requests alike."""
+        return cls._at(request, request.target, "")
+
+    @classmethod
+    def _at(cls, request: BuildRequest, place: str, own: str) -> EnginePaths:
+        folder = os.path.join(request.output_dir, place, request.network, request.scenario)
+        plain = f"{request.network}-{request.scenario}-gpu-b{request.batch_size}-{request.precision}"
+        stem = f"{plain}-{own}.{request.builder}" if own else f"{plain}.{request.builder}"
         return cls(os.path.join(folder, f"{stem}.plan"), os.path.join(folder, f"{stem}.json"))
 
 
 UNCHANGED = "unchanged since it was published"
 """What is said of an engine that is the one its manifest describes."""
-
-SourcePart = Callable[[Mapping[str, Any]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +131,39 @@ def describe_engine(manifest_path: str, manifest: Manifest) -> str:
     return doubt_of_engine(manifest_path, manifest) or UNCHANGED
 
 
-def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], source: SourcePart) -> Lookup:
-    """The published engine that fits ``parts``.
+def look_up(request: BuildRequest, parts: Mapping[str, Any]) -> tuple[EnginePaths, Lookup]:
+    """The published engine that fits ``parts``, which may lie where former releases put it; else the path where it belongs."""
+    paths, former = EnginePaths.of(request, parts), EnginePaths.former(request)
+    lookup = find(request, paths, parts)
+    if lookup.manifest is None and former != paths and (earlier := find(request, former, parts)).manifest is not None:
+        return former, earlier
+    return paths, lookup
 
-    ``source`` gives the source part of what a manifest says of its source, and is asked only when everything else fits: it
-    reads the model. The engine is read at the same time, by another thread.
-    """
+
+def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any]) -> Lookup:
+    """Whether what lies at ``paths`` is the engine of ``parts``."""
     if not os.path.lexists(paths.engine):
         return Lookup()
     try:
         manifest = read_manifest(paths.manifest)
     except (OSError, ValueError) as error:
         return Lookup(doubt=f"{paths.engine} has no readable manifest ({_reason(error)})")
-    if any(manifest.parts.get(name) != value for name, value in parts.items()):
+    if manifest.parts != parts or manifest.fingerprint != fingerprint_of(parts):
         return Lookup()
     if request.verify and not manifest.judged:
         return Lookup()
-    engine = Background(lambda: _check_fast(paths.engine, manifest))
-    whole = {**parts, SOURCE: source(manifest.source)}
-    if manifest.parts != whole or manifest.fingerprint != fingerprint_of(whole):
-        return Lookup()
-    return engine.result()
+    return _check_fast(paths.engine, manifest)
+
+
+@contextmanager
+def building(paths: EnginePaths, wait: float, progress: Progress) -> Iterator[None]:
+    """Alone among all processes that build this engine; whoever comes second waits, at most ``wait`` seconds, and looks again.
+
+    Raises OutputError.
+    """
+    make_folder(os.path.dirname(paths.engine))
+    with lock_work(f"{paths.engine}.lock", f"the build of {paths.engine}", progress, wait, OUTPUT_SETTING):
+        yield
 
 
 def _check_fast(path: str, manifest: Manifest) -> Lookup:

@@ -83,9 +83,11 @@ unforeseen error; calibration ranges are kept below `XDG_CACHE_HOME` (default `~
 
 ## Engine files
 
-An engine is published as `<output_dir>/<target>/<model>/<Scenario>/<model>-<Scenario>-gpu-b<batch>-<precision>.<builder>.plan`, with its
-[manifest](manifest.md) beside it as `….json` and its [report](../how-to/report.md) as `….report.html`. The path depends on these
-inputs only: a request with another model file or number of copy streams replaces the engine there.
+An engine is published as `<output_dir>/<place>/<model>/<Scenario>/<model>-<Scenario>-gpu-b<batch>-<precision>-<own>.<builder>.plan`, with
+its [manifest](manifest.md) beside it as `….json` and its [report](../how-to/report.md) as `….report.html`. *place* is the target, or the
+GPU itself where that is the machine's own (`NVIDIA-H200-sm90`). *own* is a digest of the model file and of all other inputs that are not
+as by default; with random weights of seed 0 and defaults it is left out. So no two different requests share a path:
+[the store](../explanation/store.md).
 
 ## Characters in values
 

@@ -25,6 +25,7 @@ class CommonCode(Backend):
     targets = Targets(
         names={"current": ()}, default="current", meanings={"current": "the GPU of the machine that built it"}
     )
+    request_parts = ("tree_sha256",)
     quantizes = False
     calibrates_itself = True
     takes_graph = False

@@ -53,18 +53,21 @@ class CommonCodeBuilder:
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
         """Release, commit and content of the checkout, the system as it sees it, the libraries behind it, the GPU."""
-        from cmx4trt.devices.driver import local_gpu
-
         tree, system = self._known_tree(), self._known_system(request)
         return {
             "name": self.name,
             "version": tree.release.name,
             "commit": commit_of(tree.folder),
-            "tree_sha256": digest_of_tree(tree.folder, request.network),
             "system_id": system.id,
             **system.versions,
-            **local_gpu().identity(),
+            **self.place(request),
         }
+
+    def place(self, request: BuildOptions) -> Mapping[str, str]:
+        """Content of the checkout, and the GPU."""
+        from cmx4trt.devices.driver import local_gpu
+
+        return {"tree_sha256": digest_of_tree(self._known_tree().folder, request.network), **local_gpu().identity()}
 
     def build_from_model(self, request: BuildOptions, progress: Progress, log: str) -> BuiltEngine:
         """The engine that ``make generate_engines`` leaves in the checkout, read from there. Raises CmxError."""

@@ -43,6 +43,7 @@ class Hopper(Backend):
     default_precision = "int8"
     networks = ("resnet50",)
     own_options = ("kernel_choices",)
+    request_parts = ("choices",)
 
     def builder(self) -> GraphBuilder:
         """A builder that loads the compiler when it builds."""

@@ -15,6 +15,7 @@ from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.tensorrt.timing_cache import TimingCache
+from cmx4trt.base.files import name_for_files
 from cmx4trt.base.progress import Progress
 from cmx4trt.errors import DeviceError, MissingSoftwareError, UnsupportedError
 
@@ -149,8 +150,7 @@ def _member(trt: Library, enumeration: str, value: str, option: str) -> Any:
 
 def timing_cache_path(folder: str, version: str, gpu: Gpu) -> str:
     """Where timings are kept beside the engines: they hold for one library version on one kind of GPU."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", gpu.name).strip("-")
-    return os.path.join(folder, f"tensorrt-{version}-{name}-{gpu.sm}.timing-cache")
+    return os.path.join(folder, f"tensorrt-{version}-{name_for_files(gpu.name)}-{gpu.sm}.timing-cache")
 
 
 def import_tensorrt() -> Library:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cmx4trt.base.locks import lock_folder
+from cmx4trt.base.locks import lock_folder, lock_work
 from cmx4trt.base.progress import Silent
 from cmx4trt.errors import OutputError
 
@@ -64,7 +65,7 @@ def test_waiting_says_for_whom_and_goes_on_when_the_lock_is_free(tmp_path: Path)
         with lock_folder(str(tmp_path), notes, 600, "--output_dir"):
             pass
     assert notes.texts[0].startswith(f"waiting for process {process.pid} (")
-    assert f"which holds {tmp_path}: 0 s so far, 600 s at most" in notes.texts[0]
+    assert f"which holds folder {tmp_path}: 0 s so far, 600 s at most" in notes.texts[0]
 
 
 @pytest.mark.parametrize("wait", [0, 0.2])
@@ -96,3 +97,41 @@ def test_a_file_system_without_locks_serves_one_process_at_a_time(
     monkeypatch.setattr("fcntl.flock", refuse)
     with lock_folder(str(tmp_path), Silent(), 0, "--output_dir"):
         pass
+
+
+def test_the_lock_on_work_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.plan.lock"
+    with lock_work(str(path), "the build of x.plan", Silent(), 0, "--output_dir"):
+        with pytest.raises(OutputError) as caught, lock_work(str(path), "the build of x", Silent(), 0, "--output_dir"):
+            pytest.fail("two do the same work")
+        assert str(caught.value).startswith(f"the build of x is locked by process {os.getpid()} (")
+        with lock_work(str(tmp_path / "y.plan.lock"), "the build of y.plan", Silent(), 0, "--output_dir"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_that_want_one_lock_have_it_one_after_the_other(tmp_path: Path) -> None:
+    """Each removes the file it has locked, which those who wait have open."""
+    path, inside, most = str(tmp_path / "x.lock"), [0], [0]
+
+    def work() -> None:
+        for _ in range(20):
+            with lock_work(path, "x", Silent(), 60, "--output_dir"):
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_file_of_a_killed_process_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").touch()
+    with lock_work(str(tmp_path / "x.lock"), "x", Silent(), 0, "--output_dir"):
+        pass
+    assert list(tmp_path.iterdir()) == []

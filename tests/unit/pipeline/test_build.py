@@ -6,6 +6,7 @@ import mmap
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.base.background import Background
 from cmx4trt.base.digests import digests_of, sha256_of_file
 from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.cli import main
@@ -179,7 +181,7 @@ def test_every_change_builds_again(
     edited.write_bytes(encode_model(resnet50_model, None).message)
     for change in ({"model": edited}, {"batch_size": 3}, {"precision": "fp32"}, {"target": "ada"}, {"copy_streams": 2}):
         assert build(**change), change
-    assert build()  # the engines of other files and stream counts took its place
+    assert not build(), "the engines of other files and stream counts lie beside it"
     fake_builder.version_text = "2"
     assert build()
 
@@ -221,7 +223,35 @@ def test_exchanged_external_weights_are_built_and_verified_anew(
     assert new.manifest.graph["sha256"] != old.manifest.graph["sha256"], "the graph's digest leaves its weights out"
     assert new.manifest.parts["source"] != old.manifest.parts["source"]
     weights.write_bytes(content)
-    assert not pipeline.build(request).reused
+    again = pipeline.build(request)
+    assert again.reused
+    assert again.engine == old.engine
+
+
+def test_of_two_identical_builds_at_once_one_waits_and_reuses(
+    resnet50_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, builds = threading.Event(), []
+
+    def build(graph: Any) -> BuiltEngine:
+        assert waiting.wait(60)
+        builds.append(graph)
+        return BuiltEngine(b"engine")
+
+    class Waits(Recorder):
+        def note(self, text: str) -> None:
+            super().note(text)
+            waiting.set()
+
+    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder(build))
+    request, progress = request_for(resnet50_file, tmp_path, verify=False, report=False), Waits()
+    both = [Background(lambda: pipeline.build(request, progress)) for _ in range(2)]
+    results = [one.result() for one in both]
+    assert sorted(result.reused for result in results) == [False, True]
+    assert len(builds) == 1
+    assert any(text.startswith(f"waiting for process {os.getpid()}") for text in progress.events)
+    assert "which holds the build of" in next(text for text in progress.events if text.startswith("waiting"))
+    assert {name.rsplit(".", 1)[1] for name in files_below(tmp_path / "out")} == {"plan", "json"}
 
 
 def test_what_is_verified_is_what_was_read(
@@ -294,7 +324,7 @@ def test_a_folder_in_the_manifests_place_leaves_the_engine(
     Path(former.manifest_path).unlink()
     Path(former.manifest_path).mkdir()
     with pytest.raises(OutputError, match="what is there is not a regular file"):
-        pipeline.build(request_for(resnet50_file, tmp_path, verify=False, copy_streams=2))
+        pipeline.build(request_for(resnet50_file, tmp_path, verify=False))
     assert Path(former.engine).read_bytes() == content
 
 

@@ -8,49 +8,66 @@ from pathlib import Path
 import pytest
 
 from cmx4trt.base.digests import digests_of
-from cmx4trt.pipeline.source import FileSource
+from cmx4trt.errors import ModelError
+from cmx4trt.pipeline.source import FileSource, _digest_and_mark
 from cmx4trt.store.fingerprint import source_of_record
-
-
-def record_of(path: Path, *external: Path) -> dict[str, object]:
-    def digests(file: Path) -> dict[str, object]:
-        return {"bytes": file.stat().st_size, **digests_of(file.read_bytes())}
-
-    others = [{"file": file.name, **digests(file)} for file in external]
-    return {"kind": "file", "path": str(path), **digests(path), "external": others}
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    (tmp_path / "m.onnx").write_bytes(b"not decoded")
-    (tmp_path / "m.bin").write_bytes(b"weights")
-    return tmp_path / "m.onnx", tmp_path / "m.bin"
+    """A model whose one constant is in another file."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    weights = numpy_helper.from_array(np.arange(1024, dtype=np.float32), "w")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1024]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", values[:1], values[1:], [weights])
+    path = tmp_path / "m.onnx"
+    save(helper.make_model(graph), path, save_as_external_data=True, location="m.bin", size_threshold=16)
+    return path, tmp_path / "m.bin"
 
 
-def test_the_recorded_files_need_no_decoding(files: tuple[Path, Path]) -> None:
-    record = record_of(*files)
-    assert FileSource(str(files[0])).part_if(record) == source_of_record(record, "blake3")
+def part(path: Path) -> str:
+    return FileSource(str(path)).part()
+
+
+def test_what_is_looked_up_is_what_is_built(files: tuple[Path, Path]) -> None:
+    """The digests without reading weights are those of the bytes that are read."""
+    looked_up, source = part(files[0]), FileSource(str(files[0]))
+    source.model()
+    assert source.part() == looked_up
+    assert source_of_record(source.record(), "blake3") == looked_up
+    assert "+external:" in looked_up
+
+
+def test_a_lookup_decodes_no_model_without_external_data(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"not decoded" * 10**5)
+    assert part(path) == f"blake3:{digests_of(path.read_bytes())['blake3']}"
+
+
+@pytest.mark.parametrize("before", [0, 1, 2**18 - 4, 2**18])
+def test_external_data_are_noticed_wherever_they_are_named(tmp_path: Path, before: int) -> None:
+    """Also across the pieces in which a file is read."""
+    (tmp_path / "m").write_bytes(b"." * before + b"location" + b"." * 2**18)
+    assert _digest_and_mark(str(tmp_path / "m"))[1]
+    (tmp_path / "m").write_bytes(b"." * before + b"locatio" + b"." * 2**18)
+    assert not _digest_and_mark(str(tmp_path / "m"))[1]
 
 
 @pytest.mark.parametrize("which", [0, 1])
-@pytest.mark.parametrize("damage", ["other bytes", "longer", "gone", "a pipe"])
-def test_any_doubt_is_no_part(files: tuple[Path, Path], which: int, damage: str) -> None:
-    record, source, path = record_of(*files), FileSource(str(files[0])), files[which]
-    content = path.read_bytes()
-    if damage == "other bytes":
-        path.write_bytes(content[::-1])
-    elif damage == "longer":
-        path.write_bytes(content + b".")
-    else:
-        path.unlink()
+def test_other_bytes_are_another_source(files: tuple[Path, Path], which: int) -> None:
+    former = part(files[0])
+    content = bytearray(files[which].read_bytes())
+    content[content.index(b"pytest") if b"pytest" in content else -1] ^= 1
+    files[which].write_bytes(content)
+    assert part(files[0]) != former
+
+
+@pytest.mark.parametrize("damage", ["gone", "a pipe"])
+def test_missing_external_data_are_an_error(files: tuple[Path, Path], damage: str) -> None:
+    files[1].unlink()
     if damage == "a pipe":
-        os.mkfifo(path)
-    assert source.part_if(record) != source_of_record(record, "blake3")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"bytes": None}, {"external": 7}, {"external": [{}]}, {"external": [{"file": "../m.bin"}]}, {"blake3": 3}],
-)
-def test_a_record_that_is_none_is_no_part(files: tuple[Path, Path], change: dict[str, object]) -> None:
-    assert FileSource(str(files[0])).part_if({**record_of(*files), **change}) == ""
+        os.mkfifo(files[1])
+    with pytest.raises(ModelError, match=r"cannot read model file .*m\.bin"):
+        part(files[0])

@@ -24,8 +24,16 @@ def request_in(folder: Path, **values: object) -> BuildRequest:
     return BuildRequest.from_values({"output_dir": folder, "random_weights": 1, **values})
 
 
+def parts_of(request: BuildRequest, source: str = "s", builder: dict[str, str] = BUILDER) -> dict[str, object]:
+    return {**engine_parts(request, builder), SOURCE: source}
+
+
+def paths_of(request: BuildRequest, source: str = "s") -> store.EnginePaths:
+    return store.EnginePaths.of(request, parts_of(request, source))
+
+
 def manifest_for(request: BuildRequest, source: str = "s", verdict: str = PASSED) -> Manifest:
-    parts = {**engine_parts(request, BUILDER), SOURCE: source}
+    parts = parts_of(request, source)
     empty: dict[str, object] = {}
     return Manifest(
         fingerprint_of(parts),
@@ -46,21 +54,13 @@ def manifest_for(request: BuildRequest, source: str = "s", verdict: str = PASSED
 
 def publish(request: BuildRequest, data: bytes = ENGINE, **keywords: str) -> Manifest:
     digest = Background(lambda: digests_of(data))
-    paths, manifest = store.EnginePaths.for_request(request), manifest_for(request, **keywords)
+    manifest = manifest_for(request, **keywords)
+    paths = store.EnginePaths.of(request, manifest.parts)
     return store.publish(paths, data, digest, manifest, 1.0, Silent())
 
 
 def find(request: BuildRequest, source: str = "s", builder: dict[str, str] = BUILDER) -> store.Lookup:
-    return store.find(
-        request, store.EnginePaths.for_request(request), engine_parts(request, builder), lambda record: source
-    )
-
-
-def test_paths_follow_the_design(tmp_path: Path) -> None:
-    request = request_in(tmp_path, scenario="Server", batch_size=16, target="ada,sm86", precision="bf16")
-    paths = store.EnginePaths.for_request(request)
-    stem = tmp_path / "sm86+sm89/resnet50/Server/resnet50-Server-gpu-b16-bf16.tensorrt-rtx"
-    assert paths == store.EnginePaths(f"{stem}.plan", f"{stem}.json")
+    return store.look_up(request, parts_of(request, source, builder))[1]
 
 
 def test_a_published_engine_is_found_with_its_manifest(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_published_engine_is_found_with_its_manifest(tmp_path: Path) -> None:
     found = find(request).manifest
     assert found is not None
     assert found.to_json() == published.to_json()
-    path = store.EnginePaths.for_request(request).engine
+    path = paths_of(request).engine
     assert Path(path).read_bytes() == ENGINE
     assert found.engine["sha256"] == sha256_of_file(path)
     assert sorted(os.listdir(Path(path).parent)) == sorted(
@@ -78,20 +78,40 @@ def test_a_published_engine_is_found_with_its_manifest(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"copy_streams": 2},
-        {"workspace_size": "1GiB"},
-        {"input_dtype": "fp16"},
-        {"output_dtype": "fp16"},
-    ],
-)
-def test_any_other_option_at_the_same_path_misses(tmp_path: Path, change: dict[str, object]) -> None:
-    publish(request_in(tmp_path))
-    other = request_in(tmp_path, **change)
-    assert store.EnginePaths.for_request(other) == store.EnginePaths.for_request(request_in(tmp_path))
+@pytest.mark.parametrize("change", [{"copy_streams": 2}, {"workspace_size": "1GiB"}, {"input_dtype": "fp16"}])
+def test_engines_of_other_options_lie_side_by_side(tmp_path: Path, change: dict[str, object]) -> None:
+    one, other = request_in(tmp_path), request_in(tmp_path, **change)
+    publish(one)
     assert find(other) == store.Lookup()
+    publish(other, data=b"other")
+    assert find(one).manifest is not None
+    assert find(other).manifest is not None
+
+
+def test_engines_of_other_models_lie_side_by_side(tmp_path: Path) -> None:
+    request = request_in(tmp_path)
+    for source in ("blake3:1", "blake3:2", "random-weights:0"):
+        publish(request, data=source.encode() * 10, source=source)
+    for source in ("blake3:1", "blake3:2", "random-weights:0"):
+        path, lookup = store.look_up(request, parts_of(request, source))
+        assert lookup.manifest is not None
+        assert Path(path.engine).read_bytes() == source.encode() * 10
+
+
+def test_engines_are_found_where_former_releases_put_them(tmp_path: Path) -> None:
+    """As after an update: moved by hand to the name that all of these requests shared."""
+    request = request_in(tmp_path, copy_streams=2)
+    publish(request)
+    paths, former = paths_of(request), store.EnginePaths.former(request)
+    assert paths != former
+    os.rename(paths.engine, former.engine)
+    manifest = json.loads(Path(paths.manifest).read_text())
+    manifest["engine"]["file"] = os.path.basename(former.engine)
+    Path(former.manifest).write_text(json.dumps(manifest))
+    Path(paths.manifest).unlink()
+    assert store.look_up(request, parts_of(request))[0] == former
+    assert store.look_up(request_in(tmp_path), parts_of(request_in(tmp_path)))[1].manifest is None
+    assert Path(former.engine).exists(), "a request that is not its own leaves it"
 
 
 def test_another_source_or_library_misses(tmp_path: Path) -> None:
@@ -114,24 +134,13 @@ def test_verification_is_required_only_when_asked_for(tmp_path: Path) -> None:
     assert find(request_in(tmp_path, verify=False)).manifest is not None
 
 
-def test_the_source_is_not_asked_for_when_something_else_differs(tmp_path: Path) -> None:
-    publish(request_in(tmp_path))
-    request = request_in(tmp_path, copy_streams=2)
-
-    def source(record: object) -> str:
-        raise AssertionError("read the model file for nothing")
-
-    paths = store.EnginePaths.for_request(request)
-    assert store.find(request, paths, engine_parts(request, BUILDER), source) == store.Lookup()
-
-
 @pytest.mark.parametrize(
     "damage", ["truncate", "edit", "empty", "remove_manifest", "garbage_manifest", "nested_manifest", "edit_manifest"]
 )
 def test_every_doubt_is_a_miss_with_a_reason(tmp_path: Path, damage: str) -> None:
     request = request_in(tmp_path)
     publish(request)
-    paths = store.EnginePaths.for_request(request)
+    paths = paths_of(request)
     engine, manifest = Path(paths.engine), Path(paths.manifest)
     if damage == "truncate":
         engine.write_bytes(ENGINE[:-1])
@@ -155,7 +164,7 @@ def test_every_doubt_is_a_miss_with_a_reason(tmp_path: Path, damage: str) -> Non
 def test_an_engine_copied_elsewhere_is_still_good(tmp_path: Path) -> None:
     publish(request_in(tmp_path / "a"))
     os.rename(tmp_path / "a", tmp_path / "b")
-    engine = Path(store.EnginePaths.for_request(request_in(tmp_path / "b")).engine)
+    engine = Path(paths_of(request_in(tmp_path / "b")).engine)
     content = engine.read_bytes()
     engine.unlink()
     engine.write_bytes(content)
@@ -173,14 +182,14 @@ def test_the_first_of_two_equal_publications_stays(tmp_path: Path) -> None:
     first = publish(request)
     second = publish(request, data=b"built at the same time")
     assert second.to_json() == first.to_json()
-    assert Path(store.EnginePaths.for_request(request).engine).read_bytes() == ENGINE
+    assert Path(paths_of(request).engine).read_bytes() == ENGINE
 
 
 def test_a_killed_publication_leaves_a_miss(tmp_path: Path) -> None:
     """Engine in place, manifest not: as after SIGKILL between the two renames."""
     request = request_in(tmp_path)
     publish(request)
-    Path(store.EnginePaths.for_request(request).engine).write_bytes(b"a newer engine")
+    Path(paths_of(request).engine).write_bytes(b"a newer engine")
     assert "truncated or edited" in find(request).doubt
 
 
@@ -189,7 +198,7 @@ def test_manifest_and_engine_of_different_requests_are_noticed(tmp_path: Path) -
     one, other = request_in(tmp_path / "1"), request_in(tmp_path / "2")
     publish(one, data=b"seed 1" * 1000, source="seed 1")
     publish(other, data=b"seed 2" * 1000, source="seed 2")
-    os.replace(store.EnginePaths.for_request(other).engine, store.EnginePaths.for_request(one).engine)
+    os.replace(paths_of(other, "seed 2").engine, paths_of(one, "seed 1").engine)
     found = find(one, source="seed 1")
     assert found.manifest is None
     assert "is not the file that was published" in found.doubt
