@@ -95,21 +95,31 @@ def test_a_reused_engine_keeps_its_report(build: Build) -> None:
     assert "report" not in progress.stages
 
 
-def test_another_engine_gets_another_report(build: Build, page_of: Callable[[Path], Any]) -> None:
+NEWER = ("cmx4trt.store.fingerprint.RECIPE", 999)
+"""A newer release, whose engine of the same request takes the place of the older one."""
+
+
+def test_another_engine_gets_another_report(
+    build: Build, page_of: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = build()
-    second = build(random_weights=2)
-    assert second.report == first.report
-    assert second.manifest.engine["sha256"] in page_of(Path(second.report)).text
-    assert "seed 2" in page_of(Path(second.report)).text
+    report = Path(first.report)
+    report.write_text(report.read_text().replace("</main>", "of the older engine</main>"))
+    monkeypatch.setattr(*NEWER)
+    second = build()
+    assert (second.report, second.reused) == (first.report, False)
+    assert "of the older engine" not in page_of(report).text
+    assert second.manifest.engine["sha256"] in page_of(report).text
 
 
-def test_no_report_tells_of_an_engine_that_is_gone(build: Build) -> None:
+def test_no_report_tells_of_an_engine_that_is_gone(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     path = build().report
-    assert build(random_weights=2, report=False).report == ""
+    monkeypatch.setattr(*NEWER)
+    assert build(report=False).report == ""
     assert not os.path.exists(path)
 
 
-def test_a_file_of_somebody_elses_stays(build: Build) -> None:
+def test_a_file_of_somebody_elses_stays(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     path = Path(build(report=False).engine.removesuffix(".plan") + ".report.html")
     path.write_text("my notes")
     progress = Notes()
@@ -117,7 +127,8 @@ def test_a_file_of_somebody_elses_stays(build: Build) -> None:
     assert path.read_text() == "my notes"
     assert len(progress.notes) == 1
     assert "the file there is not a cmx4trt report" in progress.notes[0]
-    assert build(random_weights=2, report=False).report == ""
+    monkeypatch.setattr(*NEWER)
+    assert build(report=False).report == ""
     assert path.read_text() == "my notes"
 
 
