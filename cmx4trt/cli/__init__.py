@@ -1,4 +1,4 @@
-"""The command edge: one module for each command, ``command_line`` around them; nothing else prints or exits."""
+"""The command line: one module per command, and ``command_line`` around them; nothing else prints or exits."""
 
 from cmx4trt.cli.command_line import main
 

@@ -1,4 +1,4 @@
-"""Options as arguments of commands."""
+"""Options as command-line arguments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _METAVARS: dict[Parser, str] = {parse_bool: "{yes,no}", parse_path: "PATH"}
 
 
 def add_option(parser: argparse._ActionsContainer, option: Option) -> None:
-    """The argument of one option, in both spellings of its name."""
+    """The argument for one option, in both spellings of its name."""
     names = dict.fromkeys((f"--{option.name}", f"--{option.name.replace('_', '-')}"))
     metavar = "{" + ",".join(option.choices) + "}" if option.choices else _METAVARS.get(option.parse, "VALUE")
     default = "" if option.default is None else f" (default: {'yes' if option.default is True else option.default})"

@@ -1,4 +1,4 @@
-"""``cmx4trt build``: a request from flags or a file, the engine, and what is to be evaluated of it."""
+"""``cmx4trt build``: a request from flags or a file, the engine, and the evaluations to run with it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
             group = parser.add_argument_group(OPTION_GROUPS[option.name])
         add_option(group, option)
     parser.add_argument(
-        "--dry_run", "--dry-run", action="store_true", help="show what would be built, without building it"
+        "--dry_run", "--dry-run", action="store_true", help="show what would be built without building it"
     )
-    parser.add_argument("--new", action="store_true", help="build, even where the same engine is published already")
+    parser.add_argument("--new", action="store_true", help="build even if the same engine already exists")
     parser.add_argument("--request", metavar="FILE", help="read options from a JSON file (flags override it)")
     parser.add_argument(
         "--evaluation", metavar="FILE", help="then run verify and bench, with the options of a JSON file"
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build, show, prove. Raises CmxError."""
+    """Build, print, and run the evaluations. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
     from cmx4trt.pipeline.build import build_with_graph, plan
 
@@ -82,7 +82,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
 
 
 def _read_request(path: str) -> dict[str, Any]:
-    """The option values of a request file, checked here, so that an error names the file. Raises RequestError."""
+    """The option values of a request file, validated here so that errors name the file. Raises RequestError."""
     try:
         with open_text(path) as stream:
             values = BuildRequest.values_from_dict(parse_json(stream.read()))
@@ -97,7 +97,7 @@ def _read_request(path: str) -> dict[str, Any]:
 
 
 def _read_evaluations(path: str | None, request: BuildRequest) -> dict[str, EvaluationOptions]:
-    """What is to be evaluated of the engine; what cannot be is refused before it is built. Raises CmxError."""
+    """The evaluations to run with the engine; impossible ones are rejected before it is built. Raises CmxError."""
     if path is None:
         return {}
     from cmx4trt.cli.evaluations import read_evaluations
@@ -115,10 +115,10 @@ def _run_evaluations(
     arguments: argparse.Namespace,
     progress: Progress,
 ) -> None:
-    """Show what each evaluation of the built engine found, and keep its exports. Raises CmxError."""
+    """Print the results of each evaluation of the built engine, and keep its exports. Raises CmxError."""
     from cmx4trt.cli.evaluations import INTERRUPTED, evaluate, print_evaluation
 
-    arguments.interrupted = f"the engine is published; {INTERRUPTED}"
+    arguments.interrupted = f"the engine has been published; {INTERRUPTED}"
     for command, options in evaluations.items():
         evaluation = evaluate(command, engine, options, progress)
         arguments.outcome["result_exports"] |= evaluation.exports

@@ -1,4 +1,4 @@
-"""``cmx4trt calibrate``: ranges for int8, written down for us and for TensorRT."""
+"""``cmx4trt calibrate``: ranges for int8, written in our format and in TensorRT's."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _OPTIONS = (
 _OUTPUTS = ("ranges", "tensorrt_cache")
 NAMES = ("graph", "nvidia")
 WORST = 10
-"""Rows of the tables of layers."""
+"""Rows in tables of layers."""
 TABLE_IMAGES = 2
-"""Images of the table of worst layers: errors of layers hardly differ between images."""
+"""Images for the table of worst layers: the errors of layers hardly differ between images."""
 
 Rows = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table to print."""
+    """A table to be printed."""
 
     title: str
     rows: Rows
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt calibrate``."""
     for name in _OPTIONS:
         add_option(parser, OPTIONS_BY_NAME[name])
-    parser.add_argument("--ranges", metavar="FILE", help="write the ranges as our JSON")
+    parser.add_argument("--ranges", metavar="FILE", help="write the ranges as JSON, for --calibration_cache")
     parser.add_argument(
         "--tensorrt_cache", "--tensorrt-cache", metavar="FILE", help="write a TensorRT calibration cache"
     )
@@ -67,16 +67,16 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         "--tensorrt-names",
         choices=NAMES,
         default="graph",
-        help="tensor names in that cache: those of the ONNX file, or NVIDIA's for ResNet-50 (default: graph)",
+        help="tensor names in the TensorRT cache: those of the ONNX file, or NVIDIA's for ResNet-50 (default: graph)",
     )
     parser.add_argument(
-        "--rank", action="store_true", help="show the most sensitive layers, and what float16 there would gain"
+        "--rank", action="store_true", help="show the most sensitive layers, and the gain from keeping each in float16"
     )
-    parser.set_defaults(interrupted="interrupted; the next calibration of the same images continues here")
+    parser.set_defaults(interrupted="interrupted; the next calibration with the same images will continue here")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Calibrate, write what was asked for, and print what was found. Raises CmxError."""
+    """Calibrate, write the requested files, and print the results. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
 
     for section in _calibrate(arguments, TerminalProgress(sys.stderr)):
@@ -95,7 +95,7 @@ def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Sectio
     request = BuildRequest.from_values({**values, "precision": "int8"})
     check_request(request)
     if arguments.rank and request.calibration_data is None:
-        raise RequestError("rank runs images; add --calibration_data")
+        raise RequestError("rank needs images; add --calibration_data")
     model = source_of_request(request).model()
     file_input = model.graph.inputs[0].name if model.graph.inputs else ""
     network = network_from_model(model, spec_of(request.network), request.graph_options())
@@ -111,7 +111,7 @@ def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Sectio
 def _summary(calibration: Calibration, activations: int) -> Rows:
     ranges = calibration.ranges
     return [
-        ("ranges from", calibration.origin + (" (kept from an earlier run)" if calibration.reused else "")),
+        ("ranges from", calibration.origin + (" (reused from an earlier run)" if calibration.reused else "")),
         ("method", ranges.method),
         ("images", str(ranges.samples)),
         ("tensors with a range", f"{len(ranges.scales)} of {activations}"),
@@ -121,7 +121,7 @@ def _summary(calibration: Calibration, activations: int) -> Rows:
 
 
 def _output(name: str, value: str | None) -> str | None:
-    """The path of a file to write, checked before the images are run. Raises RequestError, OutputError."""
+    """The path of a file to write, validated before the images are run. Raises RequestError, OutputError."""
     if value is None:
         return None
     path = parse_path(name, value)
@@ -147,13 +147,13 @@ def _write_files(
 
 
 def _tensorrt_names(network: CanonicalGraph, file_input: str, kind: str) -> dict[str, str]:
-    """Tensor of the network -> its name in a cache, where the two differ."""
+    """Tensor of the network -> its name in a cache, if they differ."""
     graph = network.model.graph
     if kind == "graph":
         return {graph.inputs[0].name: file_input}
     names = dict(network_of_spec(network.spec).names_in_caches(graph))
     if not names:
-        raise DataError(f"NVIDIA's tensor names are not known for {network.spec.title}; use --tensorrt_names=graph")
+        raise DataError(f"NVIDIA's tensor names for {network.spec.title} are not known; use --tensorrt_names=graph")
     return names
 
 
@@ -166,7 +166,8 @@ def _rank(network: CanonicalGraph, calibration: Calibration, progress: Progress)
     with progress.stage("rank layers"):
         ranking = rank_layers(model, ranges, calibration.samples, progress)
     gains = [
-        (gain.layer, f"{gain.share:6.1%} of the error, float16 there gains {gain.gain_db:.2f} dB") for gain in ranking
+        (gain.layer, f"{gain.share:6.1%} of the error; in float16 the SQNR improves by {gain.gain_db:.2f} dB")
+        for gain in ranking
     ]
     layers = _layer_outputs(network, [gain.layer for gain in ranking])
     with progress.stage("compare layers"):

@@ -1,4 +1,4 @@
-"""``cmx4trt cm-setup``: CM's index of scripts, made to know this one."""
+"""``cmx4trt cm-setup``: registers this script in CM's index."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cmx4trt.cli.output import print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    """It has none."""
+    """The command has no arguments."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Register, check, and show what CM now finds. Raises CmxError."""
+    """Register, check, and print which script CM now finds. Raises CmxError."""
     from cmx4trt.cm.setup import register
 
     print_table("cm-setup", register())

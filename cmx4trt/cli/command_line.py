@@ -1,4 +1,4 @@
-"""``cmx4trt COMMAND``: parses arguments, and turns every error into one sentence and an exit code.
+"""``cmx4trt COMMAND``: parses arguments, and turns every error into a one-sentence message and an exit code.
 
 Results go to standard output, progress and errors to standard error.
 """
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_streams()
     switch_off()
     signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGINT, _interrupt)  # under CM it is ignored at start, so that CM's shells live on to report
+    signal.signal(signal.SIGINT, _interrupt)  # under CM it is ignored at start, so that CM's shells survive to report
     arguments: argparse.Namespace | None = None
     try:
         words = sys.argv[1:] if argv is None else argv
@@ -51,19 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(arguments, str(error), error.exit_code)
     except MemoryError:
         return _fail(arguments, OUT_OF_MEMORY, DeviceError.exit_code)
-    except KeyboardInterrupt as stop:  # it has words where something is left behind
+    except KeyboardInterrupt as stop:  # it has a message if something was left behind
         sentence = str(stop) or getattr(arguments, "interrupted", "interrupted; no engine was published")
         code = _fail(arguments, sentence, EXIT_INTERRUPTED)
         if threading.active_count() > 1:
-            # A library that does not stop would crash the interpreter on its way out.
+            # A library that does not stop would crash the interpreter at shutdown.
             sys.stdout.flush()
             os._exit(code)
         return code
     except BrokenPipeError:
-        # The reader of our output went away (`cmx4trt inspect … | head`): nobody is left to tell.
+        # The reader of our output is gone (`cmx4trt inspect … | head`): there is nobody to tell.
         drop_output()
         return EXIT_PIPE_CLOSED
-    except Exception as error:  # the border: whatever is unforeseen still gets one sentence
+    except Exception as error:  # last resort: an unforeseen error is one sentence, too
         if os.environ.get("CMX4TRT_DEBUG"):
             raise
         where = f"{type(error).__name__}: {error}"
@@ -77,11 +77,11 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
 def _fail(arguments: argparse.Namespace | None, sentence: str, code: int) -> int:
     sentence = printable(" ".join(sentence.split()))
     result = getattr(arguments, "result", None)
-    if result:  # whoever asked for the file tells the user
+    if result:  # the program that requested the file tells the user
         with suppress(OutputError):
             from cmx4trt.cli.output import write_result
 
-            outcome = getattr(arguments, "outcome", {})  # a verdict that is a no has its figures all the same
+            outcome = getattr(arguments, "outcome", {})  # a negative verdict has figures, too
             write_result(result, {**outcome, "error": sentence, "exit_code": code})
             return code
     print(f"cmx4trt: error: {sentence}", file=sys.stderr, flush=True)
@@ -89,7 +89,7 @@ def _fail(arguments: argparse.Namespace | None, sentence: str, code: int) -> int
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises our error instead of printing a usage block; suggests the nearest flag."""
+    """Raises our error instead of printing the usage; suggests the closest flag."""
 
     def error(self, message: str) -> NoReturn:
         raise RequestError(f"{message}; see '{self.prog} --help'")
@@ -100,12 +100,12 @@ def _unknown_sentence(unknown: Sequence[str], flags: Sequence[str]) -> str:
 
     flag = unknown[0].split("=")[0]
     close = get_close_matches(flag, flags, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else "; see --help for those there are"
-    return f"there is no argument '{flag}'{hint}"
+    hint = f"; did you mean '{close[0]}'?" if close else "; see --help for the available ones"
+    return f"unknown argument '{flag}'{hint}"
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """All commands; arguments only for those whose name is among the ``words``, to import no more than is asked for."""
+    """All commands; arguments only for those named in ``words``, to import no more than necessary."""
     parser = _Parser(prog="cmx4trt", description="TensorRT engines of MLPerf Inference models, on any machine.")
     parser.add_argument("--version", action="version", version=f"cmx4trt {__version__}")
     parser.formatter_class = HelpFormatter
@@ -126,18 +126,18 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 class _Command(NamedTuple):
     help: str
     module: str
-    """Has ``add_arguments(parser, command)`` and ``run(arguments)``; imported when the command is asked for."""
+    """Has ``add_arguments(parser, command)`` and ``run(arguments)``; imported when the command is used."""
 
 
 _COMMANDS = {
-    "build": _Command("build an engine, or find the one already built", "cmx4trt.cli.build"),
-    "inspect": _Command("show what an engine was made from, and how it was verified", "cmx4trt.cli.inspect"),
-    "verify": _Command("compare an engine with its original; measure accuracy", "cmx4trt.cli.evaluations"),
-    "bench": _Command("run MLPerf LoadGen on an engine, or on its graph", "cmx4trt.cli.evaluations"),
-    "report": _Command("write a report of an engine, or a comparison of several", "cmx4trt.cli.report"),
-    "calibrate": _Command("calibrate an int8 network: write the ranges of its tensors", "cmx4trt.cli.calibrate"),
-    "tune": _Command("measure which kernels are the fastest on this GPU", "cmx4trt.cli.tune"),
-    "gui": _Command("open the web UI, which composes, runs and shows builds", "cmx4trt.cli.gui"),
+    "build": _Command("build an engine, or reuse an existing one", "cmx4trt.cli.build"),
+    "inspect": _Command("show what an engine was built from and how it was verified", "cmx4trt.cli.inspect"),
+    "verify": _Command("compare an engine with its original model; measure accuracy", "cmx4trt.cli.evaluations"),
+    "bench": _Command("run MLPerf LoadGen with an engine or its graph", "cmx4trt.cli.evaluations"),
+    "report": _Command("write a report on an engine, or a comparison of several", "cmx4trt.cli.report"),
+    "calibrate": _Command("calibrate a network for int8: write the ranges of its tensors", "cmx4trt.cli.calibrate"),
+    "tune": _Command("measure which kernels are fastest on this GPU", "cmx4trt.cli.tune"),
+    "gui": _Command("open the web UI to configure, run and inspect builds", "cmx4trt.cli.gui"),
     "mlc-setup": _Command("make MLCFlow use this package's script, and check that it does", "cmx4trt.cli.mlc_setup"),
     "cm-setup": _Command("make CM use this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
 }

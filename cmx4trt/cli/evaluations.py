@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cmx4trt.pipeline.evaluate import Evaluation
     from cmx4trt.pipeline.published import EngineAtHand
 
-INTERRUPTED = "interrupted; what LoadGen had written by then is kept, marked as partial"
+INTERRUPTED = "interrupted; LoadGen's files so far are kept, marked as partial"
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prove, and show what was found. Raises CmxError."""
+    """Evaluate, and print the results. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
     from cmx4trt.pipeline.published import EngineAtHand
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def print_evaluation(command: str, engine: str, evaluation: Evaluation) -> None:
-    """Show an evaluation's rows, and what to do next. Raises its error, if it has one."""
+    """Print an evaluation's rows and the next steps. Raises its error, if it has one."""
     print_table(f"cmx4trt {command}", evaluation.rows)
     if evaluation.error is not None:
         raise evaluation.error
@@ -61,9 +61,9 @@ def print_evaluation(command: str, engine: str, evaluation: Evaluation) -> None:
 
 
 def read_evaluations(path: str) -> dict[str, EvaluationOptions]:
-    """What is to be evaluated of a built engine: for each command its options. Raises RequestError.
+    """The evaluations to run with a built engine: the options of each command. Raises RequestError.
 
-    The file holds {"verify": {option: value, …}, "bench": {…}}, both optional.
+    The file contains {"verify": {option: value, …}, "bench": {…}}, both optional.
     """
     try:
         with open_text(path) as stream:
@@ -90,7 +90,7 @@ def read_evaluations(path: str) -> dict[str, EvaluationOptions]:
 def evaluate(command: str, engine: EngineAtHand, options: EvaluationOptions, progress: Progress) -> Evaluation:
     """Run a command on ``engine``. Raises CmxError.
 
-    A LoadGen that cannot be stopped would crash the interpreter's shutdown: then the process ends without it.
+    A LoadGen that cannot be stopped would crash the interpreter at shutdown: then the process exits without it.
     """
     from cmx4trt.bench.loadgen import left_behind
     from cmx4trt.pipeline.evaluate import bench, verify

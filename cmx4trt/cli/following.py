@@ -1,4 +1,4 @@
-"""What to do after a command: the lines to type next, and on which machine."""
+"""Suggestions after a command: the commands to run next, and on which machine."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Rows = list[tuple[str, str]]
 
 
 def print_next(rows: Sequence[tuple[str, str]]) -> None:
-    """The last table of a command."""
+    """Print the last table of a command."""
     if rows:
         print_table("next", rows)
 
 
 def command(*words: str) -> str:
-    """A line of ours as it is typed in a shell."""
+    """A cmx4trt command as typed in a shell."""
     return shlex.join(("cmx4trt", *words))
 
 
 def after_build(engine: str, manifest: Manifest) -> Rows:
-    """On the machine that built it, or on one with a GPU that the engine is for."""
+    """What to run next, on this machine or on one with a GPU that the engine was built for."""
     source, capabilities = manifest.source, _capabilities(manifest.request)
     if not capabilities:
         return [("verify it", command("verify", engine)), ("benchmark it", command("bench", engine))]
@@ -48,59 +48,59 @@ def after_build(engine: str, manifest: Manifest) -> Rows:
 
 
 def _capabilities(request: Mapping[str, Any]) -> tuple[str, ...]:
-    """What an engine was compiled for; empty where that is the GPU of the machine that built it."""
+    """What an engine was compiled for; empty if that is the GPU of the machine that built it."""
     target, backend = str(request.get("target")), find_backend(str(request.get("builder")))
     return backend.targets.capabilities_of(target) if backend else capabilities_in(target)
 
 
 def gpus_of_capabilities(capabilities: Sequence[str]) -> str:
-    """The GPUs of compute capabilities for people: generations, and cards as examples."""
+    """A description of the GPUs with these compute capabilities: generations, with cards as examples."""
     return "a GPU of " + ", ".join(described(sm) for sm in capabilities)
 
 
 def after_dry_run() -> Rows:
-    """The same line, in earnest."""
-    return [("to build it", "the same line without --dry_run")]
+    """The same command without the dry run."""
+    return [("to build it", "the same command without --dry_run")]
 
 
 def after_evaluation(name: str, engine: str, evaluation: Evaluation) -> Rows:
-    """The other question, or the same one where the engine itself can run."""
+    """The other evaluation, or the same one where the engine itself can run."""
     rows: Rows = []
     if evaluation.exports.get("EXECUTED") == "graph":
-        rows.append(("for the engine itself", "the same line on a machine with a GPU that it is for"))
+        rows.append(("for the engine itself", "the same command on a machine with a GPU that the engine supports"))
     if name == "verify":
         return [*rows, ("benchmark it", command("bench", engine))]
     return [*rows, ("see everything", command("report", engine))]
 
 
 def after_inspect(engine: str) -> Rows:
-    """The two questions that a manifest does not answer."""
+    """What a manifest does not answer."""
     return [("verify it", command("verify", engine)), ("benchmark it", command("bench", engine))]
 
 
 def after_report(page: str) -> Rows:
-    """The page is there to be looked at."""
+    """How to view the page."""
     return [("view the report", f"open {shlex.quote(page)} in a browser")]
 
 
 def after_calibrate(options: Mapping[str, Any], ranges: str | None) -> Rows:
-    """An engine with these ranges, where they were kept."""
+    """How to build an engine with these ranges, if they were written."""
     if ranges is None:
-        return [("to keep the ranges", "the same line with --ranges=FILE; the images are not run again")]
+        return [("to keep the ranges", "the same command with --ranges=FILE; the images are not run again")]
     kept = [f"--{name}={options[name]}" for name in ("network", "model", "random_weights") if options.get(name)]
     return [("build with them", command("build", *kept, "--precision=int8", f"--calibration_cache={ranges}"))]
 
 
 def after_tune(option: str, path: str) -> Rows:
-    """The engine again, on any machine, with the table."""
-    return [("use it, on any machine", f"the line that built the engine, with {shlex.quote(f'--{option}={path}')}")]
+    """How to rebuild the engine with the table, on any machine."""
+    return [("use it, on any machine", f"the command that built the engine, with {shlex.quote(f'--{option}={path}')}")]
 
 
 def after_cm_setup() -> Rows:
-    """The first engine, without a download."""
+    """A first engine without downloads."""
     return [("a first engine", 'cmr "generate engine mlperf inference nvidia _random-weights"')]
 
 
 def after_mlc_setup() -> Rows:
-    """The first engine, without a download."""
+    """A first engine without downloads."""
     return [("a first engine", "mlcr generate,engine,mlperf,inference,nvidia,_random-weights")]

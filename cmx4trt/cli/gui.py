@@ -1,4 +1,4 @@
-"""``cmx4trt gui``: the page in a browser."""
+"""``cmx4trt gui``: the web UI."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--port",
         default=str(DEFAULT_PORT),
-        help=f"port to listen on; 0 takes any that is free (default: {DEFAULT_PORT})",
+        help=f"port to listen on; 0 takes any free port (default: {DEFAULT_PORT})",
     )
     parser.add_argument(
         "--address",
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def _add_switch(parser: argparse.ArgumentParser, name: str, help: str) -> None:
-    """``--name``, ``--name=yes`` and ``--name=no``: the first is the command line's way, the others CM's."""
+    """``--name``, ``--name=yes`` and ``--name=no``: the first is for the command line, the others for CM."""
     names = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
     parser.add_argument(*names, dest=name, nargs="?", const="yes", default="no", metavar="yes|no", help=help)
 
@@ -59,11 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     browser = not parse_bool("no_browser", arguments.no_browser)
     folder = absolute_path(arguments.folder)
     if not os.path.isdir(folder):
-        raise RequestError(f"folder {folder} does not exist; give one that does")
+        raise RequestError(f"folder {folder} does not exist; give an existing one")
     check_installed()
     own = own_script()
     script = script_from_tags(arguments.script) if arguments.script else own
-    address = arguments.address or DEFAULT_ADDRESS  # an empty one is every address of this machine to the system
+    address = (
+        arguments.address or DEFAULT_ADDRESS
+    )  # to the system, an empty address means all addresses of this machine
     port = free_port(address, port)
     settings = PageSettings(
         script=script.folder,
@@ -80,6 +82,6 @@ def run(arguments: argparse.Namespace) -> int:
         rows.append(
             ("note", "the address crosses the network unencrypted: anyone with access runs builds as your user")
         )
-    rows.append(("next", "open the web UI; its address holds a secret, do not share it"))
+    rows.append(("next", "open the web UI; its address contains a secret, do not share it"))
     print_table("cmx4trt gui (Ctrl-C ends it)", rows)
     serve(settings, address, port, token, browser)

@@ -1,4 +1,4 @@
-"""What ``cmx4trt COMMAND --help`` looks like: one spelling of each flag, short usage, examples at the end."""
+"""The layout of ``cmx4trt COMMAND --help``: one spelling of each flag, short usage, examples at the end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 _HELP_COLUMN = 28
-"""Where explanations begin; longer flags get a line of their own."""
+"""Column where explanations begin; longer flags get their own line."""
 _LONG_USAGE = 6
 """Commands with more flags than this do not repeat them in the usage line."""
 
 
 class Example(NamedTuple):
-    """A command line, and what it is for."""
+    """A command line and its purpose."""
 
     purpose: str
     arguments: str
@@ -25,7 +25,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "build": (
         Example("ResNet-50 with random weights: nothing is downloaded", "--random_weights=0"),
         Example(
-            "your own file, batches of up to 16, bfloat16", "--model=resnet50.onnx --batch_size=16 --precision=bf16"
+            "your own model, dynamic batch 1 to 16, bfloat16", "--model=resnet50.onnx --batch_size=16 --precision=bf16"
         ),
         Example("RetinaNet for two generations of GPUs", "--network=retinanet --random_weights=0 --target=ampere,ada"),
         Example(
@@ -33,15 +33,15 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ),
         Example("TensorRT on the local GPU", "--device=cuda --builder=tensorrt --model=resnet50.onnx"),
     ),
-    "inspect": (Example("the facts as a table", _ENGINE), Example("the same as JSON", f"{_ENGINE} --json")),
+    "inspect": (Example("the manifest as a table", _ENGINE), Example("the same as JSON", f"{_ENGINE} --json")),
     "verify": (
-        Example("against the original model", _ENGINE),
-        Example("and its accuracy on your images", f"{_ENGINE} --data=imagenet --count=500"),
+        Example("compare with the original model", _ENGINE),
+        Example("also measure the accuracy on your images", f"{_ENGINE} --data=imagenet --count=500"),
     ),
     "bench": (
-        Example("speed in the engine's own scenario", _ENGINE),
+        Example("in the engine's own scenario", _ENGINE),
         Example("one minute of the Server scenario", f"{_ENGINE} --scenario=Server --target_qps=200 --duration=60"),
-        Example("MLPerf's own lengths and settings", f"{_ENGINE} --rules=mlperf --user_conf=user.conf"),
+        Example("with MLPerf's own durations and settings", f"{_ENGINE} --rules=mlperf --user_conf=user.conf"),
     ),
     "report": (
         Example("a report beside the engine", _ENGINE),
@@ -49,11 +49,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     ),
     "calibrate": (
         Example(
-            "ranges of your model, from your images",
+            "ranges of your model from your images",
             "--model=resnet50.onnx --calibration_data=images --ranges=ranges.json",
         ),
     ),
-    "tune": (Example("measure, and write the table beside the engine", _ENGINE),),
+    "tune": (Example("measure and write the table beside the engine", _ENGINE),),
     "gui": (Example("runs start in the folder work", "--folder=work"),),
     "mlc-setup": (Example("once, after pip install", ""),),
     "cm-setup": (Example("once, after pip install", ""),),
@@ -61,13 +61,13 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """argparse's, with one spelling of each flag, words left whole, and the epilog as it is written."""
+    """argparse's formatter, with one spelling of each flag, no broken words, and the epilog unchanged."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=_HELP_COLUMN)
 
     def add_argument(self, action: argparse.Action) -> None:
-        """Argparse forgets the indentation of commands when it looks for the longest name."""
+        """argparse ignores the indentation of commands when it determines the longest name."""
         super().add_argument(action)
         if isinstance(action, argparse._SubParsersAction):
             self._action_max_length += self._indent_increment
@@ -88,7 +88,7 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def explain(parser: argparse.ArgumentParser, command: str) -> None:
-    """Give a command's parser, which has all its arguments, its usage line and its examples."""
+    """Add the usage line and the examples to a command's parser, which has all its arguments."""
     parser.formatter_class = HelpFormatter
     actions = parser._actions
     flags = [action for action in actions if action.option_strings]
@@ -108,12 +108,12 @@ def _epilog(prog: str, examples: Iterable[Example], underscores: bool) -> str:
     for example in examples:
         lines += [f"  # {example.purpose}", *_wrapped(f"{prog} {example.arguments}".rstrip())]
     if underscores:
-        lines += ["", "The underscores in the names of flags may be hyphens."]
+        lines += ["", "Flags may be written with hyphens instead of underscores."]
     return "\n".join(lines)
 
 
 def _wrapped(line: str) -> list[str]:
-    """One command in lines that a shell puts together again."""
+    """One command, split into lines that a shell joins again."""
     pieces = textwrap.wrap(line, 74, break_on_hyphens=False, break_long_words=False)
     return [
         f"  {'  ' if index else ''}{piece}" + (" \\" if piece != pieces[-1] else "")

@@ -1,4 +1,4 @@
-"""``cmx4trt inspect``: an engine's manifest, for people or as it is."""
+"""``cmx4trt inspect``: an engine's manifest, formatted or as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the manifest, and whether the engine file is still the one it describes. Raises ModelError, also where it is not."""
+    """Print the manifest, and whether the engine file is the one it describes. Raises ModelError, also if it is not."""
     from cmx4trt.store import folder as store
 
     path, manifest = store.read_published_manifest(arguments.engine)
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _own_sections(manifest: Manifest) -> Sequence[Section]:
-    """What the engine's backend has to say; nothing where this installation does not have that backend."""
+    """What the engine's backend reports; nothing if this installation does not have that backend."""
     backend = find_backend(str(manifest.builder.get("name")))
     return backend.sections(manifest.builder, manifest.execution) if backend else ()
 

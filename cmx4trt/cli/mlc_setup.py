@@ -1,4 +1,4 @@
-"""``cmx4trt mlc-setup``: MLC's repositories, made to include this package's script."""
+"""``cmx4trt mlc-setup``: registers this package's script as an MLC repository."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cmx4trt.cli.output import print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    """It has none."""
+    """The command has no arguments."""
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Register, check, and show what MLC now finds. Raises CmxError."""
+    """Register, check, and print which script MLC now finds. Raises CmxError."""
     from cmx4trt.mlc.setup import register
 
     print_table("mlc-setup", register())

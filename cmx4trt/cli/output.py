@@ -1,4 +1,4 @@
-"""What commands leave behind: tables on standard output, and the result file."""
+"""The output of commands: tables on standard output, and the result file."""
 
 from __future__ import annotations
 
@@ -17,47 +17,47 @@ RESULT_SETTING = "--result"
 
 
 def print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """A title, and below it a line for each (name, value)."""
+    """Print a title, and below it one line per (name, value)."""
     width = max((len(name) for name, _ in rows), default=0)
     lines = [title, *(f"  {name:<{width}}  {value}" for name, value in rows)]
     print_text(printable("\n".join(lines)))
 
 
 def print_json(text: str) -> None:
-    """A JSON text on standard output; nothing in it commands a terminal. Raises as ``print_text``."""
+    """Print JSON on standard output, without terminal escape sequences. Raises like ``print_text``."""
     print_text(printable_json(text))
 
 
 def print_text(text: str) -> None:
-    """A text on standard output. Raises OutputError where it cannot be written, BrokenPipeError where nobody reads it."""
+    """Print text on standard output. Raises OutputError if it cannot be written, BrokenPipeError if nobody reads it."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
         drop_output()
-        raise OutputError(f"cannot write to standard output: {error.strerror}; send it elsewhere") from error
+        raise OutputError(f"cannot write to standard output: {error.strerror}; redirect it elsewhere") from error
 
 
 def drop_output() -> None:
-    """Forget what standard output could not take, or Python would try once more at its end."""
+    """Discard what standard output did not accept, because Python would otherwise try again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Dropping(FileIO):
-    """Drops what cannot be written: no build ends because its log is full, or nobody reads it any more."""
+    """Drops what cannot be written: no build fails because its log is full or nobody reads it any more."""
 
     def write(self, data: Any) -> int:
-        """All of the data, as far as the caller knows."""
+        """Write the data; to the caller, this always succeeds."""
         with suppress(OSError):
             super().write(data)
         return memoryview(data).nbytes
 
 
 def prepare_streams() -> None:
-    """Have standard output and error take everything: where a shell closed one (``>&-``), what is written there is dropped.
+    """Make standard output and error accept everything: if a shell closed one (``>&-``), its output is dropped.
 
-    Without, Python has no object to write to, and a file opened later (an engine) would get the libraries' messages.
+    Otherwise Python has no object to write to, and a file opened later (an engine) would receive the libraries' messages.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
@@ -69,11 +69,11 @@ def prepare_streams() -> None:
         sys.stderr = TextIOWrapper(raw, sys.stderr.encoding, "backslashreplace", line_buffering=True)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # names of files may hold what is no text
+            stream.reconfigure(errors="backslashreplace")  # file names may contain undecodable bytes
 
 
 def check_result(path: str | None) -> None:
-    """Refuse early a ``--result`` that could not be written. Raises OutputError."""
+    """Reject early a ``--result`` that could not be written. Raises OutputError."""
     from cmx4trt.base.files import check_file
 
     if path:
@@ -81,7 +81,7 @@ def check_result(path: str | None) -> None:
 
 
 def write_result(path: str, result: dict[str, Any]) -> None:
-    """The outcome for the program that asked for it (``--result``). Raises OutputError."""
+    """Write the outcome for the program that requested it (``--result``). Raises OutputError."""
     from cmx4trt.base.files import encode_json, write_atomic
 
     check_result(path)

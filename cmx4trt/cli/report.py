@@ -1,4 +1,4 @@
-"""``cmx4trt report``: an engine as a page to look at, or several side by side; the same facts as JSON."""
+"""``cmx4trt report``: a page about one engine, or several side by side; the same facts as JSON."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from cmx4trt.report.facts import EngineFacts
 
 SCHEMA = "cmx4trt-report/1"
-"""Name and version of what ``--json`` prints."""
+"""Name and version of the format that ``--json`` prints."""
 COMPARISON = "comparison.html"
-"""Where several engines go unless --html says otherwise, in the current folder."""
+"""The default page for several engines, in the current folder."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt report``."""
     parser.add_argument(
-        "engines", metavar="ENGINE", nargs="+", help="an engine file, or its manifest; several are compared"
+        "engines", metavar="ENGINE", nargs="+", help="engine file or its manifest; several are compared"
     )
     parser.add_argument(
         "--html",
@@ -39,11 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--gpu",
         metavar="NAME",
-        help=f"GPU to estimate the speed for: {', '.join(NAMES)} (default: one that most of the engines are for)",
+        help=f"GPU to estimate the speed for: {', '.join(NAMES)} (default: one that most of the engines support)",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the facts as JSON; a page is written only with --html"
-    )
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON; write a page only with --html")
     parser.set_defaults(interrupted="interrupted; no report was written")
 
 
@@ -57,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = [facts.engine for facts in engines]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
-        raise RequestError(f"{twice} is given twice; name every engine once")
+        raise RequestError(f"{twice} is given twice; give every engine once")
     gpu = asked or gpu_of_engines(engines)
     path = None if arguments.json and not arguments.html else _page_path(arguments.html, engines)
     if path is not None:
@@ -72,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _page_path(html: str | None, engines: Sequence[EngineFacts]) -> str:
-    """Where the page goes. Raises RequestError."""
+    """The path of the page. Raises RequestError."""
     if html is not None:
         if not html or html.endswith("/") or os.path.isdir(html):
             raise RequestError(f"html is '{html}', expected the name of a file to write, such as report.html")
@@ -94,7 +92,7 @@ def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu) -> None:
 
 
 def _content(engines: Sequence[EngineFacts], gpu: Gpu) -> dict[str, object]:
-    """What the pages show, as JSON types. Raises ModelError."""
+    """The content of the pages as JSON types. Raises ModelError."""
     from cmx4trt.report.facts import showing
     from cmx4trt.report.verdicts import verdicts_of_engine
 
@@ -107,7 +105,7 @@ def _content(engines: Sequence[EngineFacts], gpu: Gpu) -> dict[str, object]:
 
 
 def _estimate(facts: EngineFacts, gpu: Gpu) -> dict[str, object] | None:
-    """The estimate with what a page says beside it: is the engine for this GPU, how many operators are not in it."""
+    """The estimate with its caveats: whether the engine supports this GPU, and how many operators are excluded."""
     from cmx4trt.report.estimates import estimate_layers
 
     estimate = estimate_layers(facts.layers, gpu, facts.batch)

@@ -1,4 +1,4 @@
-"""Progress on a terminal (one line that moves) or in a log (plain lines). Whatever takes long shows that it goes on."""
+"""Progress on a terminal (one updating line) or in a log (plain lines). Long operations show that they are still running."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import TextIO
 from cmx4trt.base.damage import printable
 
 _BAR = 24
-"""Characters of the progress bar where there is room."""
+"""Width of the progress bar in characters, if there is room."""
 _LEAST_BAR = 8
-"""A shorter one says nothing: the figures alone stay."""
+"""A shorter bar is useless: only the figures are shown."""
 _NAME = 40
-"""Characters of a step's name that are shown."""
+"""Number of characters of a step's name that are shown."""
 _MOVES = 1.0
-"""Seconds between two looks of a line that moves."""
+"""Seconds between updates of the line on a terminal."""
 _LOGS = 10.0
-"""Seconds between two lines in a log that say no more than that work goes on."""
+"""Seconds between lines in a log that only say that work is still in progress."""
 
 
 class TerminalProgress:
-    """Writes stages with their elapsed time, and meanwhile, by a thread of its own, what is under way and for how long.
+    """Writes stages with their elapsed time, and meanwhile, from its own thread, what is in progress and for how long.
 
-    On a terminal that is one line that moves, as wide as the terminal is, with a bar where steps are counted. Elsewhere it
-    is a line at most every ten seconds. Threads may report at once.
+    On a terminal that is one updating line, as wide as the terminal, with a bar if steps are counted. Elsewhere it
+    is at most one line every ten seconds. Threads may report concurrently.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -39,11 +39,11 @@ class TerminalProgress:
         self._step: tuple[str, int, int] | None = None
         self._life: threading.Thread | None = None
         self._idle = threading.Event()
-        """Set while nothing runs: it ends the thread that shows life."""
+        """Set while nothing runs: it ends the thread that shows progress."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Announce the stage, show that it goes on, and say how long it took."""
+        """Announce the stage, show that it is running, and say how long it took."""
         start = time.perf_counter()
         self._write(f"{name} ...")
         self._begin(name, start)
@@ -56,7 +56,7 @@ class TerminalProgress:
             self._write(f"{name} {outcome} in {time.perf_counter() - start:.2f} s")
 
     def step(self, name: str, done: int, total: int) -> None:
-        """Keep what is done of the running stage; on a terminal, show it."""
+        """Record the progress of the running stage; on a terminal, show it."""
         if total <= 0:
             return
         with self._lock:
@@ -65,7 +65,7 @@ class TerminalProgress:
                 self._draw()
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Print a separate line."""
         self._write(f"note: {text}")
 
     def _begin(self, name: str, start: float) -> None:
@@ -85,10 +85,10 @@ class TerminalProgress:
                 return
             life, self._life = self._life, None
             self._idle.set()
-        life.join(_MOVES)  # so that it is not among the threads that an interruption finds at work
+        life.join(_MOVES)  # so that it does not count as a working thread when an interruption arrives
 
     def _show_life(self, idle: threading.Event) -> None:
-        # The stream's reader may be gone; the work is none of this thread's business.
+        # The stream's reader may be gone; that must not affect the work.
         with suppress(OSError, ValueError):
             while not idle.wait(_MOVES if self._is_terminal else _LOGS):
                 with self._lock:
@@ -98,7 +98,7 @@ class TerminalProgress:
                         self._put(f"still running: {self._under_way()}")
 
     def _under_way(self) -> str:
-        """What is counted last, which a narrow terminal shows first; what runs, and for how long."""
+        """The step counted last, first because terminals may be narrow; then what runs, and for how long."""
         now = time.perf_counter()
         stages = ", ".join(f"{name} {now - start:.0f} s" for name, start in self._running.items())
         if self._step is None:
@@ -107,7 +107,7 @@ class TerminalProgress:
         return f"{done}/{total} {name[:_NAME]}; {stages}"
 
     def _draw(self) -> None:
-        """The line that moves: shorter than the terminal is wide, for one that wraps could not be taken back."""
+        """The updating line: shorter than the terminal is wide, because a wrapped line could not be erased."""
         room = self._columns() - 1
         words, bar = self._under_way(), ""
         width = min(_BAR, room - len(words) - len("  [] "))

@@ -1,4 +1,4 @@
-"""``cmx4trt tune``: measures on this machine's GPU which kernels later builds of an engine choose."""
+"""``cmx4trt tune``: measures, on this machine's GPU, which kernels later builds of an engine should use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, write, and say how the table is used. Raises CmxError."""
+    """Measure, write, and explain how to use the table. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
     from cmx4trt.pipeline.tune import tune_engine
 

@@ -1,1 +1,1 @@
-"""The page: a form made from a script's ``_cm.yaml``, the ``cmr`` line it stands for, its run, and the engines it left."""
+"""The web UI: a form made from a script's ``_cm.yaml``, the equivalent ``cmr`` command, its run, and the engines it left."""

@@ -1,4 +1,4 @@
-"""Who may see the page: whoever has its address, which holds a secret, and no page of somebody else around it."""
+"""Access to the page: for everyone who has its address, which contains a secret, and not from inside another page."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from html import escape
 from cmx4trt.gui.origin import App, Message
 
 _TOKEN_BYTES = 32
-"""Twice what secrets.token_urlsafe would call enough for a secret that anyone may guess at."""
+"""Twice what secrets.token_urlsafe considers sufficient for a secret that anyone may try to guess."""
 _HEADERS = (
     (b"content-security-policy", b"frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
-"""No other page may hold this one in a frame and have its buttons pressed unseen, and none it links to learns the secret."""
+"""No other page may embed this one in a frame (clickjacking), and no page it links to learns the secret."""
 _REFUSAL = b"This address lacks the secret of the page: open the one that 'cmx4trt gui' printed.\n"
 
 
 def new_token() -> str:
-    """A secret for one run of the server, fit for an address."""
+    """A secret for one run of the server, suitable for a URL."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
 class OnlyWithToken:
-    """ASGI middleware: whatever is asked for outside the path ``/<token>/`` is refused with status 403.
+    """ASGI middleware: every request outside the path ``/<token>/`` is rejected with status 403.
 
-    The secret is part of the path and no cookie: browsers send the cookies of this machine to every port of it, whoever
-    listens there, and a path to nobody else. So it is in each address of the page: its files, its WebSocket.
+    The secret is part of the path rather than a cookie: browsers send the cookies of this machine to all of its ports, whoever
+    listens there, but a path to nobody else. So it is in each URL of the page: its files, its WebSocket.
     """
 
     def __init__(self, app: App, token: str) -> None:
@@ -44,7 +44,7 @@ class OnlyWithToken:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        """Pass on what has the secret, and give each answer the headers against frames."""
+        """Pass on requests with the secret, and add the headers against frames to each response."""
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -61,15 +61,15 @@ class OnlyWithToken:
             await send({"type": "http.response.body", "body": _REFUSAL})
 
     def _has_token(self, path: str) -> bool:
-        """Compared in a time that does not tell how much of a guess is right."""
+        """Compared in constant time, so that the time does not reveal how much of a guess is right."""
         start, given, *_ = *path.split("/", 2), ""
         return start == "" and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token)
 
 
 def leading_page(folder: str, address: str) -> str:
-    """The address of a file in the private ``folder`` that leads a browser to ``address``.
+    """The URL of a file in the private ``folder`` that redirects a browser to ``address``.
 
-    On a browser's command line the secret itself would be shown to every user of this machine.
+    On a browser's command line, the secret itself would be visible to every user of this machine.
     """
     path = os.path.join(folder, "page.html")
     with open(path, "w", encoding="utf-8") as stream:
@@ -78,5 +78,5 @@ def leading_page(folder: str, address: str) -> str:
 
 
 def private_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that only this user can look into; it goes with the context."""
+    """A folder that only this user can read; it is deleted with the context."""
     return tempfile.TemporaryDirectory(prefix="cmx4trt-gui-", ignore_cleanup_errors=True)

@@ -1,4 +1,4 @@
-"""What to do about standard output and error once nobody can read them: a closed terminal, a pipe without a reader."""
+"""Standard output and error when nobody can read them any more: a closed terminal, a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import select
 
 
 def drop_closed_streams() -> None:
-    """Send what is still written to standard output and error nowhere, where its reader is gone.
+    """Discard what is still written to standard output or error if its reader is gone.
 
-    A program that ends because its terminal was closed still has last words; Python would turn each into an OSError, and
-    the exit code into another one.
+    A program that ends because its terminal was closed may still print; Python would turn that into an OSError, and
+    change the exit code.
     """
     for descriptor in (1, 2):
         if _is_closed(descriptor):
@@ -20,7 +20,7 @@ def drop_closed_streams() -> None:
 
 
 def _is_closed(descriptor: int) -> bool:
-    """Whether the kernel says so: POLLERR for the writing end of a pipe, POLLHUP for a terminal (poll(2))."""
+    """Whether the kernel reports it: POLLERR for the write end of a pipe, POLLHUP for a terminal (poll(2))."""
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

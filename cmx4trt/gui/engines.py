@@ -11,14 +11,14 @@ from cmx4trt.store.folder import doubt_of_engine, engine_path_of, read_manifest,
 from cmx4trt.store.manifest import Manifest
 
 MAX_ENGINES = 200
-"""Shown of a folder, the newest ones."""
+"""Number of engines shown of a folder, newest first."""
 
 _VERDICTS = {PASSED: "verified", FAILED: "differs from the original model"}
 
 
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
-    """A published engine: where it lies, and what its manifest says."""
+    """A published engine: its path and its manifest."""
 
     engine: str
     manifest_path: str
@@ -32,17 +32,17 @@ class EngineRecord:
 
     @property
     def report(self) -> str:
-        """Where its report lies, or would lie."""
+        """The path of its report, whether or not it exists."""
         return report_path_of(self.engine)
 
     def title(self) -> str:
-        """Network, precision and batch, in a few words."""
+        """Network, precision and batch in a few words."""
         request = self.manifest.request
         title = self.manifest.network.get("title") or request.get("network")
         return f"{title} · {str(request.get('precision')).upper()} · batch {request.get('batch_size')}"
 
     def verdict(self) -> str:
-        """What is known about its correctness, in words."""
+        """The outcome of its verification, in words."""
         return _VERDICTS.get(str(self.manifest.verification.get("verdict")), "not verified")
 
     def doubt(self) -> str:
@@ -50,7 +50,7 @@ class EngineRecord:
         return doubt_of_engine(self.manifest_path, self.manifest)
 
     def facts(self) -> list[tuple[str, str]]:
-        """What a reader asks first."""
+        """What readers want to know first."""
         manifest = self.manifest
         request, source = manifest.request, manifest.source
         weights = (
@@ -64,7 +64,7 @@ class EngineRecord:
             ("Batch", f"1 to {request.get('batch_size')}"),
             ("For GPUs", str(request.get("target"))),
             ("Built with", f"{manifest.builder.get('name')} {manifest.builder.get('version')}"),
-            ("Size", f"{size / 1e6:.1f} MB" if isinstance(size, int) else "not known"),
+            ("Size", f"{size / 1e6:.1f} MB" if isinstance(size, int) else "unknown"),
             ("Graph", self.verdict()),
             ("Run on a GPU", "not yet" if executed in (None, "no") else str(executed)),
             ("Created", manifest.created.replace("T", " ").replace("+00:00", " UTC")),
@@ -73,19 +73,19 @@ class EngineRecord:
 
 
 def folder_from_text(text: str, start: str) -> str:
-    """The folder that a person named; a relative one is below ``start``. Raises RequestError."""
+    """The folder that the user entered; a relative path is relative to ``start``. Raises RequestError."""
     if "\0" in text:
-        raise RequestError("the name of the folder holds a NUL character, which no path may; type it again")
+        raise RequestError("the name of the folder contains a NUL character, which is invalid in paths; type it again")
     return os.path.join(start, os.path.expanduser(text.strip()))
 
 
 def engines_in(folder: str) -> list[EngineRecord]:
-    """The engines in ``folder`` and below, the newest first; none where there is no such folder. Raises RequestError.
+    """The engines in ``folder`` and below, newest first; none if there is no such folder. Raises RequestError.
 
-    A ``.json`` counts where it is a manifest and its engine lies beside it.
+    A ``.json`` file counts if it is a manifest and its engine is beside it.
     """
     if os.path.lexists(folder) and not os.path.isdir(folder):
-        raise RequestError(f"{folder} is not a folder; give the folder that engines were published in")
+        raise RequestError(f"{folder} is not a folder; give the folder in which engines were published")
     found: list[EngineRecord] = []
     for place, folders, files in os.walk(folder):
         folders.sort()

@@ -1,13 +1,13 @@
-"""From a CM script's ``_cm.yaml`` to the fields of a form. Nothing about a particular script is written down here.
+"""From a CM script's ``_cm.yaml`` to the fields of a form. Nothing here is specific to one script.
 
-What the file says and what becomes of it:
+What is in the file, and the field it becomes:
 
-- variations with a ``group``: one field for each group; without a default it may be left to CM (``default_variations``)
-- variations without a group: a switch; ``name.#``: a text field; both ``name`` and ``name.#``: a switch that takes a value
+- variations with a ``group``: one field per group; without a default it may be left to CM (``default_variations``)
+- variations without a group: a switch; ``name.#``: a text field; both ``name`` and ``name.#``: a switch with a value
 - inputs (``input_description``, ``input_mapping``): a choice, a switch or a text field, by ``choices``, ``boolean``, ``default``
-- an input whose environment key a group or a ``name.#`` sets is the same question asked twice: it gives its
-  description and default to that field and is not shown again
-- an input described as "a, b: …" or "For a and b, …", where a and b are variations, matters where one of them is chosen
+- an input whose environment key is also set by a group or a ``name.#`` is the same question: that field takes over its
+  description and default, and the input is not shown again
+- an input described as "a, b: …" or "For a and b, …", where a and b are variations, applies only if one of them is chosen
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ Meta = Mapping[str, Any]
 
 _CONDITIONS = (re.compile(r"([^:]+): (.+)"), re.compile(r"For ([^,;]+)[,;] (.+)"))
 _ABBREVIATIONS = frozenset({"cpu", "cuda", "fp16", "gpu", "nms", "qps"})
-"""Words of names that are written in capitals in labels."""
+"""Words in names that are written in capitals in labels."""
 
 
 class Kind(Enum):
-    """How a field is filled in."""
+    """The kind of input of a field."""
 
     GROUP = "group"
     """One variation of a group."""
     SWITCH = "switch"
-    """A variation, chosen or not."""
+    """A variation that is on or off."""
     VALUE = "value"
     """The text in place of ``#`` in a variation."""
     SWITCH_VALUE = "switch with value"
-    """A variation, chosen or not, and an optional text for its ``#``."""
+    """A variation that is on or off, with an optional text for its ``#``."""
     CHOICE = "choice"
     """An input with few values."""
     BOOLEAN = "boolean"
     """An input that is a flag without a value."""
     TEXT = "text"
-    """An input of any text."""
+    """An input of arbitrary text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
     """One question of the form.
 
-    ``name`` is the group, the variation (without ``.#``) or the input; ``flag`` the input that means the same, which names
-    the field in error messages. ``default`` is what holds where nothing is said; None: CM decides. ``notes``: choice -> its
-    meaning. ``only_with``: the variations without which the field does not matter; empty: it always does.
+    ``name`` is the group, the variation (without ``.#``) or the input; ``flag`` is the equivalent input, which names
+    the field in error messages. ``default`` is the value if nothing is chosen; None: CM decides. ``notes``: choice -> its
+    meaning. ``only_with``: the variations without which the field does not apply; empty: it always applies.
     ``value_help``: what the value of a SWITCH_VALUE means. ``namesake``: a group or variation has the same name.
     """
 
@@ -72,12 +72,12 @@ class Field:
 
     @property
     def key(self) -> str:
-        """Unique in the form."""
+        """A key that is unique in the form."""
         return f"{self.kind.value}:{self.name}"
 
     @property
     def label(self) -> str:
-        """The name as people write it."""
+        """The name as shown to people."""
         words = re.split(r"[_\-. ]+", self.name)
         text = " ".join(w.upper() if w.lower() in _ABBREVIATIONS else w for w in words)
         return text[:1].upper() + text[1:] + (f" (--{self.name})" if self.namesake else "")
@@ -89,7 +89,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Inputs that matter with the same variations; none: always."""
+    """Inputs that apply with the same variations; none: always."""
 
     only_with: tuple[str, ...]
     fields: tuple[Field, ...]
@@ -102,7 +102,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """All questions of a script, in the order of the page."""
+    """All fields of a script, in the order of the page."""
 
     title: str
     alias: str
@@ -111,16 +111,16 @@ class Form:
     variations: tuple[Field, ...]
     sections: tuple[Section, ...]
     leads_to: Mapping[str, Mapping[str, str]]
-    """Variation -> group -> the variation it makes the default there."""
+    """Variation -> group -> the variation that it makes the default of that group."""
 
     def fields(self) -> tuple[Field, ...]:
         """Every field once."""
         return (*self.groups, *self.variations, *(one for section in self.sections for one in section.fields))
 
     def automatic(self, chosen: Mapping[str, str]) -> dict[str, str]:
-        """Group -> the variation that holds there: the ``chosen`` one, the group's default, or what those lead to."""
+        """Group -> the variation in effect: the ``chosen`` one, the group's default, or the default that these imply."""
         holds = {group.name: str(group.default) for group in self.groups if group.default is not None} | dict(chosen)
-        for _ in self.groups:  # a default may lead to the next group's default
+        for _ in self.groups:  # a default may imply the next group's default
             for variation in tuple(holds.values()):
                 for name, default in self.leads_to.get(variation, {}).items():
                     holds.setdefault(name, default)
@@ -140,7 +140,7 @@ def read_meta(folder: str) -> dict[str, Any]:
     except (yaml.YAMLError, *MALFORMED) as error:
         raise RequestError(f"{path} is not YAML ({' '.join(str(error).split())}); repair that script") from error
     if not isinstance(meta, dict):
-        raise RequestError(f"{path} is empty or no mapping, expected the keys of a CM script; repair that script")
+        raise RequestError(f"{path} is empty or not a mapping, expected the keys of a CM script; repair that script")
     return meta
 
 
@@ -171,7 +171,7 @@ def form_from_meta(meta: Meta) -> Form:
 
 
 def _plain_variations(meta: Meta) -> dict[str, Meta]:
-    """Those that can be asked for one at a time: neither combinations nor second names."""
+    """Variations that can be requested individually: neither combinations nor aliases."""
     bodies = {
         str(name): body if isinstance(body, dict) else {} for name, body in (meta.get("variations") or {}).items()
     }
@@ -179,7 +179,7 @@ def _plain_variations(meta: Meta) -> dict[str, Meta]:
 
 
 def _inputs(meta: Meta) -> dict[str, Meta]:
-    """Input -> its description, in the order of ``sort``; a description may be a bare sentence, or missing."""
+    """Input -> its description, in the order of ``sort``; a description may be a plain sentence, or missing."""
     described = {
         str(name): row if isinstance(row, dict) else {"desc": str(row or "")}
         for name, row in (meta.get("input_description") or {}).items()
@@ -246,7 +246,7 @@ def _group_fields(
 def _variation_fields(
     variations: Mapping[str, Meta], asked_by: Mapping[str, str], inputs: Mapping[str, Meta]
 ) -> tuple[Field, ...]:
-    """Those without a group; ``name`` and ``name.#`` are one field."""
+    """Variations without a group; ``name`` and ``name.#`` are one field."""
     names = dict.fromkeys(full.removesuffix(".#") for full, body in variations.items() if not body.get("group"))
     fields = []
     for name in names:

@@ -1,4 +1,4 @@
-"""From the values of a form to the ``cmr`` line that means the same."""
+"""From the values of a form to the equivalent ``cmr`` command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cmx4trt.frameworks.input import check_value
 from cmx4trt.gui.form import Field, Form, Kind
 
 Value = str | bool | None
-"""What a field holds: a choice or text, switched on or off, or nothing said."""
+"""The value of a field: a choice or text, on or off, or nothing."""
 
 _BARE = re.compile(r"[A-Za-z0-9_.,:%@/+=-]*")
 _TAG_SEPARATORS = re.compile(r"[\s,]")
@@ -33,7 +33,7 @@ class CmrLine:
         return [tags, *(f"--{flag}{value}" for flag, value in self.flags)]
 
     def shell(self, separator: str = " ") -> str:
-        """The line as it is typed in a shell; ``separator`` stands before each flag."""
+        """The command as typed in a shell; ``separator`` precedes each flag."""
         tags, *_ = self.words()
         quoted = [f'"{tags}"' if _BARE.fullmatch(tags.replace(" ", "")) else shlex.quote(tags)]
         for flag, value in self.flags:
@@ -44,7 +44,7 @@ class CmrLine:
 
 
 def line_from_values(form: Form, tags: Sequence[str], values: Mapping[str, Value]) -> CmrLine:
-    """The line for ``values`` (by the fields' keys); a choice that is the default is left out. Checks nothing."""
+    """The command for ``values`` (by the fields' keys); defaults are omitted. Checks nothing."""
     variations: list[str] = []
     flags: list[tuple[str, str]] = []
     for field in form.fields():
@@ -66,9 +66,9 @@ def line_from_values(form: Form, tags: Sequence[str], values: Mapping[str, Value
 
 
 def check_values(form: Form, values: Mapping[str, Value]) -> None:
-    """Refuse what CM would execute, alter or take apart: it writes values unescaped into a shell script of its own.
+    """Reject what CM would execute, alter or split: it writes values unescaped into a generated shell script.
 
-    The sentence is the one of this package's script. Raises RequestError.
+    The sentence is the same as that of this package's script. Raises RequestError.
     """
     for field in form.fields():
         value = values.get(field.key)
@@ -77,12 +77,12 @@ def check_values(form: Form, values: Mapping[str, Value]) -> None:
         check_value("CM", f"--{field.flag}", value.strip())
         if field.kind in (Kind.VALUE, Kind.SWITCH_VALUE) and _TAG_SEPARATORS.search(value.strip()):
             raise RequestError(
-                f"_{field.name} is '{value.strip()}', where CM ends a tag at a space or comma; give one word"
+                f"_{field.name} is '{value.strip()}', but CM ends a tag at a space or comma; give one word"
             )
 
 
 def values_from_variations(form: Form, names: Sequence[str]) -> dict[str, Value]:
-    """What the fields hold when these variations are asked for by name. Raises RequestError for one there is not."""
+    """The values of the fields if these variations are requested by name. Raises RequestError for an unknown one."""
     values: dict[str, Value] = {}
     for name in names:
         field, value = _field_of(form, name)
@@ -99,4 +99,4 @@ def _field_of(form: Form, name: str) -> tuple[Field, Value]:
             return field, True
         if field.name == base and dot and field.kind in (Kind.VALUE, Kind.SWITCH_VALUE):
             return field, value
-    raise RequestError(f"the script {form.alias} has no variation _{name}; leave it out, and choose on the page")
+    raise RequestError(f"the script {form.alias} has no variation _{name}; omit it, and choose on the page")

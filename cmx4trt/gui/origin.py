@@ -1,4 +1,4 @@
-"""Who may open the connection over which the page's buttons are pressed."""
+"""Which pages may open the WebSocket through which buttons work."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 
 
 class SameOrigin:
-    """ASGI middleware: a WebSocket that a page of another host or port asks for is refused (with status 403).
+    """ASGI middleware: a WebSocket requested by a page of another host or port is rejected (with status 403).
 
-    Streamlit's own check takes every port of this machine for the same, and asks a server on the Internet for this
-    machine's address before it refuses the rest.
+    Streamlit's own check treats all ports of this machine as the same, and asks a server on the Internet for this
+    machine's address before it rejects the rest.
     """
 
     def __init__(self, app: App) -> None:
@@ -26,7 +26,7 @@ class SameOrigin:
         receive: Callable[[], Awaitable[Message]],
         send: Callable[[Message], Awaitable[None]],
     ) -> None:
-        """Pass on what is not refused."""
+        """Pass on everything that is not rejected."""
         if scope["type"] == "websocket" and not _is_same(scope):
             await send({"type": "websocket.close"})
             return
@@ -34,7 +34,7 @@ class SameOrigin:
 
 
 def _is_same(scope: Message) -> bool:
-    """Whether host and port of ``Origin`` are those that were asked for; every browser sends it, other programs need not."""
+    """Whether host and port of ``Origin`` match the request; every browser sends the header, other programs need not."""
     headers: dict[bytes, str] = {name.lower(): value.decode("latin-1").lower() for name, value in scope["headers"]}
     if b"origin" not in headers:
         return True

@@ -16,12 +16,12 @@ from cmx4trt.gui.settings import PageSettings
 from cmx4trt.gui.text import plain
 
 _RUN = "run"
-"""Name in the page's address that holds the id of its run: a reloaded page finds it again."""
+"""Name of the query parameter with the id of the run, so that a reloaded page finds it again."""
 _PRESETS = "presets"
-"""Key in Streamlit's session state: what the form holds at first, where it comes from a run."""
+"""Key in Streamlit's session state: the initial values of the form when it comes from a run."""
 
 _NEXT_LINE = " \\\n  "
-"""Between flags, so that a long line can be read, copied and typed."""
+"""Between flags, so that a long command can be read, copied and typed."""
 
 _STYLE = """
 <style>
@@ -33,8 +33,8 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { [role="tab"] { color: inherit !important; } }
 </style>
 """
-"""Streamlit has no words for these: the command stays in view beside a long form; a table of facts has no head, and long
-paths in it break; a green dark enough for white words on it is too dark for words on a dark page (the chosen tab's)."""
+"""Streamlit has no settings for these: the command stays in view beside a long form; a table of facts has no header, and long
+paths in it wrap; a green dark enough behind white text is too dark for text on a dark page (that of the selected tab)."""
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _show_build(settings: PageSettings, form: Form) -> Values:
-    """The form and its line, or the run that came of it."""
+    """The form and its command, or the run that was started from it."""
     run = RUNS.find(st.query_params.get(_RUN))
     if run is not None:
         _show_run(settings, run)
@@ -70,7 +70,7 @@ def _show_build(settings: PageSettings, form: Form) -> Values:
 
 
 def _show_command(settings: PageSettings, form: Form, values: Values) -> None:
-    """The line as it stands, and the button that runs it."""
+    """The current command, and the button that runs it."""
     line = line_from_values(form, settings.tags, values)
     st.markdown("**Command**")
     st.code(line.shell(_NEXT_LINE), language="bash", wrap_lines=True)
@@ -84,33 +84,31 @@ def _show_command(settings: PageSettings, form: Form, values: Values) -> None:
     name = "Build" if settings.own else "Run"
     if st.button(name, type="primary", icon=":material/play_arrow:", width="stretch"):
         _start_run(settings, line, values)
-    st.caption(
-        f"{name} runs this line in the folder {plain(settings.folder)}; typed in a shell there, it does the same."
-    )
+    st.caption(f"{name} runs this command in the folder {plain(settings.folder)}, as if typed in a shell there.")
 
 
 def _start_run(settings: PageSettings, line: CmrLine, values: Values) -> None:
-    """Start the line and show its run; where it was not started, say why, and what there is to stop."""
+    """Start the command and show its run; if it could not be started, say why, and which runs can be stopped."""
     try:
         _go_to(RUNS.start(line, settings.folder, values))
     except CmxError as error:
         st.error(plain(str(error)))
         for run in RUNS.running():
-            label = f"The run of the last {run.seconds:.0f} s"
+            label = f"The run started {run.seconds:.0f} s ago"
             st.button(label, key=run.id, icon=":material/hourglass:", width="stretch", on_click=_go_to, args=(run,))
         return
     st.rerun()
 
 
 def _go_to(run: Run) -> None:
-    """Have the page show this run from the next time on that Streamlit runs it."""
+    """Make the page show this run from the next rerun of Streamlit on."""
     st.query_params[_RUN] = run.id
 
 
 def _show_run(settings: PageSettings, run: Run) -> None:
     st.code(run.line.shell(_NEXT_LINE), language="bash", wrap_lines=True)
     if run.outcome is not None and st.button("Back to the form", icon=":material/arrow_back:"):
-        st.session_state[_PRESETS] = run.values  # a page that was reloaded has forgotten what was filled in
+        st.session_state[_PRESETS] = run.values  # a reloaded page has lost the form's values
         del st.query_params[_RUN]
         st.rerun()
     show_run(run, settings.own)

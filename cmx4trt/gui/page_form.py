@@ -1,4 +1,4 @@
-"""The form as widgets: each field asked once, by what it is; only Streamlit's page imports this."""
+"""The form as widgets: one per field, by its kind; only Streamlit's page imports this."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cmx4trt.gui.text import plain
 
 _AUTOMATIC = "automatic"
 _MANY = 8
-"""From so many switches on, they are one list to choose from."""
+"""From this number on, switches become one multiple-choice list."""
 
 Values = dict[str, Value]
 
 
 def show_form(form: Form, presets: Values) -> Values:
-    """Show every field and return what they hold, by their keys; ``presets`` is what they hold at first."""
+    """Show every field and return the values by key; ``presets`` are the initial values."""
     values: Values = {}
     _show_groups(form, presets, values)
     _show_variations(form, presets, values)
@@ -41,13 +41,13 @@ def show_form(form: Form, presets: Values) -> Values:
 
 
 def _chosen(form: Form, values: Values) -> set[str]:
-    """The variations that hold, whether chosen or by default."""
+    """The variations in effect, chosen or by default."""
     groups = {field.name: str(values[field.key]) for field in form.groups if values.get(field.key)}
     return {*form.automatic(groups).values(), *(f.name for f in form.variations if values.get(f.key))}
 
 
 def _pairs(fields: Sequence[Field]) -> Iterator[tuple[Field, DeltaGenerator]]:
-    """Each field with its place: two beside each other, one below the other on a phone."""
+    """Each field with its column: two side by side, or stacked on a phone."""
     for index in range(0, len(fields), 2):
         row = st.columns(2) if len(fields) > 1 else [st.container()]
         yield from zip(fields[index : index + 2], row, strict=False)
@@ -156,7 +156,7 @@ def _input(field: Field, preset: Value) -> Value:
 
 
 def folder_of_engines(form: Form, values: Values, start: str) -> str:
-    """Where the form's engines are published: ``output_dir``, below the folder that runs start in. Raises RequestError."""
+    """Where the form's engines are published: ``output_dir``, relative to the folder in which runs start. Raises RequestError."""
     field = next((field for field in form.fields() if field.name == "output_dir"), None)
     if field is None:
         return start

@@ -16,7 +16,7 @@ from cmx4trt.gui.runner import Outcome, Run
 from cmx4trt.gui.text import plain, printable
 
 _REFRESH = 0.5
-"""Seconds between looks at a running process."""
+"""Seconds between polls of a running process."""
 _LOG_HEIGHT = 280
 _REPORT_HEIGHT = 900
 """Pixels."""
@@ -24,7 +24,7 @@ _MANIFEST_KEY = "CM_MLPERF_ENGINE_MANIFEST_WITH_PATH"
 
 
 def show_run(run: Run, own: bool) -> None:
-    """The run as it goes on, and what it left."""
+    """The run in progress, and its results."""
     outcome = run.outcome
     st.fragment(_show_progress, run_every=None if outcome else _REFRESH)(run)
     if outcome is None:
@@ -45,7 +45,7 @@ def _show_progress(run: Run) -> None:
         label, state = f"Finished in {seconds}", "complete"
     else:
         label, state = f"Ended after {seconds}", "error"
-    # Not as a context: at its end Streamlit calls what is running complete.
+    # Not as a context manager: on exit Streamlit would mark a running status as complete.
     status = st.status(label, expanded=outcome is None, state=state)  # type: ignore[arg-type]
     if stages := run.stages():
         with status.container(horizontal=True):
@@ -73,10 +73,10 @@ def _show_success(outcome: Outcome, own: bool) -> None:
     manifest = str(outcome.exports.get(_MANIFEST_KEY) or "")
     if own and manifest:
         reused = outcome.exports.get("CM_MLPERF_ENGINE_REUSED") == "yes"
-        st.success("The engine already exists and matches this request." if reused else "The engine is built.")
+        st.success("An engine that matches this request already exists." if reused else "The engine was built.")
         _show_manifest(manifest, partial(_show_published, manifest))
         return
-    st.success("Done. The log above says what was found.")
+    st.success("Done. See the log above for the results.")
     if outcome.exports:
         st.markdown("**Exported keys**")
         st.json(dict(outcome.exports))
@@ -89,7 +89,7 @@ def _show_published(manifest: str) -> None:
 
 
 def _show_manifest(path: str, show: Callable[[], None]) -> None:
-    """``show`` what the manifest says. Anybody may have put anything into it: what cannot be shown costs a sentence only."""
+    """``show`` the manifest. It may contain anything: if it cannot be shown, there is a sentence instead."""
     try:
         show()
     except Exception as error:
@@ -97,7 +97,7 @@ def _show_manifest(path: str, show: Callable[[], None]) -> None:
 
 
 def show_engine(record: EngineRecord, key: str) -> None:
-    """An engine: its facts, its report, its manifest. ``key`` tells the page's places apart."""
+    """An engine: its facts, its report, its manifest. ``key`` distinguishes places on the page."""
     if doubt := record.doubt():
         st.warning(f"{plain(doubt)}; the manifest describes another file.")
     rows = [f"| {plain(name)} | {plain(value)} |" for name, value in record.facts()]
@@ -110,12 +110,12 @@ def show_engine(record: EngineRecord, key: str) -> None:
             st.download_button("Report (HTML)", report, name, "text/html", key=f"{key}:report", on_click="ignore")
         name, text = printable(os.path.basename(record.manifest_path)), printable(record.manifest.to_json())
         st.download_button("Manifest (JSON)", text, name, "application/json", key=f"{key}:json", on_click="ignore")
-    with st.expander("Manifest: everything that is known about this engine"):
+    with st.expander("Manifest: everything known about this engine"):
         st.json(text, expanded=1)
     if report is None:
         st.info(f"There is no report beside this engine; expected at {plain(record.report)}")
     else:
-        # A data address has an origin of its own: what the file holds cannot reach this page.
+        # A data URL has its own origin: the content of the file cannot reach this page.
         address = "data:text/html;charset=utf-8;base64," + base64.b64encode(report).decode()
         st.iframe(address, height=_REPORT_HEIGHT, alt=printable(f"Report of {record.title()}"))
 
@@ -129,7 +129,7 @@ def _read(path: str) -> bytes | None:
 
 
 def show_engines(folder: str, start: str) -> None:
-    """The engines in a folder that can be changed on the page; a relative one is below ``start``."""
+    """The engines in a folder that can be changed on the page; a relative path is relative to ``start``."""
     asked = st.text_input("Folder", printable(folder), help="Engines in this folder and below, newest first.")
     try:
         records = engines_in(folder if asked.strip() in ("", printable(folder)) else folder_from_text(asked, start))
@@ -137,7 +137,7 @@ def show_engines(folder: str, start: str) -> None:
         st.error(plain(str(error)))
         return
     if not records:
-        st.info("No engine here yet.")
+        st.info("No engines here yet.")
     for record in records:
         _show_manifest(record.manifest_path, partial(_show_card, record))
 

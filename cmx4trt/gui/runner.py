@@ -1,8 +1,8 @@
-"""A run of ``cmr``: a process group of its own, its output as it comes, its end, and the answer CM saved.
+"""A run of ``cmr``: its own process group, its live output, its end, and the answer that CM saved.
 
-The line goes to the process as a list of arguments, without a shell, and standard input is closed. Two flags are added,
-which change nothing about the result: ``--quiet`` (nobody is there to answer questions) and ``--save_to_json`` (CM's
-answer, with the one sentence where it failed).
+The command is passed as a list of arguments, without a shell, and standard input is closed. Two flags are added
+that do not change the result: ``--quiet`` (nobody is there to answer questions) and ``--save_to_json`` (CM's
+answer, with the one-sentence error if it failed).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from cmx4trt.errors import EXIT_INTERRUPTED, OutputError, RequestError
 from cmx4trt.gui.line import CmrLine, Value
 
 KEPT_LINES = 5000
-"""Of the log, the last so many: a script may write without end."""
+"""Number of log lines that are kept: a script may print without end."""
 MAX_RUNNING = 2
-"""Runs at a time: each build takes several cores and gigabytes, and a page reloads and clicks faster than they end."""
+"""Concurrent runs: each build takes several cores and gigabytes, and clicks are faster than builds."""
 KEPT_RUNS = 50
-"""Finished runs that a reloaded page can still show."""
+"""Number of finished runs that a reloaded page can still show."""
 PATIENCE = 5.0
-"""Seconds between Ctrl-C, SIGTERM and SIGKILL: a build answers within tenths of a second, another script may not listen."""
+"""Seconds between Ctrl-C, SIGTERM and SIGKILL: a build reacts within tenths of a second, other scripts may ignore signals."""
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 _BEGUN = re.compile(r"\[ *[\d.]+ s\] (.+) \.\.\.")
@@ -46,7 +46,7 @@ _SENTENCE = re.compile(r"CM error: (.+)!")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage of the build that its log tells of; ``seconds`` is None while it runs."""
+    """A stage of the build as reported in its log; ``seconds`` is None while it runs."""
 
     name: str
     seconds: float | None = None
@@ -55,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """``done`` of ``total`` parts of something that a running stage does."""
+    """``done`` of ``total`` parts of a step of a running stage."""
 
     name: str
     done: int
@@ -64,7 +64,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: exit code, the sentence where that is not 0, and what the script exports."""
+    """How a run ended: exit code, the error if that is not 0, and the exports of the script."""
 
     exit_code: int
     error: str
@@ -73,10 +73,10 @@ class Outcome:
 
 
 class Run:
-    """One run, from its start on. Any thread may ask; a thread of its own reads the output."""
+    """One run. Any thread may query it; its own thread reads the output."""
 
     def __init__(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> None:
-        """Start the line in ``folder``; ``values`` are those of the form it was made from. Raises OutputError."""
+        """Start the command in ``folder``; ``values`` are those of its form. Raises OutputError."""
         self.id = secrets.token_urlsafe(16)
         self.line = line
         self.values = dict(values)
@@ -97,7 +97,7 @@ class Run:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=folder,
-                # Whatever a script that is killed leaves among its temporary files goes with the run.
+                # Temporary files that a killed script leaves behind are deleted with the run.
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": self._scratch},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -117,12 +117,12 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Since the start, up to the end."""
+        """Seconds from the start to now, or to the end."""
         return time.monotonic() - self._begun if self._seconds is None else self._seconds
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to end and has not yet."""
+        """Whether it was told to stop and has not ended yet."""
         return self._stopped.is_set() and self._outcome is None
 
     def log(self) -> str:
@@ -130,7 +130,7 @@ class Run:
         return "\n".join(self._lines.copy())
 
     def stages(self) -> list[Stage]:
-        """The stages the output tells of, in the order they began."""
+        """The stages reported in the output, in the order in which they began."""
         return list(self._stages.copy().values())
 
     def seconds_of(self, stage: Stage) -> float:
@@ -139,17 +139,17 @@ class Run:
 
     @property
     def step(self) -> Step | None:
-        """What the output has said last of a step of a running stage."""
+        """The last reported step of a running stage."""
         return self._step if self._outcome is None else None
 
     def stop(self) -> None:
-        """End the whole process group: as Ctrl-C first, more firmly after PATIENCE; returns at once."""
+        """End the whole process group, first as Ctrl-C does, then more forcefully after PATIENCE; returns immediately."""
         if self._outcome is None and not self._stopped.is_set():
             self._stopped.set()
             threading.Thread(target=self._end_group, name="stop", daemon=True).start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended, at the latest after so many seconds."""
+        """Whether it has ended; waits at most this many seconds."""
         self._reader.join(seconds)
         return not self._reader.is_alive()
 
@@ -160,7 +160,7 @@ class Run:
                 return
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the group, unless its leader is reaped: from then on the number may be another process's."""
+        """Signal the group, unless its leader has been reaped: from then on the number may belong to another process."""
         with self._lock, suppress(ProcessLookupError, PermissionError):
             if not self._reaped:
                 os.killpg(self._process.pid, number)
@@ -173,7 +173,7 @@ class Run:
                     _CONTROL.sub("", line.decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1]).rstrip()
                 )
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-        self._signal(signal.SIGKILL)  # whoever closed its output and stayed behind
+        self._signal(signal.SIGKILL)  # processes that closed their output and are still running
         with self._lock:
             code = self._process.wait()
             self._reaped = True
@@ -184,7 +184,7 @@ class Run:
     def _take(self, line: str) -> None:
         self._lines.append(line)
         if begun := _BEGUN.fullmatch(line):
-            self._since[begun[1]] = time.monotonic()  # before anybody can ask for it
+            self._since[begun[1]] = time.monotonic()  # before anybody can query it
             self._stages[begun[1]] = Stage(begun[1])
         elif ended := _ENDED.fullmatch(line):
             self._stages[ended[1]] = Stage(ended[1], float(ended[3]), ended[2] == "failed")
@@ -203,13 +203,13 @@ class Run:
         return Outcome(code, " ".join(error.split()), exports or {}, self._stopped.is_set())
 
     def _sentence(self, code: int) -> str:
-        """For a process that ended without an answer: CM's words in the log, or else the code."""
+        """For a process that ended without an answer: CM's error from the log, or otherwise the exit code."""
         said = [found[1] for line in self._lines if (found := _SENTENCE.fullmatch(line))]
         return said[-1] if said else f"cmr ended with exit code {code} and without a result; see the log"
 
 
 def _cmr() -> list[str]:
-    """CM's command of this very Python, as pip installed it; where that has no script for it, its function."""
+    """CM's command of this Python environment, as installed by pip; if there is no such script, its function."""
     script = os.path.join(os.path.dirname(sys.executable), "cmr")
     if os.access(script, os.X_OK):
         return [script]
@@ -226,7 +226,7 @@ def _read_answer(path: str) -> dict[str, Any]:
 
 
 class Runs:
-    """All runs of this process by their unguessable ids: a page knows its own, and finds it again when it is reloaded."""
+    """All runs of this process by their unguessable ids: a page knows only its own, and finds it again after a reload."""
 
     def __init__(self, start: Callable[[CmrLine, str, Mapping[str, Value]], Run] = Run) -> None:
         self._start = start
@@ -234,12 +234,12 @@ class Runs:
         self._lock = threading.Lock()
 
     def start(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> Run:
-        """Start a run. Raises RequestError where MAX_RUNNING are under way, OutputError."""
-        with self._lock:  # held to the end, so that two clicks cannot both be the last that is allowed
+        """Start a run. Raises RequestError if MAX_RUNNING are in progress, OutputError."""
+        with self._lock:  # held until the end, so that two simultaneous clicks cannot both get the last slot
             running = len(self._running())
             if running >= MAX_RUNNING:
                 raise RequestError(
-                    f"{running} runs are in progress, the most that this page starts at a time; stop one, or wait for it to end"
+                    f"{running} runs are in progress, the maximum at a time; stop one, or wait for it to end"
                 )
             run = self._start(line, folder, values)
             self._runs[run.id] = run
@@ -253,7 +253,7 @@ class Runs:
         return self._runs.get(id or "")
 
     def running(self) -> list[Run]:
-        """Those that have not ended, whoever started them, in the order they began."""
+        """Runs that have not ended, whoever started them, in the order in which they began."""
         with self._lock:
             return self._running()
 
@@ -261,7 +261,7 @@ class Runs:
         return [run for run in self._runs.values() if run.outcome is None]
 
     def stop_all(self) -> None:
-        """End every run, and wait until the last one has ended."""
+        """Stop all runs, and wait until they have ended."""
         running = self.running()
         for run in running:
             run.stop()
@@ -270,4 +270,4 @@ class Runs:
 
 
 RUNS = Runs()
-"""Those of this process. Streamlit runs the page anew for every click; this module stays."""
+"""The runs of this process. Streamlit reruns the page for every click; this module stays loaded."""

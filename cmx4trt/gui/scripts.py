@@ -12,12 +12,12 @@ from cmx4trt.gui.form import form_from_meta, read_meta
 from cmx4trt.gui.line import values_from_variations
 
 _SHOWN = 4
-"""Names of scripts in an error sentence."""
+"""Number of script names in an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The folder of a script, the tags that select it, and the variations asked for with them."""
+    """The folder of a script, the tags that select it, and the variations requested with them."""
 
     folder: str
     tags: tuple[str, ...]
@@ -25,7 +25,7 @@ class Script:
 
 
 def own_script() -> Script:
-    """This package's script, with all of its tags: the last of them is its alone. Raises CmxError."""
+    """This package's script, with all of its tags, the last of which is unique. Raises CmxError."""
     folder = script_folder()
     return Script(folder, form_from_meta(read_meta(folder)).tags)
 
@@ -37,7 +37,7 @@ def script_from_tags(text: str) -> Script:
     variations = tuple(word[1:] for word in words if word.startswith("_"))
     if not tags:
         raise RequestError(f"script is '{text}', expected the tags of a CM script, separated by commas or spaces")
-    # Looked up with the command, as the line will be: CM remembers where scripts are.
+    # Found by the same command that will run it: CM caches where scripts are.
     said = [line.strip() for line in run_cm("find", "script", f"--tags={','.join(tags)}").splitlines()]
     folders = [line for line in said if line and os.path.isfile(os.path.join(line, "_cm.yaml"))]
     if not folders:

@@ -1,4 +1,4 @@
-"""Streamlit as the page's server, in this process: here its settings are made, and nothing is left to its questions."""
+"""Streamlit as the page's server, in this process: sets all of its settings, so that it asks no questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cmx4trt.gui.settings import PageSettings
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 8501
-"""Streamlit's own."""
+"""Streamlit's default."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
 """Signals that end the page."""
@@ -34,21 +34,21 @@ _THEME = {
     "theme.light.primaryColor": "#4a7c10",
     "theme.dark.primaryColor": "#508414",
 }
-"""A colour for each: with one for both, Streamlit shows its light theme to those who prefer a dark one. The green of the dark
-theme has contrast 4.5 to the white of buttons and 4.0 to the background (WCAG 2.2 asks 4.5 of words and 3 of other parts)."""
+"""One color per theme: with one for both, Streamlit shows its light theme to users who prefer the dark one. The green of the dark
+theme has contrast 4.5 to the white of buttons and 4.0 to the background (WCAG 2.2 requires 4.5 for text, 3 for other parts)."""
 
 
 def check_installed() -> None:
-    """Raises MissingSoftwareError where Streamlit, or CM, is missing."""
+    """Raises MissingSoftwareError if Streamlit or CM is missing."""
     for module, extra in (("streamlit", "gui"), ("cmind", "cm"), ("yaml", "cm")):
         if find_spec(module) is None:
             raise MissingSoftwareError(
-                f"the page needs {module}, which is not installed for {sys.executable}; run: {pip_line(extra)}"
+                f"the web UI needs {module}, which is not installed for {sys.executable}; run: {pip_line(extra)}"
             )
 
 
 def free_port(address: str, port: int) -> int:
-    """``port``, or one that is free where it is 0. Raises RequestError where nobody can listen there."""
+    """``port``, or a free one if it is 0. Raises RequestError if it is not possible to listen there."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,21 +58,21 @@ def free_port(address: str, port: int) -> int:
         except OSError as error:
             raise RequestError(
                 f"cannot listen on port {port} of {address}: {error.strerror}; "
-                "give another --port (0 takes any that is free) or --address"
+                "give another --port (0 takes any free port) or --address"
             ) from error
         return int(probe.getsockname()[1])
 
 
 def page_address(address: str, port: int, token: str) -> str:
-    """What a browser on this machine opens."""
+    """The URL for a browser on this machine."""
     host = "localhost" if address in _EVERYWHERE else f"[{address}]" if ":" in address else address
     return f"http://{host}:{port}/{token}/"
 
 
 def serve(settings: PageSettings, address: str, port: int, token: str, browser: bool) -> NoReturn:
-    """Serve the page to those who know ``token``, until SIGINT, SIGTERM, SIGQUIT or the end of its terminal; then end its runs.
+    """Serve the page to all who know ``token``, until SIGINT, SIGTERM, SIGQUIT or the end of the terminal; then stop its runs.
 
-    Raises KeyboardInterrupt, for there is no other end; RequestError where the server does not start.
+    Raises KeyboardInterrupt, because there is no other end; RequestError if the server does not start.
     """
     from starlette.middleware import Middleware
     from streamlit import App
@@ -85,22 +85,22 @@ def serve(settings: PageSettings, address: str, port: int, token: str, browser: 
     opening = _opened_in_browser(page_address(address, port, token)) if browser else None
     guards = [Middleware(OnlyWithToken, token=token), Middleware(SameOrigin)]
     try:
-        # Its server gives a signal back when it has stopped: here, to the handlers of the command line.
+        # When the server has stopped, it re-raises the signal: here, for the handlers of the command line.
         App(page, middleware=guards, lifespan=opening).run(config=_options(address, port, token, browser))
     except SystemExit as error:
         raise RequestError(
-            f"the page's server did not start on port {port} of {address}; see its output above"
+            f"the web UI's server did not start on port {port} of {address}; see its output above"
         ) from error
     finally:
         for number in _ENDS:
-            signal.signal(number, signal.SIG_IGN)  # a second one would leave the runs behind
+            signal.signal(number, signal.SIG_IGN)  # a second signal would leave the runs behind
         drop_closed_streams()
         RUNS.stop_all()
     raise KeyboardInterrupt
 
 
 def _opened_in_browser(url: str) -> Callable[[object], AbstractAsyncContextManager[None]]:
-    """What the server does when it begins to listen: show the page to the user, where there is a screen."""
+    """Called when the server begins to listen: opens the page, if there is a screen."""
 
     @asynccontextmanager
     async def opened(_: object) -> AsyncIterator[None]:
@@ -111,14 +111,14 @@ def _opened_in_browser(url: str) -> Callable[[object], AbstractAsyncContextManag
         with private_folder() as folder:
             if not streamlit.get_option("server.headless"):
                 leading = leading_page(folder, url)
-                Background(lambda: webbrowser.open(leading))  # some browsers let their caller wait
+                Background(lambda: webbrowser.open(leading))  # some browsers block their caller
             yield
 
     return opened
 
 
 def _options(address: str, port: int, token: str, browser: bool) -> dict[str, Any]:
-    """Streamlit's settings; they win over a user's configuration of it."""
+    """Streamlit's settings; they override the user's configuration."""
     options: dict[str, Any] = {
         "server.address": address,
         "server.port": port,
@@ -137,6 +137,6 @@ def _options(address: str, port: int, token: str, browser: bool) -> dict[str, An
     }
     if not browser:
         options["server.headless"] = True
-    if address in LOOPBACK:  # a foreign name that leads here is somebody else's page (DNS rebinding)
+    if address in LOOPBACK:  # a foreign host name that resolves to this machine is somebody else's page (DNS rebinding)
         options["server.allowedHosts"] = list(LOOPBACK)
     return options

@@ -1,4 +1,4 @@
-"""What the command tells the page: one frozen object, handed over as JSON."""
+"""What the command passes to the page: one frozen object, as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class PageSettings:
-    """The script (folder, tags, variations asked for), the folder runs start in, and what the page offers."""
+    """The script (folder, tags, requested variations), the folder in which runs start, and what the page offers."""
 
     script: str
     tags: tuple[str, ...]
@@ -20,11 +20,11 @@ class PageSettings:
     title: str = ""
 
     def to_json(self) -> str:
-        """As one argument of the page."""
+        """The settings as one argument of the page."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> PageSettings:
-        """What ``to_json`` wrote."""
+        """The settings that ``to_json`` wrote."""
         values = json.loads(text)
         return cls(**{**values, "tags": tuple(values["tags"]), "variations": tuple(values["variations"])})

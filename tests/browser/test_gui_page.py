@@ -399,7 +399,7 @@ def test_two_builds_at_a_time(serve: Callable[..., Site], open_page: Callable[..
     third.expect_line(f'cmr "{TAGS} _random-weights"')
     third.button("Build").click()
     assert "2 runs are in progress" in third.error()
-    runs = third.page.get_by_role("button", name=re.compile(r"The run of the last \d+ s"))
+    runs = third.page.get_by_role("button", name=re.compile(r"The run started \d+ s ago"))
     assert runs.count() == 2
     runs.first.click()
     third.button("Stop").click()
@@ -432,7 +432,7 @@ def test_build_and_read_its_report(site: Site, open_page: Callable[..., Page], t
     page.expect_line(f'cmr "{TAGS} _fp16 _batch_size.4 _random-weights"')
     line = page.line()
     page.button("Build").click()
-    page.page.get_by_text("The engine is built.").wait_for(timeout=BUILD_LIMIT)
+    page.page.get_by_text("The engine was built.").wait_for(timeout=BUILD_LIMIT)
     engine = next((site.folder / "engines").rglob("*.plan"))
     assert engine.name == "resnet50-Offline-gpu-b4-fp16.tensorrt-rtx.plan"
     assert engine.stat().st_size > 40e6
@@ -459,7 +459,7 @@ def test_another_script(serve: Callable[..., Site], open_page: Callable[..., Pag
     page = open_page(site)
     page.expect_line('cmr "detect os"')
     page.button("Run").click()
-    page.page.get_by_text("Done. The log above says what was found.").wait_for()
+    page.page.get_by_text("Done. See the log above for the results.").wait_for()
     page.page.get_by_text("CM_HOST_OS_TYPE").first.wait_for()
     assert page.page.get_by_role("tab").count() == 0
 

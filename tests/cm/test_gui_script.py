@@ -317,7 +317,7 @@ def test_missing_software(cm_gui: Any, folder: Path, tmp_path: Path) -> None:
     (hidden / "sitecustomize.py").write_text(hook)
     done = cm_gui.command("cmr", "cm gui", cwd=folder, PYTHONPATH=str(hidden))
     assert done.returncode == 5, done.stdout
-    assert "CM error: the page needs streamlit, which is not installed for" in done.stdout
+    assert "CM error: the web UI needs streamlit, which is not installed for" in done.stdout
     assert "[gui]'!" in done.stdout
 
 

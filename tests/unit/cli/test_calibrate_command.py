@@ -28,7 +28,7 @@ def test_both_files_hold_the_same_scales(tmp_path: Path, capsys: pytest.CaptureF
     assert list(written.values()) == list(scales.values())
     assert "input_tensor:0" in written  # the file's own name of the input
     assert main([*RANDOM, "--calibration_count=4", f"--tensorrt_cache={named}", "--tensorrt_names=nvidia"]) == 0
-    assert "kept from an earlier run" in capsys.readouterr().out
+    assert "reused from an earlier run" in capsys.readouterr().out
     nvidia = parse_cache(named.read_bytes(), "it").scales
     assert list(nvidia.values()) == list(scales.values())
     assert {"input_tensor_0", "conv1_relu_out_0", "res5c_branch2b_relu_out_0"} <= nvidia.keys()
@@ -58,4 +58,4 @@ def test_rank_needs_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     cache = tmp_path / "some.cache"
     cache.write_text("TRT-8001-EntropyCalibration2\na: 3f810204\n")
     assert main(["calibrate", "--random_weights=0", f"--calibration_cache={cache}", "--rank"]) == 2
-    assert "rank runs images" in capsys.readouterr().err
+    assert "rank needs images" in capsys.readouterr().err

@@ -111,9 +111,9 @@ def test_version_and_help(tmp_path: Path) -> None:
     [
         ([], 2, "the following arguments are required: COMMAND"),
         (["bild"], 2, "invalid choice: 'bild'"),
-        (["build", "--batchsize=1"], 2, "there is no argument '--batchsize'; did you mean '--batch_size'?"),
+        (["build", "--batchsize=1"], 2, "unknown argument '--batchsize'; did you mean '--batch_size'?"),
         (["build", "--bach_size", "1"], 2, "did you mean '--batch_size'?"),
-        (["build", "--zzz"], 2, "there is no argument '--zzz'; see --help"),
+        (["build", "--zzz"], 2, "unknown argument '--zzz'; see --help"),
         (["build", "--scenario"], 2, "expected one argument"),
         (["build", "--scenario=Servr"], 2, "did you mean 'Server'?"),
         (["build", "--network=resnet51"], 2, "did you mean 'resnet50'?"),

@@ -61,10 +61,10 @@ def test_the_model_is_copied_too(engine: Path) -> None:
 def test_after_an_evaluation(capsys: pytest.CaptureFixture[str], name: str, expected: str) -> None:
     print_evaluation(name, "x.plan", Evaluation([("executed", "e")], {"EXECUTED": "graph"}))
     out = capsys.readouterr().out
-    assert "the same line on a machine with a GPU that it is for" in out
+    assert "the same command on a machine with a GPU that the engine supports" in out
     assert out.endswith(f"{expected}\n")
     print_evaluation(name, "x.plan", Evaluation([("executed", "e")], {"EXECUTED": "engine"}))
-    assert "the same line" not in capsys.readouterr().out
+    assert "the same command" not in capsys.readouterr().out
 
 
 def test_after_inspect_and_report(engine: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_after_inspect_and_report(engine: Path, capsys: pytest.CaptureFixture[st
 def test_after_a_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cmx4trt.backends.tensorrt.rtx.installed_version", lambda names: "1.7")
     assert main(["build", "--random_weights=0", "--dry_run", f"--output_dir={tmp_path}"]) == 0
-    assert capsys.readouterr().out.endswith("the same line without --dry_run\n")
+    assert capsys.readouterr().out.endswith("the same command without --dry_run\n")
 
 
 def test_after_calibration() -> None:

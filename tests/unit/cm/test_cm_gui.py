@@ -68,8 +68,8 @@ def test_environment_keys_do_the_same(page: type[FakePage]) -> None:
 
 def test_an_error_comes_back_as_one_sentence(page: type[FakePage], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "code", 5)
-    monkeypatch.setattr(page, "error", "the page needs streamlit.")
-    assert called({}) == {"return": 5, "error": "the page needs streamlit"}
+    monkeypatch.setattr(page, "error", "the web UI needs streamlit.")
+    assert called({}) == {"return": 5, "error": "the web UI needs streamlit"}
 
 
 @pytest.mark.parametrize(("code", "expected"), [(7, 7), (-15, 143)])

@@ -53,7 +53,7 @@ def test_facts(tmp_path: Path) -> None:
 def test_an_odd_size(tmp_path: Path) -> None:
     path = published(tmp_path)
     path.write_text(replace(MANIFEST, engine={**MANIFEST.engine, "file": "a.plan", "bytes": "many"}).to_json())
-    assert dict(EngineRecord.read(str(path)).facts())["Size"] == "not known"
+    assert dict(EngineRecord.read(str(path)).facts())["Size"] == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_folders_that_people_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert folder_from_text("/else/where", "/start") == "/else/where"
     assert folder_from_text("~/engines", "/start") == str(tmp_path / "engines")
     for text in ("a\0b", "~\0"):
-        with pytest.raises(RequestError, match="holds a NUL character"):
+        with pytest.raises(RequestError, match="contains a NUL character"):
             folder_from_text(text, "/start")
 
 

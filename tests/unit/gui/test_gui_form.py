@@ -209,7 +209,7 @@ def test_every_script_of_cm_has_a_form() -> None:
         (None, "cannot read"),
         ("a: [", "is not YAML"),
         ("", "is empty"),
-        ("- a", "no mapping"),
+        ("- a", "not a mapping"),
         (b"\xff\xfe\xff", "not YAML"),
     ],
 )

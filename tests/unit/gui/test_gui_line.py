@@ -76,7 +76,7 @@ def test_what_cm_would_execute_is_refused(form: Form, value: str) -> None:
 
 @pytest.mark.parametrize("value", ["4 5", "4,5", "4\t5"])
 def test_what_cm_would_take_apart_is_refused(form: Form, value: str) -> None:
-    with pytest.raises(RequestError, match=r"_batch_size is '4.5', where CM ends a tag"):
+    with pytest.raises(RequestError, match=r"_batch_size is '4.5', but CM ends a tag"):
         check_values(form, keyed(form, {"batch_size": value}))
 
 

@@ -244,7 +244,7 @@ def test_only_so_many_at_a_time(start: Start) -> None:
     runs = Runs(counted)
     first, second = (runs.start(LINE, name, {}) for name in ("one", "two"))
     assert runner.MAX_RUNNING == 2
-    with pytest.raises(RequestError, match="2 runs are in progress, the most that this page starts at a time"):
+    with pytest.raises(RequestError, match="2 runs are in progress, the maximum at a time"):
         runs.start(LINE, "three", {})
     assert begun == ["one", "two"]
     assert runs.running() == [first, second]

@@ -106,7 +106,7 @@ def test_a_port_that_somebody_else_took_meanwhile() -> None:
         other.listen()
         port = other.getsockname()[1]
         done = subprocess.run([sys.executable, "-c", code, str(port)], capture_output=True, text=True, check=True)
-    assert f"the page's server did not start on port {port} of 127.0.0.1; see its output above" in done.stdout
+    assert f"the web UI's server did not start on port {port} of 127.0.0.1; see its output above" in done.stdout
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -155,11 +155,11 @@ def test_the_users_browser(monkeypatch: pytest.MonkeyPatch, headless: bool) -> N
 @pytest.mark.parametrize("module", ["streamlit", "cmind", "yaml"])
 def test_missing_software(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str) -> None:
     monkeypatch.setattr(server, "find_spec", lambda name: None if name == module else importlib.util.find_spec("os"))
-    with pytest.raises(MissingSoftwareError, match=f"the page needs {module}, .*pip install"):
+    with pytest.raises(MissingSoftwareError, match=f"the web UI needs {module}, .*pip install"):
         server.check_installed()
     assert main(["gui", "--no_browser", "--port=0"]) == 5
     error = capsys.readouterr().err
-    assert error.startswith(f"cmx4trt: error: the page needs {module}")
+    assert error.startswith(f"cmx4trt: error: the web UI needs {module}")
     assert error.count("\n") == 1
 
 
