@@ -23,7 +23,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Run:
+class Cost:
     """What one run took: seconds, and the peak resident memory of the process itself in MiB."""
 
     wall: float
@@ -57,7 +57,7 @@ def floor_command(model: str, plan: str, batch: int, size: int) -> list[str]:
     return [sys.executable, "-c", _FLOOR, model, plan, str(batch), str(size)]
 
 
-def run_once(case: Case) -> Run:
+def run_once(case: Case) -> Cost:
     """Run a case's command to its end. Raises RuntimeError, with its output, if it fails."""
     case.before()
     start = time.perf_counter()
@@ -77,12 +77,12 @@ def run_once(case: Case) -> Run:
     process.stdout.close()
     if process.returncode:
         raise RuntimeError(f"{case.name} exited {process.returncode}: {output.decode(errors='replace')[-2000:]}")
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def measure(cases: Sequence[Case], rounds: int) -> dict[str, list[Run]]:
+def measure(cases: Sequence[Case], rounds: int) -> dict[str, list[Cost]]:
     """``rounds`` runs of every case, A B C A B C …, after one uncounted round that warms the disk cache."""
-    runs: dict[str, list[Run]] = {case.name: [] for case in cases}
+    runs: dict[str, list[Cost]] = {case.name: [] for case in cases}
     for number in range(rounds + 1):
         for case in cases:
             result = run_once(case)
@@ -92,17 +92,17 @@ def measure(cases: Sequence[Case], rounds: int) -> dict[str, list[Run]]:
     return runs
 
 
-def median(runs: Sequence[Run], what: str) -> float:
+def median(runs: Sequence[Cost], what: str) -> float:
     """The median of one quantity ('wall', 'cpu', 'peak_mib')."""
     return float(statistics.median(getattr(run, what) for run in runs))
 
 
-def paired_ratio(runs: Sequence[Run], baseline: Sequence[Run], what: str) -> float:
+def paired_ratio(runs: Sequence[Cost], baseline: Sequence[Cost], what: str) -> float:
     """The median over rounds of run / baseline of the same round: noise that lasts longer than a round cancels."""
     return float(statistics.median(getattr(a, what) / getattr(b, what) for a, b in zip(runs, baseline, strict=True)))
 
 
-def print_table(title: str, runs: Mapping[str, Sequence[Run]], baseline: str) -> None:
+def print_table(title: str, runs: Mapping[str, Sequence[Cost]], baseline: str) -> None:
     """Medians (min..max) of every case, and ratios to ``baseline``."""
     print(f"\n{title} (medians of {len(runs[baseline])} interleaved runs; x = paired ratio to '{baseline}')")
     print("| case | wall s (min..max) | x | CPU s | x | peak MiB | x |\n|---|---|---|---|---|---|---|")

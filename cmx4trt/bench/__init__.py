@@ -1,1 +1,1 @@
-"""MLPerf LoadGen over a session: how fast is it, and what did it answer."""
+"""MLPerf LoadGen with a session: how fast it is, and what it answers."""

@@ -1,4 +1,4 @@
-"""LoadGen's queries -> batches: one bounded queue between LoadGen's thread and those that feed the copy streams."""
+"""LoadGen's queries -> batches: one bounded queue between LoadGen's thread and the threads that feed the copy streams."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_WAITING_BATCHES = 64
-"""Queries of more samples than this many batches stop LoadGen's thread until some are taken. An overloaded Server run would
-otherwise pile up a Python object for every query; LoadGen counts latency from the scheduled time, so waiting hides nothing."""
+"""LoadGen's thread blocks while more samples than this many batches are waiting. An overloaded Server run would
+otherwise pile up a Python object for every query; LoadGen counts latency from the scheduled time, so blocking hides nothing."""
 
 
 @dataclass(slots=True)
@@ -22,18 +22,19 @@ class Batch:
 
 
 class BatchQueue:
-    """Joins small queries to batches and cuts large ones; nothing waits for a batch to fill.
+    """Merges small queries into batches and splits large ones; nothing waits for a batch to fill.
 
-    Each copy stream keeps ``depth`` batches under way. So samples wait while the batches before them are computed, no longer, and
-    the more come in that time, the larger the next batch. It is of the largest of ``sizes`` that wait, so that batches have few
-    sizes (each a CUDA graph); of all that wait where these are fewer than the smallest. One thread puts; any number take.
+    Each copy stream keeps ``depth`` batches in flight. So samples wait only while the batches before them are computed, and the
+    more arrive in that time, the larger the next batch. Its size is the largest of ``sizes`` that can be filled, so that there
+    are few batch sizes (each needs a CUDA graph), or everything in the queue if that is less than the smallest. One thread
+    puts; any number take.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sorted(sizes)
         self._bound = self._sizes[-1] * MAX_WAITING_BATCHES
         self._queries: deque[tuple[list[int], list[int]]] = deque()
-        self._offset = 0  # samples of the first query that were taken already
+        self._offset = 0  # samples of the first query that have already been taken
         self._put = 0  # written by the putting thread only; read without the lock
         self._taken = 0  # written under the lock
         self._takers = 0  # threads asleep in ``take``
@@ -48,20 +49,20 @@ class BatchQueue:
                 self._space.wait_for(lambda: self._closed or self._put - self._taken <= self._bound)
         self._queries.append((ids, indices))
         self._put += len(ids)
-        # Without a lock: who falls asleep raises ``_takers`` first and looks again before sleeping.
+        # Without a lock: a taker increments ``_takers`` first and checks again before it sleeps.
         if self._takers:
             with self._condition:
                 self._condition.notify()
 
     def close(self) -> None:
-        """Nothing more will be put: takers get None once the queue is empty."""
+        """No more queries will be put: takers get None once the queue is empty."""
         self._closed = True
         with self._condition:
             self._condition.notify_all()
             self._space.notify_all()
 
     def take(self, block: bool = True) -> Batch | None:
-        """The next batch; None when nothing waits (``block`` false) or ever will."""
+        """The next batch; None if the queue is empty (``block`` false) or closed."""
         with self._condition:
             while self._put == self._taken:
                 if not block or self._closed:
@@ -69,14 +70,14 @@ class BatchQueue:
                 self._sleep()
             batch = self._cut()
             if self._takers and self._put > self._taken:
-                self._condition.notify()  # one query may hold work for all, and wakes one
+                self._condition.notify()  # one query may contain work for all, but wakes only one
             self._space.notify()
             return batch
 
     def _sleep(self) -> None:
         self._takers += 1
         try:
-            # A sample that came between the look and ``_takers`` did not wake us: look again.
+            # A sample that arrived between the check and ``_takers`` did not wake us: check again.
             if self._put == self._taken and not self._closed:
                 self._condition.wait()
         finally:

@@ -1,4 +1,4 @@
-"""What is fed to a network: preprocessed images in a folder, as CM's get,dataset,preprocessed leaves them, or seeded noise."""
+"""The input of a network: preprocessed images in a folder, as written by CM's get,dataset,preprocessed, or seeded noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SYNTHETIC_SEED = 20241123
 
 
 class Dataset(Protocol):
-    """Numbered images of one shape."""
+    """Images of one shape, by index."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -31,7 +31,7 @@ class Dataset(Protocol):
 
     @property
     def description(self) -> str:
-        """What it is, in words."""
+        """A description of the data."""
 
     @property
     def complete(self) -> bool:
@@ -39,18 +39,18 @@ class Dataset(Protocol):
 
     @property
     def truth(self) -> Truth | None:
-        """What accuracy is measured against; None where nothing is known."""
+        """The ground truth; None if there is none."""
 
     def __len__(self) -> int:
-        """How many images."""
+        """The number of images."""
 
     def read(self, index: int, out: NDArray[Any]) -> None:
         """Write image ``index`` into ``out`` [C, H, W], converting to its dtype. Raises DataError."""
 
 
 class SyntheticImages:
-    """Seeded noise: pixels uniform over 0..1, preprocessed as the network wants them, so that activations have the size they have
-    in use. Every image is another, and always the same; nothing is known of what they show."""
+    """Seeded noise: pixels uniform over 0..1, preprocessed as the network expects, so that activations have realistic
+    magnitudes. All images differ, and are the same in every run; they have no ground truth."""
 
     complete = False
     truth: Truth | None = None
@@ -62,7 +62,7 @@ class SyntheticImages:
         self._count = count
 
     def __len__(self) -> int:
-        """How many images."""
+        """The number of images."""
         return self._count
 
     def read(self, index: int, out: NDArray[Any]) -> None:
@@ -85,13 +85,13 @@ class PreprocessedFolder:
         found = [image for image in listed if image.name in files]
         if not found:
             raise DataError(
-                f"none of the images that {label_file or network.label_file} lists is in {folder}; got {len(files)} files "
+                f"none of the images listed in {label_file or network.label_file} is in {folder}; got {len(files)} files "
                 f"such as {min(files)}, expected {listed[0].name if listed else 'any'}; give the right --data or --labels"
             )
         if count is not None and count > len(found):
             raise DataError(
-                f"{count} images were requested, expected at most the {len(found)} listed ones in {folder}; lower --count (or "
-                "CM_BATCH_COUNT and CM_BATCH_SIZE, whose product CM asks for without it)"
+                f"{count} images were requested, expected at most the {len(found)} listed images in {folder}; lower --count (or "
+                "CM_BATCH_COUNT and CM_BATCH_SIZE, whose product is CM's default)"
             )
         found = found[:count]
         self._paths = [files[image.name] for image in found]
@@ -104,12 +104,12 @@ class PreprocessedFolder:
         self._pixels = bool(form.stored_as_pixels and first.min() >= 0 and first.max() <= 1)
         if form.takes_pixels and not self._pixels:
             raise DataError(
-                f"the images in {folder} are normalised ({first.min():.3g}..{first.max():.3g}), expected 0..1: the engine was "
-                "built with input_range=0-1; preprocess without normalisation"
+                f"the images in {folder} are normalized ({first.min():.3g}..{first.max():.3g}), expected 0..1: the engine was "
+                "built with input_range=0-1; preprocess without normalization"
             )
 
     def __len__(self) -> int:
-        """How many images."""
+        """The number of images."""
         return len(self._paths)
 
     def read(self, index: int, out: NDArray[Any]) -> None:
@@ -132,9 +132,9 @@ def open_folder(
 
 
 def _files_by_name(folder: str) -> dict[str, str]:
-    """Image files at any depth, by the name the image had; the reference preprocessor makes folders of its own.
+    """Image files in nested folders, by the name of the original image; the reference preprocessor creates subfolders.
 
-    Raises DataError where two files are of one image: which one the file system names first must not matter.
+    Raises DataError if two files belong to the same image, because the order in the file system must not matter.
     """
     files: dict[str, str] = {}
     for path in files_in_folder(folder):
@@ -142,19 +142,19 @@ def _files_by_name(folder: str) -> dict[str, str]:
         if other != path:
             one, two = sorted((other, path))
             raise DataError(
-                f"{one} and {two} hold the same image, expected one file of each; give the folder of one set"
+                f"{one} and {two} are the same image, expected one file per image; give a folder with one set"
             )
     if not files:
         raise DataError(
-            f"{folder} holds no preprocessed image ({', '.join(IMAGE_EXTENSIONS)}); run CM's get,dataset,preprocessed, "
+            f"{folder} contains no preprocessed images ({', '.join(IMAGE_EXTENSIONS)}); run CM's get,dataset,preprocessed, "
             f"or give --data={SYNTHETIC_DATA}"
         )
     return files
 
 
 def _read_only_image(path: str, shape: Shape) -> NDArray[np.float32]:
-    """The image [C, H, W] float32 of a file that holds one. Raises DataError."""
+    """The image [C, H, W] float32 of a file with one image. Raises DataError."""
     images = images_in_file(path, shape)
     if len(images) != 1:
-        raise DataError(f"image file {path} holds {len(images)} images, expected one file of each; split it")
+        raise DataError(f"image file {path} contains {len(images)} images, expected one file per image; split it")
     return read_image(images[0], shape)

@@ -1,4 +1,4 @@
-"""Which images a data set consists of, in which order."""
+"""Which images a data set consists of, and in which order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmx4trt.networks.base import Network
 
 
 def listed_images(network: Network, folder: str, label_file: str | None, names: Sequence[str]) -> list[ListedImage]:
-    """The images of the file of ground truth, in its order; without one, those of the folder by name. Raises DataError."""
+    """The images of the ground-truth file, in its order; without one, those of the folder by name. Raises DataError."""
     path = label_file or os.path.join(folder, network.label_file)
     if os.path.isfile(path):
         return network.listed_images(path, names)

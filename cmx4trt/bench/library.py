@@ -1,8 +1,8 @@
 """LoadGen's query sample library: the samples of a run in memory, ready to be fed.
 
-A session that gathers is told rows of that memory and fetches them itself. For others, LoadGen's Offline queries go through the
-loaded samples in the order they were loaded, so most batches are a slice and are fed without a copy; the rest is gathered into a
-buffer.
+A session that gathers gets row indices into that memory and fetches the rows itself. For others, LoadGen's Offline queries use
+the samples in the order in which they were loaded, so most batches are a slice and are fed without a copy; the others are
+gathered into a buffer.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _LESS = "lower performance_sample_count_override in user.conf, or the batch size
 
 
 class SampleLibrary:
-    """The samples LoadGen asked for, [K, C, H, W] in memory of the session's choice; empty for a session without inputs."""
+    """The samples LoadGen requested, [K, C, H, W] in memory chosen by the session; empty for a session without inputs."""
 
     def __init__(
         self, dataset: Dataset, session: Session, failure: Failure, note: Callable[[str], None] = lambda text: None
     ) -> None:
-        """``note`` hears of memory that is slower than it should be."""
+        """``note`` receives a warning if memory is slower than it should be."""
         self._dataset = dataset
         self._session = session
         self._failure = failure
@@ -43,27 +43,27 @@ class SampleLibrary:
         self._row_of: dict[int, int] = {}
 
     def reserve(self, count: int) -> None:
-        """Take memory for so many samples, once for the whole run. Raises DataError where they do not fit."""
+        """Allocate memory for this many samples, once for the whole run. Raises DataError if they do not fit."""
         if self._session.inputs and (self._memory is None or len(self._memory) < count):
             self._memory = None  # free the old one first
             self._memory = self._allocate(count)
 
     @property
     def held(self) -> Mapping[str, Any]:
-        """What it takes, for results: samples, bytes, and whether the GPU fetches them by itself."""
+        """Its size, for results: samples, bytes, and whether the GPU fetches them itself."""
         if self._memory is None:
             return {}
         return {"samples": len(self._memory), "bytes": self._memory.nbytes, "fetched_by_the_gpu": self._gathers}
 
     def load(self, indices: list[int]) -> None:
-        """Read the samples, in this order; LoadGen may name one more than once (MultiStream's padding)."""
+        """Read the samples in this order; LoadGen may name a sample more than once (MultiStream's padding)."""
         try:
             self.read(list(dict.fromkeys(indices)))
-        except BaseException as error:  # must not go through LoadGen: see sut
+        except BaseException as error:  # must not propagate through LoadGen: see sut
             self._failure.report(error)
 
     def read(self, indices: list[int]) -> None:
-        """As ``load``, each sample once; raises DataError."""
+        """Like ``load``, with each sample once; raises DataError."""
         self._order = indices
         self._row_of = {index: row for row, index in enumerate(indices)}
         self.reserve(len(indices))
@@ -75,10 +75,10 @@ class SampleLibrary:
             self._dataset.read(index, self._memory[row])
 
     def unload(self, indices: list[int]) -> None:
-        """Keep the memory: the next set takes its place."""
+        """Keep the memory: it is reused for the next set."""
 
     def feeder(self, depth: int, size: int) -> Feeder:
-        """Feeds for batches of at most ``size`` samples, ``depth`` of them under way at once; used by one thread."""
+        """Feeds for batches of at most ``size`` samples, ``depth`` of them in flight at once; used by one thread."""
         if not self._session.inputs:
             return lambda indices: _NOTHING
         if self._gathers:
@@ -86,7 +86,7 @@ class SampleLibrary:
         return _Gather(self, self._session.inputs[0], self._session.min_batch, depth, size).feed
 
     def rows(self, indices: Sequence[int]) -> tuple[NDArray[Any], slice | list[int]]:
-        """The loaded samples and which of their rows ``indices`` are: a slice where they follow one another."""
+        """The loaded samples and the rows that ``indices`` refer to: a slice if they are consecutive."""
         assert self._memory is not None
         first = self._row_of[indices[0]]
         if self._order[first : first + len(indices)] == indices:
@@ -106,7 +106,7 @@ class SampleLibrary:
 
         assert self._memory is not None
         rows = [*map(self._row_of.__getitem__, indices)]
-        rows += rows[-1:] * (self._session.min_batch - len(rows))  # nothing where that is negative
+        rows += rows[-1:] * (self._session.min_batch - len(rows))  # nothing if that is negative
         return {self._session.inputs[0]: SampleRows(self._memory, np.array(rows, np.int64))}
 
     def _allocate(self, count: int) -> NDArray[Any]:
@@ -117,7 +117,7 @@ class SampleLibrary:
         what = f"{count} samples of {list(self._dataset.shape)} {dtype} take {megabytes(size)}"
         free = free_memory()
         if free is not None and size > free:
-            raise DataError(f"{what} of memory, and {megabytes(free)} are free; {_LESS}")
+            raise DataError(f"{what} of memory, but {megabytes(free)} are free; {_LESS}")
         try:
             return self._session.allocate(shape, dtype)
         except MemoryError as error:
@@ -129,7 +129,7 @@ class SampleLibrary:
 
 
 class _Gather:
-    """Buffers of one copy stream for the batches that are no slice, or must be padded."""
+    """Buffers of one copy stream for batches that are not a slice or must be padded."""
 
     def __init__(self, library: SampleLibrary, name: str, min_batch: int, depth: int, size: int) -> None:
         self._library = library
@@ -146,7 +146,7 @@ class _Gather:
         if missing <= 0 and isinstance(rows, slice):
             return {self._name: samples[rows]}
         chosen = list(range(rows.start, rows.stop)) if isinstance(rows, slice) else rows
-        chosen += chosen[-1:] * missing  # nothing where ``missing`` is negative
+        chosen += chosen[-1:] * missing  # nothing if ``missing`` is negative
         buffer = self._buffer(samples)[: len(chosen)]
         samples.take(chosen, axis=0, out=buffer, mode="clip")  # "raise" would copy through another buffer
         return {self._name: buffer}

@@ -1,7 +1,7 @@
 """MLPerf LoadGen; the only module that imports it.
 
-``StartTest`` runs in a thread of its own: it holds no Python lock and cannot be interrupted, so the calling thread stays free
-for Ctrl-C and for failures. LoadGen has no way to stop a test. A failed run ends at once where LoadGen has issued all it will
+``StartTest`` runs in its own thread: it does not hold Python's lock and cannot be interrupted, so the calling thread stays free
+for Ctrl-C and for failures. LoadGen has no way to stop a test. A failed run ends immediately if LoadGen has issued all queries
 (Offline), or when its schedule is over; if that takes too long the thread is left behind, asleep, and ``left_behind`` is true.
 """
 
@@ -20,12 +20,13 @@ from cmx4trt.bench.sut import Failure, SystemUnderTest
 from cmx4trt.errors import MissingSoftwareError
 
 NO_AUDIT = "cmx4trt-has-no-audit.config"
-"""LoadGen looks for a file of this name in the current folder, where a forgotten 'audit.config' would change the run silently."""
+"""LoadGen looks for a file with this name in the current folder, where a forgotten 'audit.config' would silently change the
+run."""
 STOP_SECONDS = 5.0
-"""How long a failed run may take to come to its end."""
+"""Seconds that a failed run may take to end."""
 
 _LOOK_SECONDS = 1.0
-"""Between two reports of a run that goes on; the thread that waits has nothing else to do."""
+"""Seconds between progress reports of a run; the waiting thread has nothing else to do."""
 
 _left_behind: list[threading.Thread] = []
 
@@ -41,7 +42,7 @@ def import_loadgen() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """LoadGen's view of the data: how many there are, how many at once, and the calls that load and unload some."""
+    """LoadGen's view of the data: how many samples there are, how many fit at once, and the calls that load and unload them."""
 
     total: int
     in_memory: int
@@ -50,7 +51,7 @@ class Samples:
 
 
 def left_behind() -> bool:
-    """Whether threads of a failed test still run, LoadGen's or our own: the process must then leave by ``os._exit``."""
+    """Whether threads of a failed test are still running, LoadGen's or our own: the process must then exit with ``os._exit``."""
     return any(thread.is_alive() for thread in _left_behind)
 
 
@@ -63,7 +64,7 @@ def run_test(
     failure: Failure,
     told: Callable[[float], None] = lambda seconds: None,
 ) -> None:
-    """Run one test to its end; LoadGen's logs are then in ``folder``. ``told`` hears of every second that it has lasted.
+    """Run one test to its end; LoadGen's logs are then in ``folder``. ``told`` is called every second with the elapsed time.
 
     Raises what the first failing query raised, KeyboardInterrupt.
     """
@@ -100,9 +101,9 @@ def run_test(
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """No search for cycles of objects meanwhile: it stops all threads for tens of milliseconds, more than Server's bound.
+    """Disable the garbage collector meanwhile: it stops all threads for tens of milliseconds, more than Server's latency bound.
 
-    Nothing that a run makes over and over refers to itself. On an H100 at 88,000 queries/s the p99 latency was 80 ms with it.
+    The objects that a run creates repeatedly are not cyclic. On an H100 at 88,000 queries/s the p99 latency was 80 ms with it.
     """
     enabled = gc.isenabled()
     gc.collect()

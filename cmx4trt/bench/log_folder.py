@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time writes to it, and nobody can take the files of two runs for those of one."""
+"""The folder of a run: one run at a time writes to it, and files of two runs are never mixed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LOG_NAMES = tuple(f"mlperf_log_{name}" for name in ("summary.txt", "detail.txt",
 
 @contextmanager
 def hold_log_folder(folder: str) -> Iterator[None]:
-    """Make ``folder`` and keep other runs out of it; nothing in it is touched, and no lock file left behind.
+    """Create ``folder`` and keep other runs out of it; its files are not touched, and no lock file is left behind.
 
-    Raises OutputError where it cannot hold a run's files, or another run writes to it.
+    Raises OutputError if it cannot store a run's files, or if another run writes to it.
     """
     try:
         folder.encode("utf-8")
     except UnicodeEncodeError as error:
         raise OutputError(
-            f"the log folder {folder!r} is not UTF-8, as LoadGen wants it; give another {LOG_SETTING}"
+            f"the log folder {folder!r} is not UTF-8, which LoadGen requires; give another {LOG_SETTING}"
         ) from error
     make_folder(folder, LOG_SETTING)
     for name in (*LOG_NAMES, RESULT_NAME, TEXT_NAME):
@@ -43,9 +43,9 @@ def hold_log_folder(folder: str) -> Iterator[None]:
 
 
 def clear_logs(folder: str) -> None:
-    """Remove the logs of an earlier run, and find out whether new ones can be written. Raises OutputError.
+    """Remove the logs of an earlier run, and check whether new ones can be written. Raises OutputError.
 
-    LoadGen itself writes to standard error and goes on where it cannot open its files.
+    If LoadGen cannot open its files, it only prints to standard error and continues.
     """
     for name in LOG_NAMES:
         path = os.path.join(folder, name)
@@ -60,9 +60,10 @@ def clear_logs(folder: str) -> None:
 
 
 def mark_partial(folder: str) -> None:
-    """Rename the logs of a run that failed: what was refused at its end makes LoadGen's own summary worthless, even 'VALID'.
+    """Rename the logs of a failed run: because queries were rejected at its end, LoadGen's own summary is meaningless, even
+    'VALID'.
 
-    Our files go; of two that belong together, one may be of the failed run already.
+    Our files are deleted; of two that belong together, one may already be from the failed run.
     """
     for name in (RESULT_NAME, TEXT_NAME):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""How much memory of the host is free: named before samples are loaded, so that a run is refused instead of killed."""
+"""Free memory of the host: checked before samples are loaded, so that a run is rejected instead of killed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 _MEMINFO = "/proc/meminfo"
 _GROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
-"""A container's limit and use (Linux control groups, version 2)."""
+"""A container's memory limit and usage (Linux control groups, version 2)."""
 _RESERVE = 256 << 20
-"""Bytes left to LoadGen's queries and everything else."""
+"""Bytes reserved for LoadGen's queries and everything else."""
 
 
 def free_memory() -> int | None:
-    """Bytes that can be taken without swapping; None where the system does not tell."""
+    """Bytes that can be allocated without swapping; None if the system does not report it."""
     found = []
     if (line := re.search(r"^MemAvailable:\s+(\d+) kB", _read(_MEMINFO), re.MULTILINE)) is not None:
         found.append(int(line[1]) << 10)

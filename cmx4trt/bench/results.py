@@ -1,4 +1,4 @@
-"""LoadGen's logs -> one result: what the run is worth, as JSON and as text."""
+"""LoadGen's logs -> one result, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cmx4trt.requests.evaluation_options import ACCURACY, PERFORMANCE
 
 SCHEMA = "cmx4trt-bench/1"
 RESULT_NAME, TEXT_NAME = "cmx4trt_result.json", "cmx4trt_result.txt"
-"""Our two files beside LoadGen's logs."""
+"""Our two files next to LoadGen's logs."""
 LOG_SETTING = "--log_dir"
-"""What a user changes to have them elsewhere."""
+"""The setting that moves them elsewhere."""
 COMPLETE, FAILED, INTERRUPTED = "complete", "failed", "interrupted"
 """Statuses of a run; the logs of the last two are partial."""
 
 _LINE = ":::MLLOG "
 _END = {PERFORMANCE: "result_validity", ACCURACY: "power_end"}
-"""What LoadGen logs last of what it does; without it the detail log was cut off."""
+"""The last event that LoadGen logs; without it the detail log is truncated."""
 _THROUGHPUTS = {
     "Offline": ("result_samples_per_second", "samples_per_second"),
     "Server": ("result_completed_samples_per_sec", "completed_samples_per_second"),
@@ -34,17 +34,18 @@ _LATENCIES = {
     "SingleStream": ("early_stopping_latency_ss", "percentile_latency_ns", "latency"),
     "MultiStream": ("early_stopping_latency_ms", "percentile_per_query_latency_ns", "query_latency"),
 }
-"""The figures that MLPerf ranks a scenario by, as its submission checker reads them (RESULT_FIELD_NEW): keys in the detail log,
-and our names. For latencies the figure is LoadGen's early-stopping estimate, a bound of the percentile with 99 % confidence."""
+"""The metrics that MLPerf ranks a scenario by, as its submission checker reads them (RESULT_FIELD_NEW): keys in the detail log,
+and our names. For latencies the metric is LoadGen's early-stopping estimate, an upper bound of the percentile with 99 %
+confidence."""
 PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
 
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One run. ``executed`` says first what really ran; ``valid`` is LoadGen's verdict, None where it gives none (accuracy mode).
+    """One run. ``executed`` begins with what really ran; ``valid`` is LoadGen's verdict, None if there is none (accuracy mode).
 
-    ``metric``: name, value, unit. ``latency_ns``: percentiles (of queries in MultiStream). ``departures``: settings that are not
-    MLPerf's. ``memory``: what the samples take of the host's. ``batch_times_ms``: Server's table, by batch size. ``gpus``,
+    ``metric``: name, value, unit. ``latency_ns``: percentiles (of queries in MultiStream). ``departures``: settings that differ
+    from MLPerf's. ``memory``: host memory of the samples. ``batch_times_ms``: Server's table, by batch size. ``gpus``,
     ``timeline``, ``notes``: see ``watch``. ``accuracy`` is empty unless it was measured.
     """
 
@@ -76,7 +77,7 @@ class BenchResult:
         return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
 
     def rows(self) -> list[tuple[str, str]]:
-        """The result for people; the first row says what executed."""
+        """The result for people; the first row says what ran."""
         rows = [("executed", self.executed)]
         rows += [(name, str(value)) for name, value in self.subject.items()]
         rows += [("scenario", self.scenario), ("mode", self.mode), ("data", self.data)]
@@ -96,7 +97,7 @@ class BenchResult:
         rows += [(name, str(value)) for name, value in self.accuracy.items()]
         if self.departures:
             shown = (f"{name} {values['used']} (not {values['mlperf']})" for name, values in self.departures.items())
-            rows.append(("not MLPerf's settings", "; ".join(shown)))
+            rows.append(("deviations from MLPerf", "; ".join(shown)))
         if self.memory:
             way = ", page-locked, fetched by the GPU" if self.memory["fetched_by_the_gpu"] else ""
             rows.append(("samples in memory", f"{self.memory['samples']} ({megabytes(self.memory['bytes'])}{way})"))
@@ -108,7 +109,7 @@ class BenchResult:
         return "".join(f"{name}: {value}\n" for name, value in self.rows())
 
     def exports(self) -> dict[str, str]:
-        """What a workflow wants to know, by upper-case name."""
+        """The values for workflows, by upper-case name."""
         exports = {
             "STATUS": self.status,
             "SCENARIO": self.scenario,
@@ -135,7 +136,7 @@ class BenchResult:
 
 @dataclass(frozen=True, slots=True)
 class LogFacts:
-    """What the detail log says: key -> last value; the messages of its errors and warnings."""
+    """The content of the detail log: key -> last value; the messages of its errors and warnings."""
 
     values: Mapping[str, Any]
     errors: tuple[str, ...]
@@ -143,7 +144,7 @@ class LogFacts:
 
     @property
     def reason(self) -> str:
-        """Why the run is not valid, in LoadGen's words; empty for a valid one."""
+        """Why the run is not valid, according to LoadGen; empty for a valid one."""
         reasons = [str(self.values.get("result_invalid_reason") or "")]
         if self.values.get("early_stopping_met") is False:
             reasons.append(str(self.values.get("early_stopping_result") or ""))
@@ -152,7 +153,7 @@ class LogFacts:
 
 
 def read_detail_log(folder: str, mode: str) -> LogFacts:
-    """The facts in the mlperf_log_detail.txt of a run that has ended. Raises OutputError where they are not all there."""
+    """The facts in the mlperf_log_detail.txt of a finished run. Raises OutputError if it is incomplete."""
     path = os.path.join(folder, "mlperf_log_detail.txt")
     values: dict[str, Any] = {}
     messages: dict[str, list[str]] = {"is_error": [], "is_warning": []}
@@ -168,17 +169,17 @@ def read_detail_log(folder: str, mode: str) -> LogFacts:
                         texts.append(f"{entry['key']}: {entry['value']}")
     except (OSError, *MALFORMED) as error:
         raise OutputError(
-            f"LoadGen's log {path} cannot be read ({reason(error)}); free space or give another {LOG_SETTING}"
+            f"LoadGen's log {path} cannot be read ({reason(error)}); free disk space or give another {LOG_SETTING}"
         ) from error
     if _END[mode] not in values:
         raise OutputError(
-            f"LoadGen's log {path} ends before '{_END[mode]}': it was not written whole; free space or give another {LOG_SETTING}"
+            f"LoadGen's log {path} ends before '{_END[mode]}': it is incomplete; free disk space or give another {LOG_SETTING}"
         )
     return LogFacts(values, tuple(messages["is_error"]), tuple(messages["is_warning"]))
 
 
 def performance_of_log(facts: LogFacts, scenario: str) -> dict[str, Any]:
-    """The fields of BenchResult that a finished performance run's log determines."""
+    """The fields of BenchResult determined by the log of a finished performance run."""
     values = facts.values
     latency = "percentile_per_query_latency_ns" if scenario == "MultiStream" else "percentile_latency_ns"
     keys = {f"result_{p}_{latency}": p for p in PERCENTILES}
@@ -194,21 +195,21 @@ def performance_of_log(facts: LogFacts, scenario: str) -> dict[str, Any]:
 
 
 def _metric_of_log(values: Mapping[str, Any], scenario: str) -> dict[str, Any]:
-    """The scenario's figure: name, value, unit. A run too short for an early-stopping estimate gives the plain percentile, under
-    its own name; nothing, where LoadGen logs no such percentile."""
+    """The scenario's metric: name, value, unit. For a run too short for an early-stopping estimate, the plain percentile, under
+    its own name; nothing if LoadGen logs no such percentile."""
     if scenario in _THROUGHPUTS:
         key, name = _THROUGHPUTS[scenario]
         return {"name": name, "value": values[key], "unit": "samples/s"} if key in values else {}
     key, plain, words = _LATENCIES[scenario]
     percentile = 100 * float(values.get("effective_target_latency_percentile", 0))
     name = f"p{percentile:.6g}_{words}"
-    if values.get("early_stopping_met") and key in values:  # LoadGen logs 0 where it is not met
+    if values.get("early_stopping_met") and key in values:  # LoadGen logs 0 if it is not met
         return {"name": f"early_stopping_{name}", "value": values[key], "unit": "ns"}
     key = f"result_{percentile:.2f}_{plain}"
     return {"name": name, "value": values[key], "unit": "ns"} if key in values else {}
 
 
 def settings_of_log(facts: LogFacts) -> dict[str, Any]:
-    """The settings that LoadGen says it used."""
+    """The settings that LoadGen reports to have used."""
     prefix = "effective_"
     return {key.removeprefix(prefix): value for key, value in facts.values.items() if key.startswith(prefix)}

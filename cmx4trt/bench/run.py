@@ -1,4 +1,4 @@
-"""One LoadGen run over a session: measure, set up, run, read the logs."""
+"""One LoadGen run with a session: measure, set up, run, read the logs."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 
 MEASURE_SECONDS = 0.5
 MEASURE_ROUNDS = 5
-"""The rate is measured over at most so many batches on each stream, and no longer than needed for ``MEASURE_SECONDS``."""
+"""The rate is measured over at most this many batches per stream, and no longer than needed for ``MEASURE_SECONDS``."""
 _BATCHES = "batches to warm up and measure"
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What is run: a session, how its outputs become answers, the data, and what the result shall say of it all.
+    """What is run: a session, how its outputs become answers, the data, and descriptions for the result.
 
-    ``batch``: largest batch to form. ``executed``: the sentence that says what runs. ``subject``: further facts, for people.
+    ``batch``: maximum batch size. ``executed``: the sentence that says what runs. ``subject``: further facts, for people.
     """
 
     session: Session
@@ -67,10 +67,10 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What is known when LoadGen is about to start. ``size``: the largest batch that can come up; ``held``: samples in memory.
+class _Prepared:
+    """Everything prepared before LoadGen starts. ``size``: the largest batch that can occur; ``held``: samples in memory.
 
-    ``times``: seconds of batches by their size, where they were measured.
+    ``times``: seconds of batches by their size, if they were measured.
     """
 
     plan: Plan
@@ -83,9 +83,9 @@ class _Run:
 
 
 def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Progress) -> BenchResult:
-    """Run LoadGen once. Its logs and our result are in ``folder`` afterwards, also after a failure, then marked as partial.
+    """Run LoadGen once. Its logs and our result are in ``folder`` afterwards; after a failure they are marked as partial.
 
-    What is there already stays as it is until LoadGen is about to start. Raises MissingSoftwareError, UnsupportedError,
+    Existing files are kept until LoadGen is about to start. Raises MissingSoftwareError, UnsupportedError,
     RequestError, OutputError, DataError and DeviceError; KeyboardInterrupt.
     """
     lg = import_loadgen()
@@ -109,14 +109,14 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
             interrupted = isinstance(error, KeyboardInterrupt)
             reason = "stopped by a signal" if interrupted else str(error) or type(error).__name__
             mark_partial(folder)
-            with suppress(OutputError):  # the first error says more than a second one
+            with suppress(OutputError):  # the first error is more informative than a second one
                 replace(blank, status=INTERRUPTED if interrupted else FAILED, reason=reason).save()
             raise
     return result
 
 
-def _result_without_end(bench: Bench, run: _Run, folder: str) -> BenchResult:
-    """What holds until LoadGen has come to its end, and for good if the process does not live to see it."""
+def _result_without_end(bench: Bench, run: _Prepared, folder: str) -> BenchResult:
+    """The result that is valid until LoadGen has finished, and permanently if the process does not survive that long."""
     settings = run.plan.settings
     return BenchResult(
         bench.executed,
@@ -145,11 +145,11 @@ def _result_of_logs(blank: BenchResult, settings: BenchSettings, folder: str) ->
     return replace(blank, **{**complete, **found})
 
 
-def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress) -> _Run:
+def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress) -> _Prepared:
     failure = Failure()
     library = SampleLibrary(bench.dataset, bench.session, failure, progress.note)
     plan = plan_run(lg, bench.network, settings)
-    # A query's samples where one query follows the other.
+    # The samples of a query, if each query waits for the one before.
     size = bench.batch if settings.scenario in ("Offline", "Server") else min(bench.batch, plan.samples_per_query)
     held = samples_in_memory(plan, size, len(bench.dataset))
     library.reserve(max(held, min(size, len(bench.dataset))))
@@ -162,11 +162,11 @@ def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress)
     if settings.scenario == "Server" and settings.mode == PERFORMANCE:
         with progress.stage("measure batch sizes"):
             times = _measure_sizes(bench, library, size, _bound(plan))
-    return _Run(plan, departures, library, failure, size, held, times)
+    return _Prepared(plan, departures, library, failure, size, held, times)
 
 
-def _execute(lg: Any, bench: Bench, run: _Run, folder: str, progress: Progress) -> Watch:
-    """LoadGen's run over the system under test that suits scenario and session, and what was seen meanwhile."""
+def _execute(lg: Any, bench: Bench, run: _Prepared, folder: str, progress: Progress) -> Watch:
+    """Run LoadGen with the system under test for this scenario and session. Returns what was observed meanwhile."""
     scenario, made = run.plan.settings.scenario, run.plan.made
     lanes = _lanes(lg, bench, run)
     system: SystemUnderTest
@@ -190,8 +190,8 @@ def _execute(lg: Any, bench: Bench, run: _Run, folder: str, progress: Progress) 
     return watch
 
 
-def _lanes(lg: Any, bench: Bench, run: _Run) -> list[Lane]:
-    """One for each copy stream; one alone where a query is sent when the one before is answered."""
+def _lanes(lg: Any, bench: Bench, run: _Prepared) -> list[Lane]:
+    """One lane per copy stream; a single one if each query waits for the answer to the one before."""
     session = bench.session
     streams, placements = list(session.streams()), list(session.placements)
     if run.plan.settings.scenario not in ("Offline", "Server"):
@@ -209,8 +209,8 @@ def _bound(plan: Plan) -> float:
 
 
 def _measure_sizes(bench: Bench, library: SampleLibrary, size: int, bound: float) -> dict[int, float]:
-    """The slowest stream's seconds for every batch size that can keep the bound."""
-    indices = [i % len(bench.dataset) for i in range(size)]  # which ``_measure`` has read
+    """The slowest stream's seconds for every batch size that can meet the bound."""
+    indices = [i % len(bench.dataset) for i in range(size)]  # already read by ``_measure``
     sizes = batch_sizes(min(bench.session.min_batch, size), size)
     tables = [
         measure_times(stream, library.feeder(stream.depth, size), indices, sizes, bound / (stream.depth + 1))
@@ -221,7 +221,7 @@ def _measure_sizes(bench: Bench, library: SampleLibrary, size: int, bound: float
 
 
 def _fastest(session: Session, feeds: Mapping[str, Any]) -> float:
-    """Seconds of the last of as many batches as a stream has buffers: each may have to record something once."""
+    """Seconds of the last of as many batches as a stream has buffers, because each buffer may have to record a graph once."""
     for _ in range(session.streams()[0].depth):
         start = time.perf_counter()
         session.run(feeds)
@@ -230,13 +230,13 @@ def _fastest(session: Session, feeds: Mapping[str, Any]) -> float:
 
 
 def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int, progress: Progress) -> Measured:
-    """Warm up, then time batches of the first sample, on all streams at once, and the batches of one query alone."""
+    """Warm up, then time batches of the first sample on all streams at once, and the batches of a single query alone."""
     library.read(list(range(min(size, len(bench.dataset)))))
     streams = bench.session.streams()
     indices = [i % len(bench.dataset) for i in range(size)]
     feeds = library.feeder(1, size)(indices)
     latency = _fastest(bench.session, feeds)
-    progress.step(_BATCHES, 1, 3)  # these, more of them where they are short, and at least one on all streams at once
+    progress.step(_BATCHES, 1, 3)  # these, more of them if they are short, and at least one on all streams at once
     if latency < MEASURE_SECONDS / 10:
         latency = min(latency, *(_fastest(bench.session, feeds) for _ in range(3)))
     progress.step(_BATCHES, 2, 3)
@@ -250,7 +250,7 @@ def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int, pr
                 stream.wait()
 
     start = time.perf_counter()
-    with ThreadPoolExecutor(len(streams)) as pool:  # as in the run, each stream has a thread
+    with ThreadPoolExecutor(len(streams)) as pool:  # as in the run, each stream has its own thread
         list(pool.map(keep_busy, streams))
     batches = rounds * sum(stream.depth for stream in streams)
     rate = batches * size / max(time.perf_counter() - start, 1e-9)

@@ -1,7 +1,7 @@
-"""What a benchmark run is asked to do, and LoadGen's settings made of it.
+"""The options of a benchmark run, and the LoadGen settings derived from them.
 
-Values are taken in this order, the later ones win: LoadGen's built-in mlperf.conf; the short run's (unless ``rules`` is
-'mlperf'); the user.conf file; explicit options. A rate that none of these gives is what was measured just before the run.
+Values are applied in this order, and later ones override earlier ones: LoadGen's built-in mlperf.conf; those of a short run
+(unless ``rules`` is 'mlperf'); the user.conf file; explicit options. Otherwise, rates are those measured just before the run.
 """
 
 from __future__ import annotations
@@ -17,35 +17,37 @@ from cmx4trt.errors import RequestError
 from cmx4trt.requests.evaluation_options import ACCURACY, MLPERF, PERFORMANCE, SHORT
 
 SHORT_SECONDS = 10.0
-"""Least duration of a short run. MLPerf asks for 600 s (mlperf.conf); ten are enough to see a mean within some percent."""
+"""Minimum duration of a short run in seconds. MLPerf requires 600 s (mlperf.conf); ten give a mean within a few percent."""
 SHORT_QUERIES = {"Offline": 1, "SingleStream": 64, "MultiStream": 662, "Server": 459}
-"""Fewest queries of a short run: with fewer LoadGen's early stopping (99 % confidence) cannot call a run VALID: its percentile is
-90 in SingleStream, 99 in MultiStream and Server (loadgen/early_stopping.cc; the tests find these numbers again)."""
+"""Minimum number of queries of a short run: with fewer, LoadGen's early stopping (99 % confidence) cannot consider a run VALID.
+Its percentile is 90 in SingleStream, 99 in MultiStream and Server (loadgen/early_stopping.cc; the tests reproduce these
+numbers)."""
 SHORT_SAMPLES = 64
 """Samples in memory in a short run (MLPerf: 1024 for ResNet-50, 64 for RetinaNet), rounded up to whole batches."""
 
 OFFLINE_MARGIN = 1.2
-"""Offline generates samples for this multiple of the measured rate, on top of LoadGen's own 1.1: a run that ends before its least
-duration is INVALID, a longer one only takes longer."""
+"""Offline generates samples for this multiple of the measured rate, on top of LoadGen's own 1.1: a run that ends before its
+minimum duration is INVALID, while a longer one merely takes longer."""
 SERVER_SHARE = 0.5
-"""Server's load, unless given, as a share of the measured rate: random arrivals need room to keep a latency bound."""
+"""Server's default target rate as a share of the measured rate: random arrivals need headroom to meet a latency bound."""
 LATENCY_SHARE = 0.5
-"""LoadGen prepares queries for this share of the measured latency; a run that runs out of queries is INVALID."""
+"""LoadGen generates queries for this share of the measured latency; a run that runs out of queries is INVALID."""
 
 MAX_PREPARED = {"Offline": 10**8, "Server": 10**7, "SingleStream": 2 * 10**7, "MultiStream": 16 * 10**6}
-"""So many samples LoadGen may be made to prepare, and more where memory holds them: it does so before it starts, and needs about
-180 bytes for each, 220 where a query has one (peak memory of benchmarks/harness.py). A full memory ends the process silently."""
+"""LoadGen may have to generate this many samples, or more if they fit into memory: it does so before it starts, and needs about
+180 bytes per sample, 220 if a query has one sample (peak memory of benchmarks/harness.py). Out of memory kills the process
+silently."""
 _BYTES_PREPARED = 220
 OFFLINE_SLACK = 1.1
 GENERATED_TIMES = {"Server": 1, "SingleStream": 2, "MultiStream": 2}
-"""LoadGen prepares queries for so many times the least duration, Offline samples for ``OFFLINE_SLACK`` times
-(loadgen/test_settings_internal.cc and loadgen.cc; the tests hold them against its log)."""
+"""LoadGen generates queries for this many times the minimum duration, Offline samples for ``OFFLINE_SLACK`` times
+(loadgen/test_settings_internal.cc and loadgen.cc; the tests compare them with its log)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
-    """One run. ``count``: samples, exactly so many, in whole queries; with ``duration`` (seconds), at least so many and so long.
-    ``target_qps``: Server's load, Offline's guess, in samples/s.
+    """One run. ``count``: the exact number of samples, in whole queries; with ``duration`` (seconds), both are minimums.
+    ``target_qps``: Server's target rate, Offline's expected rate, in samples/s.
 
     None leaves a value to the rules, to ``user_conf`` or to measurement.
     """
@@ -59,16 +61,14 @@ class BenchSettings:
     user_conf: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself. Raises RequestError."""
+        """Reject contradictory values. Raises RequestError."""
         if self.rules == MLPERF and (self.count is not None or self.duration is not None):
-            raise RequestError(
-                "rules=mlperf takes count and duration from mlperf.conf; leave --count and --duration out"
-            )
+            raise RequestError("rules=mlperf takes count and duration from mlperf.conf; omit --count and --duration")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A few batches' rate in samples/s over all streams, and the seconds that one query takes."""
+    """The rate of a few batches in samples/s over all streams, and the seconds that one query takes."""
 
     rate: float
     latency: float
@@ -81,9 +81,9 @@ def needs_measurement(settings: BenchSettings) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run's settings while the speed of the session is unknown: all that the rules, user.conf and options say.
+    """A run's settings while the speed of the session is unknown: everything given by the rules, user.conf and options.
 
-    ``made``: LoadGen's TestSettings of the run, ``mlperf``: those MLPerf demands; ``user_conf``: values of the file, by key.
+    ``made``: LoadGen's TestSettings of the run, ``mlperf``: those MLPerf requires; ``user_conf``: values of the file, by key.
     """
 
     settings: BenchSettings
@@ -93,31 +93,31 @@ class Plan:
 
     @property
     def samples_per_query(self) -> int:
-        """Samples that LoadGen asks for at once, where one query waits for the other; in Offline and Server 1."""
+        """Samples that LoadGen requests at once, if each query waits for the one before; in Offline and Server 1."""
         return int(self.made.multi_stream_samples_per_query) if self.settings.scenario == "MultiStream" else 1
 
     @property
     def rate_given(self) -> bool:
-        """Whether user.conf or an option says how fast samples are sent, or expected to be answered."""
+        """Whether user.conf or an option sets the rate at which samples are sent, or are expected to be answered."""
         if self.settings.scenario in ("Offline", "Server"):
             return self.settings.target_qps is not None or "target_qps" in self.user_conf
         return "target_latency" in self.user_conf
 
 
 def plan_run(lg: Any, network: str, settings: BenchSettings) -> Plan:
-    """What is known of a run before the session has run once. Raises RequestError."""
+    """What is known about a run before the session has run for the first time. Raises RequestError."""
     made = _mlperf_settings(lg, network, settings)
-    # Overdue queries come in one call, each still timed by itself: one call a query is more than a thread bears for some GPUs.
+    # Overdue queries arrive in one call, each timed individually: one call per query is too much for a thread with several GPUs.
     made.server_coalesce_queries = True
     values: dict[str, str] = {}
     if settings.rules == SHORT:
         _shorten(made, settings)
     if settings.user_conf is not None:
-        values = read_user_conf(settings.user_conf, network, settings.scenario)  # refuses what LoadGen would ignore
-        # 2: on top of what is there; 1 would load mlperf.conf again and only once in a process.
+        values = read_user_conf(settings.user_conf, network, settings.scenario)  # rejects what LoadGen would ignore
+        # 2: on top of the existing values; 1 would load mlperf.conf again, and only once per process.
         if made.FromConfig(os.fsencode(settings.user_conf), network, settings.scenario, 2) != 0:
             raise RequestError(
-                f"LoadGen cannot read user.conf {settings.user_conf}; expected lines 'model.scenario.key = number', and a space "
+                f"LoadGen cannot read user.conf {settings.user_conf}; expected lines 'model.scenario.key = number' and a space "
                 "after the '#' of a comment"
             )
     _apply_options(made, settings)
@@ -127,9 +127,9 @@ def plan_run(lg: Any, network: str, settings: BenchSettings) -> Plan:
 def complete_plan(
     plan: Plan, samples_in_memory: int, available: int, measured: Measured | None
 ) -> dict[str, dict[str, Any]]:
-    """Give ``plan.made`` its last values, and say where it departs from MLPerf's: name -> {'used', 'mlperf'}.
+    """Set the remaining values of ``plan.made``, and return its deviations from MLPerf's: name -> {'used', 'mlperf'}.
 
-    ``available``: images there are. Raises RequestError for what LoadGen would crash on.
+    ``available``: number of images. Raises RequestError for what would crash LoadGen.
     """
     made = plan.made
     made.performance_sample_count_override = samples_in_memory
@@ -141,18 +141,18 @@ def complete_plan(
             f"{samples_in_memory} samples in memory"
         )
     if made.performance_issue_same and made.performance_issue_unique:
-        raise RequestError("user.conf sets performance_issue_same and performance_issue_unique; leave one of them out")
+        raise RequestError("user.conf sets performance_issue_same and performance_issue_unique; remove one of them")
     prepared, most = prepared_samples(plan, available), most_prepared(plan.settings.scenario)
     if prepared > most:
         raise RequestError(
-            f"LoadGen would prepare {prepared} samples before the {plan.settings.scenario} run starts, expected at most {most}: "
-            "out of memory otherwise; lower count, target_qps or duration (options, or their like in user.conf)"
+            f"LoadGen would generate {prepared} samples before the {plan.settings.scenario} run starts, expected at most {most}: "
+            "more would run out of memory; lower count, target_qps or duration (options, or their equivalents in user.conf)"
         )
     return _departures(plan)
 
 
 def most_prepared(scenario: str) -> int:
-    """How many samples LoadGen may be made to prepare here: what half of the free memory holds, MAX_PREPARED at least.
+    """How many samples LoadGen may generate here: as many as fit into half of the free memory, but at least MAX_PREPARED.
 
     Ten minutes of Server at 100,000/s are 60 million, 13 GB.
     """
@@ -160,8 +160,8 @@ def most_prepared(scenario: str) -> int:
 
 
 def samples_in_memory(plan: Plan, batch: int, available: int) -> int:
-    """How many samples LoadGen may draw from: user.conf's number, else that of the rules in whole batches (which are then fed
-    without a copy); never more than there are."""
+    """How many samples LoadGen may draw from: user.conf's number, otherwise that of the rules in whole batches (which are then
+    fed without a copy); never more than the data set has."""
     if "performance_sample_count_override" in plan.user_conf:
         return min(available, int(plan.made.performance_sample_count_override))
     mlperf = int(plan.mlperf.performance_sample_count_override)
@@ -170,7 +170,7 @@ def samples_in_memory(plan: Plan, batch: int, available: int) -> int:
 
 
 def prepared_samples(plan: Plan, available: int) -> int:
-    """How many samples LoadGen prepares before it starts, of a data set of ``available``; in Server the number expected."""
+    """How many samples LoadGen generates before it starts, for a data set of ``available``; in Server the expected number."""
     made, scenario = plan.made, plan.settings.scenario
     if plan.settings.mode == ACCURACY:
         return min(available, int(made.accuracy_sample_count_override) or available)
@@ -208,7 +208,7 @@ def _apply_options(made: Any, settings: BenchSettings) -> None:
         one_by_one = settings.scenario in ("SingleStream", "MultiStream")
         per_query = made.multi_stream_samples_per_query if settings.scenario == "MultiStream" else 1
         made.min_query_count = -(-settings.count // per_query)
-        made.max_query_count = made.min_query_count if one_by_one else 0  # the others prepare exactly so many
+        made.max_query_count = made.min_query_count if one_by_one else 0  # the others generate exactly this many
         made.min_duration_ms = 0
     if settings.duration is not None:
         made.min_duration_ms = int(settings.duration * 1000)
@@ -239,11 +239,11 @@ _OF_SCENARIO = {
     "SingleStream": "single_stream_",
     "MultiStream": "multi_stream_",
 }
-"""How the names of settings begin that only one scenario has."""
+"""Name prefixes of settings that only one scenario has."""
 _FREE = (
     *("offline_expected_qps", "server_target_qps"),
     *("single_stream_expected_latency_ns", "multi_stream_expected_latency_ns"),
-    "server_coalesce_queries",  # measured per sample all the same (mlcommons/inference, pull request 618)
+    "server_coalesce_queries",  # measured per sample nevertheless (mlcommons/inference, pull request 618)
 )
 """Settings that MLPerf leaves to the submitter."""
 _OF_PERFORMANCE = (
@@ -251,11 +251,11 @@ _OF_PERFORMANCE = (
     *("server_target_latency_ns", "server_target_latency_percentile"),
     *("server_max_async_queries", "single_stream_target_latency_percentile", "multi_stream_target_latency_percentile"),
 )
-"""Settings that change no answer: in accuracy mode every sample is asked for once whatever they are."""
+"""Settings that do not affect answers: in accuracy mode every sample is requested once regardless of them."""
 
 
 def _departures(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Every setting of this scenario that is not MLPerf's, but for those that need not be."""
+    """Every setting of this scenario that differs from MLPerf's, except for those that may."""
     departures: dict[str, dict[str, Any]] = {}
     others = tuple(prefix for name, prefix in _OF_SCENARIO.items() if name != plan.settings.scenario)
     ignored = (*_FREE, *(_OF_PERFORMANCE if plan.settings.mode == ACCURACY else ()))
@@ -263,6 +263,6 @@ def _departures(plan: Plan) -> dict[str, dict[str, Any]]:
         wanted, value = getattr(plan.mlperf, name), getattr(plan.made, name)
         if name.startswith(("_", *others)) or name in ignored or callable(wanted) or value == wanted:
             continue
-        if name != "performance_sample_count_override" or value < wanted:  # more is allowed (mlperf.conf says so)
+        if name != "performance_sample_count_override" or value < wanted:  # more is allowed (according to mlperf.conf)
             departures[name] = {"used": value, "mlperf": wanted}
     return departures

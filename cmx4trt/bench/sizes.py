@@ -1,4 +1,4 @@
-"""Which batch sizes Server forms: from a table of batch times that is measured before the run, within the latency bound."""
+"""Which batch sizes Server uses: derived from batch times measured before the run and from the latency bound."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from cmx4trt.sessions.base import Stream
 
 _STEPS = 4
-"""Sizes between a power of two and the next: a batch leaves at most a fifth of what waits to the next one."""
+"""Number of sizes between a power of two and the next: a batch leaves at most a fifth of the queue to the next one."""
 _TIMED = 2
-"""Batches of a size that are timed; the faster one counts."""
+"""Number of timed batches per size; the fastest counts."""
 
 
 def batch_sizes(smallest: int, largest: int) -> tuple[int, ...]:
-    """Sizes from ``smallest`` to ``largest``: all up to 8, then four for each doubling."""
+    """Sizes from ``smallest`` to ``largest``: all up to 8, then four per doubling."""
     sizes, size = {smallest, largest}, 1
     while size < largest:
         step = max(1, (1 << size.bit_length() - 1) // _STEPS)
@@ -31,7 +31,7 @@ def measure_times(
 ) -> dict[int, float]:
     """Seconds that one batch takes alone, for each of ``sizes``, up to the first that takes longer than ``enough``.
 
-    Every buffer of the stream has run every size afterwards, so that nothing is left to be recorded.
+    Afterwards every buffer of the stream has run every size, so all graphs have been recorded.
     """
     times: dict[int, float] = {}
     for size in sizes:
@@ -47,9 +47,9 @@ def measure_times(
 
 
 def sizes_within(times: Mapping[int, float], bound: float, depth: int) -> tuple[int, ...]:
-    """The sizes that keep the latency ``bound``, whatever is under way; at least the smallest.
+    """The sizes that meet the latency ``bound`` whatever is in flight; at least the smallest.
 
-    Before its own batch, a sample waits for ``depth`` others at the most where none is larger and the load can be borne.
+    Before its own batch, a sample waits for at most ``depth`` others if none is larger and the load is sustainable.
     """
     smallest, *others = sorted(times)
     return (smallest, *(size for size in others if (depth + 1) * times[size] <= bound))

@@ -1,7 +1,7 @@
 """The system under test: LoadGen's queries go to a session's copy streams, their outputs go back to LoadGen.
 
-Nothing may leave a LoadGen callback as an exception: LoadGen's C++ code does not unwind (the process would abort). A failure is
-kept, everything else LoadGen asks is refused at once, and whoever started the run is woken.
+No exception may leave a LoadGen callback: LoadGen's C++ code does not unwind (the process would abort). A failure is
+recorded, all remaining queries are rejected immediately, and the thread that started the run is woken.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from cmx4trt.sessions.base import Stream
 
 Feeder = Callable[[Sequence[int]], Mapping[str, "NDArray[Any]"]]
-"""Sample indices -> feeds that stay as they are until the feeder was called ``depth`` more times."""
+"""Sample indices -> feeds that stay unchanged until the feeder has been called ``depth`` more times."""
 
 
 def refuse(lg: Any, ids: Sequence[int]) -> None:
-    """Answer with no bytes: after a failure, so that LoadGen comes to an end."""
+    """Answer with no bytes: after a failure, so that LoadGen can finish."""
     lg.QuerySamplesComplete([lg.QuerySampleResponse(i, 0, 0) for i in ids])
 
 
 class Lane:
-    """A copy stream with what feeds it, what answers for it, the GPU it works on, and how many samples it has answered."""
+    """A copy stream with its feeder, its answers, the GPU it uses, and the number of samples it has answered."""
 
     __slots__ = ("_respond", "answered", "depth", "feed", "placement", "stream")
 
@@ -50,7 +50,7 @@ class Lane:
 
 
 class Failure:
-    """The first thing that went wrong in a run, and the way to say so from any thread."""
+    """The first failure of a run, which any thread can report."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -65,33 +65,33 @@ class Failure:
         self.wake.set()
 
     def abandon(self) -> None:
-        """Nobody waits for the run any more: let whoever issues further queries sleep."""
+        """Nobody waits for the run any more: put threads that issue further queries to sleep."""
         self._abandoned = True
 
     def hold(self) -> None:
-        """Sleep for good if the run is abandoned."""
+        """Sleep forever if the run is abandoned."""
         if self._abandoned:
             threading.Event().wait()
 
 
 class SystemUnderTest(Protocol):
-    """What LoadGen calls."""
+    """The interface that LoadGen calls."""
 
     def issue(self, ids: list[int], indices: list[int]) -> None:
         """Answer these samples, now or later."""
 
     def flush(self) -> None:
-        """No further query comes for now."""
+        """There are no further queries for now."""
 
     def close(self, seconds: float) -> list[threading.Thread]:
-        """End the threads, once LoadGen has ended; those of a failed run that take longer than ``seconds`` are returned."""
+        """End the threads once LoadGen has ended; returns those of a failed run that take longer than ``seconds``."""
 
 
 class InlineSystem:
     """Runs each query in LoadGen's own thread: for SingleStream and MultiStream, where the next query waits for this one, and for
     Offline over a single stream that only blocks.
 
-    Handing it to another thread and back would cost more than many a batch.
+    Passing it to another thread and back would cost more than a short batch.
     """
 
     def __init__(self, lg: Any, lane: Lane, size: int, failure: Failure) -> None:
@@ -111,7 +111,7 @@ class InlineSystem:
             while done < len(ids) and self._failure.error is None:
                 self._run(ids[done : done + size], indices[done : done + size])
                 done += size
-        except BaseException as error:  # see the module's first paragraph
+        except BaseException as error:  # see the module's docstring
             self._failure.report(error)
         if done < len(ids):
             refuse(self._lg, ids[done:])
@@ -120,7 +120,7 @@ class InlineSystem:
         self._respond(ids, indices, self._execute(self._feed(indices)))
 
     def flush(self) -> None:
-        """Nothing waits."""
+        """Nothing is queued."""
 
     def close(self, seconds: float) -> list[threading.Thread]:
         """There is no thread."""
@@ -128,7 +128,7 @@ class InlineSystem:
 
 
 class QueuedSystem:
-    """One thread for each copy stream takes batches of ``sizes`` from a queue: for Offline and Server."""
+    """One thread per copy stream takes batches of ``sizes`` from a queue: for Offline and Server."""
 
     def __init__(self, lg: Any, lanes: Sequence[Lane], sizes: Sequence[int], failure: Failure) -> None:
         self._lg, self._failure = lg, failure
@@ -146,13 +146,13 @@ class QueuedSystem:
         else:
             self._queue.put(ids, indices)
             if self._failure.error is not None:
-                self._refuse_waiting()  # the workers may have left meanwhile
+                self._refuse_waiting()  # the workers may have ended meanwhile
 
     def flush(self) -> None:
         """No batch waits to be filled."""
 
     def close(self, seconds: float) -> list[threading.Thread]:
-        """Let the threads end; after a failure the device may hang, and they with it."""
+        """Let the threads end; after a failure the device may hang, and the threads with it."""
         self._queue.close()
         self._ended.set()
         for thread in self._threads:
@@ -163,11 +163,11 @@ class QueuedSystem:
         if lane.placement is not None and (cpus := cpus_near(lane.placement.pci_bus_id)):
             pin_this_thread(cpus)
         self._serve(lane)
-        # LoadGen keeps a log for every thread that answered, frees it when the thread ends, and may still be reading it.
+        # LoadGen has a log for every thread that answered, frees it when the thread ends, and may still be reading it.
         self._ended.wait()
 
     def _serve(self, lane: Lane) -> None:
-        """Keep ``depth`` batches under way as long as there are that many."""
+        """Keep ``depth`` batches in flight as long as there are that many."""
         stream, under_way = lane.stream, deque[Batch]()
         try:
             while True:
@@ -187,7 +187,7 @@ class QueuedSystem:
                 outputs = stream.wait()
                 lane.respond(oldest.ids, oldest.indices, outputs)
                 under_way.popleft()
-        except BaseException as error:  # the thread must not die with queries that LoadGen waits for
+        except BaseException as error:  # the thread must not end with queries that LoadGen is waiting for
             self._failure.report(error)
             self._refuse(*under_way)
             self._refuse_waiting()

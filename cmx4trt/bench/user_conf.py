@@ -1,7 +1,7 @@
 """The user.conf file of MLPerf: lines 'model.scenario.key = number', '*' for any model or scenario.
 
-LoadGen reads the file itself, but says nothing of a key, model or number it cannot use: '1e2' queries are 1, '-5' ms are half a
-billion years. So the file is checked before, by LoadGen's own grammar (FromConfig in loadgen/test_settings_internal.cc).
+LoadGen reads the file itself, but silently accepts a key, model or number it cannot use: '1e2' queries are 1, '-5' ms are half a
+billion years. So the file is checked first, with LoadGen's own grammar (FromConfig in loadgen/test_settings_internal.cc).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from cmx4trt.errors import RequestError
 from cmx4trt.requests.options import SCENARIOS
 
 _WHOLE = re.compile(r"0|[1-9][0-9]*")
-"""LoadGen takes '010' for eight."""
+"""LoadGen reads '010' as eight."""
 _REAL = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """What a key takes: numbers from ``least`` to ``most``, only ``whole`` ones where LoadGen would cut off the rest."""
+    """The values of a key: numbers from ``least`` to ``most``; only ``whole`` ones if LoadGen would truncate fractions."""
 
     least: float
     most: float
@@ -42,7 +42,7 @@ class Number:
 
 
 _MAX_MILLISECONDS = 7 * 24 * 3600 * 1000
-"""A week, as of the option duration."""
+"""A week, as for the option duration."""
 _MAX_SAMPLES = 10**9
 _SWITCH, _UP_TO, _SOME = Number(0, 1), Number(0, _MAX_SAMPLES), Number(1, _MAX_SAMPLES)
 _MILLISECONDS = Number(0, _MAX_MILLISECONDS)
@@ -59,7 +59,7 @@ KEYS: Mapping[str, Mapping[str, Number]] = {
     "target_latency": {
         "SingleStream": _LATENCY,
         "MultiStream": _LATENCY,
-        "Server": Number(1, _MAX_MILLISECONDS),  # the bound, which LoadGen keeps in whole milliseconds
+        "Server": Number(1, _MAX_MILLISECONDS),  # the bound, which LoadGen stores in whole milliseconds
     },
     "target_latency_percentile": dict.fromkeys(("SingleStream", "MultiStream", "Server"), _PERCENTILE),
     "samples_per_query": {"MultiStream": Number(1, 1 << 20)},
@@ -75,8 +75,8 @@ KEYS: Mapping[str, Mapping[str, Number]] = {
     "print_timestamps": dict.fromkeys(SCENARIOS, _SWITCH),
     "sample_concatenate_permutation": dict.fromkeys(SCENARIOS, _SWITCH),
 }
-"""Keys that LoadGen 6 reads from a user's file -> the scenarios it reads them for -> what they take; without those of language
-models. The tests set each and look for an effect. The seeds, the percentile of Offline and test05 stand in mlperf.conf alone."""
+"""Keys that LoadGen 6 reads from a user's file -> the scenarios it reads them for -> their values; without those of language
+models. The tests set each and check for an effect. The seeds, Offline's percentile and test05 are only in mlperf.conf."""
 
 MODELS = (
     *("3d-unet", "bert", "deepseek-r1", "deepseek-r1-interactive", "dlrm", "dlrm-v2", "dlrm-v3", "gpt-oss-120b"),
@@ -89,7 +89,7 @@ MODELS = (
 
 
 def read_user_conf(path: str, network: str, scenario: str) -> dict[str, str]:
-    """The values of the file that hold for this network and scenario, by key. Raises RequestError, naming the line."""
+    """The values of the file that apply to this network and scenario, by key. Raises RequestError, naming the line."""
     try:
         with open_text(path, newline="") as stream:
             text = stream.read()
@@ -98,7 +98,7 @@ def read_user_conf(path: str, network: str, scenario: str) -> dict[str, str]:
         raise RequestError(f"cannot read user.conf {path} ({reason}); give a text file") from error
     if text.startswith(_BYTE_ORDER_MARK):
         raise RequestError(
-            f"line 1 of {path} begins with a byte order mark, with which LoadGen would ignore the line; save the file without it"
+            f"line 1 of {path} begins with a byte order mark, which makes LoadGen ignore the line; save the file without it"
         )
     found: dict[str, tuple[tuple[bool, bool], str]] = {}
     for number, line in enumerate(text.split("\n"), 1):
@@ -107,19 +107,20 @@ def read_user_conf(path: str, network: str, scenario: str) -> dict[str, str]:
             continue
         model, wanted, key, value = _parse_line(words, network, scenario, f"line {number} of {path}")
         if model in ("*", network) and wanted in ("*", scenario) and scenario in KEYS[key]:
-            weight = (wanted != "*", model != "*")  # what names the scenario wins over what names the model
+            weight = (wanted != "*", model != "*")  # a line for a scenario overrides a line for a model
             if key not in found or weight >= found[key][0]:
                 found[key] = (weight, value)
     return {key: value for key, (_, value) in found.items()}
 
 
 def _parse_line(words: list[str], network: str, scenario: str, where: str) -> tuple[str, str, str, str]:
-    """Model, scenario, key and value of a line; the value is checked for the line's scenario, for ``scenario`` if that is any."""
+    """Model, scenario, key and value of a line; the value is checked for the line's scenario, or for ``scenario`` if that is
+    '*'."""
     parts = words[0].rsplit(".", 2)
     if len(words) != 3 or words[1] != "=" or len(parts) != 3:
         raise RequestError(
             f"{where} is '{' '.join(words)}', expected 'model.scenario.key = number' with spaces around the equals sign, "
-            "comments on lines of their own"
+            "comments on separate lines"
         )
     model, wanted, key = parts
     if model not in ("*", network, *MODELS):
@@ -141,4 +142,4 @@ def _parse_line(words: list[str], network: str, scenario: str, where: str) -> tu
 
 def _hint(word: str, known: tuple[str, ...]) -> str:
     close = get_close_matches(word.lower(), known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else "; leave the line out"
+    return f"; did you mean '{close[0]}'?" if close else "; remove the line"

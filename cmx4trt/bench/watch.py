@@ -1,4 +1,4 @@
-"""What a run's GPUs did meanwhile: samples answered, clock and power second by second, shares, and what held them down."""
+"""What a run's GPUs did: samples answered, clock and power second by second, shares, and what throttled them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from cmx4trt.devices.placement import Placement
 
 MOST_SECONDS = 600
-"""Points of a timeline; of a longer run, every second, third … one is kept."""
+"""Maximum points of a timeline; of a longer run, every second, third, … point is kept."""
 _DROP = 0.95
-"""A clock below this share of the highest is told."""
+"""A clock below this share of the maximum is reported."""
 
 
 @dataclass(slots=True)
 class _Gpu:
-    """A GPU with the lanes that work on it."""
+    """A GPU with its lanes."""
 
     placement: Placement
     lanes: list[Lane]
@@ -36,10 +36,10 @@ class _Gpu:
         return sum(lane.answered for lane in self.lanes)
 
     def look(self) -> None:
-        """Read NVML, no more than is needed: a query may hold the driver, and with it a batch, for milliseconds."""
+        """Read NVML, no more often than necessary: a query may block the driver, and with it a batch, for milliseconds."""
         if self.nvml is None:
             return
-        with suppress(OSError):  # a reading that fails is left out
+        with suppress(OSError):  # failed readings are omitted
             self.readings.append(self.nvml.read())
             if self.limits is None:
                 self.limits = self.nvml.limits()
@@ -48,7 +48,7 @@ class _Gpu:
 
 
 class Watch:
-    """Of one run over ``lanes``."""
+    """The observation of one run over ``lanes``."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         by_gpu: dict[Placement, list[Lane]] = {}
@@ -61,14 +61,14 @@ class Watch:
         self._answered: list[int] = []
 
     def look(self, seconds: float) -> None:
-        """Note the state so long after the beginning."""
+        """Record the state at this many seconds after the start."""
         self._seconds.append(seconds)
         self._answered.append(sum(lane.answered for lane in self._lanes))
         for gpu in self._gpus:
             gpu.look()
 
     def gpus(self) -> list[dict[str, Any]]:
-        """Every GPU: number, name, samples, share of all, and its limits where NVML tells them."""
+        """Every GPU: index, name, samples, share of the total, and its limits if NVML reports them."""
         total = max(1, sum(gpu.answered for gpu in self._gpus))
         return [
             {
@@ -82,7 +82,7 @@ class Watch:
         ]
 
     def timeline(self) -> dict[str, Any]:
-        """Per second of the run: samples a second, and of every GPU clock and power."""
+        """Per second of the run: samples per second, and clock and power of every GPU."""
         step = -(-len(self._seconds) // MOST_SECONDS) or 1
         seconds, answered = ([0, *values][::step] for values in (self._seconds, self._answered))
         pairs = zip(pairwise(answered), pairwise(seconds), strict=True)
@@ -99,7 +99,7 @@ class Watch:
         }
 
     def notes(self) -> list[str]:
-        """What the figures suffered from, a sentence each."""
+        """What reduced the performance, one sentence each."""
         return [note for gpu in self._gpus if gpu.limits is not None for note in _notes_of(gpu, gpu.limits)]
 
 
@@ -108,14 +108,14 @@ def _notes_of(gpu: _Gpu, limits: Limits) -> list[str]:
     link, best = (limits.link_generation, limits.link_width), (limits.best_link_generation, limits.best_link_width)
     if link != best:
         notes.append(
-            f"{title}: its PCIe link runs at generation {link[0]} x{link[1]} and could at generation {best[0]} x{best[1]}"
+            f"{title}: its PCIe link runs at generation {link[0]} x{link[1]} instead of generation {best[0]} x{best[1]}"
         )
     slowest = min((one.sm_clock_mhz for one in gpu.readings), default=limits.sm_clock_mhz)
     if slowest < _DROP * limits.sm_clock_mhz:
-        held = " and ".join(sorted(gpu.reasons)) or "a reason that NVML does not tell"
+        held = " and ".join(sorted(gpu.reasons)) or "an unknown cause"
         watts = max(one.watts for one in gpu.readings)
         notes.append(
-            f"{title}: its clock fell to {slowest:,} of {limits.sm_clock_mhz:,} MHz, held down by {held} "
+            f"{title}: its clock fell to {slowest:,} of {limits.sm_clock_mhz:,} MHz, throttled by {held} "
             f"(up to {watts:.0f} of {limits.power_watts:.0f} W)"
         )
     return notes

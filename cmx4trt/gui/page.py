@@ -11,7 +11,7 @@ from cmx4trt.gui.form import Form, form_from_meta, read_meta
 from cmx4trt.gui.line import CmrLine, check_values, line_from_values, values_from_variations
 from cmx4trt.gui.page_form import Values, folder_of_engines, show_form
 from cmx4trt.gui.page_results import show_engines, show_run
-from cmx4trt.gui.runner import RUNS, Run
+from cmx4trt.gui.runner import RUNS, CmrRun
 from cmx4trt.gui.settings import PageSettings
 from cmx4trt.gui.text import plain
 
@@ -100,12 +100,12 @@ def _start_run(settings: PageSettings, line: CmrLine, values: Values) -> None:
     st.rerun()
 
 
-def _go_to(run: Run) -> None:
+def _go_to(run: CmrRun) -> None:
     """Make the page show this run from the next rerun of Streamlit on."""
     st.query_params[_RUN] = run.id
 
 
-def _show_run(settings: PageSettings, run: Run) -> None:
+def _show_run(settings: PageSettings, run: CmrRun) -> None:
     st.code(run.line.shell(_NEXT_LINE), language="bash", wrap_lines=True)
     if run.outcome is not None and st.button("Back to the form", icon=":material/arrow_back:"):
         st.session_state[_PRESETS] = run.values  # a reloaded page has lost the form's values

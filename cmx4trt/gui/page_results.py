@@ -1,4 +1,4 @@
-"""Runs, engines and reports on the page; only Streamlit's page imports this."""
+"""CmrRuns, engines and reports on the page; only Streamlit's page imports this."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import streamlit as st
 from cmx4trt.base.files import open_file
 from cmx4trt.errors import CmxError
 from cmx4trt.gui.engines import EngineRecord, engines_in, folder_from_text
-from cmx4trt.gui.runner import Outcome, Run
+from cmx4trt.gui.runner import CmrRun, Outcome
 from cmx4trt.gui.text import plain, printable
 
 _REFRESH = 0.5
@@ -23,7 +23,7 @@ _REPORT_HEIGHT = 900
 _MANIFEST_KEY = "CM_MLPERF_ENGINE_MANIFEST_WITH_PATH"
 
 
-def show_run(run: Run, own: bool) -> None:
+def show_run(run: CmrRun, own: bool) -> None:
     """The run in progress, and its results."""
     outcome = run.outcome
     st.fragment(_show_progress, run_every=None if outcome else _REFRESH)(run)
@@ -37,7 +37,7 @@ def show_run(run: Run, own: bool) -> None:
         st.error(f"{plain(outcome.error)} (exit code {outcome.exit_code})")
 
 
-def _show_progress(run: Run) -> None:
+def _show_progress(run: CmrRun) -> None:
     outcome, seconds = run.outcome, f"{run.seconds:.0f} s"
     if outcome is None:
         label, state = f"{'Stopping after' if run.stopping else 'Running for'} {seconds}", "running"

@@ -72,7 +72,7 @@ class Outcome:
     stopped: bool
 
 
-class Run:
+class CmrRun:
     """One run. Any thread may query it; its own thread reads the output."""
 
     def __init__(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> None:
@@ -225,15 +225,15 @@ def _read_answer(path: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-class Runs:
+class CmrRuns:
     """All runs of this process by their unguessable ids: a page knows only its own, and finds it again after a reload."""
 
-    def __init__(self, start: Callable[[CmrLine, str, Mapping[str, Value]], Run] = Run) -> None:
+    def __init__(self, start: Callable[[CmrLine, str, Mapping[str, Value]], CmrRun] = CmrRun) -> None:
         self._start = start
-        self._runs: dict[str, Run] = {}
+        self._runs: dict[str, CmrRun] = {}
         self._lock = threading.Lock()
 
-    def start(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> Run:
+    def start(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> CmrRun:
         """Start a run. Raises RequestError if MAX_RUNNING are in progress, OutputError."""
         with self._lock:  # held until the end, so that two simultaneous clicks cannot both get the last slot
             running = len(self._running())
@@ -248,16 +248,16 @@ class Runs:
                 del self._runs[id]
         return run
 
-    def find(self, id: str | None) -> Run | None:
+    def find(self, id: str | None) -> CmrRun | None:
         """The run with this id, if it is known."""
         return self._runs.get(id or "")
 
-    def running(self) -> list[Run]:
+    def running(self) -> list[CmrRun]:
         """Runs that have not ended, whoever started them, in the order in which they began."""
         with self._lock:
             return self._running()
 
-    def _running(self) -> list[Run]:
+    def _running(self) -> list[CmrRun]:
         return [run for run in self._runs.values() if run.outcome is None]
 
     def stop_all(self) -> None:
@@ -269,5 +269,5 @@ class Runs:
             run.wait(3 * PATIENCE)
 
 
-RUNS = Runs()
+RUNS = CmrRuns()
 """The runs of this process. Streamlit reruns the page for every click; this module stays loaded."""

@@ -1,1 +1,1 @@
-"""Images as engines take them."""
+"""Images in the form that engines take."""

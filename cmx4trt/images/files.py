@@ -1,7 +1,7 @@
-"""Files of preprocessed images: which there are in a folder, what they may hold, and how one image of them is read.
+"""Files of preprocessed images: finding them in a folder, checking their format, and reading one image.
 
-Files are told apart by their content, not by their names: CM's generic preprocessor writes bare float32 numbers into files
-called ``.npy`` (get-preprocessed-dataset-generic, ``image_data.tofile``), MLCommons' reference preprocessor real ones.
+Formats are recognized by content, not by name: CM's generic preprocessor writes raw float32 numbers into files
+named ``.npy`` (get-preprocessed-dataset-generic, ``image_data.tofile``), MLCommons' reference preprocessor writes real ones.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Shape = tuple[int, int, int]
 _FLOATS = ("float32", "float16", "float64")
 _RAW = "<f4"
 _NOT_IMAGES = (".txt", ".json", ".md", ".csv", ".log", ".yaml", ".jpg", ".jpeg", ".png")
-"""Lists, notes and pictures that lie beside preprocessed images (val_map.txt, preprocessed_files.txt)."""
+"""Lists, notes and photographs that may be next to preprocessed images (val_map.txt, preprocessed_files.txt)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """Where one image lies: its elements begin at byte ``offset`` of ``path``."""
+    """The location of one image: its elements begin at byte ``offset`` of ``path``."""
 
     path: str
     offset: int
@@ -40,16 +40,16 @@ class StoredImage:
 
 
 def files_in_folder(folder: str) -> Iterator[str]:
-    """The files of images at any depth: a folder's own in the order of their names, then those of its folders; links to folders
-    are not followed, hidden files are left out. Raises DataError, also for what is no regular file.
+    """The image files in a folder and its subfolders: each folder's own files sorted by name, then its subfolders; links to
+    folders are not followed, hidden files are skipped. Raises DataError, also for anything that is not a regular file.
     """
     folders: list[str] = []
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        raise DataError(f"folder {folder} cannot be read ({error.strerror}); give one that can") from error
-    for entry in entries:  # their kinds come with the names, without a look at each file
+        raise DataError(f"folder {folder} cannot be read ({error.strerror}); give a readable one") from error
+    for entry in entries:  # the file types come with the names, without a stat of each file
         if entry.is_dir():
             folders += [] if entry.is_symlink() else [entry.path]
         elif not entry.name.startswith(".") and not entry.name.lower().endswith(_NOT_IMAGES):
@@ -61,9 +61,9 @@ def files_in_folder(folder: str) -> Iterator[str]:
 
 
 def images_in_file(path: str, shape: Shape) -> list[StoredImage]:
-    """The images of a file, [C, H, W] or [N, C, H, W]: ``.npy`` of float32, float16 or float64, or bare little-endian float32.
+    """The images of a file, [C, H, W] or [N, C, H, W]: ``.npy`` of float32, float16 or float64, or raw little-endian float32.
 
-    Its header or size is checked, no image is read. Raises DataError.
+    Checks the header or the size; reads no image. Raises DataError.
     """
     try:
         with open_file(path) as stream:
@@ -75,7 +75,7 @@ def images_in_file(path: str, shape: Shape) -> list[StoredImage]:
 
 @contextmanager
 def open_image(image: StoredImage) -> Iterator[FileIO]:
-    """The image's file, at its first element. Raises DataError, also for what goes wrong while it is read."""
+    """The image's file, positioned at its first element. Raises DataError, also for errors while it is read."""
     try:
         with open_file(image.path) as stream:
             stream.seek(image.offset)
@@ -85,12 +85,12 @@ def open_image(image: StoredImage) -> Iterator[FileIO]:
 
 
 def stored_size(image: StoredImage, shape: Shape) -> int:
-    """The image's bytes in its file."""
+    """The bytes of the image in its file."""
     return prod(shape) * int(image.dtype[2:])
 
 
 def decode_image(content: bytes, image: StoredImage, shape: Shape) -> NDArray[np.float32]:
-    """What the file's bytes say: [C, H, W] float32. Raises ValueError where they are too few."""
+    """Decode the file's bytes: [C, H, W] float32. Raises ValueError if there are too few."""
     import numpy as np
 
     return np.frombuffer(content, image.dtype).astype(np.float32, copy=False).reshape(shape)
@@ -103,7 +103,7 @@ def read_image(image: StoredImage, shape: Shape) -> NDArray[np.float32]:
 
 
 def shown(dims: Sequence[int]) -> str:
-    """A shape as error messages show it."""
+    """A shape as shown in error messages."""
     return "[" + ", ".join(map(str, dims)) + "]"
 
 
@@ -114,7 +114,9 @@ def _npy_images(path: str, stream: BinaryIO, size: int, shape: Shape) -> list[St
         raise DataError(f"image file {path} is not a readable .npy file ({error}); preprocess it again") from error
     dims = header.dims
     if header.dtype not in _FLOATS:
-        raise DataError(f"image file {path} holds {header.dtype}, expected preprocessed float32 images {shown(shape)}")
+        raise DataError(
+            f"image file {path} has type {header.dtype}, expected preprocessed float32 images {shown(shape)}"
+        )
     if dims[-3:] != shape or len(dims) > 4 or header.fortran:
         raise DataError(f"image file {path} {_misfit(dims, header.fortran, shape)}")
     if size < header.end:
@@ -139,7 +141,7 @@ def _raw_images(path: str, size: int, shape: Shape) -> list[StoredImage]:
     if size == 0 or size % step:
         hint = "preprocess it again"
         if size and size % prod(shape) == 0:
-            hint = "it may hold 8-bit pixels, which have no scale: preprocess them to float32"
+            hint = "it may contain 8-bit pixels, which have no scale: preprocess them to float32"
         raise DataError(
             f"image file {path} is neither .npy nor raw float32 {shown(shape)}: it has {size} bytes, expected a multiple of "
             f"{step}; {hint}"

@@ -1,4 +1,4 @@
-"""What an int8 input takes."""
+"""Conversion to int8 inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def quantized_image(image: NDArray[np.float32], scale: float) -> NDArray[np.int8]:
-    """An image of any shape as an int8 input takes it: divided by ``scale``, rounded to nearest even, clipped to -128 .. 127."""
+    """An image of any shape converted for an int8 input: divided by ``scale``, rounded to nearest even, clipped to -128 ..
+    127."""
     import numpy as np
 
     integers: NDArray[np.int8] = np.clip(np.rint(image / np.float32(scale)), INT8_MIN, INT8_MAX).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Lists of images, as files of ground truth have them."""
+"""Lists of images, as in ground-truth files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cmx4trt.base.files import open_text
 from cmx4trt.errors import DataError
 
 IMAGE_EXTENSIONS = (".npy", ".rgb32", ".raw", ".bin")
-"""What CM's preprocessors append to an image's name, or put in place of its extension."""
+"""What CM's preprocessors append to an image's name, or replace its extension with."""
 
 _QUOTE = reprlib.Repr()
 _QUOTE.maxstring = _QUOTE.maxother = 80
@@ -19,7 +19,7 @@ _QUOTE.maxstring = _QUOTE.maxother = 80
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image as a file of ground truth, ``source``, has it: its name without extension, its class where the file says it,
+    """An image in the ground-truth file ``source``: its name without extension, its class if the file gives one,
     and its position there."""
 
     source: str
@@ -30,8 +30,8 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A file of ground truth, ``path``; for image i its class ``labels[i]``, if it has classes, and its place ``positions[i]``
-    among the file's images."""
+    """The ground-truth file ``path``; for image i its class ``labels[i]``, if there are classes, and its position
+    ``positions[i]`` among the file's images."""
 
     path: str
     labels: tuple[int, ...] = ()
@@ -39,7 +39,7 @@ class Truth:
 
 
 def truth_of_images(images: Sequence[ListedImage]) -> Truth | None:
-    """What is true of ``images``, in their order; None where no file listed them."""
+    """The ground truth of ``images``, in their order; None if no file lists them."""
     if not images[0].source:
         return None
     labels = tuple(image.label for image in images if image.label is not None)
@@ -47,7 +47,7 @@ def truth_of_images(images: Sequence[ListedImage]) -> Truth | None:
 
 
 def image_name(name: str) -> str:
-    """'ILSVRC2012_val_00000001' of that name with .JPEG, .JPEG.npy, .npy or .rgb32 behind it."""
+    """'ILSVRC2012_val_00000001' from that name followed by .JPEG, .JPEG.npy, .npy or .rgb32."""
     base = os.path.basename(name)
     for extension in (*IMAGE_EXTENSIONS, ".jpg", ".jpeg", ".png"):
         if base.lower().endswith(extension):
@@ -56,12 +56,12 @@ def image_name(name: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value from a file as an error message shows it: long ones without their middle."""
+    """A value from a file as shown in error messages: long ones without their middle."""
     return _QUOTE.repr(value)
 
 
 def refuse_repeated(where: str, named: Iterable[tuple[str, object]]) -> None:
-    """Refuse a (place, value) whose value an earlier place has. Raises DataError."""
+    """Reject duplicate values among (place, value) pairs. Raises DataError."""
     first: dict[object, str] = {}
     for place, value in named:
         if value in first:
@@ -90,12 +90,12 @@ def listed_files(paths: Sequence[str], list_file: str, where: str) -> list[str]:
         what = f"{len(missing)} of the {len(wanted)} images, such as '{missing[0]}'" if missing else "no image"
         found = "are not in" if missing else "in"
         raise DataError(
-            f"calibration_list {list_file} names {what}, that {found} {where}; give the list that fits the folder"
+            f"calibration_list {list_file} names {what}, that {found} {where}; give the list that matches the folder"
         )
     return [path for path in chosen if path is not None]
 
 
 def _keys(name: str) -> Iterator[str]:
-    """``name``, then without its extension: 'a.JPEG' of a list meets 'a.rgb32' and 'a.JPEG.npy' of a folder."""
+    """``name``, then without its extension: 'a.JPEG' in a list matches 'a.rgb32' and 'a.JPEG.npy' in a folder."""
     yield name
     yield os.path.splitext(name)[0]

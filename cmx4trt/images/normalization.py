@@ -1,4 +1,4 @@
-"""How pixels become what a network takes."""
+"""How pixels become a network's input."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 RGB = tuple[float, float, float]
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
-"""ImageNet's channel means and deviations, torchvision's normalisation of pixels 0..1."""
+"""ImageNet's channel means and standard deviations, torchvision's normalization of pixels 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputForm:
-    """What a network takes: (pixel - mean) / std for pixels 0..1; for an int8 input that divided by ``scale`` and rounded.
+    """A network's input: (pixel - mean) / std for pixels 0..1; for an int8 input, divided by ``scale`` and rounded.
 
-    ``stored_as_pixels``: files may also hold pixels 0..1, not yet normalised.
+    ``stored_as_pixels``: files may also contain pixels 0..1 that are not normalized yet.
     """
 
     mean: RGB
@@ -32,11 +32,11 @@ class InputForm:
 
     @property
     def takes_pixels(self) -> bool:
-        """Whether the network normalises by itself."""
+        """Whether the network itself normalizes."""
         return self.mean == (0.0, 0.0, 0.0) and self.std == (1.0, 1.0, 1.0)
 
     def normalize(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pixels 0..1 [..., C, H, W] as the network takes them, still float32."""
+        """Pixels 0..1 [..., C, H, W] normalized for the network, still float32."""
         import numpy as np
 
         mean, std = (np.array(values, np.float32).reshape(-1, 1, 1) for values in (self.mean, self.std))
@@ -44,10 +44,10 @@ class InputForm:
         return normal
 
     def write(self, image: NDArray[np.float32], out: NDArray[Any]) -> None:
-        """Put a normalised image into ``out`` [C, H, W], in its dtype. Raises DataError for int8 without a known scale."""
+        """Write a normalized image into ``out`` [C, H, W], in its dtype. Raises DataError for int8 without a known scale."""
         if out.dtype != "int8":
             out[...] = image
             return
         if self.scale is None:
-            raise DataError("the engine takes int8 images, but its manifest names no scale for them; build it again")
+            raise DataError("the engine takes int8 images, but its manifest has no scale for them; build it again")
         out[...] = quantized_image(image, self.scale)

@@ -1,4 +1,4 @@
-"""The header of a .npy file, read before its numbers are: numpy would first take the memory that a damaged header asks for."""
+"""The header of a .npy file, read before its numbers: numpy would first allocate the memory that a damaged header claims."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAGIC = b"\x93NUMPY"
 
 @dataclass(frozen=True, slots=True)
 class NpyHeader:
-    """Shape and element type (numpy's name, and numpy's code with its byte order); the numbers begin at byte ``offset``."""
+    """Shape and element type (numpy's name, and numpy's code with byte order); the numbers begin at byte ``offset``."""
 
     dims: tuple[int, ...]
     fortran: bool
@@ -25,19 +25,19 @@ class NpyHeader:
 
     @property
     def end(self) -> int:
-        """Bytes of a file that holds all numbers."""
+        """Size in bytes of a complete file."""
         return self.offset + prod(self.dims) * self.itemsize
 
 
 def is_npy(stream: BinaryIO) -> bool:
-    """Whether a stream begins as a .npy file does; leaves it at its beginning."""
+    """Whether a stream begins like a .npy file; leaves it at its beginning."""
     begins = stream.read(len(MAGIC)) == MAGIC
     stream.seek(0)
     return begins
 
 
 def read_header(stream: BinaryIO) -> NpyHeader:
-    """The header of a .npy file of plain numbers. Raises ValueError, and nothing else, where it is damaged; OSError."""
+    """The header of a .npy file of plain numbers. Raises only ValueError if it is damaged; OSError."""
     import numpy as np
 
     try:
@@ -47,5 +47,5 @@ def read_header(stream: BinaryIO) -> NpyHeader:
     except (*MALFORMED, tokenize.TokenError) as error:
         raise ValueError(reason(error)) from error
     if dtype.hasobject or dtype.fields is not None or any(size < 0 for size in dims):
-        raise ValueError(f"shape {dims} of {dtype} is not that of an array of numbers")
+        raise ValueError(f"shape {dims} of {dtype} is not that of a numeric array")
     return NpyHeader(dims, fortran, dtype.name, dtype.str, dtype.itemsize, stream.tell())

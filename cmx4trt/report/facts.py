@@ -23,7 +23,7 @@ from cmx4trt.store.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LoadGenRun:
     """The result of a LoadGen run, as cmx4trt.bench.results writes it. ``of_this_engine``: whether it ran this very file."""
 
     folder: str
@@ -58,7 +58,7 @@ class EngineFacts:
     constant_bytes: int | None
     uncounted: Mapping[str, int]
     stages: Mapping[str, float]
-    runs: tuple[Run, ...]
+    runs: tuple[LoadGenRun, ...]
     unreadable_runs: tuple[str, ...]
 
     @property
@@ -218,7 +218,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     )
 
 
-def _runs(engine: str, sha256: str) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+def _runs(engine: str, sha256: str) -> tuple[tuple[LoadGenRun, ...], tuple[str, ...]]:
     """The LoadGen runs below ``<engine stem>.results``, and the result files that cannot be read."""
     root = f"{os.path.splitext(engine)[0]}.results"
     if not os.path.isdir(root):
@@ -227,16 +227,16 @@ def _runs(engine: str, sha256: str) -> tuple[tuple[Run, ...], tuple[str, ...]]:
 
     paths = sorted(glob.glob(os.path.join(glob.escape(root), "**", RESULT_NAME), recursive=True))
     found = [_run(path, SCHEMA, sha256) for path in paths]
-    return tuple(f for f in found if isinstance(f, Run)), tuple(f for f in found if isinstance(f, str))
+    return tuple(f for f in found if isinstance(f, LoadGenRun)), tuple(f for f in found if isinstance(f, str))
 
 
-def _run(path: str, schema: str, sha256: str) -> Run | str:
+def _run(path: str, schema: str, sha256: str) -> LoadGenRun | str:
     """The run whose result lies at ``path``, or why it cannot be read."""
     try:
         with open_text(path) as stream:
             result = parse_json(stream.read())
         if not isinstance(result, dict) or result.get("schema") != schema:
             raise ValueError(f"not a result of schema {schema}")
-        return Run(os.path.dirname(path), result, result["subject"].get(ENGINE_SHA256) == sha256)
+        return LoadGenRun(os.path.dirname(path), result, result["subject"].get(ENGINE_SHA256) == sha256)
     except (OSError, *MALFORMED) as error:
         return f"{path} ({reason(error)})"

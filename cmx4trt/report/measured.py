@@ -7,7 +7,7 @@ from typing import Any
 
 from cmx4trt.base.quantities import rounded
 from cmx4trt.report import parts
-from cmx4trt.report.facts import EngineFacts, Run
+from cmx4trt.report.facts import EngineFacts, LoadGenRun
 from cmx4trt.report.html import Html, element, joined
 
 _COMMAND = "cmx4trt bench ENGINE"
@@ -30,7 +30,7 @@ def measured_section(facts: EngineFacts, note: Callable[[str], None]) -> Html:
     return parts.section("Measured with LoadGen", *runs, *notes)
 
 
-def _run(run: Run, number: int, note: Callable[[str], None]) -> Html:
+def _run(run: LoadGenRun, number: int, note: Callable[[str], None]) -> Html:
     result = run.result
     departures = (f"{name} {_used(values)}" for name, values in (result.get("departures") or {}).items())
     latency = "query latency" if result.get("scenario") == "MultiStream" else "latency"

@@ -25,7 +25,7 @@ import pytest
 from cmx4trt.cli import main
 from cmx4trt.gui.form import form_from_meta, read_meta
 from cmx4trt.gui.line import CmrLine, check_values, line_from_values
-from cmx4trt.gui.runner import Run
+from cmx4trt.gui.runner import CmrRun
 from cmx4trt.gui.scripts import script_from_tags
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -329,8 +329,8 @@ def in_cm_home(cm_gui: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return cm_gui
 
 
-def ran(line: CmrLine, folder: Path) -> Run:
-    run = Run(line, str(folder), {})
+def ran(line: CmrLine, folder: Path) -> CmrRun:
+    run = CmrRun(line, str(folder), {})
     assert run.wait(LIMIT), run.log()
     return run
 
@@ -388,7 +388,7 @@ def test_a_run_reuses_what_the_line_built(in_cm_home: Any, rtx: None, published:
 def test_stopping_a_build_keeps_the_store_sane(in_cm_home: Any, rtx: None, folder: Path) -> None:
     """Stopped in the middle: no process, no engine, no half file; and the next run builds."""
     line = CmrLine((*PLAIN.split(","),), ("random-weights",), (("output_dir", "=store"), ("verify", "=no")))
-    run = Run(line, str(folder), {})
+    run = CmrRun(line, str(folder), {})
     deadline = time.monotonic() + LIMIT
     while not any(stage.name == "build" for stage in run.stages()):
         assert time.monotonic() < deadline, run.log()

@@ -144,7 +144,7 @@ def test_pixels_are_normalised_and_normalised_images_left_alone(tmp_path: Path) 
     np.testing.assert_array_equal(
         read(PreprocessedFolder(DETECTOR, with_normalisation_inside, str(tmp_path / "pixels")), 0), pixels
     )
-    with pytest.raises(DataError, match=r"are normalised .*expected 0\.\.1"):
+    with pytest.raises(DataError, match=r"are normalized .*expected 0\.\.1"):
         PreprocessedFolder(DETECTOR, with_normalisation_inside, str(tmp_path / "normal"))
 
 
@@ -153,22 +153,22 @@ def test_int8_images_are_divided_by_their_scale_and_clipped(tmp_path: Path) -> N
     form = form_of(CLASSIFIER, scale=2.0)
     found = read(PreprocessedFolder(CLASSIFIER, form, str(tmp_path)), 0, np.int8)
     assert found.reshape(-1).tolist() == [-128, -125, -100, -75, -50, -25, 0, 25, 50, 75, 100, 125]
-    with pytest.raises(DataError, match="names no scale"):
+    with pytest.raises(DataError, match="has no scale"):
         read(open_classifier(tmp_path), 0, np.int8)
 
 
 @pytest.mark.parametrize(
     ("files", "labels", "words"),
     [
-        ({"a.npy": image(1)}, "b 1\n", "none of the images that .*lists is in .*such as a, expected b"),
+        ({"a.npy": image(1)}, "b 1\n", "none of the images listed in .* is in .*such as a, expected b"),
         ({"a.npy": image(1)}, "a\n", "line 1 of label file .* is 'a', expected 'NAME CLASS'"),
         ({"a.npy": image(1)}, "1\n2\n", "has 2 classes, expected 1, one for each image file"),
         ({"a.npy": image(1), "b.npy": image(1)}, "a 1\nb x\n", "line 2 of label file .* is 'b x'"),
         ({"a.npy": np.zeros((3, 3, 3), np.float32)}, "a 1\n", r"has shape \[3, 3, 3\], expected \[3, 2, 2\]"),
         ({"a.npy": np.zeros((2, 2, 3), np.float32)}, "a 1\n", r"NHWC layout \[2, 2, 3\], expected NCHW \[3, 2, 2\]"),
-        ({"a.npy": np.zeros((2, 3, 2, 2), np.float32)}, "a 1\n", "holds 2 images, expected one file of each"),
-        ({"a.npy": np.zeros((3, 2, 2), np.uint8)}, "a 1\n", "holds uint8, expected preprocessed float32"),
-        ({}, "a 1\n", "holds no preprocessed image"),
+        ({"a.npy": np.zeros((2, 3, 2, 2), np.float32)}, "a 1\n", "contains 2 images, expected one file per image"),
+        ({"a.npy": np.zeros((3, 2, 2), np.uint8)}, "a 1\n", "has type uint8, expected preprocessed float32"),
+        ({}, "a 1\n", "contains no preprocessed images"),
     ],
 )
 def test_unusable_data_are_refused_before_the_run(tmp_path: Path, files: Any, labels: str, words: str) -> None:
@@ -191,7 +191,7 @@ def test_two_files_of_one_image_are_refused(tmp_path: Path) -> None:
     for name in ("NCHW", "NHWC"):
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "val_1.JPEG.npy", image(1))
-    with pytest.raises(DataError, match=r"NCHW/val_1\.JPEG\.npy and .*NHWC/val_1\.JPEG\.npy hold the same image"):
+    with pytest.raises(DataError, match=r"NCHW/val_1\.JPEG\.npy and .*NHWC/val_1\.JPEG\.npy are the same image"):
         open_classifier(tmp_path)
     assert len(open_classifier(tmp_path / "NHWC")) == 1
 

@@ -179,7 +179,7 @@ def test_samples_that_exceed_the_free_memory_are_refused_before_any_is_taken(mon
     library = SampleLibrary(Images(), session, Failure())
     library.reserve(250_000)
     with pytest.raises(
-        DataError, match=r"250001 samples of \[1, 1, 1\] float32 take 1 MB of memory, and 1 MB are free; lower"
+        DataError, match=r"250001 samples of \[1, 1, 1\] float32 take 1 MB of memory, but 1 MB are free; lower"
     ):
         SampleLibrary(Images(), session, Failure()).reserve(250_001)
     assert len(session.allocated) == 1

@@ -126,7 +126,7 @@ def test_a_log_that_was_cut_off_is_no_result(run_echo: Any, echo: Any, folder: P
     read_detail_log(str(folder), mode)
     end = text.index('"result_validity"' if mode == "performance" else '"power_end"')
     path.write_text(text[: text.rindex("\n", 0, end) + 1])
-    with pytest.raises(OutputError, match="was not written whole"):
+    with pytest.raises(OutputError, match="is incomplete"):
         read_detail_log(str(folder), mode)
     path.write_text(text[:end])  # in the middle of a line
     with pytest.raises(OutputError, match="cannot be read"):
@@ -174,7 +174,7 @@ def test_a_folder_in_place_of_a_file_is_found_before_anything_runs(
 def test_a_folder_whose_name_is_not_utf_8_is_one_sentence(tmp_path: Path) -> None:
     name = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff"))
     with (
-        pytest.raises(OutputError, match=r"is not UTF-8, as LoadGen wants it; give another --log_dir"),
+        pytest.raises(OutputError, match=r"is not UTF-8, which LoadGen requires; give another --log_dir"),
         hold_log_folder(name),
     ):
         pass

@@ -210,8 +210,8 @@ def test_a_run_on_a_gpu_tells_its_clock_and_what_held_it_down(
     monkeypatch.setattr("cmx4trt.bench.watch.open_nvml", lambda pci: FakeNvml() if pci == "0000:00:00.0" else None)
     result = run_echo(placed(echo(), 0), scenario="SingleStream", duration=0.5)
     assert result.notes == [
-        "GPU 0 (NVIDIA H100): its PCIe link runs at generation 4 x8 and could at generation 5 x16",
-        "GPU 0 (NVIDIA H100): its clock fell to 1,410 of 1,980 MHz, held down by its power limit (up to 698 of 700 W)",
+        "GPU 0 (NVIDIA H100): its PCIe link runs at generation 4 x8 instead of generation 5 x16",
+        "GPU 0 (NVIDIA H100): its clock fell to 1,410 of 1,980 MHz, throttled by its power limit (up to 698 of 700 W)",
     ]
     assert [text for name, text in result.rows() if name == "note"] == result.notes
     timeline = result.timeline

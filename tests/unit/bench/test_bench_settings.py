@@ -141,7 +141,7 @@ def test_mlperfs_length_at_a_gpus_rate_is_prepared_where_memory_holds_it(monkeyp
     made, departures = settings_of("Server", rules="mlperf", target_qps=88000.0)
     assert (made.server_target_qps, made.min_duration_ms, departures) == (88000.0, 600_000, {})
     monkeypatch.setattr("cmx4trt.bench.settings.free_memory", lambda: 16 << 30)
-    with pytest.raises(RequestError, match=r"LoadGen would prepare 52800000 samples .* expected at most 39045157"):
+    with pytest.raises(RequestError, match=r"LoadGen would generate 52800000 samples .* expected at most 39045157"):
         settings_of("Server", rules="mlperf", target_qps=88000.0)
 
 
@@ -250,7 +250,7 @@ def test_what_would_fill_the_memory_is_refused(user_conf: Any, scenario: str, op
     if streams and "target_qps" in options:  # which says nothing there
         complete_plan(plan, 64, available, MEASURED)
         return
-    with pytest.raises(RequestError, match=r"LoadGen would prepare \d+ samples .* expected at most .* lower count"):
+    with pytest.raises(RequestError, match=r"LoadGen would generate \d+ samples .* expected at most .* lower count"):
         complete_plan(plan, 64, available, MEASURED)
 
 
@@ -283,7 +283,7 @@ def test_what_loadgen_prepares_is_known_before(
     ("lines", "words"),
     [
         ("*.*.performance_issue_same = 1\n*.*.performance_issue_same_index = 64\n", "is 64, expected less than the 64"),
-        ("*.*.performance_issue_same = 1\n*.*.performance_issue_unique = 1\n", "leave one of them out"),
+        ("*.*.performance_issue_same = 1\n*.*.performance_issue_unique = 1\n", "remove one of them"),
     ],
 )
 def test_what_loadgen_would_crash_on_is_refused(user_conf: Any, lines: str, words: str) -> None:
@@ -292,5 +292,5 @@ def test_what_loadgen_would_crash_on_is_refused(user_conf: Any, lines: str, word
 
 
 def test_mlperfs_rules_exclude_a_length_of_ones_own() -> None:
-    with pytest.raises(RequestError, match="leave --count and --duration out"):
+    with pytest.raises(RequestError, match="omit --count and --duration"):
         BenchSettings("Offline", rules="mlperf", count=5)

@@ -85,7 +85,7 @@ def test_the_models_are_those_of_loadgens_own_conf() -> None:
         ("target_qps = 1", "expected 'model.scenario.key = number'"),
         ("*.Offline.target_qps=1", "with spaces around the equals sign"),
         ("*.Offline.target_qps = 1 2", "expected 'model.scenario.key = number'"),
-        ("*.Offline.target_qps = 1 # as measured", "comments on lines of their own"),
+        ("*.Offline.target_qps = 1 # as measured", "comments on separate lines"),
     ],
 )
 def test_a_line_loadgen_would_ignore_is_refused_with_its_number(tmp_path: Path, line: str, words: str) -> None:

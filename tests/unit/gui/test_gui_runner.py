@@ -15,23 +15,23 @@ import pytest
 from cmx4trt.errors import RequestError
 from cmx4trt.gui import runner
 from cmx4trt.gui.line import CmrLine
-from cmx4trt.gui.runner import Run, Runs, Stage, Step
+from cmx4trt.gui.runner import CmrRun, CmrRuns, Stage, Step
 
 LINE = CmrLine(("some", "tags"), ("v",), (("out", "=a b; $(touch X)"),))
 LIMIT = 30.0
 """Seconds after which a run of these tests hangs."""
 
-Start = Callable[..., Run]
+Start = Callable[..., CmrRun]
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts a run in which Python code stands for cmr; ``answer(…)`` there saves CM's answer."""
-    started: list[Run] = []
+    started: list[CmrRun] = []
     folder = tmp_path / "typed here"
     folder.mkdir()
 
-    def begin(code: str, line: CmrLine = LINE) -> Run:
+    def begin(code: str, line: CmrLine = LINE) -> CmrRun:
         prelude = (
             "import json, os, signal, subprocess, sys, time\n"
             "def answer(**values):\n"
@@ -39,7 +39,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             "    json.dump(values, open(path, 'w'))\n"
         )
         monkeypatch.setattr(runner, "_cmr", lambda: [sys.executable, "-c", prelude + code])
-        started.append(Run(line, str(folder), {}))
+        started.append(CmrRun(line, str(folder), {}))
         return started[-1]
 
     monkeypatch.setattr(runner, "PATIENCE", 0.5)
@@ -49,7 +49,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         assert run.wait(LIMIT)
 
 
-def ended(run: Run) -> runner.Outcome:
+def ended(run: CmrRun) -> runner.Outcome:
     assert run.wait(LIMIT), run.log()
     assert run.outcome is not None
     return run.outcome
@@ -211,10 +211,10 @@ def test_long_logs_keep_their_end(start: Start, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(runner.OutputError, match="cannot start cmr in"):
-        Run(LINE, str(tmp_path / "gone"), {})
+        CmrRun(LINE, str(tmp_path / "gone"), {})
 
 
-def done(runs: Runs, folder: str) -> Run:
+def done(runs: CmrRuns, folder: str) -> CmrRun:
     run = runs.start(LINE, folder, {})
     ended(run)
     return run
@@ -222,7 +222,7 @@ def done(runs: Runs, folder: str) -> Run:
 
 def test_runs_do_not_mix(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "KEPT_RUNS", 1)
-    runs = Runs(lambda line, folder, values: start(f"print({folder!r})", line))
+    runs = CmrRuns(lambda line, folder, values: start(f"print({folder!r})", line))
     first, second, third = (done(runs, name) for name in ("one", "two", "three"))
     assert [run.log() for run in (first, second, third)] == ["one", "two", "three"]
     assert len({first.id, second.id, third.id}) == 3
@@ -237,11 +237,11 @@ def test_only_so_many_at_a_time(start: Start) -> None:
     """Whoever clicks on: a sentence, and no process; a place that is free again is free again."""
     begun: list[str] = []
 
-    def counted(line: CmrLine, folder: str, values: object) -> Run:
+    def counted(line: CmrLine, folder: str, values: object) -> CmrRun:
         begun.append(folder)
         return start("print('up', flush=True); time.sleep(60)", line)
 
-    runs = Runs(counted)
+    runs = CmrRuns(counted)
     first, second = (runs.start(LINE, name, {}) for name in ("one", "two"))
     assert runner.MAX_RUNNING == 2
     with pytest.raises(RequestError, match="2 runs are in progress, the maximum at a time"):
@@ -256,7 +256,7 @@ def test_only_so_many_at_a_time(start: Start) -> None:
 
 
 def test_stop_all(start: Start) -> None:
-    runs = Runs(lambda line, folder, values: start("print('up', flush=True); time.sleep(60)", line))
+    runs = CmrRuns(lambda line, folder, values: start("print('up', flush=True); time.sleep(60)", line))
     both = [runs.start(LINE, name, {}) for name in ("one", "two")]
     until(lambda: all(run.log() for run in both))
     runs.stop_all()

@@ -65,7 +65,7 @@ def test_another_network_or_a_changed_recipe_is_refused(cmx4trt: Run, copied: Pa
         (["ENGINE", "--gpus=0,00"], 2, "gpus is '0,00', expected every GPU once"),
         (["ENGINE", "--gpus=0,1", "--scenario=MultiStream"], 2, "--gpus has no effect with several in MultiStream"),
         (["ENGINE", "--gpus=all", "--scenario=SingleStream"], 2, "--gpus has no effect with several in SingleStream"),
-        (["ENGINE", "--rules=mlperf", "--count=5"], 2, "leave --count and --duration out"),
+        (["ENGINE", "--rules=mlperf", "--count=5"], 2, "omit --count and --duration"),
         (["ENGINE", "--user_conf=/nonexistent"], 2, "cannot read user.conf /nonexistent"),
         (["ENGINE", "--data=/nonexistent"], 8, "data folder /nonexistent does not exist"),
         (["ENGINE", "--labels=/nonexistent"], 8, "synthetic data has no labels"),

@@ -78,7 +78,7 @@ def test_list_that_names_absent_images(tmp_path: Path) -> None:
         (np.zeros((2, 4, 5, 3), np.float32), "NHWC layout"),
         (np.zeros((3, 5, 5), np.float32), r"shape \[3, 5, 5\], expected \[3, 4, 5\] or \[N, 3, 4, 5\]"),
         (np.zeros((1, 2, 3, 4, 5), np.float32), "has shape"),
-        (np.zeros(SHAPE, np.uint8), "holds uint8, expected preprocessed float32"),
+        (np.zeros(SHAPE, np.uint8), "has type uint8, expected preprocessed float32"),
         (np.asfortranarray(images(1)[0]), "Fortran order"),
     ],
 )
