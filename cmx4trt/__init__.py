@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from cmx4trt.pipeline.result import BuildResult as BuildResult
     from cmx4trt.pipeline.result import Plan as Plan
     from cmx4trt.requests.build import BuildRequest as BuildRequest
-    from cmx4trt.requests.evaluation import EvaluationOptions as EvaluationOptions
     from cmx4trt.requests.evaluation import EvaluationRequest as EvaluationRequest
+    from cmx4trt.requests.evaluation_options import EvaluationOptions as EvaluationOptions
     from cmx4trt.store.manifest import Manifest as Manifest
 
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ _MODULES = {
     "Plan": "cmx4trt.pipeline.result",
     "Progress": "cmx4trt.base.progress",
     "Evaluation": "cmx4trt.pipeline.evaluate",
-    "EvaluationOptions": "cmx4trt.requests.evaluation",
+    "EvaluationOptions": "cmx4trt.requests.evaluation_options",
     "EvaluationRequest": "cmx4trt.requests.evaluation",
     "bench_engine": "cmx4trt.pipeline.evaluate",
     "build": "cmx4trt.pipeline.build",

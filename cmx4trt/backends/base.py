@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from cmx4trt.backends.facts import PRECISIONS, Check, CmNeeds, Measurement, Section, Tuning
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
+from cmx4trt.base.options import Option, OwnOptions, options_of
 from cmx4trt.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Backend(ABC):
     - ``precisions``, ``default_precision``: what it computes in; ``networks``: what it builds, empty for all
     - ``targets``: the GPUs its engines can be for; ``serves``: the compute capabilities for which it is recommended where
       another backend cannot help
-    - ``own_options``: options that mean nothing with another backend, and are refused there
+    - ``own_options``: the dataclass that declares options which mean nothing with another backend, and are refused there
     - ``request_parts``: entries of its builder's ``identity`` that follow from files which the request names, such as a table
       or a checkout; requests that differ in them have engines at different paths
     - ``quantizes``: whether this package quantizes int8 networks for it, in its ``flavour``; ``calibrates_itself``: whether
@@ -52,12 +53,17 @@ class Backend(ABC):
     precisions: tuple[str, ...] = PRECISIONS
     default_precision: str = "fp16"
     networks: tuple[str, ...] = ()
-    own_options: tuple[str, ...] = ()
+    own_options: type[OwnOptions] | None = None
     request_parts: tuple[str, ...] = ()
     quantizes: bool = True
     calibrates_itself: bool = False
     takes_graph: bool = True
     cm: CmNeeds = CmNeeds()
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The options that it owns."""
+        return options_of(self.own_options, self.name) if self.own_options else ()
 
     @abstractmethod
     def builder(self) -> GraphBuilder | ModelBuilder:

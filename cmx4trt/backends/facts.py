@@ -9,7 +9,13 @@ from typing import Any
 
 from cmx4trt.base.damage import MALFORMED
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISION_TITLES: Mapping[str, str] = {
+    "fp32": "32-bit floating point",
+    "fp16": "16-bit floating point",
+    "bf16": "bfloat16, 16-bit floating point with the range of float32",
+    "int8": "8-bit integers; needs images or a calibration cache",
+}
+PRECISIONS = tuple(PRECISION_TITLES)
 """Compute precisions, the widest first."""
 
 

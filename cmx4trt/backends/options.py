@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 
 class BuildOptions(Protocol):
@@ -33,28 +34,10 @@ class BuildOptions(Protocol):
     @property
     def output_dtype(self) -> str: ...  # noqa: D102
     @property
-    def input_range(self) -> str: ...  # noqa: D102
-    @property
-    def postprocess(self) -> str: ...  # noqa: D102
-    @property
-    def nms_offset(self) -> bool: ...  # noqa: D102
-    @property
     def keep_fp16(self) -> str | None: ...  # noqa: D102
-    @property
-    def common_code(self) -> str | None: ...  # noqa: D102
-    @property
-    def inference_source(self) -> str | None: ...  # noqa: D102
-    @property
-    def builder_optimization_level(self) -> int | None: ...  # noqa: D102
-    @property
-    def tiling_optimization_level(self) -> str | None: ...  # noqa: D102
-    @property
-    def max_aux_streams(self) -> int | None: ...  # noqa: D102
-    @property
-    def timing_cache(self) -> str | None: ...  # noqa: D102
-    @property
-    def kernel_choices(self) -> str | None: ...  # noqa: D102
     @property
     def wait(self) -> int: ...  # noqa: D102
     @property
     def output_dir(self) -> str: ...  # noqa: D102
+    @property
+    def own(self) -> Mapping[str, Any]: ...  # noqa: D102

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.damage import parse_json, reason
@@ -13,8 +14,8 @@ from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationOptions
-from cmx4trt.requests.options import OPTION_GROUPS, OPTIONS, OPTIONS_BY_NAME
+from cmx4trt.requests.evaluation_options import EvaluationOptions
+from cmx4trt.requests.options import build_options
 
 if TYPE_CHECKING:
     from cmx4trt.base.progress import Progress
@@ -23,11 +24,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt build``."""
-    group: argparse._ActionsContainer = parser
-    for option in OPTIONS:
-        if option.name in OPTION_GROUPS:
-            group = parser.add_argument_group(OPTION_GROUPS[option.name])
-        add_option(group, option)
+    for title, options in groupby(build_options(), key=lambda option: option.group):
+        group = parser.add_argument_group(title)
+        for option in options:
+            add_option(group, option)
     parser.add_argument(
         "--dry_run", "--dry-run", action="store_true", help="show what would be built without building it"
     )
@@ -77,7 +77,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
     values: dict[str, Any] = {}
     if arguments.request:
         values = _read_request(arguments.request)
-    values.update({o.name: v for o in OPTIONS if (v := getattr(arguments, o.name)) is not None})
+    values.update({o.name: v for o in build_options() if (v := getattr(arguments, o.name)) is not None})
     return BuildRequest.from_values(values)
 
 
@@ -86,9 +86,8 @@ def _read_request(path: str) -> dict[str, Any]:
     try:
         with open_text(path) as stream:
             values = BuildRequest.values_from_dict(parse_json(stream.read()))
-        for name, value in values.items():
-            if value is not None and name in OPTIONS_BY_NAME:
-                OPTIONS_BY_NAME[name].parse(name, value)
+        for option in build_options():
+            option.value_of(values.get(option.name))
     except RequestError as error:
         raise RequestError(f"request file {path}: {error}") from error
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from cmx4trt.errors import DataError, RequestError
 from cmx4trt.networks import network_of_spec, spec_of
 from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.options import OPTIONS_BY_NAME
+from cmx4trt.requests.options import build_option
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import CanonicalGraph
@@ -57,7 +57,7 @@ class Section:
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt calibrate``."""
     for name in _OPTIONS:
-        add_option(parser, OPTIONS_BY_NAME[name])
+        add_option(parser, build_option(name))
     parser.add_argument("--ranges", metavar="FILE", help="write the ranges as JSON, for --calibration_cache")
     parser.add_argument(
         "--tensorrt_cache", "--tensorrt-cache", metavar="FILE", help="write a TensorRT calibration cache"

@@ -16,7 +16,7 @@ from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_evaluation, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
-from cmx4trt.requests.evaluation import OPTIONS_OF, EvaluationOptions
+from cmx4trt.requests.evaluation_options import OPTIONS_OF, EvaluationOptions
 
 if TYPE_CHECKING:
     from cmx4trt.pipeline.evaluate import Evaluation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -39,8 +38,7 @@ def keys_for_dependencies(
         "MODEL": not _fetches_model(request),
         # Images of the data set say nothing about random weights.
         "CALIBRATION": request.calibration_data is not None or request.calibration_cache is not None or random,
-        "COMMON_CODE": request.common_code is not None,
-        "INFERENCE_SOURCE": request.inference_source is not None,
+        **{name.upper(): request.value(name) is not None for one in all_backends() for name in one.cm.paths},
     }
     if own_python:  # another one is asked by the dependency itself
         have.update({name: _is_installed(module) for name, module in _libraries().items()})
@@ -69,12 +67,12 @@ def with_dependencies(framework: Framework, request: BuildRequest, env: Mapping[
             )
     backend = backend_of(request.builder)
     for option, key in backend.cm.paths.items():
-        paths[option] = getattr(request, option) or env.get(framework.spelt(key))
+        paths[option] = request.value(option) or env.get(framework.spelt(key))
     calibrated = request.calibration_data is not None or request.calibration_cache is not None
     if request.precision == "int8" and backend.quantizes and not calibrated:
         paths["calibration_data"] = env.get(framework.key("DATASET_PREPROCESSED_PATH"))
     found: dict[str, Any] = {name: absolute_path(path) for name, path in paths.items() if path}
-    return replace(request, **found)
+    return request.changed(found)
 
 
 def _fetches_model(request: BuildRequest) -> bool:

@@ -13,8 +13,7 @@ from cmx4trt.errors import DataError, RequestError
 from cmx4trt.frameworks.base import Framework
 from cmx4trt.pipeline.evaluate import check_evaluation
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationOptions
-from cmx4trt.requests.evaluation_options import ACCURACY, CM_OPTIONS, LOADGEN_OPTIONS, VERIFY_OPTIONS
+from cmx4trt.requests.evaluation_options import ACCURACY, CM_OPTIONS, LOADGEN_OPTIONS, VERIFY_OPTIONS, EvaluationOptions
 
 COMMAND_KEYS = {"verify": "CMX4TRT_RUN_VERIFY", "bench": "CMX4TRT_RUN_BENCH"}
 """What the two variations set."""
@@ -90,7 +89,7 @@ def evaluation_of_environment(
         if lost is not None:
             raise RequestError(f"--{lost} has no effect without _verify or _bench; add one of them to the tags")
         return evaluation
-    given = {o.name: o.parse(o.name, v) for o in CM_OPTIONS if (v := env.get(mapping.get(o.name, ""))) is not None}
+    given = {o.name: o.parse(v) for o in CM_OPTIONS if (v := env.get(mapping.get(o.name, ""))) is not None}
     trained = request.random_weights is None
     if wanted["verify"]:
         asked = _options_of_verify(given, wanted["bench"], "data" in given or trained)

@@ -12,15 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.base import Framework
-from cmx4trt.requests.evaluation_options import CM_OPTIONS, SYNTHETIC_DATA
-from cmx4trt.requests.options import OPTIONS_BY_NAME
+from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.options import build_options
 
 _EVALUATION_FLAGS = frozenset(option.name for option in CM_OPTIONS)
-_WORDS_FOR_PATHS = {"calibration_data": RANDOM_DATA, "data": SYNTHETIC_DATA}
-"""Options whose value is a path or this word."""
 _DEPENDENCY_FLAGS = ("ad", "add_deps", "adr", "add_deps_recursive")
 
 INTERNAL_KEYS = frozenset(
@@ -76,7 +73,7 @@ def check_flags(
 def _is_switch(flag: str) -> bool:
     if flag in _EVALUATION_FLAGS:
         return False
-    return flag not in OPTIONS_BY_NAME or isinstance(OPTIONS_BY_NAME[flag].default, bool)
+    return all(flag != option.name or isinstance(option.default, bool) for option in build_options())
 
 
 def _lost_word(words: Sequence[str]) -> str:
@@ -161,12 +158,14 @@ def with_words(framework: Framework, env: Mapping[str, Any], mapping: Mapping[st
     ``/cm-mount/<the caller's folder>/synthetic``.
     """
     words = {}
-    for option, word in _WORDS_FOR_PATHS.items():
-        value = str(env.get(mapping[option], ""))
+    for option in (*build_options(), *CM_OPTIONS):
+        key, word = mapping.get(option.name, ""), option.kind.word
+        value = str(env.get(key, ""))
         if (
-            value.startswith(framework.mounted)
+            word
+            and value.startswith(framework.mounted)
             and os.path.basename(value).lower() == word
             and not os.path.exists(value)
         ):
-            words[mapping[option]] = word
+            words[key] = word
     return {**env, **words}

@@ -13,12 +13,11 @@ from typing import Any
 from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.base import Framework
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
-from cmx4trt.requests.options import OPTIONS, OPTIONS_BY_NAME
+from cmx4trt.requests.options import build_options
 
 _CHOSEN = {"builder": "CMX4TRT_CHOSEN_BUILDER", "precision": "CMX4TRT_CHOSEN_PRECISION"}
 """Groups whose default depends on another input: their variations set a key of their own, that nobody types."""
 _DEFAULT_WORKSPACE_SIZE = "CMX4TRT_DEFAULT_WORKSPACE_SIZE"
-_OPTIONS = {**OPTIONS_BY_NAME, **{option.name: option for option in CM_OPTIONS}}
 Setting = tuple[str, str, str]
 """An environment key, its value, and where it was typed."""
 
@@ -57,7 +56,7 @@ def values_in_effect(framework: Framework, i: Mapping[str, Any], env: Mapping[st
 
 def option_values(values: Mapping[str, Any], mapping: Mapping[str, str], prefix: str) -> dict[str, object]:
     """Values for ``BuildRequest.from_values`` from ``values_in_effect``."""
-    found: dict[str, object] = {option.name: values.get(mapping.get(option.name, "")) for option in OPTIONS}
+    found: dict[str, object] = {option.name: values.get(mapping.get(option.name, "")) for option in build_options()}
     if found["batch_size"] is None:
         found["batch_size"] = values.get(f"{prefix}BATCH_SIZE")
     if found["device"] == "gpu":  # the seed's word
@@ -116,6 +115,7 @@ def _parsed(option: str, value: object) -> object:
     if option == "device" and value == "gpu":
         return "cuda"
     try:
-        return _OPTIONS[option].parse(option, value) if option in _OPTIONS else str(value)
+        one = next((one for one in (*build_options(), *CM_OPTIONS) if one.name == option), None)
+        return one.parse(value) if one is not None else str(value)
     except RequestError:
         return value

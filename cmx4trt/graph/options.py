@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class GraphOptions:
     """The few options of a build that a graph depends on, under their own names; ``BuildRequest.graph_options`` makes it.
 
-    ``model``: the file that sentences about the graph name, None for random weights.
+    ``model``: the file that sentences about the graph name, None for random weights; ``own``: the options of networks.
     """
 
     model: str | None
     precision: str
     input_dtype: str
     output_dtype: str
-    input_range: str
-    postprocess: str
-    nms_offset: bool
+    own: Mapping[str, Any]
 
     def in_float32(self) -> GraphOptions:
         """The same network with float32 arithmetic and input: what an int8 graph is held to."""

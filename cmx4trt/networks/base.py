@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.base.options import Option, OwnOptions, options_of
 from cmx4trt.errors import ModelError, RequestError, UnsupportedError
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, RGB, InputForm
@@ -94,7 +95,7 @@ class Network(ABC):
     """A network with all that only it knows.
 
     - ``spec``: name, title, sizes; ``metric``: of its accuracy; ``accuracy``: MLPerf's target, if there is one
-    - ``own_options``: options that mean nothing with another network, and are refused there
+    - ``own_options``: the dataclass that declares options which mean nothing with another network, and are refused there
     - ``mean``, ``std``: for pixels 0..1; ``stored_as_pixels``: whether files may hold pixels that are not yet normalised
     - ``label_file``: where a folder of preprocessed images holds the ground truth
     - ``int8_images``: on how many images INT8 is measured, a few seconds on two cores
@@ -104,7 +105,7 @@ class Network(ABC):
     metric: str
     label_file: str
     accuracy: AccuracyTarget | None = None
-    own_options: tuple[str, ...] = ()
+    own_options: type[OwnOptions] | None = None
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
     stored_as_pixels: bool = False
@@ -114,6 +115,11 @@ class Network(ABC):
     def name(self) -> str:
         """What ``--network`` takes."""
         return self.spec.name
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The options that it owns."""
+        return options_of(self.own_options, self.name) if self.own_options else ()
 
     def with_spec(self, spec: ModelSpec) -> Network:
         """The same network in other sizes."""

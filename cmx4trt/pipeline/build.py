@@ -57,7 +57,7 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
         return Plan(_UNKNOWN, name, "the MLPerf file, which a dependency fetches", False)
     if isinstance(builder, ModelBuilder):
         check_request(request)
-        request = replace(request, **builder.resolve(request))
+        request = request.changed(builder.resolve(request))
         source = source_of_request(request)
         parts = {**engine_parts(request, builder.place(request)), SOURCE: source.part()}
         engine = EnginePaths.of(request, parts).engine
@@ -86,7 +86,7 @@ def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
 
     check_request(request)
     builder = builder_for(request.builder)
-    request = replace(request, **builder.resolve(request))
+    request = request.changed(builder.resolve(request))
     source = source_of_request(request)
     parts = {**engine_parts(request, builder.identity(request)), SOURCE: source.part()}
     calibration = calibration_of(request, progress)

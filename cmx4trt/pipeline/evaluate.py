@@ -13,7 +13,7 @@ from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError
 from cmx4trt.pipeline.executable import Executable, open_executable
 from cmx4trt.pipeline.published import EngineAtHand, EngineGraph, PublishedEngine
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationOptions, EvaluationRequest
+from cmx4trt.requests.evaluation import EvaluationRequest
 from cmx4trt.requests.evaluation_options import (
     ACCURACY,
     ALL_GPUS,
@@ -21,6 +21,7 @@ from cmx4trt.requests.evaluation_options import (
     MAX_COUNT,
     PERFORMANCE,
     SYNTHETIC_DATA,
+    EvaluationOptions,
 )
 from cmx4trt.store.manifest import ENGINE_SHA256
 

@@ -5,84 +5,41 @@ Values arrive as text (from a shell, from CM) or as Python values (from the Pyth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cmx4trt import backends, networks
 from cmx4trt.backends.base import Backend
+from cmx4trt.base.options import Option
 from cmx4trt.base.records import readable
 from cmx4trt.base.values import nearest
 from cmx4trt.errors import RequestError
 from cmx4trt.graph.options import GraphOptions
-from cmx4trt.requests.options import OPTIONS, OPTIONS_BY_NAME
-
-_OPTIONS_OF_INT8 = (
-    "calibration_data",
-    "calibration_list",
-    "calibration_count",
-    "calibration_method",
-    "calibration_cache",
-    "keep_fp16",
-)
+from cmx4trt.requests.options import GENERAL_OPTIONS, GeneralOptions, build_options
 
 
 @dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """A validated request; field by field what ``OPTIONS`` lists. Sizes in bytes, paths absolute."""
+class BuildRequest(GeneralOptions):
+    """A validated request. ``own``: the values of the options that networks and backends own, by name."""
 
-    network: str
-    device: str
-    builder: str
-    precision: str
-    scenario: str
-    batch_size: int
-    copy_streams: int
-    model: str | None
-    random_weights: int | None
-    target: str
-    workspace_size: int
-    input_dtype: str
-    output_dtype: str
-    input_range: str
-    postprocess: str
-    nms_offset: bool
-    calibration_data: str | None
-    calibration_list: str | None
-    calibration_count: int | None
-    calibration_method: str | None
-    calibration_cache: str | None
-    keep_fp16: str | None
-    common_code: str | None
-    inference_source: str | None
-    builder_optimization_level: int | None
-    tiling_optimization_level: str | None
-    max_aux_streams: int | None
-    timing_cache: str | None
-    kernel_choices: str | None
-    verify: bool
-    report: bool
-    output_dir: str
-    wait: int
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_values(cls, values: Mapping[str, object]) -> BuildRequest:
         """A request from option values; absent and None mean the default. Raises RequestError."""
+        options = {one.name: one for one in build_options()}
         for name in values:
-            if name not in OPTIONS_BY_NAME:
-                raise RequestError(f"there is no option '{name}'{nearest(str(name), tuple(OPTIONS_BY_NAME))}")
-        parsed: dict[str, Any] = {}
-        for option in OPTIONS:
-            value = values.get(option.name)
-            if value is None:
-                value = option.default
-            parsed[option.name] = None if value is None else option.parse(option.name, value)
+            if name not in options:
+                raise RequestError(f"there is no option '{name}'{nearest(str(name), tuple(options))}")
+        parsed = {name: one.value_of(values.get(name)) for name, one in options.items()}
         if parsed["builder"] is None:
             parsed["builder"] = backends.default_backend(parsed["device"]).name
         backend = backends.backend_of(parsed["builder"])
         parsed["precision"] = parsed["precision"] or backend.default_precision
         parsed["target"] = backends.parse_target("target", parsed["target"] or backend.targets.default, backend)
-        request = cls(**parsed)
+        general = {one.name: parsed.pop(one.name) for one in GENERAL_OPTIONS}
+        request = cls(**general, own=parsed)
         request._check_combination()
         return request
 
@@ -91,10 +48,8 @@ class BuildRequest:
         """Option values from what ``to_dict`` gave, or a subset of it. Raises RequestError where it is no such record."""
         if not isinstance(record, Mapping):
             raise RequestError(f"the request is of type {type(record).__name__}, expected an object of option values")
-        values = dict(record)
-        if isinstance(values.get("workspace_size"), int):
-            values["workspace_size"] = f"{values['workspace_size']}B"
-        return values
+        options = {one.name: one for one in build_options()}
+        return {n: options[n].kind.from_record(value) if n in options else value for n, value in record.items()}
 
     @classmethod
     def from_dict(cls, record: object) -> BuildRequest:
@@ -102,17 +57,31 @@ class BuildRequest:
         return cls.from_values(cls.values_from_dict(record))
 
     def to_dict(self) -> dict[str, Any]:
-        """Every option by name, as JSON types; ``workspace_size`` in bytes."""
-        return asdict(self)
+        """Every option by name, as JSON types, in the order of the help; ``workspace_size`` in bytes."""
+        return {one.name: self.value(one.name) for one in build_options()}
+
+    def value(self, name: str) -> Any:
+        """The value of the option called ``name``, whoever declares it."""
+        return self.own[name] if name in self.own else getattr(self, name)
+
+    def changed(self, values: Mapping[str, Any]) -> BuildRequest:
+        """The same request with other values of some options; nothing is checked."""
+        own = {name: value for name, value in values.items() if name in self.own}
+        general = {name: value for name, value in values.items() if name not in own}
+        return replace(self, **general, own={**self.own, **own})
+
+    def options_in_effect(self) -> tuple[Option, ...]:
+        """The options that mean something to its network and its backend."""
+        network, backend = networks.network_of(self.network), backends.backend_of(self.builder)
+        return (*GENERAL_OPTIONS, *network.options, *backend.options)
 
     def graph_options(self) -> GraphOptions:
         """What of it shapes the graph."""
-        return GraphOptions(**{f.name: getattr(self, f.name) for f in fields(GraphOptions)})
+        return GraphOptions(self.model, self.precision, self.input_dtype, self.output_dtype, self.own)
 
     def summary(self) -> list[tuple[str, str]]:
-        """Every option that is in effect with its value as text, in the order of ``OPTIONS``; unset ones are left out."""
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return [(name, readable(name, value)) for name, value in values if value is not None]
+        """Every option that has a value, with it as text, in the order of the help."""
+        return [(name, readable(name, value)) for name, value in self.to_dict().items() if value is not None]
 
     def _check_combination(self) -> None:
         if self.model is not None and self.random_weights is not None:
@@ -149,7 +118,8 @@ class BuildRequest:
         if self.precision == "int8" and backend.quantizes:
             return
         int8_input = self.input_dtype == "int8" and not backend.calibrates_itself
-        for name in (*_OPTIONS_OF_INT8, *(["input_dtype"] if int8_input else [])):
+        of_int8 = [one.name for one in GENERAL_OPTIONS if one.precisions == ("int8",)]
+        for name in (*of_int8, *(["input_dtype"] if int8_input else [])):
             if getattr(self, name) is not None:
                 quantizing = [other.name for other in backends.all_backends() if other.quantizes]
                 raise RequestError(
@@ -160,18 +130,23 @@ class BuildRequest:
     def _check_own_options(self, backend: Backend) -> None:
         """Options of one backend are refused with another."""
         for other in backends.all_backends():
-            for name in other.own_options:
-                if name not in backend.own_options and getattr(self, name) is not None:
-                    raise RequestError(f"{name} is for the builder {other.name}, not {self.builder}; leave it out")
+            for one in self._given_in_vain(other.options, backend.options):
+                raise RequestError(f"{one.name} is for the builder {other.name}, not {self.builder}; leave it out")
 
     def _check_network(self) -> None:
         """Options of one network are refused with another, and what the network knows to be impossible."""
         network = networks.network_of(self.network)
         for other in networks.all_networks():
-            for name in other.own_options:
-                if name not in network.own_options and getattr(self, name) != OPTIONS_BY_NAME[name].default:
-                    raise RequestError(f"{name} is for {other.name}, not {self.network}; leave it out")
+            for one in self._given_in_vain(other.options, network.options):
+                raise RequestError(f"{one.name} is for {other.name}, not {self.network}; leave it out")
         network.check_request(self.graph_options())
+
+    def _given_in_vain(self, options: Sequence[Option], meant: Sequence[Option]) -> Iterator[Option]:
+        """Those of ``options`` that have another value than their default, and are not among those ``meant`` here."""
+        names = {one.name for one in meant}
+        for one in options:
+            if one.refused_elsewhere and one.name not in names and self.own[one.name] != one.value_of(None):
+                yield one
 
 
 def _joined(names: list[str]) -> str:

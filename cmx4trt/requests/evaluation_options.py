@@ -1,13 +1,16 @@
-"""The options of ``cmx4trt verify`` and ``cmx4trt bench``, which CM's variations ``_verify`` and ``_bench`` take too."""
+"""What can be asked of an engine: the options of ``cmx4trt verify`` and ``bench``, and of CM's ``_verify`` and ``_bench``."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
-from cmx4trt.base.values import parse_int, parse_path, parse_text
+from cmx4trt.base.options import PATH, Kind, Option, choice, options_of, path_or, question, whole
+from cmx4trt.base.values import nearest, parse_text
 from cmx4trt.errors import RequestError
-from cmx4trt.requests.options import MAX_BATCH_SIZE, OPTIONS_BY_NAME, SCENARIOS, Option, choice_option
+from cmx4trt.requests.options import GENERAL_OPTIONS, MAX_BATCH_SIZE, SCENARIOS, GeneralOptions
 
 AUTO, ENGINE, GRAPH = EXECUTE = ("auto", "engine", "graph")
 """What runs: the engine if it can, else the graph; only the engine; only the graph."""
@@ -39,11 +42,6 @@ def _parse_seconds(name: str, value: object) -> float:
     return number
 
 
-def _parse_data(name: str, value: object) -> str:
-    """A folder, or the word for synthetic images."""
-    return SYNTHETIC_DATA if str(value).strip().lower() == SYNTHETIC_DATA else parse_path(name, value)
-
-
 def _parse_gpus(name: str, value: object) -> str:
     """'all', or numbers of GPUs, each once: '0,1'."""
     text = ",".join(part.strip() for part in parse_text(name, value).lower().split(","))
@@ -57,76 +55,118 @@ def _parse_gpus(name: str, value: object) -> str:
     return ",".join(str(int(number)) for number in numbers)
 
 
-VERIFY_OPTIONS: tuple[Option, ...] = (
-    replace(
-        OPTIONS_BY_NAME["network"],
-        default=None,
-        meaning="network the engine must be built from; another one is an error",
-    ),
-    Option("model", None, "current path of the engine's ONNX file, if it was moved", parse_path),
-    choice_option(
-        "execute",
-        AUTO,
+_BOTH, _BENCH = ("verify", "bench"), ("bench",)
+_NETWORK = next(one for one in GENERAL_OPTIONS if one.name == "network")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """What is asked of an engine, whichever it is: the options of ``cmx4trt bench``, of which ``verify`` has those of both.
+
+    None is the default that the option names. ``duration``: seconds; ``target_qps``: samples per second.
+    """
+
+    network: str | None = question(
+        _NETWORK.kind, "network the engine must be built from; another one is an error", commands=_BOTH
+    )
+    model: str | None = question(PATH, "current path of the engine's ONNX file, if it was moved", commands=_BOTH)
+    execute: str = question(
+        choice(EXECUTE),
         "what to run: the engine, its graph in ONNX Runtime, or (auto) the engine where it can run, else the graph",
-        EXECUTE,
-    ),
-    Option(
-        "data",
-        None,
+        default=AUTO,
+        commands=_BOTH,
+    )
+    data: str | None = question(
+        path_or(SYNTHETIC_DATA),
         "folder of preprocessed images (CM's get,dataset,preprocessed), or synthetic for synthetic images",
-        _parse_data,
-    ),
-    Option(
-        "labels",
-        None,
+        commands=_BOTH,
+        cm_note="; default for accuracy CM's data set, for speed synthetic",
+    )
+    labels: str | None = question(
+        PATH,
         "ground-truth labels: val_map.txt or openimages-mlperf.json (default: in the data folder)",
-        parse_path,
-    ),
-    Option(
-        "count",
-        None,
+        commands=_BOTH,
+        for_loadgen=True,
+    )
+    count: int | None = question(
+        whole(1, MAX_COUNT),
         "number of samples: the first N images for accuracy, or the length of a performance run",
-        lambda name, value: parse_int(name, value, 1, MAX_COUNT),
-    ),
-    Option(
-        "batch_size",
-        None,
+        commands=_BOTH,
+        for_loadgen=True,
+        cm_note="; default CM_BATCH_COUNT x CM_BATCH_SIZE images",
+    )
+    batch_size: int | None = question(
+        whole(1, MAX_BATCH_SIZE),
         "largest batch to form, in samples (default: the engine's)",
-        lambda name, value: parse_int(name, value, 1, MAX_BATCH_SIZE),
-    ),
-    choice_option("scenario", None, "MLPerf scenario (default: the one the engine is named for)", SCENARIOS),
-    Option(
-        "target_qps",
-        None,
+        commands=_BOTH,
+        for_loadgen=True,
+    )
+    scenario: str | None = question(
+        choice(SCENARIOS),
+        "MLPerf scenario (default: the one the engine is named for)",
+        commands=_BOTH,
+        for_loadgen=True,
+    )
+    target_qps: float | None = question(
+        Kind(_parse_positive, json_type="number"),
         "target rate in samples per second: sent (Server) or expected (Offline) (default: measured)",
-        _parse_positive,
-    ),
-    Option("user_conf", None, "MLPerf user.conf; it overrides our settings", parse_path),
-    Option("log_dir", None, "folder for LoadGen's logs (default: the engine's name with .results)", parse_path),
-)
-BENCH_OPTIONS: tuple[Option, ...] = (
-    *VERIFY_OPTIONS,
-    choice_option(
-        "mode",
-        PERFORMANCE,
+        commands=_BOTH,
+        for_loadgen=True,
+        cm_key="CM_MLPERF_LOADGEN_TARGET_QPS",
+    )
+    user_conf: str | None = question(
+        PATH, "MLPerf user.conf; it overrides our settings", commands=_BOTH, for_loadgen=True
+    )
+    log_dir: str | None = question(
+        PATH,
+        "folder for LoadGen's logs (default: the engine's name with .results)",
+        commands=_BOTH,
+        for_loadgen=True,
+    )
+    mode: str = question(
+        choice(MODES),
         "measure speed (performance), or run every image once (accuracy)",
-        MODES,
-    ),
-    choice_option(
-        "rules",
-        SHORT,
+        default=PERFORMANCE,
+        commands=_BENCH,
+        cm_key="CM_MLPERF_LOADGEN_MODE",
+    )
+    rules: str = question(
+        choice(RULES),
         "length of the run: at least 10 s (short), or as mlperf.conf demands, 600 s and more (mlperf)",
-        RULES,
-    ),
-    Option("duration", None, "minimum duration of a performance run, in seconds", _parse_seconds),
-    Option(
-        "gpus",
-        None,
+        default=SHORT,
+        commands=_BENCH,
+    )
+    duration: float | None = question(
+        Kind(_parse_seconds, json_type="number"),
+        "minimum duration of a performance run, in seconds",
+        commands=_BENCH,
+    )
+    gpus: str | None = question(
+        Kind(_parse_gpus),
         "GPUs that share the queries of Offline and Server: all, or numbers such as 0,1 (default: the first)",
-        _parse_gpus,
-    ),
-)
-LOADGEN_OPTIONS = ("labels", "count", "batch_size", "scenario", "target_qps", "user_conf", "log_dir")
+        commands=_BENCH,
+    )
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, object], command: str = "bench") -> EvaluationOptions:
+        """Options of a command from values as text or as Python values; absent and None mean the default. Raises RequestError."""
+        known = {one.name: one for one in OPTIONS_OF[command]}
+        for name in values:
+            if name not in known:
+                raise RequestError(f"'{name}' is not an option of {command}{nearest(str(name), tuple(known))}")
+        return cls(**{name: known[name].parse(value) for name, value in values.items() if value is not None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that differ from their default, by name, as JSON types."""
+        values = ((f, getattr(self, f.name)) for f in fields(self))
+        return {f.name: value for f, value in values if value != f.default}
+
+
+BENCH_OPTIONS: tuple[Option, ...] = options_of(EvaluationOptions)
+VERIFY_OPTIONS = tuple(one for one in BENCH_OPTIONS if "verify" in one.commands)
+OPTIONS_OF = {"verify": VERIFY_OPTIONS, "bench": BENCH_OPTIONS}
+"""The two commands, in the order in which a build's ``--evaluation`` runs them."""
+LOADGEN_OPTIONS = tuple(one.name for one in BENCH_OPTIONS if one.for_loadgen)
 """Of the options of verify those that say how accuracy is measured."""
-CM_OPTIONS: tuple[Option, ...] = tuple(option for option in BENCH_OPTIONS if option.name not in OPTIONS_BY_NAME)
+CM_OPTIONS = tuple(one for one in BENCH_OPTIONS if one.name not in {f.name for f in fields(GeneralOptions)})
 """Those that a CM line has beside the options of the build."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmx4trt.requests.build import BuildRequest
+from cmx4trt.requests.options import own_options
 
 RECIPE = 2
 """Raised whenever the same file and request would give another engine than before: older engines then miss."""
@@ -18,20 +19,24 @@ SOURCE = "source"
 CALIBRATION = "calibration"
 """The part that stands for the images or the cache an int8 engine was calibrated with."""
 
-_NOT_IN_ENGINE = {
-    *("model", "random_weights"),
-    *("calibration_data", "calibration_list", "calibration_count", "calibration_cache"),
-    *("common_code", "inference_source", "timing_cache", "kernel_choices"),
-    *("verify", "report", "output_dir", "wait"),
-}
-"""Options that do not shape the engine, or that another part stands for: the source, the calibration data's digest, the
-builder's identity."""
-
 
 def engine_parts(request: BuildRequest, builder: Mapping[str, str]) -> dict[str, Any]:
-    """Everything but the source: the request's options that shape the engine, the builder's identity, our recipe."""
-    options = {name: getattr(request, name) for name in request.__slots__ if name not in _NOT_IN_ENGINE}
+    """Everything but the source: the request's options that shape the engine, the builder's identity, our recipe.
+
+    Options of other networks and backends are left out: what is installed beside changes no engine.
+    """
+    options = {one.name: request.value(one.name) for one in request.options_in_effect() if one.shapes_engine}
     return {"recipe": RECIPE, "builder": dict(builder), **{f"request.{k}": v for k, v in options.items()}}
+
+
+def fits(recorded: Mapping[str, Any], parts: Mapping[str, Any]) -> bool:
+    """Whether a manifest's parts are ``parts``. Earlier releases recorded the options of all networks and backends, too, which an
+    engine of another one has at their default."""
+    idle = {f"request.{one.name}": one.value_of(None) for one in own_options()}
+    more = {name: value for name, value in recorded.items() if name not in parts}
+    return all(name in idle and idle[name] == value for name, value in more.items()) and (
+        {name: value for name, value in recorded.items() if name in parts} == parts
+    )
 
 
 def source_of_seed(seed: int) -> str:

@@ -25,7 +25,7 @@ from cmx4trt.base.locks import lock_folder, lock_work
 from cmx4trt.base.progress import Progress
 from cmx4trt.errors import ModelError
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.store.fingerprint import fingerprint_of
+from cmx4trt.store.fingerprint import fingerprint_of, fits
 from cmx4trt.store.manifest import Manifest
 from cmx4trt.store.naming import own_of, place_of
 
@@ -148,7 +148,7 @@ def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any]) ->
         manifest = read_manifest(paths.manifest)
     except (OSError, ValueError) as error:
         return Lookup(doubt=f"{paths.engine} has no readable manifest ({_reason(error)})")
-    if manifest.parts != parts or manifest.fingerprint != fingerprint_of(parts):
+    if not fits(manifest.parts, parts) or manifest.fingerprint != fingerprint_of(manifest.parts):
         return Lookup()
     if request.verify and not manifest.judged:
         return Lookup()

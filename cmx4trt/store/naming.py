@@ -15,7 +15,7 @@ from cmx4trt.backends import backend_of
 from cmx4trt.base.files import name_for_files
 from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.options import OPTIONS_BY_NAME
+from cmx4trt.requests.options import build_option
 from cmx4trt.store.fingerprint import CALIBRATION, SOURCE, source_of_seed
 
 DIGITS = 12
@@ -61,5 +61,4 @@ def _distinguishes(request: BuildRequest, part: str, value: Any) -> bool:
         return False
     if name == "device":
         return bool(value != next(iter(backend_of(request.builder).devices)))
-    option = OPTIONS_BY_NAME[name]
-    return bool(value != (None if option.default is None else option.parse(name, option.default)))
+    return bool(value != build_option(name).value_of(None))

@@ -15,7 +15,7 @@ import yaml
 
 from cmx4trt import backends
 from cmx4trt.cli import main
-from cmx4trt.cm.meta import meta_with_backends
+from cmx4trt.cm.meta import written_anew
 from cmx4trt.errors import RequestError, VerificationError
 from cmx4trt.gui.form import form_from_meta
 from cmx4trt.ir.model import DType
@@ -157,7 +157,7 @@ def test_its_targets(tmp_path: Path) -> None:
 @pytest.fixture
 def meta_text() -> str:
     """What ``_cm.yaml`` would be with this backend."""
-    return meta_with_backends((ROOT / "_cm.yaml").read_text(encoding="utf-8"))
+    return written_anew((ROOT / "_cm.yaml").read_text(encoding="utf-8"))
 
 
 def test_the_page_asks_for_it(meta_text: str) -> None:
@@ -178,12 +178,15 @@ def test_a_dry_run_of_cm(cm: Any, meta_text: str, tmp_path: Path) -> None:
         "PYTHONPATH": f"{FOLDER}:{ROOT}",
         backends.MORE_BACKENDS: "throwaway_backend",
     }
-    done = cm.cmr("_throwaway _random-weights", "--target=h100", "--dry_run=yes", cwd=tmp_path, **more)
+    done = cm.cmr(
+        "_throwaway _random-weights", "--target=h100", "--wrapping=string", "--dry_run=yes", cwd=tmp_path, **more
+    )
     assert done.returncode == 0, done.stdout
     found = lines(done.stdout)
     assert ["builder", "throwaway", "0.1"] in found
     assert ["precision", "fp32"] in found
     assert ["target", "sm90"] in found
+    assert ["wrapping", "string"] in found
 
 
 def test_a_module_that_offers_no_backends_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

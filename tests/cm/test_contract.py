@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
+from cmx4trt.base.options import Option
 from cmx4trt.base.values import parse_size
 from cmx4trt.cm.hooks import CM_FLAGS
-from cmx4trt.cm.meta import meta_with_backends
+from cmx4trt.cm.meta import written_anew
 from cmx4trt.frameworks.input import INTERNAL_KEYS
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
-from cmx4trt.requests.options import OPTIONS, OPTIONS_BY_NAME, Option
+from cmx4trt.requests.options import build_option, build_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,8 +92,8 @@ def test_groups_and_defaults(meta: dict[str, Any]) -> None:
         groups.setdefault(body.get("group", ""), []).append(name)
     assert groups["device"] == ["cpu", "cuda"]
     assert groups["model"] == ["resnet50", "retinanet"]
-    assert set(groups["builder"]) == set(OPTIONS_BY_NAME["builder"].choices)
-    assert set(groups["precision"]) == set(OPTIONS_BY_NAME["precision"].choices)
+    assert set(groups["builder"]) == set(build_option("builder").choices)
+    assert set(groups["precision"]) == set(build_option("precision").choices)
     assert {name for name, body in variations.items() if "default" in body} == {"cpu", "resnet50"}
 
 
@@ -134,10 +135,10 @@ def test_only_detection_is_unconditional(meta: dict[str, Any]) -> None:
     assert not {"prehook_deps", "posthook_deps", "post_deps"} & set(meta)
 
 
-def test_backends_are_those_of_the_registry() -> None:
+def test_what_follows_from_declarations_is_written_from_them() -> None:
     path = ROOT / "_cm.yaml"
     text = path.read_text(encoding="utf-8")
-    wanted = meta_with_backends(text)
+    wanted = written_anew(text)
     if os.environ.get("CMX4TRT_WRITE_DOCS"):
         path.write_text(wanted, encoding="utf-8")
         return
@@ -145,12 +146,12 @@ def test_backends_are_those_of_the_registry() -> None:
 
 
 def test_inputs_are_the_option_table(meta: dict[str, Any]) -> None:
-    assert list(meta["input_mapping"]) == [option.name for option in (*OPTIONS, *CM_OPTIONS)] + ["dry_run"]
+    assert list(meta["input_mapping"]) == [option.name for option in (*build_options(), *CM_OPTIONS)] + ["dry_run"]
     assert list(meta["input_description"]) == list(meta["input_mapping"])
     assert not set(meta["input_mapping"]) & CM_FLAGS
 
 
-@pytest.mark.parametrize("option", [*OPTIONS, *CM_OPTIONS], ids=lambda option: option.name)
+@pytest.mark.parametrize("option", [*build_options(), *CM_OPTIONS], ids=lambda option: option.name)
 def test_input_description(meta: dict[str, Any], option: Option) -> None:
     row = meta["input_description"][option.name]
     described = re.sub(r"^(_verify, )?_bench: ", "", row["desc"])

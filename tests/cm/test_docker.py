@@ -22,7 +22,7 @@ import cmx4trt
 from cmx4trt.cm.hooks import CM
 from cmx4trt.frameworks.input import with_words
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
-from cmx4trt.requests.options import OPTIONS
+from cmx4trt.requests.options import build_options
 
 ROOT = Path(__file__).resolve().parents[2]
 TAGS = "generate engine mlperf inference nvidia"
@@ -92,9 +92,8 @@ def test_inputs_go_into_the_container_and_paths_are_mounted(docker: Any, tmp_pat
 
 
 def test_inputs_that_are_paths_are_listed(meta: dict[str, Any]) -> None:
-    """Those of the option tables whose parser is that of a path; the words among them are restored in the container."""
-    parsers = {"parse_path", "parse_data", "_parse_data"}
-    paths = [o.name for o in (*OPTIONS, *CM_OPTIONS) if getattr(o.parse, "__name__", "") in parsers]
+    """Those of the options that are paths; the words among them are restored in the container."""
+    paths = [o.name for o in (*build_options(), *CM_OPTIONS) if o.kind.is_path]
     assert meta["docker"]["input_paths"] == meta["docker"]["skip_input_for_fake_run"] == paths
 
 

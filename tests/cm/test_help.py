@@ -15,7 +15,7 @@ import yaml
 from cmx4trt.cm.hooks import CM
 from cmx4trt.frameworks.help import EXAMPLES, help_text
 from cmx4trt.requests.evaluation_options import CM_OPTIONS, VERIFY_OPTIONS
-from cmx4trt.requests.options import OPTIONS
+from cmx4trt.requests.options import build_options
 
 ROOT = Path(__file__).resolve().parents[2]
 TAGS = "generate engine mlperf inference nvidia"
@@ -152,7 +152,7 @@ def test_every_example_runs(
     assert purpose
 
 
-@pytest.mark.parametrize("option", [*OPTIONS, *CM_OPTIONS], ids=lambda option: option.name)
+@pytest.mark.parametrize("option", [*build_options(), *CM_OPTIONS], ids=lambda option: option.name)
 def test_descriptions_are_those_of_the_command_line(meta: dict[str, Any], option: Any) -> None:
     """One text for both, but for the variations that a CM line has beside the flag."""
     text = " ".join(meta["input_description"][option.name]["desc"].split())

@@ -17,9 +17,10 @@ import yaml
 
 import cmx4trt
 from cmx4trt import backends, errors
+from cmx4trt.base.options import Option
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
-from cmx4trt.requests.options import OPTIONS, Option
+from cmx4trt.requests.options import build_options, schema_of_request
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -35,7 +36,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 def inputs() -> str:
     dry_run = META["input_description"]["dry_run"]
-    own = [*map(_input, OPTIONS), _input_row("dry_run", "yes, no", "`no`", dry_run["desc"])]
+    own = [*map(_input, build_options()), ["`dry_run`", "`CMX4TRT_DRY_RUN`", "yes, no", "`no`", dry_run["desc"]]]
     variations = (
         (
             f"`_{name.replace(',', '`, `_')}`",
@@ -50,7 +51,7 @@ def inputs() -> str:
     head = ("input", "CM key", "values", "default", "meaning")
     return f"""# Inputs
 
-{MADE.format("cmx4trt/requests/options.py, cmx4trt/requests/evaluation_options.py and _cm.yaml")}
+{MADE.format("the declarations of options (cmx4trt/requests, own_options of networks and backends) and _cm.yaml")}
 Every input has one name: `--name=value` for `cmr` and `cmx4trt build`, a key for `cmind.access` and `BuildRequest.from_values`. On a
 command line, hyphens and underscores are interchangeable. What is typed, as a flag, a variation or
 `--env.KEY=VALUE`, overrides every default; two that differ are an error. Write the equals sign: CM drops the word `Server` in `--scenario Server`.
@@ -98,14 +99,10 @@ there, where `'`, `;` and spaces in them are interpreted by the shell.
 
 
 def _input(option: Option) -> list[str]:
-    kind = ", ".join(option.choices)
+    kind, default = ", ".join(option.choices), "" if option.default is None else f"`{option.default}`"
     if isinstance(option.default, bool):
-        return _input_row(option.name, "yes, no", "`yes`" if option.default else "`no`", option.help)
-    return _input_row(option.name, kind, "" if option.default is None else f"`{option.default}`", option.help)
-
-
-def _input_row(name: str, kind: str, default: str, meaning: str) -> list[str]:
-    return [f"`{name}`", f"`{META['input_mapping'][name]}`", kind, default, meaning]
+        kind, default = "yes, no", "`yes`" if option.default else "`no`"
+    return [f"`{option.name}`", f"`{option.key}`", kind, default, option.help]
 
 
 def _yes(value: object) -> str:
@@ -318,7 +315,16 @@ def _text(docstring: str | None, indent: str = "") -> str:
     return inspect.cleandoc(docstring or "").replace("``", "`").replace("\n", f"\n{indent}")
 
 
+def manifest_schema() -> str:
+    """The schema with what follows from options and registries; the rest of it is written by hand."""
+    schema = json.loads((FOLDER / "manifest.schema.json").read_text(encoding="utf-8"))
+    schema["properties"]["request"] = schema_of_request()
+    schema["properties"]["builder"]["properties"]["name"]["enum"] = list(backends.names())
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "manifest.schema.json": manifest_schema,
     "inputs.md": inputs,
     "exports.md": exports,
     "exit-codes.md": exit_codes,

@@ -13,7 +13,7 @@ import yaml
 from cmx4trt import errors
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
-from cmx4trt.requests.options import OPTIONS
+from cmx4trt.requests.options import build_options
 
 SCREEN = 50
 """Lines of a screen."""
@@ -43,11 +43,11 @@ def rows(text: str, heading: str) -> list[list[str]]:
 
 def test_flags(reference: Callable[[str], str], meta: dict) -> None:
     built, measured = (rows(reference("inputs"), heading) for heading in ("Build", "Verify and bench"))
-    assert [row[0] for row in built] == [*(option.name for option in OPTIONS), "dry_run"]
+    assert [row[0] for row in built] == [*(option.name for option in build_options()), "dry_run"]
     assert [row[0] for row in measured] == [option.name for option in CM_OPTIONS]
     table = {row[0]: row[1:] for row in (*built, *measured)}
     assert set(table) == set(meta["input_mapping"]) == set(meta["input_description"])
-    for option in (*OPTIONS, *CM_OPTIONS):
+    for option in (*build_options(), *CM_OPTIONS):
         key, _, default, meaning = table[option.name]
         assert (key, meaning) == (meta["input_mapping"][option.name], option.help)
         shown = "yes" if option.default is True else str(option.default or "")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, ModelBuilder
+from cmx4trt.backends.common_code.options import CommonCodeOptions
 from cmx4trt.backends.facts import CmNeeds
 from cmx4trt.backends.targets import Targets
 
@@ -25,6 +26,7 @@ class CommonCode(Backend):
     targets = Targets(
         names={"current": ()}, default="current", meanings={"current": "the GPU of the machine that built it"}
     )
+    own_options = CommonCodeOptions
     request_parts = ("tree_sha256",)
     quantizes = False
     calibrates_itself = True

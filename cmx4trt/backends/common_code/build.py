@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.common_code.options import CommonCodeOptions
 from cmx4trt.backends.common_code.prepare import SCRATCH, Tree, check_tree, link_inputs, scratch_of
 from cmx4trt.backends.common_code.provenance import commit_of, digest_of_tree
 from cmx4trt.backends.common_code.releases import release_of
@@ -45,7 +46,7 @@ class CommonCodeBuilder:
             raise UnsupportedError(
                 "common-code builds the MLPerf model file, not random weights; use _tensorrt for those"
             )
-        folder = _checkout(request.common_code)
+        folder = _checkout(CommonCodeOptions.of(request).common_code)
         self._tree = Tree(folder, release_of(folder), scratch_of(folder, request.output_dir))
         model = check_tree(self._tree, request)
         check_workspace(request.workspace_size, open_device())

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from cmx4trt.backends.common_code.networks import FILES
+from cmx4trt.backends.common_code.options import CommonCodeOptions
 from cmx4trt.backends.common_code.releases import Release
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.base.files import open_file, open_text
@@ -64,7 +65,7 @@ def check_tree(tree: Tree, request: BuildOptions) -> str:
             f"{tree.folder} has no code for {network} (code/{network}); use another release, or _tensorrt"
         )
     tree.release.check(request)
-    _check_inference_source(tree, request.inference_source)
+    _check_inference_source(tree, CommonCodeOptions.of(request).inference_source)
     _check_plugins(tree, network)
     model = _model_to_build(tree, request)
     if request.precision == "int8":
@@ -163,8 +164,9 @@ def link_inputs(tree: Tree, request: BuildOptions, model: str) -> None:
             os.makedirs(os.path.join(tree.scratch, name), exist_ok=True)
         os.makedirs(tree.path("build"), exist_ok=True)
         _link(tree.model(request.network), model)
-        if request.inference_source is not None:
-            _link(tree.path(tree.release.inference_source), request.inference_source)
+        source = CommonCodeOptions.of(request).inference_source
+        if source is not None:
+            _link(tree.path(tree.release.inference_source), source)
     except OSError as error:
         raise OutputError(f"cannot prepare {error.filename} for NVIDIA's code: {error.strerror}") from error
 

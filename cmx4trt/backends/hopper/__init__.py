@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, GraphBuilder
 from cmx4trt.backends.facts import Check, Measurement, Section, Tuning
+from cmx4trt.backends.hopper.options import HopperOptions
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
 
@@ -42,7 +43,7 @@ class Hopper(Backend):
     precisions = ("int8",)
     default_precision = "int8"
     networks = ("resnet50",)
-    own_options = ("kernel_choices",)
+    own_options = HopperOptions
     request_parts = ("choices",)
 
     def builder(self) -> GraphBuilder:

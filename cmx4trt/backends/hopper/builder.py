@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__
 from cmx4trt.backends.base import BuiltEngine
+from cmx4trt.backends.hopper.options import HopperOptions
 from cmx4trt.backends.hopper.requests import check_request
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.base.install import pip_line
@@ -55,7 +56,7 @@ class HopperBuilder:
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
         """Version, compiler, and the content of the kernels and of the table that chooses among them."""
-        own = {"choices": self._choices(request).digest} if request.kernel_choices else {}
+        own = {"choices": self._choices(request).digest} if HopperOptions.of(request).kernel_choices else {}
         return {
             "name": self.name,
             "version": self.version(),
@@ -78,7 +79,7 @@ class HopperBuilder:
         from cmx4trt.backends.hopper.choices import choices_of
 
         if self._read_choices is None:
-            self._read_choices = choices_of(request.kernel_choices)
+            self._read_choices = choices_of(HopperOptions.of(request).kernel_choices)
         return self._read_choices
 
 

@@ -9,6 +9,7 @@ from cmx4trt.backends.base import Backend, GraphBuilder
 from cmx4trt.backends.facts import CmNeeds
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets, number_of
+from cmx4trt.backends.tensorrt.options import TensorRTOptions
 from cmx4trt.devices.cards import CAPABILITIES
 from cmx4trt.errors import RequestError
 
@@ -92,7 +93,7 @@ class TensorRT(Backend):
         meanings={"current": _LOCAL},
     )
     serves = tuple(sm for sm in CAPABILITIES if sm not in ("sm60", "sm61", "sm70"))  # TensorRT 10.5 dropped Volta
-    own_options = ("builder_optimization_level", "tiling_optimization_level", "max_aux_streams", "timing_cache")
+    own_options = TensorRTOptions
     cm = CmNeeds(modules={"TENSORRT": "tensorrt"})
 
     def builder(self) -> GraphBuilder:

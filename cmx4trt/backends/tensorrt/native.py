@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.installed import installed_version
 from cmx4trt.backends.options import BuildOptions
+from cmx4trt.backends.tensorrt.options import TensorRTOptions
 from cmx4trt.backends.tensorrt.timing_cache import TimingCache
 from cmx4trt.base.files import name_for_files
 from cmx4trt.base.progress import Progress
@@ -86,7 +87,8 @@ class TensorRTBuilder:
 
         trt, gpu = import_tensorrt(), local_gpu()
         settings = settings_of(trt, request)
-        cache = TimingCache(request.timing_cache or timing_cache_path(request.output_dir, trt.__version__, gpu))
+        given = TensorRTOptions.of(request).timing_cache
+        cache = TimingCache(given or timing_cache_path(request.output_dir, trt.__version__, gpu))
 
         def configure(config: tensorrt.IBuilderConfig) -> None:
             settings.apply(config)
@@ -124,7 +126,8 @@ class Settings:
 def settings_of(trt: Library, request: BuildOptions) -> Settings:
     """The request's options in the library's own words. Raises UnsupportedError for one this TensorRT does not have."""
     target = request.target
-    tiling = request.tiling_optimization_level
+    own = TensorRTOptions.of(request)
+    tiling = own.tiling_optimization_level
     return Settings(
         # Without DETAILED the engine keeps only the layers' names, and the manifest could not tell their precision.
         profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
@@ -134,8 +137,8 @@ def settings_of(trt: Library, request: BuildOptions) -> Settings:
         tiling_optimization_level=(
             None if tiling is None else _member(trt, "TilingOptimizationLevel", tiling, "tiling_optimization_level")
         ),
-        builder_optimization_level=request.builder_optimization_level,
-        max_aux_streams=request.max_aux_streams,
+        builder_optimization_level=own.builder_optimization_level,
+        max_aux_streams=own.max_aux_streams,
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.errors import RequestError
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.networks.base import AccuracyTarget, Answers, Network, Outputs, ResponderFactory, Results, Verification
+from cmx4trt.networks.retinanet.options import PIXELS, RAW, RetinaNetOptions
 from cmx4trt.networks.retinanet.spec import SPEC, DetectorSpec
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class RetinaNet(Network):
     metric = "mAP"
     label_file = "annotations/openimages-mlperf.json"
     accuracy = AccuracyTarget(reference=37.57, images=24781)
-    own_options = ("input_range", "postprocess", "nms_offset")
+    own_options = RetinaNetOptions
     stored_as_pixels = True
     int8_images = 2
 
@@ -44,7 +45,7 @@ class RetinaNet(Network):
 
     def check_request(self, request: GraphOptions) -> None:
         """Boxes need float32."""
-        if request.postprocess != "none" and request.output_dtype != "fp32":
+        if RetinaNetOptions.of(request).postprocess != RAW and request.output_dtype != "fp32":
             raise RequestError(
                 f"output_dtype {request.output_dtype} cannot hold boxes: float16 steps are half a pixel at 800; use fp32"
             )
@@ -63,7 +64,7 @@ class RetinaNet(Network):
 
     def gives_raw_results(self, options: GraphOptions) -> bool:
         """Without post-processing."""
-        return options.postprocess == "none"
+        return RetinaNetOptions.of(options).postprocess == RAW
 
     def attach_outputs(self, graph: CanonicalGraph, options: GraphOptions) -> None:
         """See ``postprocess``."""
@@ -85,11 +86,11 @@ class RetinaNet(Network):
         from cmx4trt.networks.retinanet.detections import detections_from_outputs
         from cmx4trt.networks.retinanet.matching import found_again
 
-        detector = graph.details
+        detector, own = graph.details, RetinaNetOptions.of(options)
         assert isinstance(detector, Detector)
 
         def count_found_again(expected: Outputs, found: Outputs) -> tuple[int, int]:
-            both = (detections_from_outputs(o, detector.spec, options.nms_offset, detector) for o in (expected, found))
+            both = (detections_from_outputs(o, detector.spec, own.nms_offset, detector) for o in (expected, found))
             return found_again(*both)
 
         classes, boxes = head_names(len(detector.levels))
@@ -98,7 +99,7 @@ class RetinaNet(Network):
     def input_form(self, notes: Mapping[str, Any], scale: float | None, options: GraphOptions) -> InputForm:
         """MLPerf's normalisation, unless its file was seen to have another, or the engine normalises by itself."""
         mean, std = self.mean, self.std
-        if options.input_range == "0-1":
+        if RetinaNetOptions.of(options).input_range == PIXELS:
             mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
         elif "normalization" in notes:
             found = json.loads(notes["normalization"])
@@ -109,6 +110,7 @@ class RetinaNet(Network):
     def answers(self, declared: Sequence[Mapping[str, Any]], options: GraphOptions) -> Answers:
         """The records of each sample's detections."""
         _, height, width = self.spec.input_shape
+        own = RetinaNetOptions.of(options)
 
         def factory(outputs: Sequence[str]) -> ResponderFactory:
             from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
@@ -118,7 +120,7 @@ class RetinaNet(Network):
             if RECORDS in outputs:
                 records = records_of_nvidia(RECORDS)
             elif CANDIDATES in outputs:
-                records = records_of_tensors(self._detector, height, width, options.nms_offset)
+                records = records_of_tensors(self._detector, height, width, own.nms_offset)
             else:
                 raise self.unanswerable(outputs)
             return lambda lg, size: DetectionResponder(lg, size, records)

@@ -15,6 +15,7 @@ from cmx4trt.ir.onnx_file import encode_model, with_output
 from cmx4trt.networks.retinanet.details import Detector
 from cmx4trt.networks.retinanet.detections import Detections, candidates_from_heads, detections_from_outputs
 from cmx4trt.networks.retinanet.matching import BOX_TOLERANCE, SCORE_TOLERANCE, compare_exactly, match_by_overlap
+from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
 from cmx4trt.sessions.batches import run_in_batches
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
@@ -153,11 +154,11 @@ def compare_detections(
 
     ``original`` has its heads among its outputs.
     """
-    images = seeded_images((3, detector.image_height, detector.image_width), IMAGES)
+    images, own = seeded_images((3, detector.image_height, detector.image_width), IMAGES), RetinaNetOptions.of(request)
     normalization = InputForm(detector.normalization.mean, detector.normalization.std)
-    feeds = normalization.normalize(images) if request.input_range == "normalized" else images
+    feeds = normalization.normalize(images) if own.input_range == NORMALIZED else images
     outputs = run_in_batches(prepared, feeds)
-    found = detections_from_outputs(outputs, detector.spec, request.nms_offset, detector)
+    found = detections_from_outputs(outputs, detector.spec, own.nms_offset, detector)
     name = original.inputs[0]
     expected, wanted = [], []
     for image in images:

@@ -20,6 +20,7 @@ from cmx4trt.networks.retinanet.anchors import find_anchors, probe_normalization
 from cmx4trt.networks.retinanet.body import Shape, fix_shapes, fold_weight_expressions
 from cmx4trt.networks.retinanet.details import Detector, Level, Normalization, detector_spec, head_names
 from cmx4trt.networks.retinanet.heads import Heads, find_heads, image_input
+from cmx4trt.networks.retinanet.options import PIXELS, RetinaNetOptions
 
 INPUT = "input"
 """Name of an engine's input, whatever the file called it."""
@@ -31,7 +32,7 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     Ensures: input ``input`` [N, 3, H, W] float32, normalised unless the request keeps the file's normalisation; outputs
     ``cls_<l>`` [N, A * K, H, W] and ``box_<l>`` [N, A * 4, H, W] of the levels l, finest first; ``details`` is a Detector.
     """
-    graph = model.graph
+    graph, own = model.graph, RetinaNetOptions.of(request)
     source_opset = model.opset
     source = image_input(graph, spec)
     lift_constants(graph)
@@ -64,11 +65,11 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
         "constants_shared": str(shared),
         "constants_evaluated": str(computed),
         "normalization": json.dumps(asdict(normalization)),
-        "input_range": request.input_range,
+        "input_range": own.input_range,
     }
     _rename(body, heads.image, file_heads)
     find_layers(body, topology.layers(detector.spec), spec)
-    if request.input_range == "0-1":
+    if own.input_range == PIXELS:
         _keep_normalization(body, normalization, spec)
     return CanonicalGraph(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes)
 

@@ -9,6 +9,7 @@ from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.networks.retinanet.candidates import write_boxes, write_level_pairs
 from cmx4trt.networks.retinanet.details import Detector, head_names
 from cmx4trt.networks.retinanet.nms import COLUMNS, write_rows, write_sorted, write_suppression
+from cmx4trt.networks.retinanet.options import NVIDIA_RECORDS, RAW, RetinaNetOptions
 
 BOXES, SCORES, LABELS, COUNT, INEXACT, CANDIDATES = "boxes", "scores", "labels", "num", "inexact", "candidates"
 RECORDS = "nmsopt_output"
@@ -31,8 +32,8 @@ def attach_outputs(network: CanonicalGraph, request: GraphOptions) -> None:
 
     Whatever the heads compute in, everything behind them is float32.
     """
-    graph = network.model.graph
-    if request.postprocess == "none":
+    graph, own = network.model.graph, RetinaNetOptions.of(request)
+    if own.postprocess == RAW:
         return
     detector = network.details
     if not isinstance(detector, Detector):
@@ -41,12 +42,12 @@ def attach_outputs(network: CanonicalGraph, request: GraphOptions) -> None:
     rows, scores = _candidates(write, detector)
     # Fresh values are computed first: an output read by other nodes keeps its name.
     candidates = write_sorted(write, rows, scores, detector.candidates, CANDIDATES)
-    suppressed = write_suppression(write, detector, candidates, request.nms_offset)
+    suppressed = write_suppression(write, detector, candidates, own.nms_offset)
     best, order = write.top_k(suppressed.ranks, detector.spec.detections)
     found = write.op("Greater", write.op("Unsqueeze", best, write.ints(2)), write.number(0.0))
     chosen = write.op("Where", found, write_rows(write, candidates, order), _padding(write))
     count = write.op("ReduceSum", write.cast(found, DType.FLOAT), write.ints(1, 2), keepdims=0)
-    if request.postprocess == "mlperf-nvidia":
+    if own.postprocess == NVIDIA_RECORDS:
         graph.outputs = _write_records(write, detector, chosen, count, suppressed.unsettled)
     else:
         graph.outputs = _write_tensors(write, detector, chosen, count, suppressed.unsettled)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, BuiltEngine
 from cmx4trt.backends.facts import Check, Measurement, Section, Share, Tuning
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
+from cmx4trt.base.options import PATH, OwnOptions, choice, option
 from cmx4trt.errors import RequestError
 
 if TYPE_CHECKING:
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
     from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.sessions.base import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ThrowawayOptions(OwnOptions):
+    """Options of its own: declared here, and everywhere."""
+
+    wrapping: str = option(
+        choice(("paper", "string")), "what engines are wrapped in", default="paper", group="Wrapping"
+    )
+    bin: str | None = option(PATH, "folder of what was thrown away", group="Wrapping", shapes_engine=False)
 
 
 class Throwaway(Backend):
@@ -35,6 +47,7 @@ class Throwaway(Backend):
     precisions = ("fp32", "int8")
     default_precision = "fp32"
     networks = ("resnet50",)
+    own_options = ThrowawayOptions
 
     def builder(self) -> Builder:
         return Builder()
@@ -93,9 +106,8 @@ class Builder:
     ) -> BuiltEngine:
         from cmx4trt.ir.onnx_file import encode_model
 
-        return BuiltEngine(
-            encode_model(graph.model, inline_bytes=None).message, {"nodes": len(graph.model.graph.nodes)}
-        )
+        facts = {"nodes": len(graph.model.graph.nodes), "wrapped_in": ThrowawayOptions.of(request).wrapping}
+        return BuiltEngine(encode_model(graph.model, inline_bytes=None).message, facts)
 
 
 BACKENDS: tuple[Backend, ...] = (Throwaway(),)

@@ -12,8 +12,7 @@ from cmx4trt.cm.hooks import CM
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.frameworks.evaluation import COMMAND_KEYS, ScriptEvaluation, evaluation_of_environment
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationOptions
-from cmx4trt.requests.evaluation_options import CM_OPTIONS
+from cmx4trt.requests.evaluation_options import CM_OPTIONS, EvaluationOptions
 
 MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in CM_OPTIONS}
 REAL = BuildRequest.from_values({"model": "/models/resnet50.onnx"})

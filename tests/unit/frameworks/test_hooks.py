@@ -13,9 +13,9 @@ import pytest
 from cmx4trt.cm import hooks
 from cmx4trt.frameworks import hooks as shared
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
-from cmx4trt.requests.options import OPTIONS
+from cmx4trt.requests.options import build_options
 
-MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in (*OPTIONS, *CM_OPTIONS)} | {
+MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in (*build_options(), *CM_OPTIONS)} | {
     "dry_run": "CMX4TRT_DRY_RUN"
 }
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from cmx4trt.cm.hooks import CM
 from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.input import check_exports, check_flags, check_value
-from cmx4trt.requests.options import OPTIONS
+from cmx4trt.requests.options import build_options
 
-MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in OPTIONS} | {"dry_run": "CMX4TRT_DRY_RUN"}
+MAPPING = {option.name: f"KEY_{option.name.upper()}" for option in build_options()} | {"dry_run": "CMX4TRT_DRY_RUN"}
 VARIATIONS = ("cpu", "cuda", "int8")
 
 

@@ -12,8 +12,7 @@ from cmx4trt.cli import main
 from cmx4trt.errors import RequestError
 from cmx4trt.pipeline.evaluate import check_evaluation
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationOptions
-from cmx4trt.requests.evaluation_options import LOADGEN_OPTIONS
+from cmx4trt.requests.evaluation_options import LOADGEN_OPTIONS, EvaluationOptions
 
 BUILT = BuildRequest.from_values({"random_weights": 0, "batch_size": 4})
 SAMPLE = {"labels": "/l", "count": 5, "batch_size": 2, "scenario": "Server", "target_qps": 9.0, "user_conf": "/u"}

@@ -15,7 +15,7 @@ from cmx4trt.base.install import pip_line
 from cmx4trt.errors import MissingSoftwareError, ModelError
 from cmx4trt.pipeline import evaluate
 from cmx4trt.pipeline.published import read_published
-from cmx4trt.requests.evaluation import EvaluationOptions
+from cmx4trt.requests.evaluation_options import EvaluationOptions
 from cmx4trt.sessions.null import NullSession
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")

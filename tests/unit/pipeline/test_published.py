@@ -16,7 +16,7 @@ from cmx4trt.pipeline.build import build_with_graph
 from cmx4trt.pipeline.evaluate import bench, verify
 from cmx4trt.pipeline.published import EngineAtHand
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationOptions
+from cmx4trt.requests.evaluation_options import EvaluationOptions
 from cmx4trt.store import folder as store
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")

@@ -14,7 +14,7 @@ from cmx4trt.backends import backend_of, parse_target
 from cmx4trt.base.values import parse_size
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.options import OPTIONS
+from cmx4trt.requests.options import build_options
 
 
 def refused(**values: object) -> str:
@@ -162,16 +162,16 @@ def test_summary_names_every_option_in_effect() -> None:
     summary = dict(BuildRequest.from_values({}).summary())
     unset = {"model", "random_weights"}
     assert not unset & summary.keys()
-    assert list(summary) == [option.name for option in OPTIONS if option.name in summary]
+    assert list(summary) == [option.name for option in build_options() if option.name in summary]
     assert summary["workspace_size"] == "4 GiB"
     assert summary["verify"] == "yes"
 
 
 def test_every_option_has_a_meaning_and_a_parsable_default() -> None:
-    for option in OPTIONS:
+    for option in build_options():
         assert option.help
         if option.default is not None:
-            option.parse(option.name, option.default)
+            option.parse(option.default)
 
 
 @pytest.mark.parametrize("target", ["sm90", "h100", "H200", "hopper", "ada,h100", "NVIDIA H100 80GB HBM3"])

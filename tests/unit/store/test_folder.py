@@ -207,3 +207,17 @@ def test_manifest_and_engine_of_different_requests_are_noticed(tmp_path: Path) -
 def test_manifest_path_of() -> None:
     assert store.manifest_path_of("a/x.rtx.plan") == "a/x.rtx.json"
     assert store.manifest_path_of("a/x.rtx.json") == "a/x.rtx.json"
+
+
+def test_engines_are_found_whose_manifests_list_the_options_of_other_networks(tmp_path: Path) -> None:
+    """As earlier releases did; at their default those say nothing of a ResNet-50."""
+    request = request_in(tmp_path)
+    paths, parts = paths_of(request), parts_of(request, "s")
+    publish(request)
+    assert "request.nms_offset" not in parts
+    manifest = json.loads(Path(paths.manifest).read_text())
+    for value, found in ((True, True), (False, False)):
+        manifest["parts"] = {**parts, "request.nms_offset": value, "request.timing_cache": None}
+        manifest["fingerprint"] = fingerprint_of(manifest["parts"])
+        Path(paths.manifest).write_text(json.dumps(manifest))
+        assert (find(request).manifest is not None) is found

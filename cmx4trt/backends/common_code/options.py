@@ -1,0 +1,34 @@
+"""The options that only NVIDIA's MLPerf code has. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cmx4trt.base.options import PATH, OwnOptions, option
+
+_GROUP = "NVIDIA's MLPerf code (common-code)"
+
+
+@dataclass(frozen=True, slots=True)
+class CommonCodeOptions(OwnOptions):
+    """Where it lies. Digests of the folders are part of the builder's identity.
+
+    Other scripts of CM export both keys, so that they are passed over, not refused, with another builder.
+    """
+
+    common_code: str | None = option(
+        PATH,
+        "path to closed/NVIDIA in an MLPerf results repository, r2.1 to r6.0",
+        group=_GROUP,
+        shapes_engine=False,
+        refused_elsewhere=False,
+        cm_key="CM_MLPERF_INFERENCE_NVIDIA_CODE_PATH",
+    )
+    inference_source: str | None = option(
+        PATH,
+        "path to a clone of mlcommons/inference, which NVIDIA's code needs",
+        group=_GROUP,
+        shapes_engine=False,
+        refused_elsewhere=False,
+        cm_key="CM_MLPERF_INFERENCE_SOURCE",
+    )

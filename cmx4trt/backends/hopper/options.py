@@ -1,0 +1,19 @@
+"""The option that only the builder for Hopper has. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cmx4trt.base.options import PATH, OwnOptions, option
+
+
+@dataclass(frozen=True, slots=True)
+class HopperOptions(OwnOptions):
+    """What its kernels are selected by."""
+
+    kernel_choices: str | None = option(
+        PATH,
+        "file of kernel timings measured by cmx4trt tune, to select kernels by (default: timings of an H100)",
+        group="Hopper kernels",
+        shapes_engine=False,  # its digest is part of the builder's identity
+    )
