@@ -66,6 +66,42 @@ def submodel(model: Model, inputs: list[ValueInfo], outputs: list[ValueInfo]) ->
     return Model(graph, model.opsets, model.ir_version)
 
 
+_INTEGER_OPERANDS = {
+    **dict.fromkeys(("Reshape", "Expand", "Pad", "ReduceMean", "Squeeze", "Unsqueeze", "Tile"), (1,)),
+    "Slice": (1, 2, 3, 4),
+    "Resize": (3,),
+}
+"""Inputs that ONNX defines as int64: shapes, amounts, axes."""
+
+
+def fold_constants(model: Model, readers: Collection[str]) -> int:
+    """Operands of the operators ``readers`` that are computed from constants alone become constants; returns how many.
+
+    Exporters that do not optimise compute biases, factors, shapes and axes in the graph. Requires: the graph is in float32,
+    its constants are initializers.
+    """
+    graph = model.graph
+    constant = set(graph.initializers)
+    wanted: dict[DType, dict[str, None]] = {DType.FLOAT: {}, DType.INT64: {}}
+    for node in graph.nodes:
+        reads = list(node_reads(node))
+        if reads and all(name in constant for name in reads):
+            constant.update(node.outputs)
+            continue
+        if node.op_type not in readers:
+            continue
+        for place, name in enumerate(node.inputs):
+            if name in constant and name not in graph.initializers:
+                is_integer = place in _INTEGER_OPERANDS.get(node.op_type, ())
+                wanted[DType.INT64 if is_integer else DType.FLOAT][name] = None
+    folded: dict[str, NDArray[Any]] = {}
+    for dtype, names in wanted.items():
+        folded |= evaluate_values(model, list(names), dtype, {}) if names else {}
+    graph.nodes = [node for node in graph.nodes if not folded.keys() & set(node.outputs)]
+    graph.initializers |= {name: Tensor.from_numpy(name, array) for name, array in folded.items()}
+    return len(folded)
+
+
 def evaluate_values(
     model: Model, names: Collection[str], dtype: DType, known: Mapping[str, NDArray[Any]]
 ) -> dict[str, NDArray[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cmx4trt.graph.own_quantization import OwnQuantization
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, ValueInfo
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
@@ -26,13 +27,14 @@ class CanonicalGraph:
 
     ``model`` has one input [N, C, H, W], a free batch dimension on every input and output, opset ``OPSET`` and no batch
     normalisation. Its outputs are the raw results: class logits, or the ten head tensors of a detector, which
-    ``details`` describes.
+    ``details`` describes. ``own``: how the file quantizes it, where it does.
     """
 
     model: Model
     spec: ModelSpec
     details: object = None
     notes: dict[str, str] = field(default_factory=dict)
+    own: OwnQuantization | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

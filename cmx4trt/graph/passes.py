@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from cmx4trt.ir.model import DType, Graph, Node, Tensor
 
 _PASS_THROUGH = {"Identity", "Dropout"}
@@ -9,16 +11,36 @@ _PASS_THROUGH = {"Identity", "Dropout"}
 
 
 def lift_constants(graph: Graph) -> int:
-    """Turn Constant nodes that hold a tensor into initializers. Ensures: such constants are found in one place."""
+    """Turn Constant nodes into initializers (those of strings stay). Ensures: constants are found in one place."""
     lifted: list[Node] = []
     for node in graph.nodes:
-        value = node.attributes.get("value")
-        if node.op_type == "Constant" and isinstance(value, Tensor):
+        value = _constant_of(node)
+        if value is not None:
             name = node.outputs[0]
             graph.initializers[name] = Tensor(name, value.dtype, value.dims, value.data)
             lifted.append(node)
     _remove(graph, lifted)
     return len(lifted)
+
+
+_NUMBERS = {"value_int": "q", "value_ints": "q", "value_float": "f", "value_floats": "f"}
+"""Attributes of Constant that hold plain numbers -> their format (struct); scalars, or vectors where they end in s."""
+
+
+def _constant_of(node: Node) -> Tensor | None:
+    if node.op_type != "Constant":
+        return None
+    tensor = node.attributes.get("value")
+    if isinstance(tensor, Tensor):
+        return tensor
+    for key, code in _NUMBERS.items():
+        if key in node.attributes:
+            value = node.attributes[key]
+            values = value if isinstance(value, list) else [value]
+            dtype = DType.INT64 if code == "q" else DType.FLOAT
+            dims = (len(values),) if key.endswith("s") else ()
+            return Tensor("", dtype, dims, struct.pack(f"<{len(values)}{code}", *values))
+    return None
 
 
 def drop_identities(graph: Graph) -> int:
@@ -42,22 +64,54 @@ def drop_identities(graph: Graph) -> int:
 
 
 def drop_float_casts(graph: Graph) -> int:
-    """Remove Casts to a floating-point type: a precision is chosen later, for the whole graph.
-
-    Requires: what is cast is floating-point itself (as in files that were converted to float16). One that makes a graph
-    output stays.
-    """
-    outputs = {info.name for info in graph.outputs}
-    float_codes = (DType.FLOAT, DType.FLOAT16, DType.BFLOAT16, DType.DOUBLE)
+    """Remove Casts of floats to floats: a precision is chosen later, for the whole graph. One that makes a graph output stays."""
+    outputs, floats = {info.name for info in graph.outputs}, float_values(graph)
     dropped = [
         node
         for node in graph.nodes
-        if node.op_type == "Cast" and node.attributes.get("to") in float_codes and node.outputs[0] not in outputs
+        if node.op_type in ("Cast", "CastLike")
+        and node.inputs[0] in floats
+        and node.outputs[0] in floats
+        and node.outputs[0] not in outputs
     ]
     for node in dropped:
         graph.rename_reads(node.outputs[0], node.inputs[0])
     _remove(graph, dropped)
     return len(dropped)
+
+
+_FLOATS = (DType.FLOAT, DType.FLOAT16, DType.BFLOAT16)
+_NO_FLOATS = {
+    *("Shape", "Size", "ArgMax", "ArgMin", "NonZero", "NonMaxSuppression", "QuantizeLinear"),
+    *("Not", "And", "Or", "Xor", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "IsNaN", "IsInf"),
+}
+"""Operators whose results are integers or truth values whatever they read."""
+_TYPED_BY = {"Where": 1, "CastLike": 1, "OneHot": 2, "DequantizeLinear": 1}
+"""Which input's type the result has, where it is not the first one's."""
+_ONE_FLOAT = {"TopK", "Dropout", "MaxPool"}
+"""Operators of several results, of which the first is of the input's type."""
+
+
+def float_values(graph: Graph) -> set[str]:
+    """The values of the types that a precision can choose (not float64); those of nodes with subgraphs are left out."""
+    floats = {info.name for info in graph.inputs if info.dtype in _FLOATS}
+    floats |= {name for name, tensor in graph.initializers.items() if tensor.dtype in _FLOATS}
+    for node in graph.nodes:
+        if _gives_floats(node, floats):
+            floats.update(node.outputs[:1] if node.op_type in _ONE_FLOAT else filter(None, node.outputs))
+    return floats
+
+
+def _gives_floats(node: Node, floats: set[str]) -> bool:
+    if node.op_type == "Cast":
+        return node.attributes.get("to") in _FLOATS
+    if node.op_type in ("Constant", "ConstantOfShape"):
+        value = node.attributes.get("value")
+        return value.dtype in _FLOATS if isinstance(value, Tensor) else node.op_type == "ConstantOfShape"
+    if node.op_type in _NO_FLOATS or any(True for _ in node.subgraphs()):
+        return False
+    place = _TYPED_BY.get(node.op_type, 0)
+    return len(node.inputs) > place and node.inputs[place] in floats
 
 
 def absorb_padding(graph: Graph) -> int:

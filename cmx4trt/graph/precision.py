@@ -175,6 +175,10 @@ def emulate_bfloat16(model: Model) -> Model:
     for name in reduced:
         graph.initializers[name] = cast_tensor(graph.initializers[name], DType.FLOAT, name)
     nodes: list[Node] = []
+    for info in (*graph.inputs, *graph.outputs):
+        if info.dtype is DType.BFLOAT16:
+            info.dtype = DType.FLOAT
+            reduced.add(info.name)
     for node in graph.nodes:
         nodes.append(node)
         to_reduced = node.op_type == "Cast" and node.attributes.get("to") == DType.BFLOAT16

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cmx4trt.backends import backend_of
 from cmx4trt.base.progress import Progress
 from cmx4trt.base.verdicts import FAILED
+from cmx4trt.errors import ModelError
 from cmx4trt.networks import spec_of
 from cmx4trt.pipeline.source import Source
 from cmx4trt.requests.build import BuildRequest
@@ -56,7 +57,14 @@ def prepare(
 
     options = request.graph_options()
     network = network_from_model(source.model(), spec_of(request.network), options)
+    if left_out := network.notes.get("outputs_left_out"):
+        progress.note(f"the model's outputs {left_out} are left out: the engine has {network.spec.title}'s")
     if not quantizes(request):
+        if network.own is not None:
+            raise ModelError(
+                f"the model is quantized already (Q/DQ), which is built with its own scales in int8, not in {request.precision}; "
+                "give --precision=int8, or the float model"
+            )
         return Prepared(prepared_from_network(network, options))
     from cmx4trt.quantize import quantize_network
 

@@ -12,6 +12,7 @@ from cmx4trt.base.progress import Progress
 from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import DataError, OutputError
 from cmx4trt.graph.network import CanonicalGraph
+from cmx4trt.graph.own_quantization import OwnQuantization
 from cmx4trt.images.files import Shape
 from cmx4trt.ir.int8 import INT8_MAX
 from cmx4trt.networks import network_of_spec
@@ -24,6 +25,12 @@ from cmx4trt.quantize.samples import READING, FileSamples, Samples, choose_sampl
 from cmx4trt.quantize.tensorrt_cache import parse_cache
 from cmx4trt.requests.build import BuildRequest
 
+OWN = "the model's own"
+"""Origin of the scales of a model that is quantized already."""
+NO_CALIBRATION = (
+    "INT8 needs calibration: no images or cache given; give images (--calibration_data=FOLDER), "
+    "or a calibration cache (--calibration_cache=FILE), or build in another precision (--precision=fp16)"
+)
 DEFAULT_METHOD = Method.MSE
 """The best SQNR on a trained ResNet-50 (docs/decisions/022-calibration.md)."""
 RANDOM_SAMPLES = 8
@@ -104,12 +111,27 @@ def calibrate(
     ``data`` is what ``open_data`` gave for the request, where that was done already. Raises DataError.
     """
     data = data or open_data(request, network.spec.input_shape, progress)
+    if network.own is not None:
+        return _own_calibration(network, network.own, data)
+    if data.cache is None and data.samples is None:
+        raise DataError(NO_CALIBRATION)
     if data.cache is None:
         return _calibrate_on_images(network, placement, request, data, progress, flavour)
     where = f"calibration_cache {request.calibration_cache}"
     ranges, origin = ranges_from_content(data.cache, where, network, placement)
     images = data.rest or data.samples or _made_up(network, ranges)
     return Calibration(ranges, origin, False, data.samples, images)
+
+
+def _own_calibration(network: CanonicalGraph, own: OwnQuantization, data: CalibrationData) -> Calibration:
+    """The scales that the model came with. Raises DataError where others are given, too."""
+    if data.cache is not None or data.samples is not None:
+        raise DataError(
+            "the model is quantized already (Q/DQ) and is built with its own scales; leave out calibration_data and "
+            "calibration_cache, or give the float model"
+        )
+    ranges = Ranges(own.scales, digest_of_model(network.model), "", OWN, 0)
+    return Calibration(ranges, OWN, False, None, _made_up(network, ranges))
 
 
 def _calibrate_on_images(

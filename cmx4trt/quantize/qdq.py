@@ -55,15 +55,17 @@ def insert_qdq(
     means: Mapping[str, NDArray[Any]] | None = None,
     int8_input: bool = False,
     flavour: QuantizationFlavour = TENSORRT,
+    weight_scales: Mapping[str, NDArray[Any]] | None = None,
 ) -> Inserted:
     """Edit ``model`` so that ``placement`` holds.
 
     ``scales`` gives what one step of every activation's int8 is worth (127 of them are its magnitude, whatever type it is
     stored in); ``means`` the channel means [C] of layers' inputs, by which their biases are corrected. With ``int8_input``
     the graph's input is int8 itself: whoever fills it divides by the returned scale, rounds to nearest even and clips to
-    -128 .. 127. Requires opset 19.
+    -128 .. 127. ``weight_scales``: of constants whose scales, [M] or [1], are given; the others' come from their values.
+    Requires opset 19.
     """
-    return _Inserter(model, placement, scales, means or {}, flavour.rest).run(int8_input)
+    return _Inserter(model, placement, scales, means or {}, flavour.rest, weight_scales or {}).run(int8_input)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,12 +84,14 @@ class _Inserter:
         scales: Mapping[str, float],
         means: Mapping[str, NDArray[Any]],
         rest: DType,
+        weight_scales: Mapping[str, NDArray[Any]],
     ) -> None:
         self._graph = model.graph
         self._placement = placement
         self._scales = scales
         self._means = means
         self._rest = rest
+        self._weight_scales = weight_scales
         self._used = self._graph.names()
         self._new_nodes: dict[str, list[Node]] = {"": []}
         self._pairs: dict[str, str] = {}
@@ -137,8 +141,7 @@ class _Inserter:
 
         name, axis = weight.tensor, weight.axis
         values = self._graph.initializers[name].numpy()
-        others = tuple(i for i in range(values.ndim) if i != axis)
-        scale = storable_scale(np.maximum(values.max(axis=others), -values.min(axis=others)) / INT8_MAX, self._rest)
+        scale = storable_scale(self._weight_scale(name, axis), self._rest)
         steps = scale.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
         integers = np.clip(np.rint(values / steps), -INT8_MAX, INT8_MAX).astype(np.int8)
         result = fresh_name(f"{name}_dequantized", self._used)
@@ -149,6 +152,18 @@ class _Inserter:
         ]
         self._new_nodes[""].append(Node("DequantizeLinear", inputs, [result], {"axis": axis}, result))
         return _Constant(result, kernel_error(values, integers * steps, axis) if self._means else None)
+
+    def _weight_scale(self, name: str, axis: int) -> NDArray[Any]:
+        """What one step is worth in each output channel [M]."""
+        import numpy as np
+
+        values = self._graph.initializers[name].numpy()
+        given = self._weight_scales.get(name)
+        if given is not None and given.size in (1, values.shape[axis]):
+            return np.broadcast_to(given.reshape(-1), values.shape[axis : axis + 1])
+        others = tuple(i for i in range(values.ndim) if i != axis)
+        largest: NDArray[Any] = np.maximum(values.max(axis=others), -values.min(axis=others))
+        return largest / INT8_MAX
 
     def _correct_bias(self, node: Node, offset: NDArray[Any]) -> bool:
         """Subtract ``offset`` [M] from the bias; a computed bias is left alone (False)."""

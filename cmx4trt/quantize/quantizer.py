@@ -14,7 +14,8 @@ from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Graph
-from cmx4trt.quantize.calibration import Calibration, CalibrationData, calibrate
+from cmx4trt.quantize.calibration import NO_CALIBRATION, OWN, Calibration, CalibrationData, calibrate
+from cmx4trt.quantize.own import holds_pairs
 from cmx4trt.quantize.placement import Placement, place, restricted, shared_scales
 from cmx4trt.quantize.qdq import insert_qdq
 from cmx4trt.quantize.samples import Samples
@@ -26,11 +27,6 @@ MIN_COVERAGE = 0.9
 that do not match are mostly all different (NVIDIA's cache for ResNet-50 covers everything)."""
 NAMED = 5
 """How many tensors without a range an error names."""
-
-_THREE_WAYS = (
-    "INT8 needs calibration: no images or cache given; give images (--calibration_data=FOLDER), "
-    "or a calibration cache (--calibration_cache=FILE), or build in another precision (--precision=fp16)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +76,9 @@ def check_request(request: BuildRequest) -> None:
             )
         return
     if request.calibration_data is None:
-        raise DataError(_THREE_WAYS)
+        if request.model is not None and holds_pairs(request.model):
+            return  # it may have its own scales
+        raise DataError(NO_CALIBRATION)
     if request.calibration_data == RANDOM_DATA and request.random_weights is None:
         raise RequestError(
             "calibration_data=random serves networks with random weights only; give images for a real model"
@@ -107,13 +105,16 @@ def quantize_network(
     full = place(model.graph, flavour=flavour)
     calibration = calibrate(network, full, request, progress, flavour, data)
     scales, missing = _covering_scales(full, calibration, request)
+    own_float = [] if network.own is None else [n for n in full.layers if n in network.own.float_layers]
     if missing:
         progress.note(f"{len(missing)} tensors have no range and stay in {flavour.rest.name.lower()}: {_some(missing)}")
     ranking = _ranking(network, calibration, request, progress)
-    placement = restricted(place(model.graph, _kept_layers(request.keep_fp16, full, ranking), flavour), scales)
+    kept = [*_kept_layers(request.keep_fp16, full, ranking), *own_float]
+    placement = restricted(place(model.graph, kept, flavour), scales)
     _check_input(model.graph, placement, request)
     int8_input = request.input_dtype == "int8"
-    inserted = insert_qdq(model, placement, scales, calibration.ranges.means, int8_input, flavour)
+    own = network.own.weights if network.own else {}
+    inserted = insert_qdq(model, placement, scales, calibration.ranges.means, int8_input, flavour, own)
     return QuantizationReport(
         origin=calibration.origin,
         method=calibration.ranges.method,
@@ -144,7 +145,7 @@ def _covering_scales(
     scales = shared_scales(full, calibration.ranges.scales)
     missing = tuple(name for name in full.activations if name not in scales)
     total = len(full.activations)
-    if len(missing) > (1 - MIN_COVERAGE) * total:
+    if calibration.origin != OWN and len(missing) > (1 - MIN_COVERAGE) * total:
         raise DataError(
             f"calibration_cache {request.calibration_cache} covers {total - len(missing)} of the network's {total} "
             f"activations, expected at least {MIN_COVERAGE:.0%}; without a range are {_some(missing)}: it was made for another "

@@ -21,6 +21,15 @@ def run_in_batches(session: Session, images: NDArray[Any]) -> dict[str, NDArray[
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def as_file_takes(original: OnnxRuntimeSession, images: NDArray[Any]) -> NDArray[Any]:
+    """Images [N, C, H, W] in the type and the order of axes that a model file declares: some take [N, H, W, C]."""
+    name = original.inputs[0]
+    typed = images.astype(original.input_dtype(name))
+    _, channels, height, width = images.shape
+    channels_last = tuple(original.input_shape(name))[1:] == (height, width, channels)
+    return typed.transpose(0, 2, 3, 1) if channels_last else typed
+
+
 def run_one_by_one(original: OnnxRuntimeSession, images: NDArray[Any], output: str) -> NDArray[Any]:
     """One output [N, K] of a model file for images [N, C, H, W], each run alone.
 
@@ -31,6 +40,6 @@ def run_one_by_one(original: OnnxRuntimeSession, images: NDArray[Any], output: s
     name = original.inputs[0]
     fixed = original.input_shape(name)[0]
     size = fixed if isinstance(fixed, int) else 1
-    typed = images.astype(original.input_dtype(name))
+    typed = as_file_takes(original, images)
     rows = [original.run({name: np.repeat(typed[i : i + 1], size, axis=0)})[output] for i in range(len(typed))]
     return np.stack([row.reshape(size, -1)[0] for row in rows])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.verdicts import FAILED, PASSED
-from cmx4trt.graph.execution import open_prepared
+from cmx4trt.graph.execution import open_original, open_prepared
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
 from cmx4trt.sessions.batches import run_in_batches, run_one_by_one
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
@@ -24,12 +24,13 @@ SEED = 20241123
 IMAGES = 2
 """Two images: the smallest batch that shows a frozen batch dimension; each further one only adds time."""
 
-RELATIVE_L2_LIMITS = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 5e-2}
+RELATIVE_L2_LIMITS = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 5e-2, "int8": 0.32}
 """Largest accepted |prepared - original| / |original| of the logits (L2 norms).
 
 float32: both sides differ only in the order of sums, about sqrt(2048) x 6e-8 = 3e-6. float16 and bfloat16 round every tensor
 to 11 and 8 significant bits; measured on random weights: 4.5e-4 and 4.5e-3. The limits leave a factor of ten for trained
-weights, and lie far below what a wrong graph gives (about 1)."""
+weights, and lie far below what a wrong graph gives (about 1). int8 is for files that are quantized already: their float network
+is held to them at 10 dB, the least SQNR of an INT8 network (verify.quantization)."""
 
 TIE_FACTOR = 2.0
 """Classes may differ where the original's two logits lie within this multiple of the largest error: rounding decides there."""
@@ -89,7 +90,7 @@ def verify_classifier(
     details = graph.details
     assert isinstance(details, ClassifierDetails)
     file = original(details.reference_output)
-    reference = OnnxRuntimeSession.from_bytes(file.message, constants=file.constants)
+    reference = open_original(file, details.source_precision)
     limit = max(RELATIVE_L2_LIMITS[options.precision], RELATIVE_L2_LIMITS[details.source_precision])
     prepared = engine or open_prepared(graph)
     return compare_classifiers(reference, prepared, details.reference_output, graph.spec.input_shape, limit)

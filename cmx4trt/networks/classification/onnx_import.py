@@ -7,22 +7,25 @@ H and W, one matrix product, Softmax, ArgMax), is recognised and written anew.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph
-from cmx4trt.graph.passes import absorb_padding, drop_float_casts, drop_identities, lift_constants
-from cmx4trt.graph.precision import FLOATS, cast_floats
+from cmx4trt.graph.passes import absorb_padding
+from cmx4trt.graph.precision import FLOATS
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name
 from cmx4trt.networks.base import wrong_model
 from cmx4trt.networks.classification.outputs import INPUT, LOGITS, ClassifierDetails
+from cmx4trt.networks.normal_form import normalize
 
 _BODY = {"Conv", "Relu", "Add", "MaxPool"}
 _TAIL = {"GlobalAveragePool", "Flatten", "Gemm"}
-_RESHAPING = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"}
-"""Between pooling and matrix product; all they can do to [N, F, 1, 1] is drop the two ones."""
-_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger"}
+_RESHAPING = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Transpose"}
+"""Between pooling and matrix product; all they can do to [N, F, 1, 1] is move or drop the two ones."""
+_FOLDED = {"Conv", "BatchNormalization", "Gemm", "MatMul", "Add", "Mul", "Sub", "Div", "ReduceMean", "Pad", "Gather"}
+"""Operators whose operands some exporters compute in the graph."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,35 +62,33 @@ def import_classifier(model: Model, spec: ModelSpec, form: ClassifierForm) -> Ca
     """
     graph = model.graph
     _check_operators(model, spec, form)
+    source = normalize(model, spec, _FOLDED)
     _check_input(graph, spec)
-    lift_constants(graph)
-    drop_identities(graph)
-    drop_float_casts(graph)
     padded = absorb_padding(graph)
     tail = _find_tail(graph, spec, form)
+    others = _other_outputs(graph, tail)
     _rewrite_tail(graph, tail)
-    precision = _weight_precision(graph)
-    folded = _fold_batch_norm(model)
+    folded = fold_batch_norm(graph) if _has_factors(graph) else 0
     form.check_body(graph)
     _check_operators_of_body(graph, spec)
+    own = source.own and source.own.renamed(graph.inputs[0].name, INPUT)
     graph.claim_name(graph.inputs[0].name, INPUT)
     graph.claim_name(graph.outputs[0].name, LOGITS)
     graph.inputs = [ValueInfo(INPUT, DType.FLOAT, (BATCH, *spec.input_shape))]
     graph.outputs = [ValueInfo(LOGITS, DType.FLOAT, (BATCH, tail.classes))]
-    notes = {"source_opset": str(model.opset), "classes": str(tail.classes)}
+    notes = {"source_opset": str(model.opset), "classes": str(tail.classes), **source.notes}
+    if others:
+        notes["outputs_left_out"] = ", ".join(others)
     if folded:
         notes["batch_norm_folded"] = str(folded)
     if padded:
         notes["padding_absorbed"] = str(padded)
-    details = ClassifierDetails(tail.logits, precision)
-    return CanonicalGraph(Model(graph, {"": OPSET}, IR_VERSION), spec, details, notes)
+    details = ClassifierDetails(tail.logits, source.precision)
+    return CanonicalGraph(Model(graph, {"": OPSET}, IR_VERSION), spec, details, notes, own)
 
 
 def _check_operators(model: Model, spec: ModelSpec, form: ClassifierForm) -> None:
     operators = Counter(node.op_type for node in model.graph.nodes)
-    quantized = sorted(_QUANTIZED & operators.keys())
-    if quantized:
-        raise wrong_model(spec, f"the quantized operators {', '.join(quantized)}", "a float32 file")
     detector = {"NonMaxSuppression", "NonZero", "Loop"} & operators.keys()
     if detector:
         raise wrong_model(spec, f"detection operators ({', '.join(sorted(detector))})", "an image classifier")
@@ -105,10 +106,6 @@ def _check_input(graph: Graph, spec: ModelSpec) -> None:
     dims = info.dims
     if dims is None:
         return
-    if len(dims) == 4 and dims[1:] == (height, width, channels):
-        raise wrong_model(
-            spec, f"input '{info.name}' in NHWC layout {_shape(dims)}", f"NCHW [N, {channels}, {height}, {width}]"
-        )
     free = [None if isinstance(dim, str) else dim for dim in dims]
     if len(dims) != 4 or any(f not in (None, want) for f, want in zip(free[1:], spec.input_shape, strict=True)):
         raise wrong_model(spec, f"input '{info.name}' of shape {_shape(dims)}", f"[N, {channels}, {height}, {width}]")
@@ -136,7 +133,7 @@ def _find_tail(graph: Graph, spec: ModelSpec, form: ClassifierForm) -> _Tail:
         raise wrong_model(spec, f"a fully connected layer of {features} features and {classes} classes", need)
     if product.attributes.get("transA", 0) or any(product.attributes.get(k, 1.0) != 1.0 for k in ("alpha", "beta")):
         raise wrong_model(spec, f"{product.label()} with transA, alpha or beta", "a plain matrix product")
-    pooled = _skip_reshapes(product.inputs[0], producers)
+    pooled = _skip_reshapes(product.inputs[0], graph)
     pool = producers.get(pooled)
     if pool is None or not _is_global_mean(pool, graph, form.grid):
         raise wrong_model(
@@ -149,16 +146,34 @@ def _find_tail(graph: Graph, spec: ModelSpec, form: ClassifierForm) -> _Tail:
     return _Tail(pool.inputs[0], product.inputs[1], transposed, bias, classes, logits)
 
 
+def _other_outputs(graph: Graph, tail: _Tail) -> list[str]:
+    """The file's outputs that say more than its logits: not those that are made of the logits alone."""
+    behind = {tail.logits}
+    for node in graph.nodes:
+        if any(name in behind for name in node.inputs):
+            behind.update(node.outputs)
+    return [info.name for info in graph.outputs if info.name not in behind]
+
+
 def _shown_sizes(sizes: Collection[int]) -> str:
     if isinstance(sizes, range):
         return f"{sizes[0]} to {sizes[-1]}"
     return " or ".join(map(str, sizes))
 
 
-def _skip_reshapes(name: str, producers: Mapping[str, Node]) -> str:
-    while (node := producers.get(name)) is not None and node.op_type in _RESHAPING:
+def _skip_reshapes(name: str, graph: Graph) -> str:
+    producers = graph.producers()
+    while (node := producers.get(name)) is not None and (node.op_type in _RESHAPING or _takes_all(node, graph)):
         name = node.inputs[0]
     return name
+
+
+def _takes_all(node: Node, graph: Graph) -> bool:
+    """Whether a Gather takes every element in order: what torch.export makes of a channels-last view."""
+    indices = graph.initializers.get(node.inputs[1]) if node.op_type == "Gather" else None
+    if indices is None or node.attributes.get("axis", 0) != 0:
+        return False
+    return [int(index) for index in indices.numpy().reshape(-1)] == list(range(indices.size))
 
 
 def _is_global_mean(node: Node, graph: Graph, grid: tuple[int, int]) -> bool:
@@ -211,14 +226,13 @@ def _vector(graph: Graph, name: str, used: set[str]) -> str:
     return flat
 
 
-def _fold_batch_norm(model: Model) -> int:
-    graph = model.graph
-    if all(node.op_type in _BODY | _TAIL for node in graph.nodes):
-        return 0  # the common case, and numpy stays unimported
-    from cmx4trt.graph.batchnorm import fold_batch_norm
-
-    cast_floats(model, DType.FLOAT)  # a float16 file's statistics are folded in float32
-    return fold_batch_norm(graph)
+def _has_factors(graph: Graph) -> bool:
+    """Whether there may be batch normalisation, or an added bias; mostly not, and numpy stays unimported."""
+    return any(
+        node.op_type not in _BODY | _TAIL
+        or (node.op_type == "Add" and any(name in graph.initializers for name in node.inputs))
+        for node in graph.nodes
+    )
 
 
 def _check_operators_of_body(graph: Graph, spec: ModelSpec) -> None:
@@ -228,11 +242,3 @@ def _check_operators_of_body(graph: Graph, spec: ModelSpec) -> None:
     if foreign:
         need = f"only {', '.join(sorted(_BODY))} before the pooled features"
         raise wrong_model(spec, f"the operators {', '.join(foreign)}", need)
-
-
-def _weight_precision(graph: Graph) -> str:
-    """The narrowest type among the weights, as a precision's name."""
-    dtypes = {tensor.dtype for tensor in graph.initializers.values()}
-    if DType.BFLOAT16 in dtypes:
-        return "bf16"
-    return "fp16" if DType.FLOAT16 in dtypes else "fp32"

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.execution import open_prepared
+from cmx4trt.graph.execution import open_original, open_prepared
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.ir.model import DType, ValueInfo
-from cmx4trt.ir.onnx_file import encode_model, with_output
+from cmx4trt.ir.onnx_file import EncodedGraph, encode_model, with_output
 from cmx4trt.networks.retinanet.details import Detector
 from cmx4trt.networks.retinanet.detections import Detections, candidates_from_heads, detections_from_outputs
 from cmx4trt.networks.retinanet.matching import BOX_TOLERANCE, SCORE_TOLERANCE, compare_exactly, match_by_overlap
 from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
 from cmx4trt.sessions.batches import run_in_batches
-from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
@@ -133,7 +132,8 @@ def verify_detector(
     assert isinstance(detector, Detector)
     file = original(detector.file_results[0])
     heads = [with_output(b"", name) for name in detector.file_heads]  # only what is appended: the file is copied once
-    reference = OnnxRuntimeSession.from_bytes(b"".join((file.message, *heads)), constants=file.constants)
+    whole = EncodedGraph(b"".join((file.message, *heads)), file.constants)
+    reference = open_original(whole, detector.source_precision)
     return compare_detections(reference, engine or open_prepared(_with_candidates(graph)), detector, request)
 
 

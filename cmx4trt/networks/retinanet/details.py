@@ -44,7 +44,8 @@ class Level:
 class Detector:
     """A RetinaNet's head tensors: ``cls_<l>`` [N, A * K, H, W] and ``box_<l>`` [N, A * 4, H, W] of each level l.
 
-    ``file_heads`` are their names in the file, class and box of each level in turn; ``file_results`` the file's outputs.
+    ``file_heads`` are their names in the file, class and box of each level in turn; ``file_results`` the file's outputs;
+    ``source_precision`` is what the file computes in.
     """
 
     spec: DetectorSpec
@@ -54,6 +55,7 @@ class Detector:
     normalization: Normalization
     file_heads: tuple[str, ...]
     file_results: tuple[str, ...]
+    source_precision: str = "fp32"
 
     @property
     def candidates(self) -> int:

@@ -9,7 +9,6 @@ from cmx4trt.ir.model import DType, Graph, Node, node_reads
 from cmx4trt.networks.base import wrong_model
 from cmx4trt.networks.retinanet.details import detector_spec
 
-_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger"}
 _SHAPE_ONLY = {"Shape", "Size"}
 """Operators whose result says nothing of their input's elements."""
 _COLOURS = 3
@@ -30,7 +29,7 @@ def find_heads(graph: Graph, spec: ModelSpec) -> Heads:
     Requires: constants are initializers, equal ones shared. The heads are the convolutions that no other convolution
     follows; each head's convolutions share one weight, one on every level; a Sigmoid follows the class head only.
     """
-    _check_float(graph, spec)
+    _check_weights(graph, spec)
     groups = _last_convolutions(graph)
     levels = detector_spec(spec).levels
     shared = [group for group in groups.values() if len(group) == levels]
@@ -51,10 +50,7 @@ def find_heads(graph: Graph, spec: ModelSpec) -> Heads:
     return Heads(tuple(scored[0]), tuple(boxes), _image_value(graph, spec))
 
 
-def _check_float(graph: Graph, spec: ModelSpec) -> None:
-    quantized = sorted({node.op_type for node in graph.nodes} & _QUANTIZED)
-    if quantized:
-        raise wrong_model(spec, f"the quantized operators {', '.join(quantized)}", "a float32 file")
+def _check_weights(graph: Graph, spec: ModelSpec) -> None:
     convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
     if not convolutions:
         raise wrong_model(spec, "no convolution", "a convolutional network")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from cmx4trt.errors import ModelError
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.constants import share_equal_constants, submodel
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph
 from cmx4trt.graph.options import GraphOptions
-from cmx4trt.graph.passes import drop_identities, lift_constants
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.networks.base import wrong_model
+from cmx4trt.networks.normal_form import normalize
 from cmx4trt.networks.recognition import find_layers
 from cmx4trt.networks.retinanet import topology
 from cmx4trt.networks.retinanet.anchors import find_anchors, probe_normalization
@@ -22,6 +23,8 @@ from cmx4trt.networks.retinanet.details import Detector, Level, Normalization, d
 from cmx4trt.networks.retinanet.heads import Heads, find_heads, image_input
 from cmx4trt.networks.retinanet.options import PIXELS, RetinaNetOptions
 
+_FOLDED = ("Conv", "BatchNormalization")
+"""Operators whose operands some exporters compute in the graph; those of frozen batch normalisation follow later."""
 INPUT = "input"
 """Name of an engine's input, whatever the file called it."""
 
@@ -34,9 +37,12 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     """
     graph, own = model.graph, RetinaNetOptions.of(request)
     source_opset = model.opset
+    form = normalize(model, spec, _FOLDED, sink=False)
+    if form.own is not None:
+        raise ModelError(
+            f"the model is quantized already (Q/DQ), which can be built of classifiers only; give {spec.title}'s float model"
+        )
     source = image_input(graph, spec)
-    lift_constants(graph)
-    drop_identities(graph)
     shared = share_equal_constants(graph)
     heads = find_heads(graph, spec)
     names = [node.outputs[0] for node in (*heads.classes, *heads.boxes)]
@@ -56,11 +62,13 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
         normalization=normalization,
         file_heads=tuple(file_heads),
         file_results=tuple(info.name for info in graph.outputs),
+        source_precision=form.precision,
     )
     body = _cut(model, heads.image, pairs, shapes)
     folded = fold_batch_norm(body)
     notes = {
         "source_opset": str(source_opset),
+        **form.notes,
         "batch_norm_folded": str(folded),
         "constants_shared": str(shared),
         "constants_evaluated": str(computed),

@@ -152,11 +152,6 @@ def test_another_activation_is_refused(resnet50_model: Model) -> None:
     assert "no ReLU after the first convolution (conv1), but LeakyRelu 'conv1_relu'" in wrong(resnet50_model)
 
 
-def test_nhwc_is_refused(resnet50_model: Model) -> None:
-    resnet50_model.graph.inputs[0].dims = ("N", 224, 224, 3)
-    assert "NHWC layout [N, 224, 224, 3], need NCHW [N, 3, 224, 224]" in wrong(resnet50_model)
-
-
 @pytest.mark.parametrize("dims", [(1, 3, 299, 299), (1, 1, 224, 224), (3, 224, 224)])
 def test_another_image_size_is_refused(resnet50_model: Model, dims: tuple[int, ...]) -> None:
     resnet50_model.graph.inputs[0].dims = dims
@@ -193,11 +188,6 @@ def test_sizes_that_are_no_classifiers_are_refused(resnet50_model: Model, count:
     assert f"2048 features and {count} classes, need 2048 features and 2 to 100000 classes" in wrong(
         with_classes(resnet50_model, count)
     )
-
-
-def test_a_quantized_file_is_refused(resnet50_model: Model) -> None:
-    resnet50_model.graph.nodes[0].op_type = "QLinearConv"
-    assert "quantized operators QLinearConv, need a float32 file" in wrong(resnet50_model)
 
 
 def test_a_detector_and_a_toy_are_refused(resnet50_model: Model, model_from_text) -> None:
