@@ -79,15 +79,22 @@ def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest)
     """Whether the graph agrees with the original model.
 
     An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
-    quantization changes.
+    quantization changes. A model that came quantized is the original of its int8 graph.
     """
     from cmx4trt.networks.graphs import valid_graph
+    from cmx4trt.quantize.calibration import OWN
     from cmx4trt.verify import verify_graph
+    from cmx4trt.verify.own_scales import verify_own_scales
+    from cmx4trt.verify.quantization import Evidence
 
     options = request.graph_options()
     with valid_graph(options):
         if prepared.float32 is None:
             return verify_graph(prepared.graph, original, options)
+        report = prepared.quantization
+        if report is not None and report.origin == OWN:
+            evidence = Evidence(report.images, report.held_out, report.synthetic)
+            return verify_own_scales(prepared.graph, original, evidence, options, report.input_scale)
         exact = verify_graph(prepared.float32, original, options.in_float32())
     if exact.verdict == FAILED:
         return exact

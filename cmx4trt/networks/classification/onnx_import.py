@@ -61,8 +61,8 @@ def import_classifier(model: Model, spec: ModelSpec, form: ClassifierForm) -> Ca
     Ensures: input ``input`` [N, C, H, W], output ``logits`` [N, K].
     """
     graph = model.graph
-    _check_operators(model, spec, form)
     source = normalize(model, spec, _FOLDED)
+    _check_operators(model, spec, form)
     _check_input(graph, spec)
     padded = absorb_padding(graph)
     tail = _find_tail(graph, spec, form)

@@ -17,13 +17,14 @@ from cmx4trt.networks.retinanet.detections import Detections, candidates_from_he
 from cmx4trt.networks.retinanet.matching import BOX_TOLERANCE, SCORE_TOLERANCE, compare_exactly, match_by_overlap
 from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES, RECORDS
-from cmx4trt.sessions.batches import run_in_batches
+from cmx4trt.sessions.batches import as_file_takes, run_in_batches
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.graph.options import GraphOptions
     from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     Array = Any
 
@@ -148,7 +149,7 @@ def _with_candidates(graph: PreparedGraph) -> PreparedGraph:
 
 
 def compare_detections(
-    original: Session, prepared: Session, detector: Detector, request: GraphOptions
+    original: OnnxRuntimeSession, prepared: Session, detector: Detector, request: GraphOptions
 ) -> DetectionComparison:
     """Run both on the same images: ``prepared`` in one batch (or in batches of what it takes), ``original`` image by image.
 
@@ -162,7 +163,7 @@ def compare_detections(
     name = original.inputs[0]
     expected, wanted = [], []
     for image in images:
-        results = original.run({name: image[None].astype(original.input_dtype(name))})
+        results = original.run({name: as_file_takes(original, image[None])})
         expected.append(_file_detections(results, detector))
         wanted.append(candidates_from_heads(_canonical_heads(results, detector), 0, detector))
     rows = _candidates(outputs, detector, len(images))
@@ -249,6 +250,11 @@ def _candidate_share(wanted: list[Array], rows: list[Array]) -> float | None:
     return float(((gaps[..., :4].max(axis=-1) <= BOX_TOLERANCE) & (gaps[..., 5] == 0)).mean())
 
 
+def _coarser(built: str, source: str) -> str:
+    """The precision whose limits hold: a float16 file is no better than float16, whatever is built of it."""
+    return max(built, source, key=list(MATCH_LIMITS).index)
+
+
 def _comparison(
     expected: list[Detections],
     found: list[Detections],
@@ -267,7 +273,7 @@ def _comparison(
         for i, j in pairs.items()
     ]
     return DetectionComparison(
-        precision=request.precision,
+        precision=_coarser(request.precision, detector.source_precision),
         images=len(expected),
         expected=sum(map(len, expected)),
         found=sum(map(len, found)),

@@ -83,10 +83,6 @@ def add_sigmoid_to_boxes(graph: Graph) -> None:
         reader.inputs[0] = f"{node.outputs[0]}_s"
 
 
-def quantize(graph: Graph) -> None:
-    graph.nodes.insert(0, Node("QuantizeLinear", ["images", "one", "zero"], ["quantized"]))
-
-
 def halve_weights(graph: Graph) -> None:
     name = convolutions(graph)[3].inputs[1]
     graph.initializers[name] = Tensor.from_numpy(name, graph.initializers[name].numpy().astype(np.float16))
@@ -118,7 +114,6 @@ def drop_convolutions(graph: Graph) -> None:
 WRONG: dict[str, tuple[Edit, str]] = {
     "no Sigmoid": (drop_sigmoid, "found no Sigmoid behind either head, need one behind the class head"),
     "two Sigmoids": (add_sigmoid_to_boxes, "found a Sigmoid behind both heads"),
-    "quantized": (quantize, "found the quantized operators QuantizeLinear, need a float32 file"),
     "float16": (halve_weights, "with float16 weights, need constant float32 weights"),
     "computed": (compute_weights, "with computed weights, need constant float32 weights"),
     "classes": (more_classes, "found 9 anchors a location with 6 classes, need 9 with 3"),

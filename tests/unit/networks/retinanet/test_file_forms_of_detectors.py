@@ -1,0 +1,57 @@
+"""Detectors in float16, with channels last, and quantized."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cmx4trt.base.verdicts import PASSED
+from cmx4trt.errors import ModelError
+from cmx4trt.ir.model import Model
+from cmx4trt.ir.onnx_file import EncodedGraph, decode_model, with_output
+from cmx4trt.networks.retinanet.comparison import verify_detector
+
+
+@pytest.fixture
+def forms(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "data")
+    return import_module("file_forms")
+
+
+def compared(toy_detector: Any, model: Model, precision: str) -> Any:
+    content = toy_detector.message(model)
+    made = toy_detector.prepared(decode_model(content), precision=precision)
+    options = toy_detector.request(precision=precision).graph_options()
+    return verify_detector(made, lambda name: EncodedGraph(with_output(content, name), {}), options)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_float16_file(toy_detector: Any, forms: Any, precision: str) -> None:
+    model = toy_detector.model()
+    forms.float16_detector(model)
+    found = compared(toy_detector, model, precision)
+    assert found.verdict == PASSED, found.sentence()
+
+
+def test_a_channels_last_input(toy_detector: Any, forms: Any) -> None:
+    model = toy_detector.model()
+    forms.nhwc_input(model)
+    found = compared(toy_detector, model, "fp32")
+    assert found.verdict == PASSED, found.sentence()
+
+
+def test_a_quantized_detector_is_refused_for_its_true_reason(toy_detector: Any, forms: Any) -> None:
+    model = toy_detector.model()
+    graph = model.graph
+    conv = next(node for node in graph.nodes if node.op_type == "Conv")
+    forms.keep(graph, "scale", 0.1, forms.np.float32)
+    forms.keep(graph, "zero", 0, forms.np.int8)
+    place = graph.nodes.index(conv)
+    graph.nodes[place:place] = forms._pair(conv.inputs[0], ["scale", "zero"])
+    conv.inputs[0] = f"{conv.inputs[0]}_dq"
+    with pytest.raises(ModelError, match=r"is quantized already .* give RetinaNet's float model") as caught:
+        toy_detector.network(model)
+    assert "is not RetinaNet" not in str(caught.value)
