@@ -31,6 +31,11 @@ def requirement(extras: str = "") -> str:
     return f"{_NAME}{wanted} @ {origin}" if not origin.startswith("file:") else f"{_NAME}{wanted}"
 
 
+def release(extras: str) -> str:
+    """What pip is to install of this very release, from wherever it finds one: the index, or a folder of wheels."""
+    return f"{_NAME}[{extras}]=={cmx4trt.__version__}"
+
+
 def pip_line(extras: str = "") -> str:
     """The command that installs them, as typed in a shell."""
     wanted = requirement(extras)

@@ -155,17 +155,17 @@ def with_words(framework: Framework, env: Mapping[str, Any], mapping: Mapping[st
     """``env`` with the words that the framework's docker action took for paths.
 
     It rewrites all values of the inputs that _cm.yaml lists as paths: ``--data=synthetic`` arrives in the container as
-    ``/cm-mount/<the caller's folder>/synthetic``.
+    ``/cm-mount/<the caller's folder>/synthetic``. MLC also makes and mounts an empty folder of that name.
     """
     words = {}
     for option in (*build_options(), *CM_OPTIONS):
         key, word = mapping.get(option.name, ""), option.kind.word
         value = str(env.get(key, ""))
-        if (
-            word
-            and value.startswith(framework.mounted)
-            and os.path.basename(value).lower() == word
-            and not os.path.exists(value)
-        ):
+        named = value.startswith(framework.mounted) and os.path.basename(value).lower() == word
+        if word and named and not _is_there(value):
             words[key] = word
     return {**env, **words}
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path) and not (os.path.isdir(path) and not os.listdir(path))

@@ -12,6 +12,7 @@ from typing import Any
 
 from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.base import Framework
+from cmx4trt.frameworks.input import with_words
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options
 
@@ -44,7 +45,12 @@ def values_in_effect(framework: Framework, i: Mapping[str, Any], env: Mapping[st
     ]
     if not given.get("recursion"):
         # The environment comes last: MLC has written flags into it, and it says nothing new about the others.
-        found = [*typed, *_typed_in_environment(framework, given), *flags, *_set_in_environment(meta, values, explicit)]
+        found = [
+            *typed,
+            *_typed_in_environment(framework, given, mapping),
+            *flags,
+            *_set_in_environment(meta, values, explicit),
+        ]
         _refuse_contradictions(found, mapping)
         typed = [*found, *typed]
     typed += flags
@@ -75,12 +81,14 @@ def _set_by_variations(meta: Mapping[str, Any], names: Sequence[str]) -> Iterato
             yield mapping[option] if option else key, str(text).replace("#", value), f"_{name}"
 
 
-def _typed_in_environment(framework: Framework, given: Mapping[str, Any]) -> Iterator[Setting]:
+def _typed_in_environment(
+    framework: Framework, given: Mapping[str, Any], mapping: Mapping[str, str]
+) -> Iterator[Setting]:
     """``--env.KEY=VALUE`` of a typed line: the framework's own environment has lost those that a flag overwrote."""
     for word in framework.words(given):
         key, equals, value = word.removeprefix("--env.").partition("=")
         if word.startswith("--env.") and equals:
-            yield key, value, word
+            yield key, with_words(framework, {key: value}, mapping)[key], word
 
 
 def _set_in_environment(
