@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import cmx4trt
 
-_NAME = "cmx4trt"
+NAME = "cmx4trt"
 
 
 def requirement(extras: str = "") -> str:
@@ -24,16 +24,22 @@ def requirement(extras: str = "") -> str:
         return f"{clone}{wanted}"
     origin = _origin()
     if not origin:
-        return f"{_NAME}{wanted}"
+        return f"{NAME}{wanted}"
     path = unquote(urlsplit(origin).path)
     if origin.startswith("file:") and os.path.exists(path):
         return f"{path}{wanted}"
-    return f"{_NAME}{wanted} @ {origin}" if not origin.startswith("file:") else f"{_NAME}{wanted}"
+    return f"{NAME}{wanted} @ {origin}" if not origin.startswith("file:") else f"{NAME}{wanted}"
+
+
+def lost_origin() -> str:
+    """The file or folder that this copy was installed from, if it is gone; else empty."""
+    origin = "" if requirement() != NAME else _origin()
+    return unquote(urlsplit(origin).path)
 
 
 def release(extras: str) -> str:
     """What pip is to install of this very release, from wherever it finds one: the index, or a folder of wheels."""
-    return f"{_NAME}[{extras}]=={cmx4trt.__version__}"
+    return f"{NAME}[{extras}]=={cmx4trt.__version__}"
 
 
 def pip_line(extras: str = "") -> str:
@@ -49,7 +55,7 @@ def _origin() -> str:
     from importlib.metadata import PackageNotFoundError, distribution  # slow, and only errors ask
 
     try:
-        recorded = json.loads(distribution(_NAME).read_text("direct_url.json") or "{}")
+        recorded = json.loads(distribution(NAME).read_text("direct_url.json") or "{}")
         vcs = recorded.get("vcs_info", {}).get("vcs")
         return f"{vcs}+{recorded['url']}" if vcs else str(recorded.get("url", ""))
     except (PackageNotFoundError, ValueError, KeyError, AttributeError):

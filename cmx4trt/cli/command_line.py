@@ -138,6 +138,7 @@ _COMMANDS = {
     "calibrate": _Command("calibrate a network for int8: write the ranges of its tensors", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are fastest on this GPU", "cmx4trt.cli.tune"),
     "gui": _Command("open the web UI to configure, run and inspect builds", "cmx4trt.cli.gui"),
-    "mlc-setup": _Command("make MLCFlow use this package's script, and check that it does", "cmx4trt.cli.mlc_setup"),
-    "cm-setup": _Command("make CM use this package's script, and check that it does", "cmx4trt.cli.cm_setup"),
+    "mlc-setup": _Command("make MLCFlow use this package's script, and check it", "cmx4trt.cli.mlc_setup"),
+    "cm-setup": _Command("make CM use this package's script, and check it", "cmx4trt.cli.cm_setup"),
+    "docker-setup": _Command("prepare what cm docker and mlc docker install in an image", "cmx4trt.cli.docker_setup"),
 }

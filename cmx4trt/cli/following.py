@@ -104,3 +104,17 @@ def after_cm_setup() -> Rows:
 def after_mlc_setup() -> Rows:
     """A first engine without downloads."""
     return [("a first engine", "mlcr generate,engine,mlperf,inference,nvidia,_random-weights")]
+
+
+def after_docker_setup(folder: str) -> Rows:
+    """The line of each framework that builds the image and runs the script in it."""
+    from cmx4trt.frameworks.image import INSIDE, SOURCE
+
+    flags = f"{shlex.quote(f'--docker_path={folder}')} --docker_copy_files,={SOURCE}:{INSIDE}"
+    return [
+        ("with CM", f'cm docker script "generate engine mlperf inference nvidia _random-weights" {flags}'),
+        (
+            "with MLCFlow",
+            f"mlc docker script --tags=generate,engine,mlperf,inference,nvidia,_random-weights {flags}",
+        ),
+    ]

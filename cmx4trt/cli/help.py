@@ -57,6 +57,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
     "gui": (Example("runs start in the folder work", "--folder=work"),),
     "mlc-setup": (Example("once, after pip install", ""),),
     "cm-setup": (Example("once, after pip install", ""),),
+    "docker-setup": (Example("once, and after every change of the package", "my-docker"),),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cmx4trt
-from cmx4trt.base.install import pip_line, requirement
+from cmx4trt.base.install import lost_origin, pip_line, release, requirement
 
 
 def test_clone() -> None:
@@ -37,6 +37,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_from_the_index(installed: Any) -> None:
     installed(None)
     assert pip_line("rtx") == "pip install 'cmx4trt[rtx]'"
+    assert (lost_origin(), release("rtx,cm")) == ("", f"cmx4trt[rtx,cm]=={cmx4trt.__version__}")
 
 
 def test_from_a_wheel(installed: Any, tmp_path: Path) -> None:
@@ -44,8 +45,10 @@ def test_from_a_wheel(installed: Any, tmp_path: Path) -> None:
     wheel.touch()
     installed({"url": wheel.as_uri(), "archive_info": {}})
     assert pip_line("mlc") == f"pip install '{wheel}[mlc]'"
+    assert lost_origin() == ""
     wheel.unlink()
     assert pip_line("mlc") == "pip install 'cmx4trt[mlc]'"
+    assert lost_origin() == str(wheel)
 
 
 def test_from_git(installed: Any) -> None:
