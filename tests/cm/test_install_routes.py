@@ -1,4 +1,4 @@
-"""Every way to install, with a CM index made before and after: whose script do the plain tags run?
+"""Every way to install, and then the command line, CM (with an index made before and after) and MLCFlow: who answers?
 
 Each route gets an environment of its own that sees the libraries of this one (symbolic links, nothing is downloaded) but no
 other cmx4trt. Standard input is closed, or open and silent, so that a question of CM would end or hang the run.
@@ -19,7 +19,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TAGS = "generate engine mlperf inference nvidia"
+COMMAS = TAGS.replace(" ", ",")
 RUN_CMR = "import sys; from cmind.cli import run_script; sys.exit(run_script())"
+RUN_MLCR = "import sys; from mlc.main import mlcr; sys.exit(mlcr())"
+FRAMEWORKS = {"cm": ("cmind", "cmx4mlops"), "mlc": ("mlc", "mlcflow", "automation")}
+"""Extra -> what it brings, as it is named in site-packages."""
 UPSTREAM = "can't load Python module code"
 """How the draft of the same name in cmx4mlops ends."""
 
@@ -64,6 +68,18 @@ class Place:
         found = self.run("-m", "cmind", "find", "script", "--tags=cm,gui").splitlines()[-1]
         return "ours" if (Path(found) / "customize.py").read_text().count("cmx4trt.cm.gui") else "upstream"
 
+    def command_line_builds(self) -> bool:
+        """Whether ``cmx4trt build`` knows what it would build."""
+        return "would build" in self.run("-m", "cmx4trt", "build", "--random_weights=0", "--dry_run")
+
+    def mlc_builds(self) -> bool:
+        """Whether ``mlcr`` runs our script, once the package's repository is registered."""
+        self.run("-m", "mlc", "add", "repo", str(ROOT / "tests" / "data" / "mlc_repo"))
+        assert "nothing" not in self.run("-m", "cmx4trt", "mlc-setup")
+        text = self.run("-c", RUN_MLCR, f"{COMMAS},_random-weights", "--dry_run")
+        (self.folder / ".mlc-log.txt").unlink()
+        return "would build" in text
+
     def who_answers(self, tags: str = TAGS, stdin: str = "closed") -> str:
         """'ours' or 'upstream', else all that was printed."""
         process = subprocess.Popen(
@@ -92,19 +108,24 @@ def archives(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def make_place(base: Path, without: tuple[str, ...] = ()) -> Place:
+    """An environment without cmx4trt, and without the packages whose names begin with those."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(base / "venv")], check=True, timeout=120)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = base / "venv" / "lib" / version / "site-packages"
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.startswith(("cmx4trt", "_cmx4trt", *without)) and entry.suffix != ".pth":
+            (packages / entry.name).symlink_to(entry)
+    folder = base / "typed here"
+    folder.mkdir()
+    environment = {"PATH": f"{base / 'venv' / 'bin'}:/usr/bin:/bin", "HOME": str(base), "CM_REPOS": str(base / "cm")}
+    return Place(base / "venv" / "bin" / "python", {**environment, "MLC_REPOS": str(base / "mlc")}, folder)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """An environment without cmx4trt, whose CM already has an index."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True, timeout=120)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = tmp_path / "venv" / "lib" / version / "site-packages"
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if "cmx4trt" not in entry.name and entry.suffix != ".pth":
-            (packages / entry.name).symlink_to(entry)
-    folder = tmp_path / "typed here"
-    folder.mkdir()
-    environment = {"PATH": f"{tmp_path / 'venv' / 'bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
-    made = Place(tmp_path / "venv" / "bin" / "python", {**environment, "CM_REPOS": str(tmp_path / "cm")}, folder)
+    made = make_place(tmp_path)
     made.run("-m", "cmind", "find", "script", "detect-os")
     return made
 
@@ -128,25 +149,49 @@ PIP_ROUTES: dict[str, Callable[[Path, Path], tuple[str, ...]]] = {
 @pytest.mark.parametrize("route", PIP_ROUTES)
 def test_installed_by_pip(place: Place, source: Path, archives: Path, route: str) -> None:
     place.pip(*PIP_ROUTES[route](source, archives))
+    assert place.command_line_builds()
+    assert place.mlc_builds()
     new = fresh(place)
-    assert [new.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["ours", "ours"]
-    assert new.whose_gui() == "ours"
+    assert (new.who_answers(), new.whose_gui()) == ("ours", "ours")
     # CM's index from before the installation still names the draft.
-    assert place.whose_gui() == "upstream"
-    assert [place.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["upstream", "upstream"]
+    assert (place.who_answers(), place.whose_gui()) == ("upstream", "upstream")
     assert "index rebuilt" in place.run("-m", "cmx4trt", "cm-setup")
     assert (place.who_answers(), place.whose_gui()) == ("ours", "ours")
     assert list(place.folder.iterdir()) == []
 
 
+def test_nothing_asks_where_standard_input_stays_open(place: Place, archives: Path) -> None:
+    place.pip(str(next(archives.glob("*.whl"))))
+    assert [one.who_answers(stdin="open") for one in (fresh(place), place)] == ["ours", "upstream"]
+    place.run("-m", "cmx4trt", "cm-setup")
+    assert place.who_answers(stdin="open") == "ours"
+
+
+@pytest.mark.parametrize("kept", ["", "cm", "mlc"])
+def test_with_one_framework_or_none(tmp_path: Path, archives: Path, kept: str) -> None:
+    """As after ``pip install cmx4trt``, with ``[cm]`` or with ``[mlc]``: the setup of the one that is missing has the command."""
+    wheel = next(archives.glob("*.whl"))
+    place = make_place(tmp_path, tuple(name for extra in {*FRAMEWORKS} - {kept} for name in FRAMEWORKS[extra]))
+    place.pip(str(wheel))
+    assert place.command_line_builds()
+    assert kept != "mlc" or place.mlc_builds()
+    assert kept != "cm" or place.who_answers() == "ours"
+    for extra in {*FRAMEWORKS} - {kept}:
+        assert f"run: pip install '{wheel}[{extra}]'" in place.run("-m", "cmx4trt", f"{extra}-setup", code=5)
+
+
 def test_clone_registered_with_cm(place: Place, source: Path) -> None:
-    """Without pip: CM looks into packages first, so the clone needs cm-setup, or its own tag."""
+    """Without pip: CM looks into packages first, so the clone needs cm-setup, or its own tag; MLC takes the clone as it is."""
     place.run("-m", "cmind", "add", "repo", f"--path={source}")
+    place.run("-m", "mlc", "add", "repo", str(ROOT / "tests" / "data" / "mlc_repo"))
+    assert "detect-os" in place.run("-m", "cmx4trt", "mlc-setup", cwd=source)
+    assert "would build" in place.run("-c", RUN_MLCR, f"{COMMAS},_random-weights", "--dry_run")
+    (place.folder / ".mlc-log.txt").unlink()
     assert place.who_answers() == "upstream"
     assert place.who_answers(f"{TAGS} cmx4trt") == "ours"
     assert "linked" in place.run("-m", "cmx4trt", "cm-setup", cwd=source)
     assert place.whose_gui() == "ours"
-    assert [place.who_answers(stdin=stdin) for stdin in ("closed", "open")] == ["ours", "ours"]
+    assert place.who_answers() == "ours"
     assert list(place.folder.iterdir()) == []
 
 

@@ -12,7 +12,11 @@ numbers may differ, ``…`` stands for anything, and a line of its own ``…`` f
 from __future__ import annotations
 
 import ast
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
+from cmx4trt import __version__
 from cmx4trt.errors import ResultInvalidError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,6 +206,9 @@ def test_what_counts_as_the_same_output(shown: str, printed: str, same: bool) ->
     assert shows(shown, printed) is same
 
 
+CI_EXAMPLES = [b for b in BLOCKS if b.language == "yaml" and b.page.endswith("/ci.md")]
+
+
 def ci_commands(block: Block) -> list[str]:
     """What a workflow of GitHub or GitLab would give to the shell."""
     steps: list[str] = []
@@ -212,7 +220,7 @@ def ci_commands(block: Block) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "yaml" and b.page.endswith("/ci.md")], ids=str)
+@pytest.mark.parametrize("block", CI_EXAMPLES, ids=str)
 def test_commands_of_the_ci_examples(desk: Callable[..., Any], block: Block) -> None:
     """Twice in the same folder, as with a cache; installing is what this environment has done already."""
     commands = "\n".join(command for command in ci_commands(block) if "pip install" not in command)
@@ -223,3 +231,31 @@ def test_commands_of_the_ci_examples(desk: Callable[..., Any], block: Block) -> 
     second = here.bash(commands.partition("cmx4trt verify")[0])
     assert first.returncode == second.returncode == 0, first.stdout + second.stdout
     assert "\nreused\n" in second.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("hatchling") is None, reason="hatchling is not installed")
+def test_install_lines_of_the_ci_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_of_page: Callable[[str, str], str]
+) -> None:
+    """With the wheel that the page makes of a clone, pip takes what the files name."""
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's spelling of yes
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    making = block_of_page("docs/how-to/ci.md", "tests/docs/test_commands.py::test_install_lines_of_the_ci_examples")
+    subprocess.run(
+        ["bash", "-euc", making.replace(" .\n", f" {ROOT}\n")], cwd=tmp_path, check=True, capture_output=True
+    )
+    for block in CI_EXAMPLES:
+        [named] = re.findall(r"CMX4TRT: ([^\s}]+)", block.text)
+        [line] = [command for command in ci_commands(block) if "pip install" in command]
+        tried = line.replace("pip install", "pip install --dry-run --no-deps --ignore-installed")
+        done = subprocess.run(
+            ["bash", "-euc", tried],
+            cwd=tmp_path,
+            env={**os.environ, "CMX4TRT": named},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"Would install cmx4trt-{__version__}" in done.stdout
