@@ -135,7 +135,7 @@ _COMMANDS = {
     "verify": _Command("compare an engine with its original model; measure accuracy", "cmx4trt.cli.evaluations"),
     "bench": _Command("run MLPerf LoadGen with an engine or its graph", "cmx4trt.cli.evaluations"),
     "report": _Command("write a report on an engine, or a comparison of several", "cmx4trt.cli.report"),
-    "calibrate": _Command("calibrate a network for int8: write the ranges of its tensors", "cmx4trt.cli.calibrate"),
+    "calibrate": _Command("calibrate a network for int8: write its tensor ranges", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are fastest on this GPU", "cmx4trt.cli.tune"),
     "gui": _Command("open the web UI to configure, run and inspect builds", "cmx4trt.cli.gui"),
     "mlc-setup": _Command("make MLCFlow use this package's script, and check it", "cmx4trt.cli.mlc_setup"),
