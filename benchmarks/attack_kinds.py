@@ -388,7 +388,7 @@ class EvaluationFile(Kind):
 
     def check(self, content: bytes, value: Any) -> None:
         assert value.keys() == json.loads(content).keys()
-        assert all(1 <= values.get("count", 1) <= 10**9 for values in value.values())
+        assert all(1 <= (options.count or 1) <= 10**9 for options in value.values())
 
 
 class ResultFile(Kind):
