@@ -1,4 +1,6 @@
-"""What ``_cm.yaml`` says of options, networks, backends and precisions, written from their declarations. Standard library only.
+"""What ``_cm.yaml`` says of options, networks, backends and precisions, written from their declarations, and of this release.
+
+Standard library only.
 
 ``CMX4TRT_WRITE_DOCS=1 python -m pytest tests/cm/test_contract.py`` writes the file anew; the rest of it is written by hand.
 """
@@ -9,9 +11,11 @@ import re
 import textwrap
 from collections.abc import Iterable
 
+from cmx4trt import __version__
 from cmx4trt.backends import all_backends
 from cmx4trt.backends.base import Backend
 from cmx4trt.backends.facts import PRECISION_TITLES
+from cmx4trt.base.install import release
 from cmx4trt.base.options import Option
 from cmx4trt.networks import all_networks
 from cmx4trt.networks.base import Network
@@ -37,7 +41,8 @@ def written_anew(text: str) -> str:
         ("precisions", (_precision(*item) for item in PRECISION_TITLES.items())),
     ):
         text = _between(text, f"  # begin of {name}\n", f"  # end of {name}\n", variations)
-    return text
+    text = re.sub(r"'cmx4trt\[([\w,]+)\]==[^']*'", lambda found: f"'{release(found[1])}'", text)
+    return re.sub(r"(?m)^  image_tag_extra: .*$", f"  image_tag_extra: -{__version__}", text)
 
 
 def _between(text: str, begin: str, end: str, parts: Iterable[str]) -> str:

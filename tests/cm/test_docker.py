@@ -19,7 +19,9 @@ import yaml
 from packaging.requirements import Requirement
 
 import cmx4trt
+from cmx4trt.base.install import release
 from cmx4trt.cm.hooks import CM
+from cmx4trt.cm.meta import written_anew
 from cmx4trt.frameworks.input import with_words
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options
@@ -187,6 +189,15 @@ def test_pins_are_of_this_release_and_within_its_ranges(meta: dict[str, Any]) ->
         assert list(pins) == ["cmx4trt", "cmind", "cmx4mlops"]
         assert pins.pop("cmx4trt") == cmx4trt.__version__
         assert all(ranges[name].contains(pin) for name, pin in pins.items())
+
+
+def test_the_release_in_the_meta_is_written_from_the_package() -> None:
+    """Where base/install.py decides it; an older number would be replaced."""
+    text = (ROOT / "_cm.yaml").read_text(encoding="utf-8")
+    assert text.count(f"'{release('rtx,hopper,bench')}'") == text.count(f"'{release('cuda,hopper,bench')}'") == 1
+    older = text.replace(f"=={cmx4trt.__version__}'", "==0.0.1'").replace(f"-{cmx4trt.__version__}\n", "-0.0.1\n")
+    assert older != text
+    assert written_anew(older) == text
 
 
 def test_ordinary_runs_know_nothing_of_docker(cm: Any, rtx: None, folder: Path) -> None:
