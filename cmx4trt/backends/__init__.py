@@ -1,4 +1,4 @@
-"""The backends by name: the one list that command line, CM, page and validation follow. Standard library only."""
+"""The backends by name: the single list used by command line, CM, web UI and validation. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cmx4trt.devices.cards import described
 from cmx4trt.errors import RequestError
 
 _MODULES = ("cmx4trt.backends.tensorrt", "cmx4trt.backends.hopper", "cmx4trt.backends.common_code")
-"""Each has ``BACKENDS``. The order is that of help texts."""
+"""Each defines ``BACKENDS``. The order is that of help texts."""
 MORE_BACKENDS = "CMX4TRT_BACKENDS"
-"""Environment variable: further modules with ``BACKENDS``, comma-separated, for backends outside this package."""
+"""Environment variable: additional modules with ``BACKENDS``, comma-separated, for backends outside this package."""
 
 _registry: dict[str, Backend] = {}
 
@@ -36,7 +36,7 @@ def _backends_in(module: str) -> tuple[Backend, ...]:
         if module in _MODULES:
             raise
         raise RequestError(
-            f"{MORE_BACKENDS} names the module {module}, which does not offer BACKENDS ({error}); correct the variable"
+            f"{MORE_BACKENDS} names the module {module}, which does not provide BACKENDS ({error}); correct the variable"
         ) from error
     return found
 
@@ -47,7 +47,7 @@ def all_backends() -> tuple[Backend, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """What ``--builder`` takes."""
+    """The values of ``--builder``."""
     return tuple(_known())
 
 
@@ -60,12 +60,12 @@ def backend_of(name: str) -> Backend:
 
 
 def find_backend(name: str) -> Backend | None:
-    """The backend called ``name``, or None: manifests may name one of another installation."""
+    """The backend called ``name``, or None: manifests may name a backend of another installation."""
     return _known().get(name)
 
 
 def default_backend(device: str) -> Backend:
-    """The backend of requests for ``device`` that name none."""
+    """The default backend of requests for ``device``."""
     return next(backend for backend in all_backends() if device in backend.default_on)
 
 
@@ -75,7 +75,7 @@ def builder_for(name: str) -> GraphBuilder | ModelBuilder:
 
 
 def parse_target(option: str, value: object, backend: Backend) -> str:
-    """What ``value`` means with ``backend``, in canonical form: 'portable', 'current', 'sm86+sm89'. Raises RequestError.
+    """The target ``value`` for ``backend``, in canonical form: 'portable', 'current', 'sm86+sm89'. Raises RequestError.
 
     It is a comma-separated list of the backend's own words, generations, cards or compute capabilities.
     """
@@ -90,31 +90,31 @@ def parse_target(option: str, value: object, backend: Backend) -> str:
 
 
 def _check_target(option: str, target: str, backend: Backend) -> None:
-    """A target must be one of the backend's; for what another one serves, that one is named. Raises RequestError."""
+    """Check that a target is one of the backend's; for others, name the backend that supports them. Raises RequestError."""
     own, named = backend.targets, capabilities_in(target)
     alien = [capability for capability in named if capability not in own.capabilities]
     if alien and own.capabilities:
         raise RequestError(
-            f"{option} holds {described(alien[0])}, which the builder {backend.name} does not serve; "
+            f"{option} includes {described(alien[0])}, which the builder {backend.name} does not support; "
             f"{how_to_build_for(alien[0], but=backend.name)}"
         )
     if alien:
         raise RequestError(
             f"{option} is {described(alien[0])}, but the builder {backend.name} builds for the GPU of the machine it runs on; "
-            f"leave {option} out there"
+            f"omit {option} there"
         )
     if not named and target not in own.names:
         raise RequestError(f"{option} is '{target}', expected {own.expected} with the builder {backend.name}")
 
 
 def how_to_build_for(capability: str, but: str = "") -> str:
-    """What to ask for instead of the backend ``but`` to get an engine for a compute capability, such as 'sm90'."""
+    """What to use instead of the backend ``but`` to get an engine for a compute capability, such as 'sm90'."""
     ways = [_way_to(one) for one in all_backends() if capability in one.serves and one.name != but]
-    return f"use {', or '.join(ways)}" if ways else "no builder of this release serves it"
+    return f"use {', or '.join(ways)}" if ways else "no builder of this release supports it"
 
 
 def _way_to(backend: Backend) -> str:
-    """How a backend is asked for, where it needs no GPU if it can do without."""
+    """How to select a backend, without a GPU if possible."""
     device = next(iter(backend.devices))
     default = device in backend.default_on
     variations = f"_{device}" if default else f"_{device},_{backend.name}"
@@ -124,7 +124,7 @@ def _way_to(backend: Backend) -> str:
 
 @contextmanager
 def registered(*backends: Backend) -> Iterator[None]:
-    """Adds backends, or puts them in the place of those with the same names, while the block runs."""
+    """Add backends, or replace those with the same names, inside the block."""
     before = dict(_known())
     _registry.update({backend.name: backend for backend in backends})
     try:

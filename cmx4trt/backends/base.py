@@ -1,8 +1,8 @@
-"""What a backend is: the one interface between this package and whatever builds and runs engines.
+"""The interface of backends: everything that builds and runs engines.
 
-A ``Backend`` is what ``--builder`` names: facts as data, light to import, and the two doors to the code behind it, ``builder``
-and ``open_session``. All else (command line, CM, page, validation, sessions, verification, reports) asks the registry in
-``cmx4trt.backends``. docs/how-to/backend.md shows how to add one. Standard library only at import.
+A ``Backend`` is what ``--builder`` names: facts as data, cheap to import, and the two entry points to its code, ``builder``
+and ``open_session``. Everything else (command line, CM, web UI, validation, sessions, verification, reports) asks the registry
+in ``cmx4trt.backends``. docs/how-to/backend.md shows how to add one. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Backend(ABC):
     """Builds engines and runs them.
 
     - ``name``: in ``--builder``, variations, file names and manifests; ``title``: for people; ``about``: one line
-    - ``devices``: where builds run ('cpu': no GPU needed, 'cuda': on the local one) -> what happens there
-    - ``default_on``: the devices on which a request that names no builder means this one
-    - ``precisions``, ``default_precision``: what it computes in; ``networks``: what it builds, empty for all
-    - ``targets``: the GPUs its engines can be for; ``serves``: the compute capabilities for which it is recommended where
-      another backend cannot help
-    - ``own_options``: the dataclass that declares options which mean nothing with another backend, and are refused there
-    - ``request_parts``: entries of its builder's ``identity`` that follow from files which the request names, such as a table
+    - ``devices``: where builds run ('cpu': no GPU needed, 'cuda': on the local GPU) -> what happens there
+    - ``default_on``: the devices on which this is the default builder
+    - ``precisions``, ``default_precision``: compute precisions; ``networks``: supported networks, empty for all
+    - ``targets``: the GPUs its engines can be built for; ``serves``: the compute capabilities for which it is recommended
+      if another backend does not support them
+    - ``own_options``: the dataclass that declares options which apply to no other backend, and are rejected there
+    - ``request_parts``: entries of its builder's ``identity`` that depend on files named in the request, such as a table
       or a checkout; requests that differ in them have engines at different paths
     - ``quantizes``: whether this package quantizes int8 networks for it, in its ``flavour``; ``calibrates_itself``: whether
-      it makes int8 engines by itself
-    - ``takes_graph``: whether it builds the graph that this package prepares, which can be verified, or makes its own
+      it builds int8 engines on its own
+    - ``takes_graph``: whether it builds the graph that this package prepares, which can be verified, or creates its own
     - ``cm``: what builds through CM need
     """
 
@@ -62,30 +62,30 @@ class Backend(ABC):
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """The options that it owns."""
+        """The options that only this backend has."""
         return options_of(self.own_options, self.name) if self.own_options else ()
 
     @abstractmethod
     def builder(self) -> GraphBuilder | ModelBuilder:
-        """A builder for one build. Imports what builds; no library yet."""
+        """A builder for one build. Imports our code that builds, but no vendor library yet."""
 
     @abstractmethod
     def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
-        """A session on the bytes of an engine that this backend built (a buffer); ``gpu``: on which of the visible ones.
+        """A session on the bytes of an engine that this backend built (a buffer); ``gpu``: the index of the visible GPU.
 
-        Raises MissingSoftwareError or DeviceError where nothing here runs it, ModelError where it is not one of its engines.
+        Raises MissingSoftwareError or DeviceError if it cannot run here, ModelError if it is not one of its engines.
         """
 
     def count_gpus(self) -> int:
-        """How many GPUs ``open_session`` can be asked for. Raises as it does."""
+        """The number of GPUs available to ``open_session``. Raises like ``open_session``."""
         return 1
 
     def check_request(self, request: BuildOptions) -> None:
-        """Refuse combinations of options that only this backend knows to be impossible. Raises RequestError; opens nothing."""
+        """Reject combinations of options that only this backend knows to be impossible. Raises RequestError; opens nothing."""
         return
 
     def flavour(self) -> QuantizationFlavour:
-        """How its int8 networks are to be quantized: unless it says otherwise, as TensorRT's."""
+        """How its int8 networks are quantized; by default like TensorRT's."""
         from cmx4trt.backends.flavour import TENSORRT
 
         return TENSORRT
@@ -97,37 +97,37 @@ class Backend(ABC):
     def check_engine(self, engine: Any, graph: PreparedGraph, session: Session | None) -> Sequence[Check]:
         """Check an engine (a buffer) against what this backend promises beyond the graph it was built from.
 
-        ``session``: the engine on a device, None where it does not run here. Called by builds that verify, before the engine
+        ``session``: the engine on a device, None if it cannot run here. Called by builds that verify, before the engine
         is published, and by ``cmx4trt verify``.
         """
         return ()
 
     def measure(self, session: Session) -> Measurement | None:
-        """How fast an engine is on the local GPU; None from a backend that does not measure. Called where an engine has passed
+        """How fast an engine is on the local GPU; None from a backend that does not measure. Called after an engine has passed
         its checks, while nothing else uses the session. Raises DeviceError."""
         return None
 
     def tune(self, graph: Callable[[], PreparedGraph], request: BuildOptions, progress: Progress) -> Tuning:
-        """Measure on the local GPU which kernels are the fastest for an engine of ``request``.
+        """Measure on the local GPU which kernels are fastest for an engine of ``request``.
 
-        ``graph``: its graph, whose preparation takes longer than to see that there is no such GPU. Raises UnsupportedError
-        from a backend that has no choice, DeviceError, MissingSoftwareError, BuildError.
+        ``graph``: a function that prepares its graph, which takes longer than finding out that there is no suitable GPU. Raises
+        UnsupportedError from a backend without alternative kernels, DeviceError, MissingSoftwareError, BuildError.
         """
         raise UnsupportedError(f"{self.title} has no alternative kernels to measure; use its engines as they are")
 
     def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
-        """Parts of ``inspect`` and of the report: from what its builder reported and what is recorded of the execution.
+        """Sections of ``inspect`` and of the report, from what its builder reported and from the record of the execution.
 
-        Both come from a manifest, which may be from another version or edited.
+        Both come from a manifest, which may be from another version or have been edited.
         """
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """A serialized engine in memory (``data`` supports the buffer protocol) and what the library said about it.
+    """A serialized engine in memory (``data`` supports the buffer protocol) and what the library reported about it.
 
-    ``facts`` goes into the manifest as it is (JSON types only): layers, scratch memory, …
+    ``facts`` goes into the manifest unchanged (JSON types only): layers, scratch memory, …
     """
 
     data: Any
@@ -136,49 +136,51 @@ class BuiltEngine:
 
 
 class Builder(Protocol):
-    """What all builders have in common; each is also a GraphBuilder or a ModelBuilder. One instance serves one build."""
+    """Common interface of all builders; each is also a GraphBuilder or a ModelBuilder. One instance serves one build."""
 
     name: str
 
     def version(self) -> str:
-        """The version of what builds, without importing it. Raises MissingSoftwareError, naming what to install."""
+        """The version of the underlying library, without importing it. Raises MissingSoftwareError, naming what to install."""
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
-        """Options that only the builder knows, by name, which replace the request's; most know none.
+        """Options that only the builder can determine, by name; they replace those of the request. Usually none.
 
         Raises CmxError for what it cannot build here; builds nothing.
         """
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
-        """What of this machine and library an engine depends on, for the fingerprint; nothing heavy is imported.
+        """The properties of this machine and library that an engine depends on, for the fingerprint; imports nothing heavy.
 
         Has at least ``name`` and ``version``.
         """
 
 
 class GraphBuilder(Builder, Protocol):
-    """Makes an engine of a graph that we prepared, and that can therefore be verified."""
+    """Builds an engine from a graph that we prepared, and that can therefore be verified."""
 
     def build(
         self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
-        """The engine of ``graph``; gives up soon after ``stopped()`` turns true. Raises BuildError with the library's reason."""
+        """Build the engine of ``graph``; gives up soon after ``stopped()`` becomes true. Raises BuildError with the library's
+        reason."""
 
 
 @runtime_checkable
 class ModelBuilder(Builder, Protocol):
-    """Makes an engine of the model file by itself, in ways we cannot see into; ``unverified`` says why that is not verified.
+    """Builds an engine from the model file in ways we cannot inspect; ``unverified`` says why it is not verified.
 
-    ``identity`` may execute code of somebody else. ``resolve`` and ``version`` only read: a dry run asks for no more.
+    ``identity`` may execute third-party code. ``resolve`` and ``version`` only read: a dry run uses nothing else.
     """
 
     unverified: str
 
     def place(self, request: BuildOptions) -> Mapping[str, str]:
-        """What of ``identity`` the engine's path depends on: the GPU, and ``request_parts``. Only reads, as ``resolve`` does."""
+        """The parts of ``identity`` that the engine's path depends on: the GPU, and ``request_parts``. Only reads, like
+        ``resolve``."""
 
     def build_from_model(self, request: BuildOptions, progress: Progress, log: str) -> BuiltEngine:
         """The engine of ``request.model``; what the builder prints goes to the file ``log``.
 
-        Raises CmxError; KeyboardInterrupt ends what it has started.
+        Raises CmxError; KeyboardInterrupt ends all processes it has started.
         """

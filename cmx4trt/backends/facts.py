@@ -1,4 +1,4 @@
-"""What backends say of themselves and of their engines, as data. Standard library only."""
+"""What backends declare about themselves and their engines, as data. Standard library only."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PRECISIONS = tuple(PRECISION_TITLES)
 
 @dataclass(frozen=True, slots=True)
 class CmNeeds:
-    """What a build through CM has to know.
+    """What a build through CM needs to know.
 
     - ``paths``: option -> the environment key in which a dependency of _cm.yaml leaves its value
     - ``own_models``: networks whose model file does not come from CM's get,ml-model
-    - ``modules``: end of a CMX4TRT_HAVE_ key -> the Python module that a dependency brings where it is missing
+    - ``modules``: suffix of a CMX4TRT_HAVE_ key -> the Python module that a dependency installs if it is missing
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class CmNeeds:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a backend found when it checked an engine by its own means, beside the comparison with the original model.
+    """The result of a backend's own check of an engine, in addition to the comparison with the original model.
 
     ``title`` names the check in a few words, ``sentence`` says what was measured; ``figures`` go into the manifest.
     """
@@ -46,17 +46,17 @@ class Check:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The record for the manifest."""
         return {"title": self.title, "passed": self.passed, "sentence": self.sentence, **self.figures}
 
 
 MEASURED = "measured"
-"""Where the manifest's record of the execution keeps a backend's Measurement."""
+"""The key of a backend's Measurement in the manifest's record of the execution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How fast an engine was when its backend ran it on the local GPU, its inputs in the GPU's memory.
+    """How fast an engine was when its backend ran it on the local GPU, with inputs in GPU memory.
 
     ``milliseconds``: of one batch of ``batch`` samples; ``figures`` go into the manifest beside them (JSON types only).
     """
@@ -67,13 +67,13 @@ class Measurement:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The record for the manifest."""
         return {"gpu": self.gpu, "batch": self.batch, "milliseconds": self.milliseconds, **self.figures}
 
     @classmethod
     def from_record(cls, executed: Mapping[str, Any]) -> Measurement | None:
-        """What the manifest's record of the execution keeps, without the figures; None where nothing was measured, or the
-        record is not what this release writes."""
+        """The measurement in the manifest's record of the execution, without the figures; None if nothing was measured, or if
+        the record has another format."""
         record = executed.get(MEASURED)
         try:
             found = cls(str(record["gpu"]), int(record["batch"]), float(record["milliseconds"])) if record else None
@@ -87,26 +87,26 @@ class Measurement:
         return self.batch / self.milliseconds * 1e3
 
     def sentence(self) -> str:
-        """For people."""
+        """A sentence for people."""
         return (
             f"{self.milliseconds:.3f} ms for a batch of {self.batch}, {self.images_per_second:,.0f} images/s, on {self.gpu}, "
-            "inputs in its memory"
+            "inputs in GPU memory"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """A table of measurements by which later builds choose kernels: ``content`` is the file that ``option`` takes."""
+    """A table of measurements from which later builds choose kernels: ``content`` is the file for ``option``."""
 
     option: str
     content: str
     rows: tuple[tuple[str, str], ...] = ()
-    """What was measured, for people."""
+    """The measurements, for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A cell of a table that reports draw as a bar: ``part`` of the whole, 0 to 1, beside ``text``."""
+    """A table cell that reports draw as a bar: ``part`` of the whole, 0 to 1, beside ``text``."""
 
     part: float
     text: str = ""
@@ -117,7 +117,7 @@ Cell = str | Share
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of an engine's description that only its backend can write: paragraphs, then a table where there are ``rows``."""
+    """A section on an engine that only its backend can write: paragraphs, then a table if there are ``rows``."""
 
     title: str
     paragraphs: tuple[str, ...] = ()

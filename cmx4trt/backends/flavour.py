@@ -1,4 +1,4 @@
-"""What a backend's INT8 kernels take: the choices that quantization makes for it, as data."""
+"""How a backend's INT8 kernels want networks to be quantized, as data."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from cmx4trt.ir.model import DType
 
 @dataclass(frozen=True, slots=True)
 class QuantizationFlavour:
-    """How a network is quantized for one kind of kernels; the defaults are TensorRT's.
+    """How a network is quantized for one kind of kernel; the defaults are TensorRT's.
 
     - ``rest``: type of what is not quantized; scales are values of this type
-    - ``unsigned``: activations that cannot be negative are uint8 with 255 steps, zero point 0, instead of int8 with 127
-    - ``stored_shortcuts``: where both addends of a residual block are convolutions, the shortcut's result is quantized;
+    - ``unsigned``: nonnegative activations are uint8 with 255 steps, zero point 0, instead of int8 with 127
+    - ``stored_shortcuts``: if both addends of a residual block are convolutions, the shortcut's result is quantized;
       otherwise both are added before anything is rounded
-    - ``classifier``: the matrix product that writes the network's output runs in INT8, too
+    - ``classifier``: the matrix product that computes the network's output runs in INT8, too
     """
 
     rest: DType = DType.FLOAT16
@@ -24,7 +24,7 @@ class QuantizationFlavour:
     classifier: bool = False
 
     def describe(self, method: str) -> str:
-        """A calibration method with what of the flavour changes the ranges found by it."""
+        """A calibration method, with the properties of the flavor that affect its ranges."""
         parts = [method]
         if self.unsigned:
             parts.append("uint8 where nothing is negative")
@@ -36,4 +36,4 @@ class QuantizationFlavour:
 
 
 TENSORRT = QuantizationFlavour()
-"""int8 everywhere with float16 beside it: the only 8-bit type TensorRT has (its documentation, Quantized Types)."""
+"""int8 everywhere, and float16 for the rest: the only 8-bit integer type TensorRT has (its documentation, Quantized Types)."""

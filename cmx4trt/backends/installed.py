@@ -10,7 +10,7 @@ from collections.abc import Collection
 def installed_version(distributions: Collection[str]) -> str | None:
     """The version in the name of the first ``<distribution>-<version>.dist-info`` folder on ``sys.path``, or None.
 
-    ``distributions`` are normalised with underscores, as in those names (packaging.python.org, "Recording installed
+    ``distributions`` are normalized with underscores, as in those names (packaging.python.org, "Recording installed
     projects").
     """
     wanted = {name.lower() for name in distributions}

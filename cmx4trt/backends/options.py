@@ -1,4 +1,4 @@
-"""What backends read of a request: the field names are those of the options. Standard library only."""
+"""The part of a request that backends read: the field names are those of the options. Standard library only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 class BuildOptions(Protocol):
-    """The options of a build, as ``BuildRequest`` has them: validated, sizes in bytes, paths absolute, None where not given."""
+    """The options of a build, as in ``BuildRequest``: validated, sizes in bytes, paths absolute, None if not given."""
 
     @property
     def network(self) -> str: ...  # noqa: D102

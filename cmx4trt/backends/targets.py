@@ -1,4 +1,4 @@
-"""The GPUs that a backend's engines can be for, as users name them. Standard library only."""
+"""The GPUs that a backend's engines can be built for, as users name them. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cmx4trt.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What ``--target`` takes with one backend.
+    """The values of ``--target`` with one backend.
 
-    - ``names``: word -> the compute capabilities it stands for ('ada' -> 'sm89'); none: it stands alone ('portable')
-    - ``capabilities``: what it compiles for, named one by one, as cards or as generations, and joined; empty for a backend
+    - ``names``: word -> its compute capabilities ('ada' -> 'sm89'); none: it cannot be combined ('portable')
+    - ``capabilities``: what it compiles for: individual ones, cards or generations, and combinations; empty for a backend
       that builds for the GPU of the machine it runs on
-    - ``default``, with ``default_note`` to explain it in the help; ``summary`` and ``examples`` stand around the words there
-    - ``covers``: word that stands alone -> the compute capabilities that it leaves to the backend to choose
-    - ``meanings``: target -> the GPUs it means, for reports
+    - ``default``, with ``default_note`` to explain it in the help; ``summary`` and ``examples`` surround the words there
+    - ``covers``: word that cannot be combined -> the compute capabilities among which the backend chooses
+    - ``meanings``: target -> a description of its GPUs, for reports
     """
 
     names: Mapping[str, tuple[str, ...]]
@@ -35,32 +35,32 @@ class Targets:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Everything that may be typed, besides the names of cards and generations."""
+        """All values, besides the names of cards and generations."""
         return (*self.names, *self.capabilities)
 
     @property
     def help(self) -> str:
-        """The words and the default."""
+        """The help text: the words and the default."""
         note = f", {self.default_note}" if self.default_note else ""
         return f"{self.summary}{', '.join(self.words)}{self.examples} (default: {self.default}{note})"
 
     @property
     def expected(self) -> str:
-        """The words as an error names them."""
+        """The words as listed in errors."""
         return ", ".join(self.names) + (", compute capabilities or card names" if self.capabilities else "")
 
     def capabilities_of(self, target: str) -> tuple[str, ...]:
-        """What a canonical ``target`` is compiled for; empty where that is the GPU of the machine."""
+        """What a canonical ``target`` is compiled for; empty if that is the GPU of the machine."""
         return self.covers.get(target) or capabilities_in(target)
 
     def fits(self, target: str, capability: str) -> bool:
-        """Whether an engine for ``target`` can run on GPUs of ``capability`` ('sm89'); one without a name on all it knows."""
+        """Whether an engine for ``target`` can run on GPUs of ``capability`` ('sm89')."""
         known = capabilities_in(target) or self.capabilities
         return not known or capability in known
 
 
 def meaning_of(option: str, word: str, own: Targets, others: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """What one ``word`` of a target stands for; ``others``: names that other backends have. Raises RequestError."""
+    """The meaning of one ``word`` of a target; ``others``: names that other backends have. Raises RequestError."""
     plain = word.lower().replace("-", "_")
     for names in (own.names, others, GENERATIONS):
         if plain in names:
@@ -68,7 +68,7 @@ def meaning_of(option: str, word: str, own: Targets, others: Mapping[str, tuple[
     if (capability := capability_of(word)) is not None:
         return (capability,)
     choices = tuple(dict.fromkeys((*own.words, *others)))
-    # The nearest of numbers is as far from what was meant as any other.
+    # For numbers, the closest spelling is no better a guess than any other.
     numeric = re.search(r"\d", word) and not re.search(r"[a-z]{3}", plain)
     hint = "" if numeric else nearest(word, (*choices, *CARDS))
     raise RequestError(
@@ -78,10 +78,10 @@ def meaning_of(option: str, word: str, own: Targets, others: Mapping[str, tuple[
 
 
 def joined_target(option: str, wanted: set[str]) -> str:
-    """Capabilities, or a word that stands alone, as one canonical text: 'portable', 'sm86+sm89'. Raises RequestError."""
+    """Capabilities, or a word that cannot be combined, as one canonical text: 'portable', 'sm86+sm89'. Raises RequestError."""
     alone = sorted(name for name in wanted if not number_of(name))
     if alone and len(wanted) > 1:
-        raise RequestError(f"{option} joins '{alone[0]}' with other targets; give it alone or leave it out")
+        raise RequestError(f"{option} combines '{alone[0]}' with other targets; give it alone or omit it")
     return "+".join(sorted(wanted, key=number_of))
 
 

@@ -1,4 +1,4 @@
-"""A device's context in a with statement."""
+"""A device's context as a context manager."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cmx4trt.errors import DeviceError
 
 
 class Active:
-    """Makes it current meanwhile. A generator would take twice as long, which a batch of one sample feels."""
+    """Makes it current inside the block. A generator would take twice as long, which is noticeable with a batch of one sample."""
 
     __slots__ = ("_call", "_context", "_doing", "_title")
 
@@ -25,7 +25,7 @@ class Active:
             raise self._error(failure) from failure
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raises DeviceError for a CudaFailure."""
+        """Turns a CudaFailure into DeviceError."""
         try:
             self._call("cuCtxPopCurrent")
         except CudaFailure as failure:

@@ -1,4 +1,4 @@
-"""Functions of libcuda that cuda-bindings offer for some drivers only, or slowly: they are called by their symbols."""
+"""libcuda functions that cuda-bindings provides only for some drivers, or slowly: they are called by symbol."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SINCE = 12080
-"""The CUDA version that brought cuMemcpyBatchAsync (driver 570)."""
+"""The CUDA version that introduced cuMemcpyBatchAsync (driver 570)."""
 _IN_STREAM_ORDER = 1
-"""CU_MEMCPY_SRC_ACCESS_ORDER_STREAM: sources are read when the stream gets there."""
+"""CU_MEMCPY_SRC_ACCESS_ORDER_STREAM: sources are read in stream order."""
 
 
 class _Attributes(ctypes.Structure):
@@ -24,13 +24,14 @@ class _Attributes(ctypes.Structure):
 
 
 class BatchCopies:
-    """Many copies to the device by one call, cuMemcpyBatchAsync; its first form, which later drivers keep under the same symbol.
+    """Many copies to the device in one call, cuMemcpyBatchAsync; its first version, which later drivers keep under the same
+    symbol.
 
-    cuda-bindings want a list of objects; this takes the arrays themselves. A call for each copy costs the host 2 us.
+    cuda-bindings needs a list of objects; this takes the arrays themselves. One call per copy costs the host 2 us each.
     """
 
     def __init__(self) -> None:
-        """Raises OSError or AttributeError where this driver lacks it."""
+        """Raises OSError or AttributeError if this driver lacks it."""
         number, pointer = ctypes.c_size_t, ctypes.c_void_p
         self._function = ctypes.CDLL("libcuda.so.1").cuMemcpyBatchAsync
         self._function.argtypes = (*[pointer] * 3, number, pointer, pointer, number, pointer, pointer)
@@ -40,7 +41,7 @@ class BatchCopies:
     def begin(
         self, targets: NDArray[np.int64], sources: NDArray[np.int64], sizes: NDArray[np.int64], stream: int
     ) -> int:
-        """Begin to copy ``sizes`` bytes each from one list of addresses to the other. The driver's status."""
+        """Begin to copy ``sizes`` bytes from one list of addresses to the other. Returns the driver's status."""
         failed = ctypes.c_size_t()
         addresses = [array.ctypes.data for array in (targets, sources, sizes)]
         attributes, first = ctypes.byref(self._attributes), ctypes.byref(self._first)
@@ -49,7 +50,7 @@ class BatchCopies:
 
 
 def open_batch_copies(cuda: int) -> BatchCopies | None:
-    """The function, or None with a driver for a ``cuda`` version that is too old."""
+    """The function, or None if the driver's ``cuda`` version is too old."""
     if cuda < SINCE:
         return None
     try:
@@ -59,7 +60,7 @@ def open_batch_copies(cuda: int) -> BatchCopies | None:
 
 
 def elapsed_before_cuda_12_8(first: int, last: int) -> float:
-    """Milliseconds between two events, with the function that the bindings no longer know: theirs came with CUDA 12.8."""
+    """Milliseconds between two events, with the old function, which the bindings lack: theirs was introduced in CUDA 12.8."""
     milliseconds = ctypes.c_float()
     arguments = (ctypes.byref(milliseconds), ctypes.c_void_p(first), ctypes.c_void_p(last))
     status: int = ctypes.CDLL("libcuda.so.1").cuEventElapsedTime(*arguments)

@@ -1,6 +1,6 @@
-"""GPUs by the names people know them by: card -> compute capability.
+"""GPUs by their common names: card -> compute capability.
 
-Compute capabilities: NVIDIA, "CUDA GPU Compute Capability". What is written as data here, sentences are made from.
+Compute capabilities: NVIDIA, "CUDA GPU Compute Capability". Messages are composed from this data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """A compute capability: the generation it is of, and the cards that have it, the best known first."""
+    """A compute capability: its generation and its cards, best known first."""
 
     generation: str
     cards: tuple[str, ...]
@@ -66,11 +66,11 @@ _IRRELEVANT = re.compile(
     r"|\b(sxm\d?|pcie|nvl|hbm\de?|server|workstation|edition)\b"
 )
 _VARIANT = re.compile(r"(ti|super|d)+$")
-"""Variants of a card that have the compute capability of the card itself."""
+"""Variants of a card that have the same compute capability."""
 
 
 def _plain(name: str) -> str:
-    """A name without what does not tell cards apart: makers, memory, case, blanks."""
+    """A name without parts that do not distinguish cards: makers, memory, case, spaces."""
     return re.sub(r"[^a-z0-9]", "", _IRRELEVANT.sub(" ", name.lower()))
 
 
@@ -81,11 +81,11 @@ GENERATIONS = {
     name: tuple(sm for sm, capability in CAPABILITIES.items() if capability.generation.lower() == name)
     for name in dict.fromkeys(capability.generation.lower() for capability in CAPABILITIES.values())
 }
-"""Generation -> all its compute capabilities."""
+"""Generation -> all of its compute capabilities."""
 
 
 def capability_of(name: str) -> str | None:
-    """The compute capability, as 'sm90', that ``name`` says or that the card of this name has; None for neither.
+    """The compute capability, such as 'sm90', given by ``name`` itself or by the card of this name; None if there is neither.
 
     'sm90', 'sm_90', '9.0', 'H100', 'NVIDIA H100 80GB HBM3', 'RTX 4070 Ti', '4090'.
     """
@@ -100,7 +100,7 @@ def capability_of(name: str) -> str | None:
 
 
 def described(sm: str) -> str:
-    """A compute capability for people: 'sm90 (Hopper: H100, H200, …)'."""
+    """A compute capability, described: 'sm90 (Hopper: H100, H200, …)'."""
     known = CAPABILITIES.get(sm)
     if known is None:
         return sm

@@ -1,8 +1,8 @@
-"""The CUDA driver through NVIDIA's ``cuda-bindings``: the GPU that engines of ours run on. The only module importing them.
+"""The CUDA driver through NVIDIA's ``cuda-bindings``: the GPU that our engines run on. The only module that imports them.
 
-Everything runs in the device's primary context. No context stays current between calls, so that any thread may make them.
-The bindings look up every function of libcuda by the CUDA version that brought it, so that what is used here exists in all
-drivers from 525 on (CUDA 12.0), with bindings of CUDA 12 and 13.
+Everything runs in the device's primary context. No context stays current between calls, so any thread may make them.
+The bindings look up every libcuda function by the CUDA version that introduced it, so everything used here exists in all
+drivers from 525 on (CUDA 12.0), with the bindings for CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from cmx4trt.sessions.samples import SampleRows
 
 _MODULE_VERSION = "/sys/module/nvidia/version"
-"""Where the Linux kernel shows the version of NVIDIA's driver; not in every container."""
+"""Where the Linux kernel exposes the version of NVIDIA's driver; not in every container."""
 _STREAM_NON_BLOCKING = 1
 _EVENT_DEFAULT, _EVENT_DISABLE_TIMING = 0, 2
 _NO_FLAGS = 0
 """Values of the CUDA driver API: CU_STREAM_NON_BLOCKING, CU_EVENT_DEFAULT, CU_EVENT_DISABLE_TIMING."""
 
 _page_locked: dict[int, int] = {}
-"""Address -> bytes of page-locked memory: whichever GPU it was allocated for, all read it (unified addressing)."""
+"""Address -> bytes of page-locked memory: all GPUs can read it, whichever it was allocated for (unified addressing)."""
 
 
 @cache
 def open_cuda(index: int = 0) -> CudaDevice:
-    """A visible GPU, unless told otherwise the first; its primary context stays until the process ends.
+    """A visible GPU, by default the first; its primary context stays until the process ends.
 
     Raises MissingSoftwareError without cuda-bindings, DeviceError without a driver or that GPU.
     """
@@ -71,7 +71,7 @@ class CudaDevice:
             raise device_error("open the GPU", failure) from failure
 
     def active(self, doing: str) -> Active:
-        """Make the device's context current meanwhile; CUDA's errors become one sentence about ``doing``."""
+        """Make the device's context current inside the block; CUDA errors become one sentence about ``doing``."""
         return Active(self._call, self._context, doing, self.facts.title)
 
     def free_memory(self) -> int:
@@ -80,11 +80,11 @@ class CudaDevice:
         return int(free)
 
     def allocate(self, size: int) -> int:
-        """The address of ``size`` uninitialised bytes."""
+        """The address of ``size`` uninitialized bytes."""
         return int(self._call("cuMemAlloc", max(1, size)))
 
     def free(self, address: int) -> None:
-        """Give memory from ``allocate`` back."""
+        """Free memory from ``allocate``."""
         self._call("cuMemFree", address)
 
     def pinned(self, size: int) -> NDArray[Any]:
@@ -97,14 +97,14 @@ class CudaDevice:
         return np.frombuffer(memory, dtype=np.uint8)
 
     def free_pinned(self, array: NDArray[Any]) -> None:
-        """Give the array of ``pinned`` back."""
+        """Free an array from ``pinned``."""
         del self._pinned[array.ctypes.data]
         self._call("cuMemFreeHost", array.ctypes.data)
 
     def is_pinned(self, array: NDArray[Any]) -> bool:
-        """Whether ``array`` lies, contiguous, in memory from ``pinned``."""
+        """Whether ``array`` is contiguous and in memory from ``pinned``."""
         first = array.ctypes.data
-        pinned = list(self._pinned.items())  # at once: other threads allocate meanwhile
+        pinned = list(self._pinned.items())  # atomically: other threads may allocate meanwhile
         inside = any(start <= first and first + array.nbytes <= start + size for start, size in pinned)
         return inside and array.flags.c_contiguous
 
@@ -119,7 +119,7 @@ class CudaDevice:
             self._call("cuMemcpyHtoDAsync", address, array.ctypes.data, array.nbytes, stream)
 
     def upload_rows(self, address: int, batch: SampleRows, stream: int) -> None:
-        """Begin to copy rows of page-locked samples, by one call where the driver can."""
+        """Begin to copy rows of page-locked samples, in one call if the driver supports it."""
         size, (begin, counts) = batch.sample_bytes, batch.runs()
         targets, sources = address + begin * size, batch.samples.ctypes.data + batch.rows[begin] * size
         if len(begin) > 1 and self._batch_copies is not None:
@@ -142,11 +142,11 @@ class CudaDevice:
         return int(self._call("cuStreamCreate", _STREAM_NON_BLOCKING))
 
     def free_stream(self, stream: int) -> None:
-        """Give a stream back."""
+        """Destroy a stream."""
         self._call("cuStreamDestroy", stream)
 
     def synchronize(self, stream: int) -> None:
-        """Block until the stream is done; other threads run meanwhile."""
+        """Block until the stream is done; other threads keep running."""
         self._call("cuStreamSynchronize", stream)
 
     def new_event(self, timing: bool = False) -> int:
@@ -154,19 +154,19 @@ class CudaDevice:
         return int(self._call("cuEventCreate", _EVENT_DEFAULT if timing else _EVENT_DISABLE_TIMING))
 
     def free_event(self, event: int) -> None:
-        """Give an event back."""
+        """Destroy an event."""
         self._call("cuEventDestroy", event)
 
     def record(self, event: int, stream: int) -> None:
-        """Let the event happen when the stream gets there."""
+        """Record the event on the stream."""
         self._call("cuEventRecord", event, stream)
 
     def wait_event(self, stream: int, event: int) -> None:
-        """Let the stream wait for the event."""
+        """Make the stream wait for the event."""
         self._call("cuStreamWaitEvent", stream, event, _NO_FLAGS)
 
     def synchronize_event(self, event: int) -> None:
-        """Block until the event has happened; other threads run meanwhile."""
+        """Block until the event has completed; other threads keep running."""
         self._call("cuEventSynchronize", event)
 
     def elapsed_ms(self, first: int, last: int) -> float:
@@ -183,11 +183,11 @@ class CudaDevice:
         return int(self._call("cuModuleLoadData", bytes(cubin)))
 
     def unload(self, module: int) -> None:
-        """Give a module back."""
+        """Unload a module."""
         self._call("cuModuleUnload", module)
 
     def function(self, module: int, name: str, shared_bytes: int) -> int:
-        """A module's kernel, allowed to use that much dynamic shared memory."""
+        """A module's kernel, allowed to use this much dynamic shared memory."""
         function = self._call("cuModuleGetFunction", module, name.encode())
         attribute = self._driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         self._call("cuFuncSetAttribute", function, attribute, shared_bytes)
@@ -202,7 +202,7 @@ class CudaDevice:
         return _bytes_of(self._call("cuTensorMapEncodeIm2col", *tensor_maps.im2col(self._driver, windows)))
 
     def launch(self, configuration: LaunchConfiguration, stream: int) -> None:
-        """Begin to execute a kernel; its cluster size is compiled in."""
+        """Launch a kernel; its cluster size is compiled in."""
         one, parameters = configuration, tensor_maps.Parameters(configuration.values)
         config = self._driver.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = one.blocks, 1, 1
@@ -213,13 +213,13 @@ class CudaDevice:
         self._call("cuLaunchKernelEx", config, one.function, parameters.address, 0)
 
     def capture(self, enqueue: Callable[[], None], stream: int) -> int:
-        """Record an executable graph. Work of other threads on other streams is left alone."""
+        """Capture an executable graph. Work of other threads on other streams is not affected."""
         mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self._call("cuStreamBeginCapture", stream, mode)
         try:
             enqueue()
         except BaseException:
-            with suppress(CudaFailure):  # the first error is the one to tell
+            with suppress(CudaFailure):  # the first error is the one to report
                 self._call("cuGraphDestroy", self._call("cuStreamEndCapture", stream))
             raise
         graph = self._call("cuStreamEndCapture", stream)
@@ -233,21 +233,21 @@ class CudaDevice:
         self._call("cuGraphLaunch", graph, stream)
 
     def free_graph(self, graph: int) -> None:
-        """Give a graph back."""
+        """Destroy a graph."""
         self._call("cuGraphExecDestroy", graph)
 
     def _open(self, index: int) -> tuple[Any, int]:
-        """The device with that number, and how many there are."""
+        """The device with this index, and the number of devices."""
         try:
             self._call("cuInit", 0)
             count = int(self._call("cuDeviceGetCount"))
         except CudaFailure as failure:
             reason = str(failure.__cause__ or failure.status)
             if failure.status == NOT_IN_DRIVER and "Function" in reason:
-                raise  # there is a libcuda, and it is too old
+                raise  # there is a libcuda, but it is too old
             raise DeviceError(no_device(reason)) from failure
         if count == 0:
-            raise DeviceError(no_device("the driver shows none"))
+            raise DeviceError(no_device("the driver reports none"))
         if index >= count:
             raise DeviceError(no_such_device(index, count))
         return self._call("cuDeviceGet", index), count

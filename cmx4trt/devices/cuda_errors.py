@@ -1,4 +1,4 @@
-"""Errors of the CUDA driver as one sentence: what failed, why in words, what to do."""
+"""CUDA driver errors as one sentence: what failed, why, what to do."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Environment variable that hides and orders GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
 
 NOT_IN_DRIVER = "that the driver lacks this function"
-"""The status of a call that could not be made."""
+"""The pseudo-status of a function that does not exist."""
 _UPDATE = "update NVIDIA's driver"
-_LOST = "see Xid messages in the kernel's log (dmesg), then reset the GPU or restart the machine"
+_LOST = "see the Xid messages in the kernel log (dmesg), then reset the GPU or restart the machine"
 _MEANINGS = {
     "CUDA_ERROR_OUT_OF_MEMORY": (
         "it is out of memory",
         "use a smaller batch or fewer copy streams, or stop other processes that use it",
     ),
     "CUDA_ERROR_NO_BINARY_FOR_GPU": (
-        "its driver finds no kernel for this GPU in the engine",
-        "build the engine for it",
+        "the engine contains no kernel for this GPU",
+        "build the engine for this GPU",
     ),
-    "CUDA_ERROR_INVALID_IMAGE": ("its driver does not know the format of the kernels", _UPDATE),
-    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": ("its driver does not know the format of the kernels", _UPDATE),
+    "CUDA_ERROR_INVALID_IMAGE": ("its driver does not support the format of the kernels", _UPDATE),
+    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION": ("its driver does not support the format of the kernels", _UPDATE),
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": (
         "libcuda and the kernel module have different versions",
         "restart the machine",
@@ -40,13 +40,13 @@ _MEANINGS = {
     "CUDA_ERROR_SYSTEM_NOT_READY": ("its driver is not ready", "check that nvidia-fabricmanager is running"),
     "CUDA_ERROR_NVLINK_UNCORRECTABLE": ("its NVLink has an uncorrectable error", _LOST),
     NOT_IN_DRIVER: ("the driver is too old", "install driver 525 or newer"),
-    "CUDA_ERROR_UNKNOWN": ("the driver does not know why; the GPU may be lost", _LOST),
+    "CUDA_ERROR_UNKNOWN": ("the driver reports an unknown error; the GPU may be lost", _LOST),
 }
-"""Status of the driver -> what it means, what to do."""
+"""Driver status -> its meaning, what to do."""
 
 
 class CudaFailure(Exception):  # noqa: N818
-    """A status of the driver other than success, before it is known what was being done."""
+    """A driver status other than success, before it is known what the caller was doing."""
 
     def __init__(self, function: str, status: str) -> None:
         super().__init__(f"{function}: {status}")
@@ -56,7 +56,7 @@ class CudaFailure(Exception):  # noqa: N818
 
 def device_error(doing: str, failure: CudaFailure) -> DeviceError:
     """The error for ``failure`` while ``doing`` something."""
-    reason = f"{failure.function} says {failure.status}"
+    reason = f"{failure.function} reports {failure.status}"
     if failure.status not in _MEANINGS:
         return DeviceError(f"could not {doing}: {reason}")
     meaning, remedy = _MEANINGS[failure.status]
@@ -64,13 +64,16 @@ def device_error(doing: str, failure: CudaFailure) -> DeviceError:
 
 
 def no_device(reason: str) -> str:
-    """The sentence for a machine without a usable GPU."""
+    """The error for a machine without a usable GPU."""
     hidden = os.environ.get(VISIBLE_DEVICES)
     hint = f" with {VISIBLE_DEVICES}='{hidden}'" if hidden is not None else ""
     return f"there is no usable NVIDIA GPU{hint} ({reason}); _cpu builds without one"
 
 
 def no_such_device(index: int, count: int) -> str:
-    """The sentence for a GPU that is not there."""
+    """The error for a GPU that does not exist."""
     known = "GPU 0" if count == 1 else f"GPUs 0 to {count - 1}"
-    return f"there is no GPU {index} here; the driver shows {known}: give others with --gpus, or more with {VISIBLE_DEVICES}"
+    return (
+        f"there is no GPU {index} here; the driver reports {known}: give others with --gpus, or make more visible with "
+        f"{VISIBLE_DEVICES}"
+    )

@@ -1,7 +1,7 @@
-"""The GPU of this machine through pycuda: what it is, and memory, copies and streams on it. The only module importing pycuda.
+"""The GPU of this machine through pycuda: its properties, memory, copies and streams. The only module that imports pycuda.
 
-Everything runs in the device's primary context, the one that TensorRT uses too. No context stays current between calls,
-so that any thread may make them.
+Everything runs in the device's primary context, which TensorRT uses too. No context stays current between calls,
+so any thread may make them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Environment variable that hides and orders GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
 _MODULE_VERSION = "/sys/module/nvidia/version"
-"""Where the Linux kernel shows the version of NVIDIA's driver; not in every container."""
+"""Where the Linux kernel exposes the version of NVIDIA's driver; not in every container."""
 _BUILD_WITHOUT = "_cpu builds without one"
 _MIG_MARK = " MIG "
 """Part of the CUDA name of a MIG instance, as in 'NVIDIA A100-SXM4-40GB MIG 1g.5gb' (MIG User Guide)."""
@@ -33,7 +33,7 @@ _MIG_MARK = " MIG "
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A device as CUDA shows it; ``visible`` counts the devices this process may use, of which this is the first."""
+    """A device as reported by CUDA; ``visible`` counts the devices this process may use, of which this is the first."""
 
     name: str
     compute_capability: str
@@ -43,13 +43,13 @@ class Gpu:
     visible: int
     visible_devices: str | None
     cuda: str
-    """Newest CUDA version that the driver supports."""
+    """The newest CUDA version that the driver supports."""
     driver: str
-    """The driver's own version; empty where the system does not tell."""
+    """The version of the driver itself; empty if the system does not report it."""
 
     @property
     def sm(self) -> str:
-        """The compute capability as in targets: 'sm90'."""
+        """The compute capability in the format of targets: 'sm90'."""
         return "sm" + self.compute_capability.replace(".", "")
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Gpu:
         return asdict(self)
 
     def identity(self) -> dict[str, str]:
-        """What an engine made for exactly this GPU depends on, for the fingerprint."""
+        """What an engine built for exactly this GPU depends on, for the fingerprint."""
         return {
             "gpu": self.name,
             "compute_capability": self.compute_capability,
@@ -76,14 +76,14 @@ class Memory:
 
 @cache
 def local_gpu(index: int = 0) -> Gpu:
-    """A visible GPU, unless told otherwise the first.
+    """A visible GPU, by default the first.
 
     Raises MissingSoftwareError without pycuda, DeviceError without a driver or that device.
     """
     cuda = _initialised()
     count = cuda.Device.count()
     if count == 0:
-        raise DeviceError(_no_device("the driver shows none"), advice=_BUILD_WITHOUT)
+        raise DeviceError(_no_device("the driver reports none"), advice=_BUILD_WITHOUT)
     if index >= count:
         raise DeviceError(no_such_device(index, count))
     device = cuda.Device(index)
@@ -124,12 +124,12 @@ class Device:
 
     @property
     def title(self) -> str:
-        """Its name, with its number where there are several."""
+        """Its name, with its index if there are several."""
         return f"GPU {self.placement.index} ({self.gpu.name})" if self.gpu.visible > 1 else self.gpu.name
 
     @contextmanager
     def active(self, doing: str) -> Iterator[None]:
-        """Make the device's context current meanwhile; CUDA's errors become one sentence about ``doing``."""
+        """Make the device's context current inside the block; CUDA errors become one sentence about ``doing``."""
         with _translated(f"{doing} on {self.title}"):
             self._context.push()
             try:
@@ -139,50 +139,50 @@ class Device:
 
     def memory(self) -> Memory:
         """Free and total memory now."""
-        with self.active("ask for free memory"):
+        with self.active("query the free memory"):
             return Memory(*self._cuda.mem_get_info())
 
     def stream(self) -> Any:
-        """A new stream; ``.handle`` is its CUstream as a number. To be called while active."""
+        """A new stream; ``.handle`` is its CUstream as a number. Must be called while active."""
         return self._cuda.Stream()
 
     def event(self) -> Any:
-        """A new event without timing. To be called while active."""
+        """A new event without timing. Must be called while active."""
         return self._cuda.Event(self._cuda.event_flags.DISABLE_TIMING)
 
     def allocate(self, size: int) -> Any:
-        """``size`` bytes of device memory, freed with the object; ``int()`` of it is the address. To be called while active."""
+        """``size`` bytes of device memory, freed with the object; ``int()`` of it is the address. Must be called while active."""
         return self._cuda.mem_alloc(size)
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Uninitialised page-locked host memory, which copies reach without a detour."""
+        """Uninitialized page-locked host memory, for copies without a staging buffer."""
         with self.active("allocate page-locked memory"):
             array: NDArray[Any] = self._cuda.pagelocked_empty(shape, dtype)
         return array
 
     def is_pinned(self, array: NDArray[Any]) -> bool:
-        """Whether ``array`` lies, contiguous, in memory from ``pinned``."""
+        """Whether ``array`` is contiguous and in memory from ``pinned``."""
         owner: Any = array
         while getattr(owner, "base", None) is not None:
             owner = owner.base
         return array.flags.c_contiguous and isinstance(owner, self._cuda.PagelockedHostAllocation)
 
     def upload(self, address: int, array: NDArray[Any], stream: Any) -> None:
-        """Begin to copy page-locked ``array`` to the device. To be called while active."""
+        """Begin to copy page-locked ``array`` to the device. Must be called while active."""
         self._cuda.memcpy_htod_async(address, array, stream)
 
     def download(self, array: NDArray[Any], address: int, stream: Any) -> None:
-        """Begin to fill page-locked ``array`` from the device. To be called while active."""
+        """Begin to fill page-locked ``array`` from the device. Must be called while active."""
         self._cuda.memcpy_dtoh_async(array, address, stream)
 
 
 def check_workspace(size: int, device: Device) -> None:
-    """Refuse a builder's scratch limit that this GPU cannot give. Raises DeviceError."""
+    """Reject a workspace limit that exceeds this GPU's free memory. Raises DeviceError."""
     memory = device.memory()
     if size > memory.free:
         raise DeviceError(
-            f"workspace_size is {size >> 20} MiB, expected at most {memory.free >> 20} MiB, which is what "
-            f"{device.gpu.name} has free of its {memory.total >> 20} MiB; give --workspace_size={memory.free >> 20}MiB or less"
+            f"workspace_size is {size >> 20} MiB, expected at most {memory.free >> 20} MiB, the free memory of "
+            f"{device.gpu.name} ({memory.total >> 20} MiB in total); give --workspace_size={memory.free >> 20}MiB or less"
         )
 
 
@@ -191,13 +191,13 @@ def _initialised() -> Any:
     try:
         import pycuda.driver as cuda
     except ImportError as error:
-        # The GPU comes first: without one, pycuda would change nothing.
+        # The GPU is checked first: without one, pycuda would not help.
         if (missing := why_no_driver()) or "undefined symbol: cu" in str(error):
             raise DeviceError(
                 f"this machine has no NVIDIA GPU with a driver: {missing or error}", advice=_BUILD_WITHOUT
             ) from error
         raise MissingSoftwareError(
-            f"pycuda, through which the GPU is reached, cannot be imported ({error}); {pip_line('cuda')}"
+            f"pycuda, which is needed to use the GPU, cannot be imported ({error}); {pip_line('cuda')}"
         ) from error
     try:
         cuda.init()
@@ -207,7 +207,7 @@ def _initialised() -> Any:
 
 
 def why_no_driver() -> str:
-    """What the system says where NVIDIA's driver is not there; empty where it is."""
+    """What the system reports if NVIDIA's driver is missing; empty if it is present."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError as error:

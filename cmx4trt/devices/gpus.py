@@ -1,4 +1,4 @@
-"""What NVIDIA publishes of its GPUs: peak rates without sparsity, and memory bandwidth, for estimates only."""
+"""What NVIDIA publishes about its GPUs: peak rates without sparsity, and memory bandwidth, for estimates only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TERA, GIGA = 1e12, 1e9
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU: ``tera_per_second`` are 10^12 operations (a multiply-accumulate is two) for each precision it has.
+    """One GPU: ``tera_per_second`` are 10^12 operations (a multiply-accumulate is two) for each supported precision.
 
-    ``gigabytes_per_second``: of its memory; ``source``: NVIDIA's document that says so.
+    ``gigabytes_per_second``: memory bandwidth; ``source``: the NVIDIA document with these figures.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Gpu:
 
     @property
     def sm(self) -> str:
-        """The compute capability as targets name it: sm89."""
+        """The compute capability in the format of targets: sm89."""
         return "sm" + self.compute_capability.replace(".", "")
 
 
@@ -86,14 +86,14 @@ GPUS: tuple[Gpu, ...] = (
         source="NVIDIA RTX Blackwell GPU Architecture whitepaper, appendix A",
     ),
 )
-"""Rates in the order fp32, fp16, bf16, int8. The highest dense rate counts, as the roof of the type: fp32 as
-TF32 on tensor cores where there are any for it, fp16 accumulated in float16. A figure that NVIDIA does not publish is None."""
+"""Rates in the order fp32, fp16, bf16, int8. The highest dense rate is used as the roof of the type: fp32 as
+TF32 on tensor cores if supported, fp16 accumulated in float16. A figure that NVIDIA does not publish is None."""
 
 NAMES = tuple(gpu.name for gpu in GPUS)
 
 
 def gpu_of_name(name: str) -> Gpu:
-    """The GPU that ``name`` means; case, blanks and 'NVIDIA', 'GeForce' do not matter. Raises RequestError."""
+    """The GPU called ``name``; case, spaces and 'NVIDIA', 'GeForce' are ignored. Raises RequestError."""
     wanted = _plain(name)
     for gpu in GPUS:
         if _plain(gpu.name) == wanted:
@@ -102,7 +102,7 @@ def gpu_of_name(name: str) -> Gpu:
 
 
 def gpu_of_device(device: str) -> Gpu | None:
-    """The GPU that is named in what a library calls its device, such as 'NVIDIA H200'; None for one that is not in the table."""
+    """The GPU in a library's device name, such as 'NVIDIA H200'; None if it is not in the table."""
     found = (gpu for gpu in GPUS if re.search(rf"\b{gpu.name}\b", device, re.IGNORECASE))
     return next(found, None)
 

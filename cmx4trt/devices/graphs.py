@@ -1,4 +1,4 @@
-"""CUDA graphs through the driver's C interface: record what a stream is given once, then launch it as one piece.
+"""CUDA graphs through the driver's C interface: capture the work of a stream once, then launch it as a unit.
 
 pycuda does not offer stream capture. Functions and constants: CUDA Driver API, "Stream Management" and "Graph Management".
 """
@@ -12,14 +12,14 @@ from functools import lru_cache
 from cmx4trt.errors import DeviceError
 
 _CAPTURE_MODE_THREAD_LOCAL = 1
-"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads, working on other streams, are left alone."""
+"""CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: calls of other threads on other streams are not affected."""
 
 
 class CudaGraph:
-    """Work recorded from a stream; freed with the object. To be made, launched and freed while the context is current."""
+    """Work captured from a stream; freed with the object. Must be created, launched and freed while the context is current."""
 
     def __init__(self, enqueue: Callable[[], None], stream: int) -> None:
-        """Record what ``enqueue`` gives the stream with handle ``stream``; nothing is executed. Raises DeviceError."""
+        """Capture what ``enqueue`` puts on the stream with handle ``stream``; nothing is executed. Raises DeviceError."""
         self._executable = ctypes.c_void_p()
         graph = ctypes.c_void_p()
         _call("cuStreamBeginCapture_v2", ctypes.c_void_p(stream), ctypes.c_int(_CAPTURE_MODE_THREAD_LOCAL))
@@ -34,11 +34,11 @@ class CudaGraph:
             _call("cuGraphDestroy", graph)
 
     def launch(self, stream: int) -> None:
-        """Begin to execute the recorded work on ``stream``. Raises DeviceError."""
+        """Begin to execute the captured work on ``stream``. Raises DeviceError."""
         _call("cuGraphLaunch", self._executable, ctypes.c_void_p(stream))
 
     def free(self) -> None:
-        """Give the executable graph back. Raises DeviceError."""
+        """Destroy the executable graph. Raises DeviceError."""
         if self._executable:
             _call("cuGraphExecDestroy", self._executable)
             self._executable = ctypes.c_void_p()

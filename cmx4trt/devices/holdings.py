@@ -1,4 +1,4 @@
-"""What a session holds of a GPU, given back as one, newest first."""
+"""The GPU resources of a session, released together, newest first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Holdings:
-    """Memory, streams, events and modules of one device. All methods are to be called while it is active."""
+    """Memory, streams, events and modules of one device. All methods must be called while it is active."""
 
     def __init__(self, device: ComputeDevice) -> None:
         self._device = device
@@ -48,20 +48,20 @@ class Holdings:
         return self._held(self._device.capture(enqueue, stream), self._device.free_graph)
 
     def before_that(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called before what is held now is given back."""
+        """Call ``callback`` before the current resources are released."""
         self._undo.callback(callback)
 
     def __enter__(self) -> Holdings:
-        """Itself, to be given back after the block."""
+        """Returns itself; its resources are released after the block."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *about: object) -> None:
-        """Give everything back; after an error that one is told, not what it leads to here."""
+        """Release everything; after an error, that error is reported, not its consequences here."""
         with suppress(CudaFailure) if kind is not None else nullcontext():
             self.close()
 
     def close(self) -> None:
-        """Give everything back; what fails does not keep the rest."""
+        """Release everything; a failure does not prevent the rest from being released."""
         self._undo.close()
 
     def _held(self, handle: int, give_back: Callable[[int], None]) -> int:

@@ -13,17 +13,17 @@ _CLOCK_SM, _TEMPERATURE_GPU = 1, 0
 
 _REASONS = {
     0x4: "its power limit",
-    0x8: "a slowdown by hardware",
+    0x8: "a hardware slowdown",
     0x20: "its temperature",
     0x40: "its temperature",
     0x80: "a power brake",
 }
-"""Bits of nvmlClocksEventReasons that hold a working GPU's clock down; the others are wishes of users and displays."""
+"""Bits of nvmlClocksEventReasons that throttle a busy GPU; the others are settings of users and displays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a GPU could do, and its PCIe link as it is and could be."""
+    """The limits of a GPU, and its current and best PCIe link."""
 
     sm_clock_mhz: int
     power_watts: float
@@ -54,14 +54,14 @@ class Nvml:
     """The readings of one GPU."""
 
     def __init__(self, library: Any, pci_bus_id: str) -> None:
-        """With the loaded ``library``. Raises OSError where it does not know the GPU."""
+        """Uses the loaded ``library``. Raises OSError if it does not know the GPU."""
         self._library = library
         self._device = ctypes.c_void_p()
         self._call("nvmlInit_v2")
         self._call("nvmlDeviceGetHandleByPciBusId_v2", pci_bus_id.encode(), ctypes.byref(self._device))
 
     def read(self) -> Readings:
-        """The state now. Raises OSError."""
+        """The current state. Raises OSError."""
         return Readings(
             sm_clock_mhz=self._number("nvmlDeviceGetClockInfo", _CLOCK_SM),
             watts=self._number("nvmlDeviceGetPowerUsage") / 1000,
@@ -69,7 +69,7 @@ class Nvml:
         )
 
     def limits(self) -> Limits:
-        """What the GPU could do, and its link now: idle GPUs run it slowly. Raises OSError."""
+        """The limits of the GPU, and its current link, which idle GPUs run slowly. Raises OSError."""
         return Limits(
             sm_clock_mhz=self._number("nvmlDeviceGetMaxClockInfo", _CLOCK_SM),
             power_watts=self._number("nvmlDeviceGetEnforcedPowerLimit") / 1000,
@@ -80,7 +80,7 @@ class Nvml:
         )
 
     def held_down_by(self) -> frozenset[str]:
-        """What keeps the clock below its highest now, in words. Raises OSError."""
+        """What currently keeps the clock below its maximum, in words. Raises OSError."""
         bits = ctypes.c_ulonglong()
         self._call("nvmlDeviceGetCurrentClocksThrottleReasons", self._device, ctypes.byref(bits))
         return frozenset(words for bit, words in _REASONS.items() if bits.value & bit)
@@ -97,7 +97,7 @@ class Nvml:
 
 
 def open_nvml(pci_bus_id: str) -> Nvml | None:
-    """The GPU at a PCI address, or None where NVML is absent or does not show it (some containers, MIG)."""
+    """The GPU at a PCI address, or None if NVML is missing or does not list it (some containers, MIG)."""
     try:
         return Nvml(ctypes.CDLL(_LIBRARY), pci_bus_id)
     except (OSError, AttributeError):

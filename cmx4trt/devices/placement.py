@@ -1,4 +1,4 @@
-"""Where a GPU is: its number among those that a process may use, its address, and the processors near it."""
+"""The location of a GPU: its index among those that a process may use, its PCI address, and the processors near it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SYSFS = "/sys"
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A GPU that a stream works on."""
+    """The GPU that a stream uses."""
 
     index: int
     name: str
@@ -18,7 +18,7 @@ class Placement:
 
 
 def cpus_near(pci_bus_id: str) -> frozenset[int]:
-    """Processors of the GPU's NUMA node that this process may use; empty where the system names no node, or only one."""
+    """Processors of the GPU's NUMA node that this process may use; empty if the system reports no node, or only one."""
     try:
         node = int(_read(f"bus/pci/devices/{pci_bus_id.lower()}/numa_node"))
         nodes = _numbers(_read("devices/system/node/online"))
@@ -29,7 +29,7 @@ def cpus_near(pci_bus_id: str) -> frozenset[int]:
 
 
 def pin_this_thread(cpus: frozenset[int]) -> None:
-    """Let the calling thread run on these processors only; where the system refuses, it runs anywhere."""
+    """Bind the calling thread to these processors; if the system refuses, it runs anywhere."""
     try:
         os.sched_setaffinity(0, cpus)
     except OSError:

@@ -1,4 +1,4 @@
-"""CUtensorMap and kernel parameters as the CUDA driver API wants them ("Tensor Map Object Management", "Execution Control")."""
+"""CUtensorMap and kernel parameters for the CUDA driver API ("Tensor Map Object Management", "Execution Control")."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from cmx4trt.devices.base import Pointer, Tiles, Value, Windows
 
 SIZE = 128
-"""Bytes of a CUtensorMap."""
+"""Size of a CUtensorMap in bytes."""
 ALIGNMENT = 64
-"""Of a CUtensorMap, as of the kernel parameter that it becomes."""
+"""Alignment of a CUtensorMap, also as a kernel parameter."""
 
 
 def tiled(driver: Any, tiles: Tiles) -> tuple[Any, ...]:
@@ -49,7 +49,7 @@ def im2col(driver: Any, windows: Windows) -> tuple[Any, ...]:
 
 
 def _modes(driver: Any, swizzle: int) -> tuple[Any, ...]:
-    """Interleave, swizzle, promotion to L2, fill of what is out of bounds."""
+    """Interleave, swizzle, L2 promotion, out-of-bounds fill."""
     name = f"CU_TENSOR_MAP_SWIZZLE_{swizzle}B" if swizzle else "CU_TENSOR_MAP_SWIZZLE_NONE"
     return (
         driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
@@ -68,7 +68,7 @@ def _words(driver: Any, values: Sequence[int]) -> list[Any]:
 
 
 class Parameters:
-    """A kernel's arguments in memory, and the array of pointers to them whose address ``address`` is."""
+    """A kernel's arguments in memory, and the array of pointers to them, which is at ``address``."""
 
     def __init__(self, values: Sequence[Value]) -> None:
         self._memory = [_stored(value) for value in values]
@@ -77,12 +77,12 @@ class Parameters:
 
     @property
     def address(self) -> int:
-        """What cuLaunchKernel takes as kernelParams; valid as long as this object lives."""
+        """The kernelParams of cuLaunchKernel; valid as long as this object lives."""
         return ctypes.addressof(self._pointers)
 
 
 def _stored(value: Value) -> tuple[Any, int]:
-    """An object that holds the value's bytes, and where in memory they begin."""
+    """An object that owns the value's bytes, and their address."""
     if isinstance(value, bytes):
         buffer = ctypes.create_string_buffer(SIZE + ALIGNMENT)
         address = -(-ctypes.addressof(buffer) // ALIGNMENT) * ALIGNMENT

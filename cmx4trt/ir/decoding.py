@@ -16,7 +16,7 @@ _TENSOR_TYPED_FIELDS = {4: "f", 5: "i", 7: "q", 10: "d", 11: "Q"}
 
 
 class ExternalData:
-    """Constants kept in files beside the model, each file read once; ``constants`` are those found, by name."""
+    """Constants stored in files beside the model, each file read once; ``constants`` are those found, by name."""
 
     def __init__(self, folder: str | None, read_bytes: Callable[[str], memoryview]) -> None:
         self._folder = folder
@@ -25,7 +25,7 @@ class ExternalData:
         self.constants: dict[str, Tensor] = {}
 
     def fill(self, tensor: Tensor, location: dict[str, str], size: int) -> None:
-        """Give ``tensor`` its ``size`` bytes in the file that ``location`` names. Raises ValueError."""
+        """Assign to ``tensor`` its ``size`` bytes from the file that ``location`` names. Raises ValueError."""
         tensor.data = self._view(tensor.name, location, size)
         self.constants[tensor.name] = replace(tensor)
 
@@ -64,7 +64,7 @@ def external_files(data: memoryview) -> list[str]:
 
 
 class _NoExternalData(ExternalData):
-    """For constants in operators: no exporter keeps those in files."""
+    """For constants in operators: no exporter stores those in files."""
 
     def __init__(self) -> None:
         super().__init__(None, memoryview)  # type: ignore[arg-type]
@@ -92,9 +92,9 @@ def model_from_message(data: memoryview, external: ExternalData) -> Model:
                 domain, version = (wire.text(text), version) if key == 1 else (domain, count)
             opsets["" if domain == "ai.onnx" else domain] = version
         elif number == 25:
-            raise ValueError("it holds model-local functions; export it with functions inlined")
+            raise ValueError("it contains model-local functions; export it with functions inlined")
     if graph is None:
-        raise ValueError("it holds no graph")
+        raise ValueError("it contains no graph")
     return Model(graph, opsets, ir_version)
 
 
@@ -113,8 +113,8 @@ def _decode_graph(data: memoryview, external: ExternalData) -> Graph:
         elif number == 12:
             graph.outputs.append(_decode_value_info(payload))
         elif number == 15:
-            raise ValueError("it holds sparse constants; export it with dense ones")
-    # Up to IR version 3 every constant is listed as an input too.
+            raise ValueError("it contains sparse constants; export it with dense ones")
+    # Up to IR version 3 every constant is also listed as an input.
     graph.inputs = [info for info in graph.inputs if info.name not in graph.initializers]
     return graph
 
@@ -154,13 +154,13 @@ def _decode_attribute(data: memoryview, external: ExternalData) -> tuple[str, At
             raise ValueError(f"attribute '{name}' is of an unsupported kind (field {number})")
     if kind >= _FIRST_LIST_KIND or (kind == 0 and len(items) > 1):
         return name, items  # type: ignore[return-value]
-    # proto3 leaves zeros and empty strings out.
+    # proto3 omits zeros and empty strings.
     absent: Attribute = {1: 0.0, 3: ""}.get(kind, 0)  # type: ignore[assignment]
     return name, items[-1] if items else absent
 
 
 def _ints(value: int, payload: memoryview) -> list[int]:
-    """A repeated integer, packed or not."""
+    """A repeated integer field, packed or not."""
     return list(wire.read_varints(payload)) if payload else [wire.signed(value)]
 
 
@@ -184,7 +184,7 @@ _ATTRIBUTE_FIELDS: dict[int, Callable[[int, memoryview, ExternalData], list[Attr
 
 @dataclass(slots=True)
 class _TensorFields:
-    """A TensorProto's fields as they come; ``typed`` are the payloads of the fields for one element type each."""
+    """A TensorProto's fields as they arrive; ``typed`` are the payloads of the type-specific fields."""
 
     name: str = ""
     code: int = 0
@@ -227,13 +227,13 @@ def _decode_tensor(data: memoryview, external: ExternalData) -> Tensor:
         tensor.data = fields.raw if fields.raw is not None else _raw_from_typed(tensor.dtype, fields.typed)
     if len(tensor.data) != size:
         raise ValueError(
-            f"constant '{tensor.name}' of shape {tensor.dims} holds {len(tensor.data)} bytes instead of {size}"
+            f"constant '{tensor.name}' of shape {tensor.dims} has {len(tensor.data)} bytes instead of {size}"
         )
     return tensor
 
 
 def _raw_from_typed(dtype: DType, typed: dict[int, list[memoryview | int]]) -> Buffer:
-    """The raw bytes of a constant stored in a typed field, as older exporters do."""
+    """The raw bytes of a constant stored in a type-specific field, as older exporters do."""
     if not typed:
         return b""
     number, chunks = next(iter(typed.items()))

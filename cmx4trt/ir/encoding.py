@@ -72,7 +72,7 @@ def _encode_tensor(tensor: Tensor, inside: bool) -> bytes:
     if inside:
         parts.append(wire.bytes_field(9, tensor.data))
     else:
-        # The location is a label: whoever takes an EncodedGraph is handed the bytes in memory.
+        # The location is only a label: users of an EncodedGraph get the bytes in memory.
         entries = {"location": "constants", "offset": "0", "length": str(len(tensor.data))}
         for key, value in entries.items():
             parts.append(wire.bytes_field(13, wire.text_field(1, key) + wire.text_field(2, value)))

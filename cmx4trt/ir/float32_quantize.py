@@ -1,7 +1,8 @@
-"""Lets QuantizeLinear of float16 compute in float32, for a runtime whose own float16 arithmetic is wrong.
+"""Makes QuantizeLinear of float16 compute in float32, for a runtime whose own float16 arithmetic is wrong.
 
-ONNX Runtime's CPU kernel truncates float16 to integers up to 1.29 (checked: 1.20.0 to 1.29.0; 1.30.0 rounds to nearest even,
-as ONNX says), and Python 3.10 has none newer than 1.23. In float32, which holds every float16 exactly, all of them round.
+ONNX Runtime's CPU kernel up to 1.29 truncates float16 to integers (checked: 1.20.0 to 1.29.0; 1.30.0 rounds to nearest even, as
+ONNX specifies), and Python 3.10 has none newer than 1.23. In float32, which represents every float16 exactly, all versions
+round.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _REDUCED = (DType.FLOAT16, DType.BFLOAT16)
 
 
 def quantize_in_float32(message: bytes) -> bytes:
-    """A ModelProto whose QuantizeLinear nodes with a float16 or bfloat16 scale read float32 casts; else the same bytes.
+    """A ModelProto whose QuantizeLinear nodes with a float16 or bfloat16 scale read float32 casts; otherwise the same bytes.
 
-    Requires: the message is of ``encode_model``, and scales are constants, as ``insert_qdq`` leaves them.
+    Requires: the message comes from ``encode_model``, and scales are constants, as ``insert_qdq`` writes them.
     """
     if b"QuantizeLinear" not in message:
         return message
@@ -47,7 +48,7 @@ def _edited(graph: memoryview) -> bytes:
 
 
 def _in_float32(node: Node, used: set[str]) -> Iterator[Node]:
-    """Casts of the node's value and scale, and the node behind them."""
+    """Casts of the node's value and scale, followed by the node."""
     for index in (0, 1):
         cast = fresh_name(f"{node.inputs[index]}_float32", used)
         yield Node("Cast", [node.inputs[index]], [cast], {"to": int(DType.FLOAT)}, cast)
@@ -56,7 +57,7 @@ def _in_float32(node: Node, used: set[str]) -> Iterator[Node]:
 
 
 def _name_and_type(tensor: memoryview) -> tuple[str, int]:
-    """Of a TensorProto."""
+    """The element type of a TensorProto."""
     name, dtype = "", 0
     for number, value, payload in wire.read_fields(tensor):
         if number == 2:
@@ -71,4 +72,4 @@ def _field(number: int, value: int, payload: bytes | memoryview) -> bytes:
 
 
 def _no_file(path: str) -> memoryview:
-    raise ValueError(f"a node's constant lies in the file '{path}', expected it inside the node")
+    raise ValueError(f"a node's constant is in the file '{path}', expected it inside the node")

@@ -2,7 +2,7 @@
 
 The objects follow onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto) one to one; names of
 element types and their codes are those of ``TensorProto.DataType``. Constants keep the ONNX raw layout (row-major,
-little-endian), so a constant that no pass touches is never copied (docs/decisions/001-own-onnx-reader.md).
+little-endian), so a constant that no pass modifies is never copied (docs/decisions/001-own-onnx-reader.md).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Attribute = Union[int, float, str, Tensor, "Graph", list[int], list[float], list
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One operator. An empty string in ``inputs`` or ``outputs`` stands for an absent optional value."""
+    """One operator. An empty string in ``inputs`` or ``outputs`` means an absent optional value."""
 
     op_type: str
     inputs: list[str]
@@ -40,11 +40,11 @@ class Node:
     domain: str = ""
 
     def label(self) -> str:
-        """The node in an error message: its operator and its name, or its first output where it has none."""
+        """The node in an error message: its operator and its name, or its first output if it has none."""
         return f"{self.op_type} '{self.name or (self.outputs[0] if self.outputs else '')}'"
 
     def ints(self, name: str, default: Sequence[int]) -> list[int]:
-        """The integer list attribute ``name``, or ``default`` where the node does not carry it."""
+        """The integer list attribute ``name``, or ``default`` if the node does not have it."""
         value = self.attributes.get(name)
         return [int(v) for v in value] if isinstance(value, list) else list(default)  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ class Graph:
         return readers
 
     def names(self) -> set[str]:
-        """All names in use, of values and of nodes, subgraphs included."""
+        """All names in use, of values and nodes, including those of subgraphs."""
         used = set(self.initializers) | {info.name for info in self.inputs + self.outputs}
         for node in self.nodes:
             used.update(node.inputs, node.outputs, (node.name,))
@@ -88,7 +88,7 @@ class Graph:
         return used
 
     def rename_reads(self, old: str, new: str) -> None:
-        """Let every node and graph output that reads value ``old`` read ``new``; an output keeps no alias of ``old``."""
+        """Make every node and graph output that reads value ``old`` read ``new``; an output keeps no alias of ``old``."""
         for node in self.nodes:
             node.inputs = [new if name == old else name for name in node.inputs]
             for body in node.subgraphs():
@@ -98,7 +98,7 @@ class Graph:
                 info.name = new
 
     def rename_value(self, old: str, new: str) -> None:
-        """Give value ``old`` the unused name ``new`` wherever it is defined or read."""
+        """Rename value ``old`` to the unused name ``new`` wherever it is defined or read."""
         for node in self.nodes:
             node.outputs = [new if name == old else name for name in node.outputs]
         for info in self.inputs:
@@ -116,13 +116,13 @@ class Graph:
             self.rename_value(name, fresh_name(f"{name}_of_file", used))
 
     def claim_name(self, value: str, name: str) -> None:
-        """Give ``value`` the name ``name``; another value that bears it is renamed."""
+        """Rename ``value`` to ``name``; another value with that name is renamed."""
         if value != name:
             self.make_room(name)
             self.rename_value(value, name)
 
     def prune(self) -> None:
-        """Drop the nodes that no output depends on, the constants that nothing reads; keep the inputs."""
+        """Remove nodes that no output depends on and constants that nothing reads; keep the inputs."""
         needed = {info.name for info in self.outputs}
         kept: list[Node] = []
         for node in reversed(self.nodes):
@@ -135,7 +135,7 @@ class Graph:
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """A graph with the operator sets it is written in (domain -> version; '' is ai.onnx)."""
+    """A graph with its operator sets (domain -> version; '' is ai.onnx)."""
 
     graph: Graph
     opsets: dict[str, int]
@@ -147,12 +147,12 @@ class Model:
         return self.opsets.get("", 1)
 
     def copy(self) -> Model:
-        """A model whose graph can be edited without touching this one; the constants' bytes are shared."""
+        """A model whose graph can be edited without modifying this one; the constants' bytes are shared."""
         return Model(copy_graph(self.graph), dict(self.opsets), self.ir_version)
 
 
 def node_reads(node: Node) -> Iterator[str]:
-    """The outer values a node reads: its inputs and what the subgraphs capture."""
+    """The outer values a node reads: its inputs and those captured by subgraphs."""
     yield from (name for name in node.inputs if name)
     for body in node.subgraphs():
         yield from captured_names(body)

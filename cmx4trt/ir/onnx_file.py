@@ -21,7 +21,7 @@ from cmx4trt.ir.encoding import message_of_graph
 from cmx4trt.ir.model import Buffer, Model, Tensor
 
 INLINE_BYTES = 1024
-"""Constants up to this size travel inside the encoded graph; larger ones beside it, so that they are not copied."""
+"""Constants up to this size are inside the encoded graph; larger ones are passed separately, so that they are not copied."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,16 +33,16 @@ class EncodedGraph:
 
     def sha256(self) -> str:
         """The digest of the whole graph: structure, names and all constants."""
-        digest = hashlib.sha256(self.message)  # which says how many bytes each of the constants outside has
+        digest = hashlib.sha256(self.message)  # which contains the size of each external constant
         for tensor in self.constants.values():
             digest.update(tensor.data)
         return digest.hexdigest()
 
 
 def read_bytes(path: str) -> memoryview:
-    """The whole file in private memory (later changes of the file do not show).
+    """The whole file in private memory (later changes of the file have no effect).
 
-    Raises ModelError where the path is no readable, non-empty regular file.
+    Raises ModelError if the path is not a readable, non-empty regular file.
     """
     try:
         with open_file(path) as stream:
@@ -61,12 +61,12 @@ def read_bytes(path: str) -> memoryview:
 
 
 def _private_memory(size: int) -> mmap.mmap:
-    """Anonymous memory that is not zeroed by hand first; in huge pages where the system has them (3 x faster to fill)."""
+    """Anonymous memory that is not explicitly zeroed first; in huge pages if the system has them (3 x faster to fill)."""
     if not hasattr(mmap, "MAP_ANONYMOUS"):
         return mmap.mmap(-1, size)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without transparent huge pages: ordinary pages serve
+        with suppress(OSError):  # a kernel without transparent huge pages: normal pages will do
             memory.madvise(mmap.MADV_HUGEPAGE)
     return memory
 
@@ -74,8 +74,8 @@ def _private_memory(size: int) -> mmap.mmap:
 def decode_model(content: Buffer, external: ExternalData | str | None = None, where: str = "the model") -> Model:
     """The model of a serialized ModelProto; its constants are views of ``content``.
 
-    ``external`` is where its external data come from: a folder, or what reads their files. Raises ModelError where the bytes
-    are no ONNX model or use what this package does not read (model-local functions, sparse constants).
+    ``external`` is the source of its external data: a folder, or a reader of their files. Raises ModelError if the bytes
+    are not an ONNX model or use features that this package does not support (model-local functions, sparse constants).
     """
     if not isinstance(external, ExternalData):
         external = ExternalData(external, read_bytes)
@@ -83,10 +83,10 @@ def decode_model(content: Buffer, external: ExternalData | str | None = None, wh
         model = model_from_message(memoryview(content).cast("B"), external)
     except MALFORMED as error:
         raise ModelError(
-            f"{where} is not a readable ONNX file ({reason(error)}); it may be truncated or of another kind"
+            f"{where} is not a readable ONNX file ({reason(error)}); it may be truncated or in another format"
         ) from error
     if not model.graph.nodes or not model.opsets:
-        raise ModelError(f"{where} is not an ONNX model: it holds no operators; give a path to an ONNX file")
+        raise ModelError(f"{where} is not an ONNX model: it contains no operators; give a path to an ONNX file")
     return model
 
 

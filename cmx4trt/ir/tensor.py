@@ -39,7 +39,7 @@ class DType(IntEnum):
 
     @property
     def numpy_name(self) -> str:
-        """The numpy dtype that holds the raw bytes; bfloat16, which numpy lacks, is held as its uint16 bits."""
+        """The numpy dtype of the raw bytes; bfloat16, which numpy lacks, is represented by its uint16 bits."""
         return _NUMPY_NAMES[self]
 
 

@@ -1,4 +1,4 @@
-"""The protobuf wire format, as much of it as ONNX files use.
+"""The protobuf wire format, as far as ONNX files use it.
 
 Source: https://protobuf.dev/programming-guides/encoding/. Reading never copies: a length-delimited field comes as a
 view of the input.
@@ -18,7 +18,7 @@ class WireError(ValueError):
 
 
 def read_varint(data: memoryview, position: int) -> tuple[int, int]:
-    """The unsigned varint at ``position`` and the position behind it."""
+    """The unsigned varint at ``position`` and the position after it."""
     value = shift = 0
     for offset in range(_MAX_VARINT_BYTES):
         if position + offset >= len(data):
@@ -34,7 +34,7 @@ def read_varint(data: memoryview, position: int) -> tuple[int, int]:
 def read_fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
     """The fields of one message: (field number, varint value, payload view); the unused one of the two is 0 or empty.
 
-    Raises WireError on anything that is not a message, a length beyond the end included.
+    Raises WireError on anything that is not a message, including a length beyond the end.
     """
     position, end, empty = 0, len(data), data[:0]
     while position < end:
@@ -72,7 +72,7 @@ def read_varints(data: memoryview) -> Iterator[int]:
 
 
 def signed(value: int) -> int:
-    """An unsigned 64-bit varint as the signed integer it stands for."""
+    """The signed integer that an unsigned 64-bit varint represents."""
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
@@ -108,7 +108,7 @@ def float_field(number: int, value: float) -> bytes:
 
 
 def packed_ints(number: int, values: Iterable[int]) -> bytes:
-    """A packed field of varints; nothing where there are no values."""
+    """A packed field of varints; nothing if there are no values."""
     payload = b"".join(varint(value) for value in values)
     return bytes_field(number, payload) if payload else b""
 

@@ -21,17 +21,17 @@ class GraphWriter:
         self._small: dict[tuple[DType, tuple[int, ...], bytes], str] = {}
 
     def op(self, op_type: str, *inputs: str, name: str = "", **attributes: Attribute) -> str:
-        """Append a node of one result; returns the result's name, ``name`` if given."""
+        """Append a node with one result; returns the name of the result, ``name`` if given."""
         return self.ops(op_type, *inputs, names=(name,), **attributes)[0]
 
     def ops(self, op_type: str, *inputs: str, names: Sequence[str], **attributes: Attribute) -> list[str]:
-        """Append a node with one result for each of ``names``, '' standing for a fresh one."""
+        """Append a node with one result for each of ``names``; '' means a new name."""
         outputs = [name or fresh_name(f"{self._prefix}{op_type}_{len(self.graph.nodes)}", self._used) for name in names]
         self.graph.nodes.append(Node(op_type, list(inputs), outputs, dict(attributes), outputs[0]))
         return outputs
 
     def constant(self, array: NDArray[Any], name: str = "constant") -> str:
-        """Store an array; an equal one of up to 256 bytes is used again."""
+        """Store an array; an equal one of up to 256 bytes is reused."""
         tensor = Tensor.from_numpy("", array)
         key = (tensor.dtype, tensor.dims, bytes(tensor.data) if len(tensor.data) <= 256 else b"")
         if key[2] and key in self._small:
@@ -65,7 +65,7 @@ class GraphWriter:
         return self.op("Cast", value, name=name, to=int(dtype))
 
     def reshape(self, value: str, *dims: int) -> str:
-        """``value`` in the shape ``dims``; 0 keeps an axis, -1 is what remains."""
+        """``value`` reshaped to ``dims``; 0 keeps an axis, -1 is the remainder."""
         return self.op("Reshape", value, self.ints(*dims))
 
     def top_k(self, values: str, count: int) -> list[str]:

@@ -1,1 +1,1 @@
-"""What executes a graph or an engine: the interface, and the two sessions that need no backend."""
+"""Execution of graphs and engines: the interface, and the two sessions that need no backend."""

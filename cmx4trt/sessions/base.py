@@ -1,4 +1,4 @@
-"""What executes a graph or an engine: the interface between verification, benchmarks and backends.
+"""Execution of graphs and engines: the interface between verification, benchmarks and backends.
 
 Feeds and outputs are mappings from tensor names to arrays whose first axis is the batch, [N, ...].
 """
@@ -15,29 +15,30 @@ if TYPE_CHECKING:
 
 
 class Stream(Protocol):
-    """One copy stream of a session, with buffers of its own; used by one thread at a time, any thread.
+    """One copy stream of a session, with its own buffers; used by one thread at a time, by any thread.
 
-    Batches come back in the order they were submitted.
+    Batches are returned in the order in which they were submitted.
     """
 
     @property
     def depth(self) -> int:
-        """How many submitted batches may wait for ``wait`` at once; 1 or more."""
+        """Maximum number of submitted batches that have not been waited for; 1 or more."""
 
     def submit(self, feeds: Mapping[str, Any]) -> None:
-        """Begin to execute one batch. ``feeds`` hold every input, of its dtype, and are left alone until that batch's ``wait``.
+        """Begin to execute one batch. ``feeds`` has every input, in its dtype, and must not be modified until that batch's
+        ``wait``.
 
-        They are arrays, or SampleRows where the session ``gathers``. Raises DeviceError where the device refuses.
+        They are arrays, or SampleRows if the session ``gathers``. Raises DeviceError if the device refuses.
         """
 
     def wait(self) -> Mapping[str, NDArray[Any]]:
-        """All outputs of the oldest batch that was submitted; valid until ``depth`` further batches were submitted.
+        """All outputs of the oldest submitted batch; valid until ``depth`` further batches have been submitted.
 
-        Raises DeviceError where the execution failed.
+        Raises DeviceError if the execution failed.
         """
 
     def execute(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
-        """``submit`` and ``wait`` in one, as fast as it goes; nothing may be pending."""
+        """``submit`` and ``wait`` in one, with the lowest latency; nothing may be pending."""
 
 
 class Session(Protocol):
@@ -53,48 +54,48 @@ class Session(Protocol):
 
     @property
     def device(self) -> str:
-        """What executes, in words: library, version, processor."""
+        """A description of what executes: library, version, processor."""
 
     @property
     def min_batch(self) -> int:
-        """The smallest batch it takes (an optimisation profile's minimum); smaller ones are padded by the caller."""
+        """The smallest batch it takes (an optimization profile's minimum); smaller ones are padded by the caller."""
 
     @property
     def max_batch(self) -> int | None:
-        """The largest batch it takes; None where there is no limit."""
+        """The largest batch it takes; None if there is no limit."""
 
     @property
     def placements(self) -> Sequence[Placement]:
-        """The GPU of every stream; empty where none is known."""
+        """The GPU of every stream; empty if unknown."""
 
     @property
     def gathers(self) -> bool:
-        """Whether its streams take ``SampleRows``: they fetch a batch's samples by themselves, without the CPU."""
+        """Whether its streams take ``SampleRows``: they fetch a batch's samples themselves, without the CPU."""
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
-        """The declared shape of an input; free dimensions are symbols or None."""
+        """The declared shape of an input; dynamic dimensions are symbols or None."""
 
     def input_dtype(self, name: str) -> str:
         """The numpy name of an input's element type."""
 
     def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
-        """All outputs for one batch; blocks until they are there. Uses the first stream."""
+        """All outputs for one batch; blocks until they are available. Uses the first stream."""
 
     def streams(self) -> Sequence[Stream]:
         """The copy streams: one per optimisation profile of an engine, one for a graph."""
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Host memory that this runtime reads fastest (page-locked for a GPU); uninitialised.
+        """Host memory that this runtime reads fastest (page-locked for a GPU); uninitialized.
 
-        Raises MemoryError, or DeviceError where page-locked memory is refused.
+        Raises MemoryError, or DeviceError if page-locked memory cannot be allocated.
         """
 
     def close(self) -> None:
-        """Give back what the device holds; afterwards nothing else may be called."""
+        """Release the device's resources; afterwards nothing else may be called."""
 
 
 class SynchronousStream:
-    """A Stream over what only blocks: ``submit`` calls ``run`` at once."""
+    """A Stream for a blocking runtime: ``submit`` calls ``run`` immediately."""
 
     depth = 1
 

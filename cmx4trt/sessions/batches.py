@@ -1,4 +1,4 @@
-"""Runs images through sessions that take fewer, or more, than there are."""
+"""Runs images through sessions with other batch sizes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_file_takes(original: OnnxRuntimeSession, images: NDArray[Any]) -> NDArray
 def run_one_by_one(original: OnnxRuntimeSession, images: NDArray[Any], output: str) -> NDArray[Any]:
     """One output [N, K] of a model file for images [N, C, H, W], each run alone.
 
-    Where the file fixes the batch (MLPerf's and others' often do), every place of it gets the same image.
+    If the file fixes the batch size (MLPerf's and others often do), the whole batch is filled with the same image.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""One engine on several GPUs: their sessions as one, whose streams are all of theirs."""
+"""One engine on several GPUs: their sessions combined into one, with all of their streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SessionGroup:
-    """See ``sessions.base.Session``. What is asked once is answered by the first; its page-locked memory serves all."""
+    """See ``sessions.base.Session``. Queries are answered by the first session; its page-locked memory serves all."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.sessions = tuple(sessions)
@@ -46,7 +46,7 @@ class SessionGroup:
         return self._first.allocate(shape, dtype)
 
     def close(self) -> None:
-        """Close all, the first, whose memory the others may be reading, last."""
+        """Close all; the first, whose memory the others may be reading, last."""
         with ExitStack() as closing:
             for session in self.sessions:
                 closing.callback(session.close)

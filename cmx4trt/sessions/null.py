@@ -1,4 +1,4 @@
-"""A session that computes nothing: what is measured over it is the harness itself."""
+"""A session that computes nothing, to measure the harness itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NullSession:
-    """Takes no input and answers class 0 for every sample, at once: ``class`` [max_batch] int32, zeros.
+    """Takes no input and immediately answers class 0 for every sample: ``class`` [max_batch] int32, zeros.
 
     ``copy_streams`` says how many streams it pretends to have.
     """
@@ -42,7 +42,7 @@ class NullSession:
         raise KeyError(name)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Always the same array, as long as the largest batch."""
+        """Always the same array, with the length of the largest batch."""
         return self._answer
 
     def streams(self) -> Sequence[Stream]:
@@ -50,10 +50,10 @@ class NullSession:
         return self._streams
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Ordinary memory."""
+        """Pageable memory."""
         import numpy as np
 
         return np.empty(shape, dtype)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""

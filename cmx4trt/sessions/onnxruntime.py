@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 CPU = ("CPUExecutionProvider",)
 DEVICE_STREAMS = 2
-"""Off the CPU: one batch is copied to the device while another is computed. Concurrent runs get CUDA streams of their own."""
+"""On a GPU, one batch is copied while another is computed. Concurrent runs get their own CUDA streams."""
 _AS_WRITTEN = ("session.disable_quant_qdq", "1")
-"""QuantizeLinear and DequantizeLinear are computed as they stand. ONNX Runtime would fuse them into integer kernels, which round
+"""QuantizeLinear and DequantizeLinear are computed as written. ONNX Runtime would fuse them into integer kernels, which round
 biases to whole steps, and whose sums of uint8 times int8 saturate at 16 bits on x86 processors without VNNI
 (onnxruntime.ai, Quantize ONNX models, "Data type selection"); an INT8 graph is verified as it was built."""
 _PROVIDER_WORDS = {CPU[0]: "CPU", "CUDAExecutionProvider": "CUDA"}
@@ -37,11 +37,11 @@ _NUMPY_NAMES = {
 
 
 def fastest_providers() -> tuple[str, ...]:
-    """The CUDA provider where this ONNX Runtime has one, with the CPU behind it."""
+    """The CUDA provider if this ONNX Runtime has one, with the CPU as fallback."""
     ort = _import_onnxruntime()
     available = ort.get_available_providers()
     if "CUDAExecutionProvider" in available and hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # CUDA and cuDNN from pip's nvidia packages, where no other place is known
+        ort.preload_dlls()  # CUDA and cuDNN from pip's nvidia packages, if they are not found elsewhere
     return tuple(name for name in ("CUDAExecutionProvider", *CPU) if name in available)
 
 
@@ -67,7 +67,7 @@ class OnnxRuntimeSession:
         self._streams: tuple[Stream, ...] = tuple(SynchronousStream(run) for run in self._runs)
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
-        """The declared shape of input ``name``; free dimensions are symbols or None."""
+        """The declared shape of input ``name``; dynamic dimensions are symbols or None."""
         return next(tuple(i.shape) for i in self._session.get_inputs() if i.name == name)
 
     def input_dtype(self, name: str) -> str:
@@ -83,7 +83,7 @@ class OnnxRuntimeSession:
         return self._answer(lambda: self._session.run(None, dict(feeds)))
 
     def _bound(self, binding: Any) -> _Run:
-        """Run by a binding: outputs stay on the device until all are there, and are copied once."""
+        """Run with I/O binding: outputs stay on the device until all are available, and are copied once."""
 
         def compute(feeds: Mapping[str, NDArray[Any]]) -> Any:
             for name, array in feeds.items():
@@ -99,7 +99,7 @@ class OnnxRuntimeSession:
         try:
             arrays = compute()
         except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
-            if self.providers[0] == CPU[0] and "alloc" not in str(error):  # the CPU computes every graph that is valid
+            if self.providers[0] == CPU[0] and "alloc" not in str(error):  # the CPU can compute every valid graph
                 raise ModelError(
                     f"{self.device} cannot compute the graph: {str(error).strip().splitlines()[0]}; export the model again"
                 ) from error
@@ -111,13 +111,13 @@ class OnnxRuntimeSession:
         return self._streams
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Ordinary memory; ONNX Runtime's Python interface offers no page-locked one."""
+        """Pageable memory; ONNX Runtime's Python API offers no page-locked memory."""
         import numpy as np
 
         return np.empty(shape, dtype)
 
     def close(self) -> None:
-        """Free the session with the last reference to it."""
+        """The session is freed with the last reference to it."""
         self._session = self._keep_alive = None
         self._runs, self._streams = [], ()
 
@@ -130,7 +130,7 @@ class OnnxRuntimeSession:
         constants: Mapping[str, Tensor] | None = None,
         what: str = "the model",
     ) -> OnnxRuntimeSession:
-        """A session on a serialized ModelProto; its external data are ``constants``, used where they lie."""
+        """A session on a serialized ModelProto; its external data are ``constants``, used in place."""
         ort = _import_onnxruntime()
         options, constants = _options(ort, threads), constants or {}
         values = [_ortvalue(ort, tensor.numpy(), int(tensor.dtype)) for tensor in constants.values()]
@@ -140,7 +140,7 @@ class OnnxRuntimeSession:
 
     @classmethod
     def from_graph(cls, graph: EncodedGraph, providers: tuple[str, ...] = CPU, threads: int = 0) -> OnnxRuntimeSession:
-        """A session on an encoded graph; its constants are used where they lie; float16 is quantized in float32."""
+        """A session on an encoded graph; its constants are used in place; float16 is quantized in float32."""
         message = quantize_in_float32(graph.message)
         return cls.from_bytes(message, providers, threads, graph.constants, "the prepared graph")
 

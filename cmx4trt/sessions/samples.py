@@ -1,4 +1,4 @@
-"""Batches that a session fetches by itself: rows of samples that lie in memory it has given out."""
+"""Batches that a session fetches itself: rows of samples in memory that it allocated."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SampleRows:
-    """A batch [N, ...]: ``rows`` of ``samples`` [K, ...], contiguous memory that the session's ``allocate`` gave.
+    """A batch [N, ...]: ``rows`` of ``samples`` [K, ...], contiguous memory from the session's ``allocate``.
 
-    It stands for an array among feeds; the samples are left alone until that batch's ``wait``.
+    It replaces an array in feeds; the samples must not be modified until that batch's ``wait``.
     """
 
     samples: NDArray[Any]
@@ -22,17 +22,17 @@ class SampleRows:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the samples."""
+        """The dtype of the samples."""
         return self.samples.dtype
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the batch."""
+        """The shape of the batch."""
         return (len(self.rows), *self.samples.shape[1:])
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample."""
+        """Size of one sample in bytes."""
         return self.samples.nbytes // len(self.samples)
 
     def array(self, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -40,7 +40,7 @@ class SampleRows:
         return self.samples.take(self.rows, axis=0, out=out, mode="clip")  # "raise" would copy through another buffer
 
     def runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows that follow one another: where in the batch such runs begin, and how long they are."""
+        """Consecutive rows: where in the batch such runs begin, and how long they are."""
         import numpy as np
 
         begin = np.concatenate(([0], np.flatnonzero(np.diff(self.rows) != 1) + 1))

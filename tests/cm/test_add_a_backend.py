@@ -134,7 +134,7 @@ def test_help_lists_it(cmx4trt: Callable[..., str]) -> None:
         ({"network": "retinanet"}, "network is retinanet, expected resnet50 with the builder throwaway"),
         (
             {"target": "ada"},
-            "target holds sm89 (Ada: L40S, L40, …), which the builder throwaway does not serve; use _cpu",
+            "target includes sm89 (Ada: L40S, L40, …), which the builder throwaway does not support; use _cpu",
         ),
         ({"copy_streams": 2}, "the builder throwaway has one copy stream"),
         ({"timing_cache": "t"}, "timing_cache is for the builder tensorrt, not throwaway"),
@@ -193,5 +193,5 @@ def test_a_module_that_offers_no_backends_is_named(monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:  # the registry is back before ``throwaway`` takes its backend out of it
         patch.setenv(backends.MORE_BACKENDS, "json")
         patch.setattr(backends, "_registry", {})
-        with pytest.raises(RequestError, match="CMX4TRT_BACKENDS names the module json, which does not offer BACKENDS"):
+        with pytest.raises(RequestError, match="CMX4TRT_BACKENDS names the module json, which does not provide BACKENDS"):
             backends.names()

@@ -43,7 +43,7 @@ def test_an_engine_is_built_without_a_gpu(cm: Any, folder: Path) -> None:
             2,
             "network is retinanet, expected resnet50 with the builder hopper",
         ),
-        ("_hopper _random-weights", ("--target=ada",), 2, "which the builder hopper does not serve"),
+        ("_hopper _random-weights", ("--target=ada",), 2, "which the builder hopper does not support"),
         ("_hopper _random-weights", ("--kernel_choices=none.json",), 8, "none.json is not a table of measured kernels"),
         ("_random-weights", ("--kernel_choices=none.json",), 2, "kernel_choices is for the builder hopper"),
     ],

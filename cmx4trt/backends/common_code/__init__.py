@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class CommonCode(Backend):
-    """Engines that NVIDIA's code makes of the model file, with TensorRT and plugins of its own."""
+    """Engines that NVIDIA's code builds from the model file, with TensorRT and its own plugins."""
 
     name = "common-code"
     title = "NVIDIA's MLPerf code"
@@ -40,7 +40,7 @@ class CommonCode(Backend):
     )
 
     def builder(self) -> ModelBuilder:
-        """A builder that drives a checkout."""
+        """A builder that runs a checkout."""
         from cmx4trt.backends.common_code.build import CommonCodeBuilder
 
         return CommonCodeBuilder()
@@ -52,7 +52,7 @@ class CommonCode(Backend):
         return open_native(engine, cuda_graphs, gpu)
 
     def count_gpus(self) -> int:
-        """As many as the driver shows."""
+        """The number of GPUs that the driver reports."""
         from cmx4trt.backends import backend_of
 
         return backend_of("tensorrt").count_gpus()

@@ -22,11 +22,11 @@ _BELOW = os.path.join("closed", "NVIDIA")
 
 
 class CommonCodeBuilder:
-    """Drives a checkout of NVIDIA's code; one instance serves one build."""
+    """Runs a checkout of NVIDIA's code; one instance serves one build."""
 
     name = "common-code"
     unverified = (
-        "NVIDIA's code makes its own graph of the model file, with plugins of its own; "
+        "NVIDIA's code creates its own graph from the model file, with its own plugins; "
         "its harness measures the accuracy (make run_harness, test mode AccuracyOnly)"
     )
 
@@ -35,16 +35,16 @@ class CommonCodeBuilder:
         self._system: System | None = None
 
     def version(self) -> str:
-        """The release. Raises MissingSoftwareError before ``resolve`` has seen the checkout."""
+        """The release. Raises MissingSoftwareError before ``resolve`` has found the checkout."""
         return self._known_tree().release.name
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
-        """The model file that will be built; not to be verified. Raises CmxError naming what is missing."""
+        """The model file that will be built; it will not be verified. Raises CmxError naming what is missing."""
         from cmx4trt.devices.driver import check_workspace, open_device
 
         if request.random_weights is not None:
             raise UnsupportedError(
-                "common-code builds the MLPerf model file, not random weights; use _tensorrt for those"
+                "common-code builds the MLPerf model file, not random weights; use _tensorrt for random weights"
             )
         folder = _checkout(CommonCodeOptions.of(request).common_code)
         self._tree = Tree(folder, release_of(folder), scratch_of(folder, request.output_dir))
@@ -53,7 +53,7 @@ class CommonCodeBuilder:
         return {"model": model, "verify": False}
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
-        """Release, commit and content of the checkout, the system as it sees it, the libraries behind it, the GPU."""
+        """Release, commit and content of the checkout, the system as it identifies it, the libraries it uses, the GPU."""
         tree, system = self._known_tree(), self._known_system(request)
         return {
             "name": self.name,
@@ -88,7 +88,9 @@ class CommonCodeBuilder:
 
     def _known_tree(self) -> Tree:
         if self._tree is None:
-            raise MissingSoftwareError("NVIDIA's code is not known yet; give --common_code=PATH of closed/NVIDIA")
+            raise MissingSoftwareError(
+                "the location of NVIDIA's code is not known yet; give --common_code=PATH of closed/NVIDIA"
+            )
         return self._tree
 
     def _known_system(self, request: BuildOptions) -> System:

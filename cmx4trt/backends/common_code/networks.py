@@ -1,4 +1,4 @@
-"""What NVIDIA's code keeps of each network, beside what its releases differ in."""
+"""Facts about each network in NVIDIA's code that do not depend on the release."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class NetworkFiles:
-    """``calibration_map``: list of the calibration images; ``calibration_arrays``: folder in the scratch space that must hold
-    all of them, made by ``preprocess``.
+    """``calibration_map``: list of the calibration images; ``calibration_arrays``: folder in the scratch space that must contain
+    all of them, created by ``preprocess``.
 
-    ``mark``: a name inside the file that NVIDIA's exporter writes, where it is no other file that is built; ``marks``: other
-    ones of some releases.
+    ``mark``: a name inside the file that NVIDIA's exporter writes, if only that file can be built; ``marks``: different
+    ones for some releases.
     """
 
     title: str
@@ -24,7 +24,7 @@ class NetworkFiles:
     marks: Mapping[str, bytes] = field(default_factory=dict)
 
     def mark_of(self, release: str) -> bytes | None:
-        """What the file for a release holds."""
+        """The mark of the file for a release."""
         return self.marks.get(release, self.mark)
 
 

@@ -1,6 +1,6 @@
 """What must exist before NVIDIA's code can build, and which command provides what is missing.
 
-Checks only read; ``link_inputs`` makes folders and links, never replaces a file.
+Checks only read; ``link_inputs`` creates folders and links, and never replaces a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SCRATCH = "MLPERF_SCRATCH_PATH"
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A checkout with its scratch space, as far as it is known before anything is made."""
+    """A checkout with its scratch space, as far as known before anything is created."""
 
     folder: str
     release: Release
@@ -34,14 +34,14 @@ class Tree:
         return os.path.join(self.folder, relative)
 
     def model(self, network: str) -> str:
-        """Where the release looks for the model file."""
+        """The path at which the release expects the model file."""
         return os.path.join(self.scratch, self.release.models[network])
 
 
 def scratch_of(folder: str, output_dir: str) -> str:
-    """The scratch space: the environment's, else the one the checkout is linked to, else one in the output folder.
+    """The scratch space: from the environment, otherwise the one linked in the checkout, otherwise one in the output folder.
 
-    Raises OutputError where the environment names one that is not there.
+    Raises OutputError if the environment names one that does not exist.
     """
     named = os.environ.get(SCRATCH)
     if named:
@@ -58,7 +58,7 @@ def scratch_of(folder: str, output_dir: str) -> str:
 
 
 def check_tree(tree: Tree, request: BuildOptions) -> str:
-    """Refuse what would fail for lack of something; returns the path of the model file that will be built. Raises CmxError."""
+    """Reject builds for which something is missing; returns the path of the model file that will be built. Raises CmxError."""
     network = request.network
     if not os.path.isdir(tree.path(f"code/{network}")):
         raise UnsupportedError(
@@ -84,8 +84,8 @@ def _check_inference_source(tree: Tree, given: str | None) -> None:
     files = [name.removeprefix("build/inference/") for name in release.inference_files]
     if files and not any(os.path.isfile(os.path.join(clone, name)) for name in files):
         raise MissingSoftwareError(
-            f"the clone of mlcommons/inference in {clone} does not fit NVIDIA's code {release.name}, which imports "
-            f"{files[0]} from it; give one of that release's time with --inference_source=PATH"
+            f"the clone of mlcommons/inference in {clone} does not match NVIDIA's code {release.name}, which imports "
+            f"{files[0]} from it; give one from the time of that release with --inference_source=PATH"
         )
     for folder in release.extra_folders:
         if not os.path.isdir(tree.path(folder)):
@@ -116,11 +116,11 @@ def _model_to_build(tree: Tree, request: BuildOptions) -> str:
     if mark is not None and not _holds(given, mark):
         raise ModelError(
             f"model file {given} is not the {files.title} that NVIDIA's code {tree.release.name} builds (its own export); "
-            f"{files.how_to_get}, and leave --model out"
+            f"{files.how_to_get}, and omit --model"
         )
     if os.path.lexists(place) and not os.path.islink(place) and not os.path.samefile(place, given):
         raise ModelError(
-            f"NVIDIA's code builds {place}, which is not the file of --model={given}; move it away, or leave --model out"
+            f"NVIDIA's code builds {place}, which is not the file of --model={given}; move it away, or omit --model"
         )
     return given
 
@@ -158,7 +158,7 @@ def _has_array(folder: str, name: str) -> bool:
 
 
 def link_inputs(tree: Tree, request: BuildOptions, model: str) -> None:
-    """Make the scratch space and the links to what was given from outside. Raises OutputError."""
+    """Create the scratch space and the links to external inputs. Raises OutputError."""
     try:
         for name in ("data", "preprocessed_data", "models"):
             os.makedirs(os.path.join(tree.scratch, name), exist_ok=True)
@@ -172,7 +172,7 @@ def link_inputs(tree: Tree, request: BuildOptions, model: str) -> None:
 
 
 def _link(place: str, target: str) -> None:
-    """A symbolic link at ``place``; an older link gives way, a file or folder stays."""
+    """A symbolic link at ``place``; an older link is replaced, a file or folder is kept."""
     if os.path.exists(place) and os.path.samefile(place, target):
         return
     if os.path.islink(place):

@@ -1,4 +1,4 @@
-"""Which state of NVIDIA's code an engine comes from: commit, and content of what takes part in a build."""
+"""Which state of NVIDIA's code an engine comes from: commit, and content of everything used in a build."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def commit_of(folder: str) -> str:
 def digest_of_tree(folder: str, network: str) -> str:
     """SHA-256 over paths and bytes of the sources, configurations and plugins that shape an engine of ``network``.
 
-    People patch these trees; the commit alone would not tell.
+    People patch these trees; the commit alone would not reveal that.
     """
     digest = hashlib.sha256()
     for path in sorted(_files(folder, (*_SHARED_FOLDERS, f"code/{network}"))):

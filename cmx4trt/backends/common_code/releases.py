@@ -1,7 +1,7 @@
 """Releases of NVIDIA's MLPerf Inference code (``closed/NVIDIA`` of the results repositories) as one table.
 
-Read from the sources of the releases, r2.1 to r6.0. NVIDIA's parsers ignore unknown flags, so a misspelt one would build
-something else without a word: all flags come from here.
+Taken from the sources of the releases, r2.1 to r6.0. NVIDIA's parsers ignore unknown flags, so a misspelled one would silently
+build something else: all flags come from here.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _ALL = ("int8", "fp16", "fp32")
 _SUBMISSION = "build/inference/tools/submission"
 
 NMS_WORKSPACE = 12_500_000_000
-"""Bytes that NVIDIA's NMSOptPlugin needs at least (comment in v5.1's configs/minimal/Offline/retinanet.py)."""
+"""Minimum number of bytes for NVIDIA's NMSOptPlugin (comment in v5.1's configs/minimal/Offline/retinanet.py)."""
 MULTISTREAM_SAMPLES = 8
-"""Samples per query of the scenario MultiStream (MLPerf Inference rules); r2.1 and r3.0 want the batch to divide it."""
+"""Samples per query of the scenario MultiStream (MLPerf Inference rules); r2.1 and r3.0 require the batch size to divide it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """How one release is called and what it needs; paths below the checkout, those of models below the scratch space."""
+    """How one release is invoked and what it needs; paths are relative to the checkout, those of models to the scratch space."""
 
     name: str
     component_batches: bool
-    """Batch sizes are ``<component>:<n>``; else whole numbers."""
+    """Batch sizes are ``<component>:<n>``; otherwise integers."""
     gpu_flag: str
     engine_path: str
     precisions: Mapping[str, tuple[str, ...]]
@@ -50,16 +50,16 @@ class Release:
     inference_source: str
     """Where it looks for a clone of mlcommons/inference."""
     inference_files: tuple[str, ...]
-    """Of these, one must exist in the clone; the imports need it (none: the clone alone)."""
+    """One of these must exist in the clone, because it is imported (none: the clone is sufficient)."""
     pythons: tuple[str, ...] = ("python3",)
-    """Interpreters that its Makefile prefers, in order."""
+    """Interpreters in the order in which its Makefile prefers them."""
     workspaces: Mapping[str, int] = field(default_factory=lambda: {"retinanet": NMS_WORKSPACE})
-    """Bytes that a network's plugin needs at least."""
+    """Minimum number of bytes for a network's plugin."""
     strict_streams: bool = False
     """The builder itself forces the batch of SingleStream to 1, and that of MultiStream to a divisor of 8."""
     needs_loadgen: bool = False
     workload_configs: tuple[str, ...] = ()
-    """Of these configuration files one must exist."""
+    """One of these configuration files must exist."""
     extra_folders: tuple[str, ...] = ()
 
     def flags(self, request: BuildOptions) -> list[str]:
@@ -79,7 +79,7 @@ class Release:
         ]
 
     def engine(self, request: BuildOptions, system: str) -> str:
-        """The path of the engine that those flags make on the system with that id, below the checkout."""
+        """The path, relative to the checkout, of the engine that these flags build on the system with this id."""
         return self.engine_path.format(
             system=system,
             model=request.network,
@@ -89,11 +89,11 @@ class Release:
         )
 
     def check(self, request: BuildOptions) -> None:
-        """Refuse what this release cannot build. Raises UnsupportedError, RequestError."""
+        """Reject what this release cannot build. Raises UnsupportedError, RequestError."""
         precisions = self.precisions[request.network]
         if request.precision not in precisions:
             raise UnsupportedError(
-                f"precision {request.precision} is not what NVIDIA's code {self.name} can build {request.network} in, "
+                f"NVIDIA's code {self.name} cannot build {request.network} in precision {request.precision}, "
                 f"expected {' or '.join(precisions)}; use _int8, or _tensorrt for other precisions"
             )
         least = self.workspaces.get(request.network, 0)
@@ -109,7 +109,7 @@ class Release:
             return
         if request.scenario == "SingleStream" and request.batch_size != 1:
             raise RequestError(
-                f"batch_size is {request.batch_size}, expected 1: NVIDIA's code {self.name} builds SingleStream with no other"
+                f"batch_size is {request.batch_size}, expected 1: NVIDIA's code {self.name} builds nothing else for SingleStream"
             )
         if request.scenario == "MultiStream" and MULTISTREAM_SAMPLES % request.batch_size:
             raise RequestError(
@@ -172,7 +172,7 @@ RELEASES = (_R21, _R30, _R31, _R40, _R41, _R50, _R51, _R60)
 
 
 def release_of(folder: str) -> Release:
-    """The release whose files lie in ``folder`` (closed/NVIDIA); its version file only tells apart what builds alike.
+    """The release whose files are in ``folder`` (closed/NVIDIA); its version file only distinguishes releases that build alike.
 
     Raises UnsupportedError for anything else.
     """
@@ -180,7 +180,7 @@ def release_of(folder: str) -> Release:
         os.path.join(folder, "code", "common")
     ):
         raise UnsupportedError(
-            f"{folder} holds no NVIDIA code that this package knows (r2.1 to r6.0), expected a Makefile and code/common; "
+            f"{folder} contains no NVIDIA code that this package supports (r2.1 to r6.0), expected a Makefile and code/common; "
             "give --common_code=PATH of closed/NVIDIA"
         )
     if os.path.isfile(os.path.join(folder, "code", "main_v2.py")):

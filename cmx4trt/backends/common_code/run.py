@@ -1,4 +1,4 @@
-"""Runs NVIDIA's make target, and decides whether it made an engine: its exit status alone does not say."""
+"""Runs NVIDIA's make target, and decides whether it built an engine: its exit status alone is not sufficient."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cmx4trt.base.progress import Progress
 from cmx4trt.errors import BuildError, CmxError, DeviceError, OutputError, UnsupportedError
 
 LINES_KEPT = 4000
-"""Of the log, what is looked at for the reason of a failure (the last lines)."""
+"""Number of last log lines that are searched for the reason of a failure."""
 _POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0
-"""How long processes that outlive make may keep its output open, and how long ended ones may take to go."""
+"""Seconds that processes that outlive make may keep its output open, and that terminated ones may take to exit."""
 _GENERIC = "Building engines failed!"
 _UNKNOWN_SYSTEM = "did not match any known systems"
 _NO_CONFIG = "No registered config for"
 FAILURE_LINES = (_UNKNOWN_SYSTEM, _NO_CONFIG, _GENERIC)
-"""Any of these in the log means that no engine, or not the one asked for, was built, whatever the exit status."""
+"""Any of these in the log means that no engine, or not the requested one, was built, whatever the exit status."""
 
 _REASONS = tuple(
     re.compile(pattern)
@@ -38,13 +38,13 @@ _REASONS = tuple(
         r"^make.*\*\*\*.*",
     )
 )
-"""What a failure's reason looks like, the most telling first: Python exceptions, argparse, TensorRT, NVIDIA's logger, make."""
+"""Patterns of failure reasons, most informative first: Python exceptions, argparse, TensorRT, NVIDIA's logger, make."""
 _PREFIX = re.compile(r"^\[[^\]]*\] ")
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What the file system says of a file: shows whether make has written it."""
+    """The file-system state of a file, which shows whether make has written it."""
 
     size: int
     mtime_ns: int
@@ -60,12 +60,12 @@ class Log:
     failures: set[str] = field(default_factory=set)
 
     def add(self, line: str) -> None:
-        """Take up one line."""
+        """Add one line."""
         self.lines.append(line)
         self.failures.update(mark for mark in FAILURE_LINES if mark in line)
 
     def reason(self) -> str:
-        """The line that tells most about a failure."""
+        """The most informative line about a failure."""
         for pattern in _REASONS:
             for line in reversed(self.lines):
                 if pattern.match(line):
@@ -73,7 +73,7 @@ class Log:
         return next((line.strip() for line in reversed(self.lines) if line.strip()), "it printed nothing")
 
     def line_with(self, mark: str) -> str:
-        """The first line that holds ``mark``, without the logger's prefix."""
+        """The first line that contains ``mark``, without the logger's prefix."""
         return next((_PREFIX.sub("", line).strip() for line in self.lines if mark in line), mark)
 
 
@@ -90,7 +90,7 @@ def run_make(
 ) -> Outcome:
     """``make generate_engines`` in ``folder``; every line goes to ``log_path`` and ``progress``.
 
-    Ends all it has started when interrupted. Raises BuildError where make cannot be started, OutputError where the log
+    Ends everything it has started when interrupted. Raises BuildError if make cannot be started, OutputError if the log
     cannot be written.
     """
     check_place(log_path)  # a pipe would be waited for
@@ -105,7 +105,7 @@ def run_make(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # so that everything it starts can be ended together
+            start_new_session=True,  # so that everything it starts can be killed together
         )
     except OSError as error:
         raise BuildError(f"cannot start make in {folder}: {error.strerror}; install make") from error
@@ -114,7 +114,7 @@ def run_make(
     try:
         while process.poll() is None and not reading.wait(_POLL_SECONDS):
             pass
-        # A build that NVIDIA's code gave up waiting for still runs, and holds the output open.
+        # A build that NVIDIA's code gave up waiting for is still running, and keeps the output open.
         if reading.wait(GRACE_SECONDS):
             reading.result()
         status = process.wait()
@@ -137,7 +137,7 @@ def _copy_lines(process: subprocess.Popen[str], log: Log, path: str, progress: P
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
-    """End the process and everything it started: first asking, then not."""
+    """End the process and everything it started: first SIGTERM, then SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
@@ -148,7 +148,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 
 def check_outcome(outcome: Outcome, engine: str, before: Stamp | None, what: str, log_path: str) -> None:
-    """Accept only exit status 0, no failure line, and an engine that is there, new and not empty. Raises CmxError."""
+    """Accept only exit status 0, no failure line, and an engine that exists, is new and not empty. Raises CmxError."""
     log = outcome.log
     if _UNKNOWN_SYSTEM in log.failures:
         raise unknown_system(what)
@@ -165,15 +165,15 @@ def check_outcome(outcome: Outcome, engine: str, before: Stamp | None, what: str
 def _check_engine(engine: str, before: Stamp | None, what: str, log_path: str) -> None:
     now = stamp_of(engine)
     if now is None:
-        raise BuildError(f"{what} ended without an error and without the engine {engine}; its log is {log_path}")
+        raise BuildError(f"{what} ended without an error but did not create the engine {engine}; its log is {log_path}")
     if now.size == 0:
         raise BuildError(f"{what} left an empty engine {engine}; its log is {log_path}")
     if now == before:
-        raise BuildError(f"{what} ended without an error and left the engine {engine} as it was; its log is {log_path}")
+        raise BuildError(f"{what} ended without an error but did not change the engine {engine}; its log is {log_path}")
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """What the file system says of ``path``; None where nothing is there."""
+    """The file-system state of ``path``; None if it does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -182,7 +182,7 @@ def stamp_of(path: str) -> Stamp | None:
 
 
 def unknown_system(what: str) -> CmxError:
-    """The refusal of a machine that a release does not know."""
+    """The error for a machine that a release does not know."""
     return DeviceError(
         f"{what} does not know this system (its list names GPU, number of GPUs, CPU and memory); use the builder _tensorrt, "
         'which needs no list, or describe the system to it (cmr "add custom system nvidia"; from r5.1 on set SYSTEM_NAME)'

@@ -1,4 +1,4 @@
-"""Asks NVIDIA's code, in its own Python, which system it takes this machine for and what it would build with."""
+"""Asks NVIDIA's code, in its own Python, how it identifies this machine and what it would build with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARK = "cmx4trt-system "
 _SECONDS = 300
 """Importing NVIDIA's code takes seconds; with a network file system and TensorRT behind it, minutes."""
 UNREGISTERED = "UNREGISTERED"
-"""From r5.1 on, how the id of a system begins that is not in NVIDIA's list."""
+"""From r5.1 on, the prefix of ids of systems that are not in NVIDIA's list."""
 _QUESTION = f"""
 import importlib.metadata, importlib.util, json
 import code.common.systems.system_list as systems
@@ -44,14 +44,15 @@ print("\\n{_MARK}" + json.dumps({{"id": system, "loadgen": loadgen, "versions": 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """NVIDIA's id of this machine, and the versions that its Python has of what builds."""
+    """NVIDIA's id of this machine, and the versions of the libraries in its Python."""
 
     id: str
     versions: Mapping[str, str]
 
 
 def ask_system(tree: Tree, request: BuildOptions, environment: Mapping[str, str]) -> System:
-    """The system as the release sees it. Raises DeviceError for an unknown one, UnsupportedError without a configuration."""
+    """The system as identified by the release. Raises DeviceError for an unknown one, UnsupportedError without a
+    configuration."""
     what = f"NVIDIA's code {tree.release.name}"
     answer = _ask(tree, environment, what)
     if tree.release.needs_loadgen and not answer["loadgen"]:
@@ -95,11 +96,11 @@ def _ask(tree: Tree, environment: Mapping[str, str], what: str) -> dict[str, Any
     log = Log()
     for line in done.stderr.splitlines():
         log.add(line)
-    raise MissingSoftwareError(f"{what} does not start here: {log.reason()}; install what its README asks for")
+    raise MissingSoftwareError(f"{what} does not start here: {log.reason()}; install what its README requires")
 
 
 def _check_configuration(tree: Tree, request: BuildOptions, system: System, what: str) -> None:
-    """From r5.1 on a build without configuration file ends in a traceback."""
+    """From r5.1 on, a build without a configuration file ends with a traceback."""
     paths = [
         name.format(system=system.id, scenario=request.scenario, model=request.network)
         for name in tree.release.workload_configs
@@ -109,6 +110,6 @@ def _check_configuration(tree: Tree, request: BuildOptions, system: System, what
     if system.id.startswith(UNREGISTERED):
         raise unknown_system(what)
     raise UnsupportedError(
-        f"{what} has no configuration of {request.network} {request.scenario} for the system {system.id}; "
+        f"{what} has no configuration for {request.network} {request.scenario} on the system {system.id}; "
         f"write {paths[0]}, or use the builder _tensorrt"
     )

@@ -1,6 +1,6 @@
 """A backend that builds and computes nothing: for tests and for measurements of everything around it.
 
-It is not in the registry; ``with registered(NullBackend()):`` puts it there.
+It is not in the registry; ``with registered(NullBackend()):`` adds it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class NullBackend(Backend):
-    """Its engines are a few bytes that say how large a batch is; whatever is asked of them, the answer is class 0."""
+    """Its engines are a few bytes that contain the batch size; they always answer class 0."""
 
     name = "null"
     title = "nothing"
@@ -30,11 +30,11 @@ class NullBackend(Backend):
     targets = Targets(names={"current": ()}, default="current")
 
     def builder(self) -> GraphBuilder:
-        """A builder that is done at once."""
+        """A builder that finishes immediately."""
         return NullBuilder(self.name)
 
     def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
-        """A session with as many streams as the engine says."""
+        """A session with the number of streams given in the engine."""
         from cmx4trt.sessions.null import NullSession
 
         try:
@@ -45,26 +45,26 @@ class NullBackend(Backend):
 
 
 class NullBuilder:
-    """Writes down the largest batch and the number of streams."""
+    """Records the maximum batch size and the number of streams."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def version(self) -> str:
-        """There is only one."""
+        """There is only one version."""
         return "1"
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
-        """Nothing of its own."""
+        """No options of its own."""
         return {}
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
-        """Nothing of the machine."""
+        """Nothing that depends on the machine."""
         return {"name": self.name, "version": self.version()}
 
     def build(
         self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
-        """The few bytes."""
+        """The few bytes of the engine."""
         said = {"batch_size": request.batch_size, "copy_streams": request.copy_streams}
         return BuiltEngine(json.dumps(said).encode())

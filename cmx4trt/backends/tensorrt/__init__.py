@@ -1,4 +1,4 @@
-"""TensorRT-RTX and TensorRT: two flavours of one library, which build engines and run them. Standard library only."""
+"""TensorRT-RTX and TensorRT: two variants of one library, which build engines and run them. Standard library only."""
 
 from __future__ import annotations
 
@@ -47,8 +47,10 @@ class TensorRTRTX(Backend):
         capabilities=COMPUTE_CAPABILITIES,
         summary="comma-separated GPU generations, compute capabilities or card names, ",
         examples=", L40S, 'RTX 4090', …",
-        covers={"portable": COMPUTE_CAPABILITIES[1:]},  # Turing has to be asked for (the library's documentation)
-        meanings={"portable": "all RTX-class GPUs the builder knows (target: portable)", "current": _LOCAL},
+        covers={
+            "portable": COMPUTE_CAPABILITIES[1:]
+        },  # Turing must be requested explicitly (the library's documentation)
+        meanings={"portable": "all RTX-class GPUs that the builder supports (target: portable)", "current": _LOCAL},
     )
 
     def builder(self) -> GraphBuilder:
@@ -58,7 +60,7 @@ class TensorRTRTX(Backend):
         return TensorRTRTXBuilder()
 
     def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
-        """A session on a local GPU, which must be one that TensorRT-RTX runs on."""
+        """A session on a local GPU that TensorRT-RTX supports."""
         from cmx4trt.backends.tensorrt.rtx import check_gpu, import_tensorrt_rtx
         from cmx4trt.backends.tensorrt.session import TensorRTSession
         from cmx4trt.devices.driver import open_device
@@ -68,14 +70,14 @@ class TensorRTRTX(Backend):
         return TensorRTSession(import_tensorrt_rtx(), engine, device, cuda_graphs)
 
     def count_gpus(self) -> int:
-        """As many as the driver shows."""
+        """The number of GPUs that the driver reports."""
         return _count_gpus()
 
     def check_request(self, request: BuildOptions) -> None:
         """The library builds no int8 networks for Turing. Raises RequestError."""
         if request.precision == "int8" and "sm75" in request.target.split("+"):
             raise RequestError(
-                "target holds sm75 (turing), for which TensorRT-RTX builds no int8 networks; leave it out or use fp16"
+                "target includes sm75 (turing), for which TensorRT-RTX builds no int8 networks; omit it or use fp16"
             )
 
 
@@ -107,11 +109,11 @@ class TensorRT(Backend):
         return open_native(engine, cuda_graphs, gpu)
 
     def count_gpus(self) -> int:
-        """As many as the driver shows."""
+        """The number of GPUs that the driver reports."""
         return _count_gpus()
 
     def fits(self, target: str, capability: str) -> bool:
-        """Only ampere_plus says which GPUs it means; another target depends on the machine that built the engine."""
+        """Only ampere_plus defines its GPUs; any other target depends on the machine that built the engine."""
         return target != "ampere_plus" or number_of(capability) >= number_of("sm80")
 
 

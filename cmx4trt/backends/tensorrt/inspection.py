@@ -1,4 +1,4 @@
-"""What TensorRT's engine inspector says of an engine, for the manifest: layers, their data types, formats and memory.
+"""What TensorRT's engine inspector reports about an engine, for the manifest: layers, their data types, formats and memory.
 
 JSON layouts: "Engine Inspector" of the TensorRT documentation, and "Migrating IEngineInspector Usage from TensorRT 10.x
 to 11.x": a tensor's "Format/Datatype" of release 10 is two fields, "Format" and "DataType", in release 11.
@@ -28,14 +28,14 @@ _DATA_TYPES = (
     ("int32", r"int32"),
     ("bool", r"bool"),
 )
-"""Our name of a data type and how TensorRT's texts call it, in the order to look for them."""
+"""Our name of a data type and its name in TensorRT's texts, in search order."""
 _UNKNOWN = "unknown"
 
 
 def inspect_engine(trt: Library, engine: Any) -> dict[str, Any]:
     """Facts of a serialized ``engine`` found by loading it on the local GPU.
 
-    Where it cannot be loaded (one for other GPUs), says so instead: the build itself succeeded.
+    If it cannot be loaded (because it is for other GPUs), reports that instead: the build itself succeeded.
     """
     logger = collecting_logger(trt)
     runtime = trt.Runtime(logger)
@@ -52,7 +52,7 @@ def inspect_engine(trt: Library, engine: Any) -> dict[str, Any]:
 
 
 def facts_of_layers(text: str) -> dict[str, Any]:
-    """Layers in short, and how many there are of each output data type and format, from the inspector's JSON."""
+    """A summary of the layers, and the number of layers per output data type and format, from the inspector's JSON."""
     layers = [_layer_record(layer) for layer in json.loads(text).get("Layers", [])]
     return {
         "engine_layers": len(layers),

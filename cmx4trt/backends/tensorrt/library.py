@@ -1,6 +1,6 @@
-"""What we use of the modules ``tensorrt`` (10, 11) and ``tensorrt_rtx``: one interface, which both satisfy.
+"""The part of the modules ``tensorrt`` (10, 11) and ``tensorrt_rtx`` that we use: one interface, which both implement.
 
-The types are those of ``tensorrt``; a type check against stubs of either library proves that both fit
+The types are those of ``tensorrt``; a type check against stubs of either library verifies that both match
 (tests/typing/check_vendor_types.sh).
 """
 
@@ -39,4 +39,4 @@ class Library(Protocol):
     def TensorIOMode(self) -> type[tensorrt.TensorIOMode]: ...  # noqa: D102, N802
 
     def nptype(self, trt_type: tensorrt.DataType) -> type:
-        """The numpy type of a TensorRT data type."""
+        """The numpy dtype of a TensorRT data type."""

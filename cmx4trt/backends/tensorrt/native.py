@@ -1,4 +1,4 @@
-"""Native TensorRT 10 and 11: engines built on the local GPU, whatever NVIDIA GPU it is, for it or for its family.
+"""Native TensorRT 10 and 11: engines built on any local NVIDIA GPU, for it or for its family.
 
 DLA, the inference accelerator of NVIDIA's embedded modules, is not supported.
 """
@@ -31,11 +31,11 @@ DISTRIBUTIONS = (
     "tensorrt",
     *(f"tensorrt_cu{cuda}{part}" for cuda in (13, 12, 11) for part in ("", "_bindings")),
 )
-"""Distributions that bring the module, from PyPI, NVIDIA's tar files or Debian packages, normalised as in their metadata."""
+"""Distributions with the module, from PyPI, NVIDIA's tar files or Debian packages, normalized as in their metadata."""
 OLDEST_MAJOR = 10
-"""First release whose networks can be strongly typed throughout."""
+"""First release in which whole networks can be strongly typed."""
 AMPERE = (8, 0)
-"""Compute capability of the first Ampere GPU: 'ampere_plus' engines can only be built from there on (NvInfer.h,
+"""Compute capability of the first Ampere GPU: 'ampere_plus' engines can only be built on this one and later ones (NvInfer.h,
 HardwareCompatibilityLevel)."""
 _MISSING = (
     "TensorRT is not installed in this Python; pip install tensorrt-cu13, or install it from NVIDIA's tar file "
@@ -49,11 +49,11 @@ class TensorRTBuilder:
     name = "tensorrt"
 
     def version(self) -> str:
-        """The installed version: from package metadata, else the module's own word. Raises MissingSoftwareError."""
+        """The installed version: from package metadata, otherwise from the module itself. Raises MissingSoftwareError."""
         return installed_version(DISTRIBUTIONS) or str(import_tensorrt().__version__)
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
-        """Nothing of its own. Raises MissingSoftwareError, DeviceError where library, GPU or its memory do not suffice."""
+        """No options of its own. Raises MissingSoftwareError, DeviceError if library, GPU or its memory are insufficient."""
         from cmx4trt.devices.driver import check_workspace, open_device
 
         _check_version(self.version())
@@ -67,7 +67,7 @@ class TensorRTBuilder:
         return {}
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
-        """Library and version, and of the GPU what the target binds the engine to."""
+        """Library and version, and the properties of the GPU to which the target binds the engine."""
         from cmx4trt.devices.driver import local_gpu
 
         identity = {"name": self.name, "version": self.version()}
@@ -80,7 +80,8 @@ class TensorRTBuilder:
     def build(
         self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
-        """The engine of ``graph``, with what the library says of its layers. Raises BuildError with the library's reason."""
+        """The engine of ``graph``, with what the library reports about its layers. Raises BuildError with the library's
+        reason."""
         from cmx4trt.backends.tensorrt.inspection import inspect_engine
         from cmx4trt.backends.tensorrt.serialize import serialize_engine
         from cmx4trt.devices.driver import local_gpu
@@ -102,7 +103,7 @@ class TensorRTBuilder:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What only TensorRT's builder configuration has; None leaves the library's choice."""
+    """Settings that only TensorRT's builder configuration has; None keeps the library's default."""
 
     profiling_verbosity: Any
     hardware_compatibility_level: Any
@@ -111,7 +112,7 @@ class Settings:
     max_aux_streams: int | None
 
     def apply(self, config: tensorrt.IBuilderConfig) -> None:
-        """Set what was asked for."""
+        """Apply the requested settings."""
         config.profiling_verbosity = self.profiling_verbosity
         if self.hardware_compatibility_level is not None:
             config.hardware_compatibility_level = self.hardware_compatibility_level
@@ -124,12 +125,12 @@ class Settings:
 
 
 def settings_of(trt: Library, request: BuildOptions) -> Settings:
-    """The request's options in the library's own words. Raises UnsupportedError for one this TensorRT does not have."""
+    """The request's options as library settings. Raises UnsupportedError for one this TensorRT does not have."""
     target = request.target
     own = TensorRTOptions.of(request)
     tiling = own.tiling_optimization_level
     return Settings(
-        # Without DETAILED the engine keeps only the layers' names, and the manifest could not tell their precision.
+        # Without DETAILED the engine keeps only the layers' names, and the manifest could not contain their precision.
         profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
         hardware_compatibility_level=(
             None if target == "current" else _member(trt, "HardwareCompatibilityLevel", target, "target")
@@ -146,25 +147,25 @@ def _member(trt: Library, enumeration: str, value: str, option: str) -> Any:
     member = getattr(getattr(trt, enumeration, None), value.upper(), None)
     if member is None:
         raise UnsupportedError(
-            f"{option} {value} is not part of TensorRT {trt.__version__}; leave it out or install a newer TensorRT"
+            f"TensorRT {trt.__version__} does not have {option} {value}; omit it or install a newer TensorRT"
         )
     return member
 
 
 def timing_cache_path(folder: str, version: str, gpu: Gpu) -> str:
-    """Where timings are kept beside the engines: they hold for one library version on one kind of GPU."""
+    """Where timings are stored beside the engines: they are valid for one library version on one kind of GPU."""
     return os.path.join(folder, f"tensorrt-{version}-{name_for_files(gpu.name)}-{gpu.sm}.timing-cache")
 
 
 def import_tensorrt() -> Library:
-    """The module. Raises MissingSoftwareError where it is absent, a mere set of type stubs, or too old."""
+    """The module. Raises MissingSoftwareError if it is missing, only type stubs, or too old."""
     try:
         import tensorrt
     except (ImportError, OSError) as error:  # OSError: the libraries behind the bindings are missing
         raise MissingSoftwareError(f"{_MISSING}; the import failed: {error}") from error
     version = getattr(tensorrt, "__version__", None)
     if version is None:
-        raise MissingSoftwareError(f"{_MISSING}; the folder found does not hold the library")
+        raise MissingSoftwareError(f"{_MISSING}; the folder found does not contain the library")
     _check_version(version)
     module: Library = tensorrt
     return module

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
 
 DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
-"""PyPI distributions that bring the module, normalised as in the names of their metadata folders."""
+"""PyPI distributions with the module, normalized as in the names of their metadata folders."""
 
 
 class TensorRTRTXBuilder:
@@ -36,7 +36,7 @@ class TensorRTRTXBuilder:
         return version
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
-        """Nothing of its own. On the device cuda, refuses a GPU that TensorRT-RTX does not run on (DeviceError)."""
+        """No options of its own. On the device cuda, rejects a GPU that TensorRT-RTX does not support (DeviceError)."""
         if _needs_gpu(request):
             from cmx4trt.devices.driver import check_workspace, open_device
 
@@ -45,7 +45,7 @@ class TensorRTRTXBuilder:
         return {}
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
-        """Library and version; only an engine for the local GPU ('current') depends on something of the machine."""
+        """Library and version; only an engine for the local GPU ('current') depends on the machine."""
         identity = {"name": self.name, "version": self.version()}
         if request.target == "current":
             from cmx4trt.devices.driver import local_gpu
@@ -77,7 +77,7 @@ def import_tensorrt_rtx() -> Library:
 
 
 def check_gpu(gpu: Gpu) -> None:
-    """Refuse a GPU that TensorRT-RTX does not run on: building works there, loading the engine fails. Raises DeviceError."""
+    """Reject a GPU that TensorRT-RTX does not support: building works there, but loading the engine fails. Raises DeviceError."""
     if gpu.sm not in COMPUTE_CAPABILITIES:
         raise DeviceError(
             f"TensorRT-RTX does not run on compute capability {gpu.compute_capability} ({gpu.name}), only on "
@@ -91,7 +91,7 @@ def _needs_gpu(request: BuildOptions) -> bool:
 
 
 def _set_targets(trt: Any, config: Any, target: str) -> None:
-    """Name the compute capabilities to compile for; 'portable' names none and gets the library's default set."""
+    """Set the compute capabilities to compile for; 'portable' sets none and gets the library's default set."""
     if target == "portable":
         return
     names = target.split("+")

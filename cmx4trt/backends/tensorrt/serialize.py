@@ -1,6 +1,6 @@
-"""What TensorRT-RTX and TensorRT share: from a prepared graph to a serialized engine through the ``nvinfer`` API.
+"""Shared by TensorRT-RTX and TensorRT: from a prepared graph to a serialized engine through the ``nvinfer`` API.
 
-Nothing here imports a vendor library: the flavour passes its module in as ``trt``.
+Nothing here imports a vendor library: the builder passes its module in as ``trt``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from cmx4trt.backends.tensorrt.library import Library
 
 LOG_LINES_KEPT = 40
-"""Of the library's log, what the manifest keeps at most (the last lines)."""
+"""Maximum number of lines of the library's log in the manifest (the last ones)."""
 REASON_LINES = 3
-"""Of the library's errors, what our sentence quotes."""
+"""Number of library errors that our error quotes."""
 _SCRATCH = re.compile(r"Max Scratch Memory: (\d+)|Total Activation Memory: (\d+)")
 
 
 class BuildStoppedError(Exception):
-    """The build was asked to stop (an interruption, not a failure)."""
+    """The build was stopped (an interruption, not a failure)."""
 
 
 def serialize_engine(
@@ -43,8 +43,8 @@ def serialize_engine(
 ) -> tuple[Any, dict[str, Any], tuple[str, ...]]:
     """The serialized engine (a buffer), facts for the manifest, and the warnings the library logged.
 
-    ``configure`` sets what only one flavour has on the builder configuration; ``stopped`` is asked between build steps.
-    Raises BuildError with the library's own reason, BuildStoppedError where ``stopped`` said so.
+    ``configure`` applies library-specific settings to the builder configuration; ``stopped`` is called between build steps.
+    Raises BuildError with the library's own reason, BuildStoppedError if ``stopped`` returned true.
     """
     logger = collecting_logger(trt)
     builder = trt.Builder(logger)
@@ -69,13 +69,13 @@ def serialize_engine(
 
 
 def _network_flags(trt: Library) -> int:
-    """Strongly typed: the only kind TensorRT 11 and TensorRT-RTX have, a flag in TensorRT 10."""
+    """Strongly typed: the only kind of network in TensorRT 11 and TensorRT-RTX, a flag in TensorRT 10."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def _parse(parser: tensorrt.OnnxParser, graph: PreparedGraph, logger: Any) -> None:
-    """Give the parser the graph, and the large constants by address: no copy, no second serialization."""
+    """Pass the graph to the parser, and the large constants by address: no copy, no second serialization."""
     encoded = graph.encoded
     if hasattr(parser, "load_model_proto"):
         parsed = (
@@ -86,7 +86,7 @@ def _parse(parser: tensorrt.OnnxParser, graph: PreparedGraph, logger: Any) -> No
             )
             and parser.parse_model_proto()
         )
-    else:  # TensorRT before 10.13 takes everything in one message
+    else:  # TensorRT before 10.13 needs everything in one message
         parsed = parser.parse(encode_model(graph.model, inline_bytes=None).message)
     if not parsed:
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
@@ -96,7 +96,7 @@ def _parse(parser: tensorrt.OnnxParser, graph: PreparedGraph, logger: Any) -> No
 
 
 def _address(data: Any) -> int:
-    """Where a buffer lies in memory, writable or not."""
+    """The address of a buffer, writable or not."""
     view = memoryview(data)
     if view.readonly:
         import numpy as np
@@ -134,13 +134,14 @@ def _memory_facts(lines: list[str]) -> Mapping[str, int]:
 
 
 def _quote(lines: list[str]) -> str:
-    """The first few distinct lines of the library's errors as one."""
+    """The first few distinct error lines of the library, joined."""
     distinct = list(dict.fromkeys(" ".join(line.split()) for line in lines if line.strip()))
     return "; ".join(distinct[:REASON_LINES])
 
 
 def collecting_logger(trt: Library) -> Any:
-    """A logger that keeps what the library says: ``lines`` (information), ``warnings``, ``errors``; ``reason()`` quotes."""
+    """A logger that records the library's messages: ``lines`` (information), ``warnings``, ``errors``; ``reason()`` quotes
+    them."""
 
     base: Any = trt.ILogger
 
@@ -166,7 +167,7 @@ def collecting_logger(trt: Library) -> Any:
 
 
 def progress_monitor(trt: Library, progress: Progress, stopped: Callable[[], bool]) -> Any:
-    """The library's build phases as steps of our progress; asks the library to stop where ``stopped`` says so."""
+    """The library's build phases as steps of our progress; tells the library to stop if ``stopped`` returns true."""
 
     base: Any = trt.IProgressMonitor
 

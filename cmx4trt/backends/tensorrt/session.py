@@ -1,6 +1,6 @@
-"""Runs engines of TensorRT and TensorRT-RTX on the GPU, with a copy stream for every optimisation profile.
+"""Runs engines of TensorRT and TensorRT-RTX on the GPU, with one copy stream per optimization profile.
 
-The library comes in as ``trt``; what a GPU does comes from ``cuda``.
+The library is passed in as ``trt``, GPU operations as ``cuda``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cmx4trt.backends.tensorrt.library import Library
 
 DEPTH = 2
-"""Batches in flight on one stream: while the device works on one, the host fills the buffers of the next."""
+"""Batches in flight per stream: while the device works on one, the host fills the buffers of the next."""
 
 
 class TensorRTSession:
@@ -53,7 +53,7 @@ class TensorRTSession:
             self._streams = [self._new_stream(index) for index in range(profiles)]
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
-        """The declared shape of an input; the free batch dimension is 'N'."""
+        """The declared shape of an input; the dynamic batch dimension is 'N'."""
         return tuple("N" if size == -1 else size for size in self._engine.get_tensor_shape(name))
 
     def input_dtype(self, name: str) -> str:
@@ -65,15 +65,15 @@ class TensorRTSession:
         return {name: array.copy() for name, array in self._streams[0].execute(feeds).items()}
 
     def streams(self) -> Sequence[EngineStream]:
-        """The copy streams, one per optimisation profile."""
+        """The copy streams, one per optimization profile."""
         return self._streams
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Page-locked host memory; uninitialised."""
+        """Page-locked host memory; uninitialized."""
         return self._device.pinned(shape, dtype)
 
     def close(self) -> None:
-        """Give back all device memory, when the streams have finished."""
+        """Release all device memory, after the streams have finished."""
         with self._device.active("close the engine"):
             for stream in self._streams:
                 stream.close()
@@ -90,9 +90,9 @@ class TensorRTSession:
         device = self._device
         stream, context = device.stream(), self._new_context()
         if context is None:
-            raise DeviceError(f"{device.title} cannot hold copy stream {profile}: {self._logger.reason()}")
+            raise DeviceError(f"{device.title} has no room for copy stream {profile}: {self._logger.reason()}")
         if not context.set_optimization_profile_async(profile, stream.handle):
-            raise DeviceError(f"the engine refuses optimisation profile {profile}: {self._logger.reason()}")
+            raise DeviceError(f"the engine rejects optimization profile {profile}: {self._logger.reason()}")
         stream.synchronize()
         for name in self.inputs:
             context.set_input_shape(name, tuple(self._engine.get_tensor_profile_shape(name, profile)[2]))
@@ -104,9 +104,9 @@ class TensorRTSession:
         return EngineStream(device, context, stream, slots, self.inputs, graphs, self._logger.reason)
 
     def _new_context(self) -> Any:
-        """An execution context; TensorRT-RTX records CUDA graphs by itself when told to."""
+        """An execution context; TensorRT-RTX records CUDA graphs itself on request."""
         if self._cuda_graphs and _has_own_graphs(self._trt):
-            trt: Any = self._trt  # what only TensorRT-RTX has is not part of Library
+            trt: Any = self._trt  # features that only TensorRT-RTX has are not part of Library
             config: Any = self._engine.create_runtime_config()
             config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             return self._engine.create_execution_context(config)
@@ -166,9 +166,10 @@ class EngineStream:
         self._pending: deque[_Slot] = deque()
 
     def submit(self, feeds: Mapping[str, Any]) -> None:
-        """Begin to execute one batch of arrays or SampleRows. Raises DeviceError where too much pends or the device refuses."""
+        """Begin to execute one batch of arrays or SampleRows. Raises DeviceError if too many batches are pending or the device
+        refuses."""
         if len(self._pending) == DEPTH:
-            raise DeviceError(f"{DEPTH} batches are pending on this stream already; wait for one first")
+            raise DeviceError(f"{DEPTH} batches are already pending on this stream; wait for one first")
         slot = self._slots[self._next]
         batch = self._checked_batch(feeds, slot)
         with self._device.active("execute a batch"):
@@ -183,19 +184,19 @@ class EngineStream:
         self._pending.append(slot)
 
     def wait(self) -> Mapping[str, NDArray[Any]]:
-        """All outputs [N, ...] of the oldest batch; valid until ``depth`` further batches were submitted."""
+        """All outputs [N, ...] of the oldest batch; valid until ``depth`` further batches have been submitted."""
         slot = self._pending.popleft()
         with self._device.active("wait for a batch"):
             slot.finished.synchronize()
         return {name: slot.host[name][: slot.batch] for name in self._outputs}
 
     def execute(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
-        """Both in one."""
+        """``submit`` and ``wait`` in one."""
         self.submit(feeds)
         return self.wait()
 
     def close(self) -> None:
-        """Wait for what is pending and free the buffers. To be called while the device is active."""
+        """Wait for pending batches and free the buffers. Must be called while the device is active."""
         self._stream.synchronize()
         self._drop_graphs()
         for slot in self._slots:
@@ -204,7 +205,7 @@ class EngineStream:
         del self._context
 
     def _checked_batch(self, feeds: Mapping[str, Any], slot: _Slot) -> int:
-        """The number of samples, once the arrays fit the engine's inputs."""
+        """The number of samples, after checking that the arrays fit the engine's inputs."""
         sizes: set[int] = set()
         for name in self._inputs:
             if name not in feeds:
@@ -217,12 +218,12 @@ class EngineStream:
             sizes.add(array.shape[0])
         if len(sizes) != 1 or not 1 <= (batch := sizes.pop()) <= self._largest:
             raise DeviceError(
-                f"a batch of this engine has 1 to {self._largest} samples, the same number for every input"
+                f"expected a batch of 1 to {self._largest} samples for this engine, the same number for every input"
             )
         return batch
 
     def _upload(self, feed: NDArray[Any] | SampleRows, address: int, buffer: NDArray[Any]) -> None:
-        """Begin to copy a batch: from where it lies if that is page-locked memory, else from its copy in ``buffer``."""
+        """Begin to copy a batch: directly if it is in page-locked memory, otherwise from its copy in ``buffer``."""
         upload, stream = self._device.upload, self._stream
         if isinstance(feed, SampleRows) and self._device.is_pinned(feed.samples):
             size = feed.sample_bytes
@@ -245,24 +246,24 @@ class EngineStream:
             return
         for name, memory in slot.memory.items():
             if not self._context.set_tensor_address(name, int(memory)):
-                raise DeviceError(f"the engine refuses the buffer of {name}: {self._reason()}")
+                raise DeviceError(f"the engine rejects the buffer of {name}: {self._reason()}")
         self._enqueue()
         if self._cuda_graphs and batch == self._largest:
-            # Recorded after a plain execution: the first one with new shapes may do work that cannot be recorded.
+            # Recorded after an ordinary execution: the first one with new shapes may do work that cannot be recorded.
             slot.graph = CudaGraph(self._enqueue, self._stream.handle)
 
     def _set_batch(self, batch: int) -> None:
-        """Tell the context the new shapes; recorded graphs are of the old ones."""
+        """Set the new shapes in the context; recorded graphs are for the old ones."""
         self._drop_graphs()
         for name in self._inputs:
             shape = (batch, *self._slots[0].host[name].shape[1:])
             if not self._context.set_input_shape(name, shape):
-                raise DeviceError(f"the engine refuses input {name} of shape {list(shape)}: {self._reason()}")
+                raise DeviceError(f"the engine rejects input {name} of shape {list(shape)}: {self._reason()}")
         self._batch = batch
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream.handle):
-            raise DeviceError(f"the engine did not execute: {self._reason()}")
+            raise DeviceError(f"the engine failed to execute: {self._reason()}")
 
     def _drop_graphs(self) -> None:
         """Free recorded graphs, which may still be executing."""

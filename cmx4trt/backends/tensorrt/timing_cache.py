@@ -1,4 +1,4 @@
-"""TensorRT's timing cache as a file: kernel timings that later builds need not measure again."""
+"""TensorRT's timing cache in a file: kernel timings that later builds need not measure again."""
 
 from __future__ import annotations
 
@@ -27,26 +27,28 @@ class TimingCache:
         self._bytes_written = 0
 
     def attach(self, config: tensorrt.IBuilderConfig, progress: Progress) -> None:
-        """Give ``config`` the timings in the file, or none; a file of another version or GPU is left out and said so."""
+        """Attach the timings in the file to ``config``, or none; a file for another version or GPU is ignored, with a note."""
         data = self._read()
         cache = config.create_timing_cache(data)
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
             if data:
-                progress.note(f"the timing cache {self._path} does not fit this library and GPU; starting a new one")
+                progress.note(
+                    f"the timing cache {self._path} is for another library version or GPU; starting a new one"
+                )
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
         else:
             self._bytes_read = len(data)
         self._config = config
 
     def save(self, progress: Progress, wait: float) -> None:
-        """Write all timings, those included that another process saved meanwhile; waits ``wait`` seconds for its lock.
+        """Write all timings, including those that another process saved meanwhile; waits ``wait`` seconds for its lock.
 
-        Where they cannot be written, ``progress`` is told: the engine is built, and as good without them.
+        If they cannot be written, ``progress`` gets a note: the engine does not depend on them.
         """
         try:
             self._save(progress, wait)
         except OutputError as error:
-            progress.note(f"the kernel timings of this build are not kept: {error}")
+            progress.note(f"the kernel timings of this build were not saved: {error}")
 
     def _save(self, progress: Progress, wait: float) -> None:
         assert self._config is not None
@@ -63,7 +65,7 @@ class TimingCache:
         self._bytes_written = memoryview(serialized).nbytes
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest: where, and how many bytes were reused and written."""
+        """The record for the manifest: path, and bytes reused and written."""
         return {"path": self._path, "bytes_reused": self._bytes_read, "bytes_written": self._bytes_written}
 
     def _read(self) -> bytes:

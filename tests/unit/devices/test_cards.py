@@ -63,7 +63,7 @@ def test_targets_and_services_of_backends_are_in_the_table() -> None:
 def test_a_builder_is_named_by_data() -> None:
     assert how_to_build_for("sm89").startswith("use _cpu (--builder=tensorrt-rtx) on any machine, or _cuda,_tensorrt ")
     assert how_to_build_for("sm90", but="tensorrt-rtx").startswith("use _cuda,_tensorrt ")
-    assert how_to_build_for("sm70") == "no builder of this release serves it"
+    assert how_to_build_for("sm70") == "no builder of this release supports it"
 
 
 @pytest.mark.parametrize(

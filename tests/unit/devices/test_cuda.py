@@ -148,7 +148,7 @@ with device.active("fetch"):
 def test_rows_are_copied_by_one_call_where_the_driver_can(libcuda: Path, cuda: str) -> None:
     assert run(libcuda, ROWS, STUB_CUDA=cuda) == ["3 4 5 0 49 48 48 7", "9 10 11 12 13 14 15 16"]
     lines = run(libcuda, ROWS, STUB_CUDA=cuda, STUB_FAIL="cuMemcpyBatchAsync", STUB_STATUS="1")
-    failed = ["could not fetch on Stub H100: cuMemcpyBatchAsync says CUDA_ERROR_INVALID_VALUE"]
+    failed = ["could not fetch on Stub H100: cuMemcpyBatchAsync reports CUDA_ERROR_INVALID_VALUE"]
     assert lines == (failed if int(cuda) >= 12080 else ["3 4 5 0 49 48 48 7", "9 10 11 12 13 14 15 16"])
 
 
@@ -164,7 +164,7 @@ def test_gpus_are_opened_by_number(libcuda: Path) -> None:
     first, second = "GPU 0 (Stub H100) 0 2 0000:1b:00.0", "GPU 1 (Stub H100) 1 2 0000:5d:00.0"
     assert run(libcuda, OPENED, STUB_COUNT="2") == [first, second, second, "True"]
     (line,) = run(libcuda, "open_cuda(3)", STUB_COUNT="2")
-    assert line.startswith("there is no GPU 3 here; the driver shows GPUs 0 to 1: give others with --gpus")
+    assert line.startswith("there is no GPU 3 here; the driver reports GPUs 0 to 1: give others with --gpus")
 
 
 def test_page_locked_memory_of_one_gpu_is_that_of_all(libcuda: Path) -> None:
@@ -180,21 +180,22 @@ def test_page_locked_memory_of_one_gpu_is_that_of_all(libcuda: Path) -> None:
         (
             "cuDevicePrimaryCtxRetain",
             "2",
-            "could not open the GPU: it is out of memory (cuDevicePrimaryCtxRetain says CUDA_ERROR_OUT_OF_MEMORY); "
+            "could not open the GPU: it is out of memory (cuDevicePrimaryCtxRetain reports CUDA_ERROR_OUT_OF_MEMORY); "
             "use a smaller batch or fewer copy streams, or stop other processes that use it",
         ),
         (
             "cuMemAlloc",
             "2",
-            "could not try on Stub H100: it is out of memory (cuMemAlloc says CUDA_ERROR_OUT_OF_MEMORY); "
+            "could not try on Stub H100: it is out of memory (cuMemAlloc reports CUDA_ERROR_OUT_OF_MEMORY); "
             "use a smaller batch or fewer copy streams, or stop other processes that use it",
         ),
-        ("cuMemAlloc", "1", "could not try on Stub H100: cuMemAlloc says CUDA_ERROR_INVALID_VALUE"),
+        ("cuMemAlloc", "1", "could not try on Stub H100: cuMemAlloc reports CUDA_ERROR_INVALID_VALUE"),
         (
             "cuMemAlloc",
             "214",
-            "could not try on Stub H100: its memory has an uncorrectable error (cuMemAlloc says CUDA_ERROR_ECC_UNCORRECTABLE); "
-            "see Xid messages in the kernel's log (dmesg), then reset the GPU or restart the machine",
+            "could not try on Stub H100: its memory has an uncorrectable error "
+            "(cuMemAlloc reports CUDA_ERROR_ECC_UNCORRECTABLE); "
+            "see the Xid messages in the kernel log (dmesg), then reset the GPU or restart the machine",
         ),
     ],
 )
@@ -205,7 +206,7 @@ def test_errors_of_the_driver_are_one_sentence(libcuda: Path, function: str, sta
 
 def test_no_gpu_and_hidden_gpus_are_one_sentence(libcuda: Path) -> None:
     sentence = (
-        "there is no usable NVIDIA GPU with CUDA_VISIBLE_DEVICES='' (the driver shows none); _cpu builds without one"
+        "there is no usable NVIDIA GPU with CUDA_VISIBLE_DEVICES='' (the driver reports none); _cpu builds without one"
     )
     assert run(libcuda, "", STUB_COUNT="0", CUDA_VISIBLE_DEVICES="") == [sentence]
 

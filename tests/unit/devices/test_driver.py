@@ -64,7 +64,7 @@ def test_gpus_are_opened_by_number(fake_pycuda: Any) -> None:
     assert cuda.open_device(1) is second
     with pytest.raises(DeviceError, match="could not copy on GPU 1"), second.active("copy"):
         raise fake_pycuda.LogicError("no")
-    with pytest.raises(DeviceError, match="there is no GPU 2 here; the driver shows GPUs 0 to 1"):
+    with pytest.raises(DeviceError, match="there is no GPU 2 here; the driver reports GPUs 0 to 1"):
         cuda.open_device(2)
 
 
@@ -91,7 +91,7 @@ def fail_import(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
 def test_no_pycuda_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "why_no_driver", lambda: "")
     fail_import(monkeypatch, "No module named 'pycuda'")
-    with pytest.raises(MissingSoftwareError, match=r"through which the GPU is reached.*; pip install .*\[cuda\]'$"):
+    with pytest.raises(MissingSoftwareError, match=r"which is needed to use the GPU.*; pip install .*\[cuda\]'$"):
         cuda.local_gpu()
 
 
@@ -115,8 +115,8 @@ def test_workspace_within_free_memory(fake_pycuda: Any) -> None:
     with pytest.raises(DeviceError) as caught:
         cuda.check_workspace(fake_pycuda.DEVICE.free + (1 << 20), device)
     assert str(caught.value) == (
-        "workspace_size is 30721 MiB, expected at most 30720 MiB, which is what NVIDIA Fake 5090 has free of its "
-        "32768 MiB; give --workspace_size=30720MiB or less"
+        "workspace_size is 30721 MiB, expected at most 30720 MiB, the free memory of NVIDIA Fake 5090 "
+        "(32768 MiB in total); give --workspace_size=30720MiB or less"
     )
 
 
@@ -145,7 +145,7 @@ def test_pinned_memory_is_told_from_other(fake_pycuda: Any) -> None:
 def test_tensorrt_rtx_is_refused_where_it_does_not_run(fake_pycuda: Any, capability: str) -> None:
     major, minor = capability.split(".")
     fake_pycuda.DEVICE.compute_capability = (int(major), int(minor))
-    served = "no builder of this release serves it" if capability == "7.0" else "use _cuda,_tensorrt .*"
+    served = "no builder of this release supports it" if capability == "7.0" else "use _cuda,_tensorrt .*"
     with pytest.raises(
         DeviceError,
         match=rf"does not run on compute capability {capability} .*; {served}; _cpu builds for other GPUs",

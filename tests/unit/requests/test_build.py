@@ -179,7 +179,7 @@ def test_a_hopper_card_gets_the_name_of_its_builder(target: str) -> None:
     with pytest.raises(RequestError) as caught:
         BuildRequest.from_values({"target": target})
     assert str(caught.value) == (
-        "target holds sm90 (Hopper: H100, H200, …), which the builder tensorrt-rtx does not serve; use _cuda,_tensorrt "
+        "target includes sm90 (Hopper: H100, H200, …), which the builder tensorrt-rtx does not support; use _cuda,_tensorrt "
         "(--device=cuda --builder=tensorrt) on the machine with that GPU, or _cpu,_hopper (--builder=hopper) on any machine"
     )
 
@@ -194,6 +194,6 @@ def test_other_cards_that_tensorrt_rtx_does_not_serve(target: str, said: str) ->
 
 def test_tensorrt_builds_for_its_own_gpu_only() -> None:
     with pytest.raises(
-        RequestError, match=r"target is sm90 .*builds for the GPU of the machine it runs on; leave target out"
+        RequestError, match=r"target is sm90 .*builds for the GPU of the machine it runs on; omit target"
     ):
         BuildRequest.from_values({"target": "h100", "device": "cuda", "builder": "tensorrt"})

@@ -127,7 +127,7 @@ OUTCOMES: dict[str, tuple[dict[str, object], type[CmxError], int, str]] = {
         _WHAT + r" failed: TypeError: a bytes-like object is required, not 'NoneType' \(exit status 2\)",
     ),
     "0-byte plan, status 0": ({}, BuildError, 6, _WHAT + r" left an empty engine .*\.plan; its log is"),
-    "nothing": ({}, BuildError, 6, _WHAT + r" ended without an error and without the engine .*\.plan; its log is"),
+    "nothing": ({}, BuildError, 6, _WHAT + r" ended without an error but did not create the engine .*\.plan; its log is"),
     "missing model": (
         {},
         ModelError,
@@ -194,7 +194,7 @@ def test_an_old_engine_is_not_taken_for_a_new_one(checkout: Make, request_for: M
     tree = checkout("r4.1")
     pipeline.build(request_for(tree))
     tree.behave("nothing")
-    with pytest.raises(BuildError, match=r"left the engine .* as it was"):
+    with pytest.raises(BuildError, match=r"did not change the engine"):
         pipeline.build(request_for(tree, copy_streams=2))
 
 
@@ -277,7 +277,7 @@ def test_a_file_in_the_place_of_the_model_stays(checkout: Make, request_for: Mak
     tree = checkout("r4.1")
     model = tmp_path / "given.onnx"
     model.write_text("the given model")
-    with pytest.raises(ModelError, match=r"not the file of --model=.*; move it away, or leave --model out"):
+    with pytest.raises(ModelError, match=r"not the file of --model=.*; move it away, or omit --model"):
         pipeline.build(request_for(tree, model=model))
     assert (tree.scratch / tree.models["resnet50"]).read_text().startswith("resnet50")
 
@@ -298,11 +298,11 @@ def test_the_retinanet_of_torchvision_is_refused(checkout: Make, request_for: Ma
             MissingSoftwareError,
             r"needs a clone of mlcommons/inference .*get mlcommons inference src",
         ),
-        ("build/inference/tools/submission/submission_checker.py", MissingSoftwareError, "does not fit NVIDIA's code"),
+        ("build/inference/tools/submission/submission_checker.py", MissingSoftwareError, "does not match NVIDIA's code"),
         ("code/resnet50/tensorrt/calibrator.cache", DataError, "calibrator.cache for int8, which is missing"),
         ("data_maps/imagenet/cal_map.txt", DataError, "cal_map.txt for int8, which is missing"),
         ("code/resnet50", UnsupportedError, r"has no code for resnet50"),
-        ("Makefile", UnsupportedError, r"holds no NVIDIA code that this package knows"),
+        ("Makefile", UnsupportedError, r"contains no NVIDIA code that this package supports"),
     ],
 )
 def test_missing_parts(checkout: Make, request_for: Make, remove: str, error: type[CmxError], text: str) -> None:
@@ -347,7 +347,7 @@ def test_system_name_names_the_system(checkout: Make, request_for: Make, monkeyp
     tree = checkout("r5.1")
     tree.know_system(None)
     monkeypatch.setenv("SYSTEM_NAME", "mine")
-    with pytest.raises(UnsupportedError, match=r"for the system mine; write configs/mine/Offline/resnet50\.py"):
+    with pytest.raises(UnsupportedError, match=r"on the system mine; write configs/mine/Offline/resnet50\.py"):
         pipeline.build(request_for(tree))
     tree.write("configs/mine/Offline/resnet50.py", "EXPORTS = {}\n")
     assert pipeline.build(request_for(tree)).manifest.builder["system_id"] == "mine"
@@ -369,7 +369,7 @@ def test_code_that_does_not_import(checkout: Make, request_for: Make) -> None:
         ("r3.0", {"scenario": "SingleStream"}, RequestError, "expected 1: NVIDIA's code r3.0 builds SingleStream"),
         ("r2.1", {"scenario": "MultiStream", "batch_size": 16}, RequestError, "a divisor of 8"),
         ("r4.1", {"random_weights": 1}, UnsupportedError, "not random weights; use _tensorrt"),
-        ("r4.1", {"workspace_size": "31GiB"}, DeviceError, "has free of its"),
+        ("r4.1", {"workspace_size": "31GiB"}, DeviceError, "MiB in total"),
         ("r4.1", {"common_code": "/nowhere"}, MissingSoftwareError, "there is no folder /nowhere"),
         ("r4.1", {"common_code": None}, MissingSoftwareError, "get nvidia mlperf inference common-code"),
         ("r4.1", {"model": "/nowhere.onnx"}, ModelError, r"model file /nowhere\.onnx does not exist"),

@@ -147,5 +147,7 @@ def test_a_gpu_that_is_lost_while_it_is_measured(
         gpu.fail[later] = "CUDA_ERROR_UNKNOWN"
     with pytest.raises(DeviceError, match=r"its memory has an uncorrectable error \(") as caught:
         measure.measure(session)
-    assert f"{method} says CUDA_ERROR_ECC_UNCORRECTABLE" in str(caught.value), "the first error, not what it leads to"
+    assert f"{method} reports CUDA_ERROR_ECC_UNCORRECTABLE" in str(caught.value), (
+        "the first error, not what it leads to"
+    )
     session.close()

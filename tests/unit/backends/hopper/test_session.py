@@ -293,7 +293,7 @@ def gpu_failure(method: str) -> Exception:
         ("CUDA_ERROR_LAUNCH_FAILED", "a kernel failed .* restart the process"),
         (
             "CUDA_ERROR_SOMETHING_NEW",
-            "could not wait for a batch on .*: synchronize_event says CUDA_ERROR_SOMETHING_NEW",
+            "could not wait for a batch on .*: synchronize_event reports CUDA_ERROR_SOMETHING_NEW",
         ),
     ],
 )

@@ -110,7 +110,7 @@ def test_settings_that_this_release_lacks(
     fake_tensorrt: Any, graph: PreparedGraph, request_for: Callable[..., BuildRequest]
 ) -> None:
     del fake_tensorrt.TilingOptimizationLevel
-    with pytest.raises(UnsupportedError, match=r"tiling_optimization_level fast is not part of TensorRT 10\.13\.3\.9"):
+    with pytest.raises(UnsupportedError, match=r"TensorRT 10\.13\.3\.9 does not have tiling_optimization_level fast"):
         build(graph, request_for(tiling_optimization_level="fast"))
     assert not fake_tensorrt.calls  # before anything was built
 
@@ -189,7 +189,7 @@ def test_a_timing_cache_that_does_not_fit(
     notes = Notes()
     facts = build(graph, request_for(timing_cache=path), notes).facts["timing_cache"]
     assert facts["bytes_reused"] == 0
-    assert notes.texts == [f"the timing cache {path} does not fit this library and GPU; starting a new one"]
+    assert notes.texts == [f"the timing cache {path} is for another library version or GPU; starting a new one"]
 
 
 def test_timing_caches_of_two_processes(
@@ -271,7 +271,7 @@ def test_type_stubs_are_not_the_library(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "tensorrt").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(MissingSoftwareError, match="the folder found does not hold the library"):
+    with pytest.raises(MissingSoftwareError, match="the folder found does not contain the library"):
         import_tensorrt()
     monkeypatch.delitem(sys.modules, "tensorrt")
 

@@ -93,7 +93,7 @@ def test_rows_of_page_locked_samples_are_fetched_from_where_they_lie(session: Te
     samples[2] = 50  # against the rules: shows that no copy was made
     np.testing.assert_array_equal(stream.wait()["y"], samples[rows] + 1)
     np.testing.assert_array_equal(session.run({"x": SampleRows(numbers(9), rows)})["y"], numbers(9)[rows] + 1)
-    with pytest.raises(DeviceError, match="a batch of this engine has 1 to 4 samples"):
+    with pytest.raises(DeviceError, match="expected a batch of 1 to 4 samples"):
         session.run({"x": SampleRows(samples, np.arange(5))})
 
 
@@ -165,7 +165,7 @@ def test_refusals_carry_the_librarys_words(fake_tensorrt: Any, engine: Callable[
         TensorRTSession(fake_tensorrt, engine(), open_device())
     fake_tensorrt.behaviour.deserialize_error = None
     fake_tensorrt.behaviour.profile_refused = True
-    with pytest.raises(DeviceError, match="refuses optimisation profile 0"):
+    with pytest.raises(DeviceError, match="rejects optimization profile 0"):
         TensorRTSession(fake_tensorrt, engine(), open_device())
 
 
@@ -177,7 +177,7 @@ def test_too_large_for_the_device(fake_tensorrt: Any, fake_pycuda: Any, engine: 
 
 def test_a_failed_execution(session: TensorRTSession, fake_tensorrt: Any) -> None:
     fake_tensorrt.behaviour.execute_fails = True
-    with pytest.raises(DeviceError, match="the engine did not execute: it gave no reason"):
+    with pytest.raises(DeviceError, match="the engine failed to execute: it gave no reason"):
         session.run({"x": numbers(1)})
 
 
