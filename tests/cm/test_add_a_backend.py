@@ -193,5 +193,7 @@ def test_a_module_that_offers_no_backends_is_named(monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch:  # the registry is back before ``throwaway`` takes its backend out of it
         patch.setenv(backends.MORE_BACKENDS, "json")
         patch.setattr(backends, "_registry", {})
-        with pytest.raises(RequestError, match="CMX4TRT_BACKENDS names the module json, which does not provide BACKENDS"):
+        with pytest.raises(
+            RequestError, match="CMX4TRT_BACKENDS names the module json, which does not provide BACKENDS"
+        ):
             backends.names()

@@ -127,7 +127,12 @@ OUTCOMES: dict[str, tuple[dict[str, object], type[CmxError], int, str]] = {
         _WHAT + r" failed: TypeError: a bytes-like object is required, not 'NoneType' \(exit status 2\)",
     ),
     "0-byte plan, status 0": ({}, BuildError, 6, _WHAT + r" left an empty engine .*\.plan; its log is"),
-    "nothing": ({}, BuildError, 6, _WHAT + r" ended without an error but did not create the engine .*\.plan; its log is"),
+    "nothing": (
+        {},
+        BuildError,
+        6,
+        _WHAT + r" ended without an error but did not create the engine .*\.plan; its log is",
+    ),
     "missing model": (
         {},
         ModelError,
@@ -298,7 +303,11 @@ def test_the_retinanet_of_torchvision_is_refused(checkout: Make, request_for: Ma
             MissingSoftwareError,
             r"needs a clone of mlcommons/inference .*get mlcommons inference src",
         ),
-        ("build/inference/tools/submission/submission_checker.py", MissingSoftwareError, "does not match NVIDIA's code"),
+        (
+            "build/inference/tools/submission/submission_checker.py",
+            MissingSoftwareError,
+            "does not match NVIDIA's code",
+        ),
         ("code/resnet50/tensorrt/calibrator.cache", DataError, "calibrator.cache for int8, which is missing"),
         ("data_maps/imagenet/cal_map.txt", DataError, "cal_map.txt for int8, which is missing"),
         ("code/resnet50", UnsupportedError, r"has no code for resnet50"),
