@@ -148,7 +148,7 @@ def test_too_many_pending(session: TensorRTSession) -> None:
     stream = session.streams()[0]
     for _ in range(DEPTH):
         stream.submit({"x": numbers(1)})
-    with pytest.raises(DeviceError, match="2 batches are pending"):
+    with pytest.raises(DeviceError, match="2 batches are already pending"):
         stream.submit({"x": numbers(1)})
 
 
