@@ -148,7 +148,8 @@ def measure(network: str, batch: int, rounds: int, seconds: float) -> dict[str, 
             conf = Path(folder, "user.conf")
             conf.write_text(f"*.*.performance_sample_count_override = {len(dataset)}\n")
             result = run_bench(bench, BenchSettings("Offline", duration=seconds, user_conf=str(conf)), folder, Silent())
-        runs.append(float(result.metric["value"]))
+        assert result.metric is not None
+        runs.append(float(result.metric.value))
         valid.append(bool(result.valid))
         print(f"loop {loops[-1]:.1f}, LoadGen Offline {runs[-1]:.1f} samples/s, VALID {valid[-1]}", flush=True)
     ratios = [run / alone for run, alone in zip(runs, loops, strict=True)]

@@ -138,7 +138,7 @@ def run(scenario: str, gpus: int, rate: float, load: float, seconds: float) -> d
         result = run_bench(bench, settings, folder, Silent())
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     return {
-        "value": result.metric["value"],
+        "value": result.metric.value if result.metric else 0.0,
         "valid": result.valid,
         "p99_ms": result.latency_ns.get("99.00", 0) / 1e6,
         "cpu": cpu / wall,

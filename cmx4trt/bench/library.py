@@ -14,6 +14,7 @@ from cmx4trt.bench.memory import free_memory, megabytes
 from cmx4trt.bench.sut import Failure, Feeder
 from cmx4trt.errors import DataError, DeviceError
 from cmx4trt.sessions.samples import SampleRows
+from cmx4trt.store.results import SampleMemory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,11 +50,11 @@ class SampleLibrary:
             self._memory = self._allocate(count)
 
     @property
-    def held(self) -> Mapping[str, Any]:
-        """Its size, for results: samples, bytes, and whether the GPU fetches them itself."""
+    def held(self) -> SampleMemory | None:
+        """Its size, for results; None for a session without inputs."""
         if self._memory is None:
-            return {}
-        return {"samples": len(self._memory), "bytes": self._memory.nbytes, "fetched_by_the_gpu": self._gathers}
+            return None
+        return SampleMemory(len(self._memory), self._memory.nbytes, self._gathers)
 
     def load(self, indices: list[int]) -> None:
         """Read the samples in this order; LoadGen may name a sample more than once (MultiStream's padding)."""

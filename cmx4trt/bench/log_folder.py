@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from cmx4trt.base.files import PARTIAL_SUFFIX, check_file, make_folder
 from cmx4trt.base.locks import holder_of, try_lock
-from cmx4trt.bench.results import LOG_SETTING, RESULT_NAME, TEXT_NAME
+from cmx4trt.bench.results import LOG_SETTING
 from cmx4trt.errors import OutputError
+from cmx4trt.store.results import RESULT_NAME, TEXT_NAME
 
 LOG_NAMES = tuple(f"mlperf_log_{name}" for name in ("summary.txt", "detail.txt", "accuracy.json", "trace.json"))
 """What LoadGen writes."""

@@ -1,28 +1,21 @@
-"""LoadGen's logs -> one result, as JSON and as text."""
+"""LoadGen's logs -> what a result says of them; and the result's two files."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.base.damage import MALFORMED, parse_json, reason
 from cmx4trt.base.files import encode_json, open_text, write_atomic
-from cmx4trt.base.quantities import rounded
-from cmx4trt.bench.memory import megabytes
+from cmx4trt.bench.text import text_of_result
 from cmx4trt.errors import OutputError
 from cmx4trt.requests.evaluation_options import ACCURACY, PERFORMANCE
+from cmx4trt.store.results import RESULT_NAME, TEXT_NAME, BenchResult, LoadGenFacts, Metric
 
-SCHEMA = "cmx4trt-bench/1"
-RESULT_NAME, TEXT_NAME = "cmx4trt_result.json", "cmx4trt_result.txt"
-"""Our two files next to LoadGen's logs."""
 LOG_SETTING = "--log_dir"
 """The setting that moves them elsewhere."""
-COMPLETE, FAILED, INTERRUPTED = "complete", "failed", "interrupted"
-"""Statuses of a run; the logs of the last two are partial."""
-
 _LINE = ":::MLLOG "
 _END = {PERFORMANCE: "result_validity", ACCURACY: "power_end"}
 """The last event that LoadGen logs; without it the detail log is truncated."""
@@ -38,100 +31,6 @@ _LATENCIES = {
 and our names. For latencies the metric is LoadGen's early-stopping estimate, an upper bound of the percentile with 99 %
 confidence."""
 PERCENTILES = ("50.00", "90.00", "95.00", "97.00", "99.00", "99.90")
-
-
-@dataclass(frozen=True, slots=True)
-class BenchResult:
-    """One run. ``executed`` begins with what really ran; ``valid`` is LoadGen's verdict, None if there is none (accuracy mode).
-
-    ``metric``: name, value, unit. ``latency_ns``: percentiles (of queries in MultiStream). ``departures``: settings that differ
-    from MLPerf's. ``memory``: host memory of the samples. ``batch_times_ms``: Server's table, by batch size. ``gpus``,
-    ``timeline``, ``notes``: see ``watch``. ``accuracy`` is empty unless it was measured.
-    """
-
-    executed: str
-    status: str
-    scenario: str
-    mode: str
-    folder: str
-    subject: Mapping[str, Any] = field(default_factory=dict)
-    data: str = ""
-    valid: bool | None = None
-    reason: str = ""
-    metric: Mapping[str, Any] = field(default_factory=dict)
-    latency_ns: Mapping[str, int] = field(default_factory=dict)
-    queries: int = 0
-    samples_per_query: int = 0
-    departures: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    loadgen: Mapping[str, Any] = field(default_factory=dict)
-    memory: Mapping[str, Any] = field(default_factory=dict)
-    batch_times_ms: Mapping[str, float] = field(default_factory=dict)
-    gpus: Sequence[Mapping[str, Any]] = ()
-    timeline: Mapping[str, Any] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    accuracy: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """The result as indented JSON."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The result for people; the first row says what ran."""
-        rows = [("executed", self.executed)]
-        rows += [(name, str(value)) for name, value in self.subject.items()]
-        rows += [("scenario", self.scenario), ("mode", self.mode), ("data", self.data)]
-        if self.status != COMPLETE:
-            rows.append(("status", f"{self.status}: {self.reason} (the logs are partial)"))
-        elif self.mode != ACCURACY:
-            rows.append(("result", "VALID" if self.valid else f"INVALID: {self.reason}"))
-        if self.metric:
-            rows.append((str(self.metric["name"]), f"{rounded(self.metric['value'], 6)} {self.metric['unit']}"))
-        if self.latency_ns:
-            shown = (f"p{float(name):g} {rounded(value / 1e6, 4)}" for name, value in self.latency_ns.items())
-            rows.append(("latency (ms)", ", ".join(shown)))
-        if len(self.gpus) > 1:
-            shares = (f"GPU {gpu['index']} {gpu['samples']} ({100 * gpu['share']:.1f} %)" for gpu in self.gpus)
-            rows.append(("samples by GPU", ", ".join(shares)))
-        rows += [("note", note) for note in self.notes]
-        rows += [(name, str(value)) for name, value in self.accuracy.items()]
-        if self.departures:
-            shown = (f"{name} {values['used']} (not {values['mlperf']})" for name, values in self.departures.items())
-            rows.append(("deviations from MLPerf", "; ".join(shown)))
-        if self.memory:
-            way = ", page-locked, fetched by the GPU" if self.memory["fetched_by_the_gpu"] else ""
-            rows.append(("samples in memory", f"{self.memory['samples']} ({megabytes(self.memory['bytes'])}{way})"))
-        rows.append(("logs", self.folder))
-        return rows
-
-    def text(self) -> str:
-        """``rows`` as lines."""
-        return "".join(f"{name}: {value}\n" for name, value in self.rows())
-
-    def exports(self) -> dict[str, str]:
-        """The values for workflows, by upper-case name."""
-        exports = {
-            "STATUS": self.status,
-            "SCENARIO": self.scenario,
-            "MODE": self.mode,
-            "LOG_PATH": self.folder,
-            "FILE_WITH_PATH": os.path.join(self.folder, RESULT_NAME),
-        }
-        if self.valid is not None:
-            exports["VALID"] = "yes" if self.valid else "no"
-        if self.metric:
-            exports["METRIC"], exports["VALUE"] = str(self.metric["name"]), repr(self.metric["value"])
-        exports.update({f"P{float(name):g}_LATENCY_NS": str(value) for name, value in self.latency_ns.items()})
-        exports.update(
-            {f"ACCURACY_{name.upper()}": str(value) for name, value in self.accuracy.items() if name != "note"}
-        )
-        return {name.replace(".", "_"): value for name, value in exports.items()}
-
-    def save(self) -> None:
-        """Write both files beside the logs. Raises OutputError."""
-        text = self.text().encode("utf-8", "surrogateescape")
-        for name, data in ((RESULT_NAME, encode_json(self.to_json())), (TEXT_NAME, text)):
-            write_atomic(os.path.join(self.folder, name), data, LOG_SETTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,19 +93,31 @@ def performance_of_log(facts: LogFacts, scenario: str) -> dict[str, Any]:
     }
 
 
-def _metric_of_log(values: Mapping[str, Any], scenario: str) -> dict[str, Any]:
+def _metric_of_log(values: Mapping[str, Any], scenario: str) -> Metric | None:
     """The scenario's metric: name, value, unit. For a run too short for an early-stopping estimate, the plain percentile, under
     its own name; nothing if LoadGen logs no such percentile."""
     if scenario in _THROUGHPUTS:
         key, name = _THROUGHPUTS[scenario]
-        return {"name": name, "value": values[key], "unit": "samples/s"} if key in values else {}
+        return Metric(name, values[key], "samples/s") if key in values else None
     key, plain, words = _LATENCIES[scenario]
     percentile = 100 * float(values.get("effective_target_latency_percentile", 0))
     name = f"p{percentile:.6g}_{words}"
     if values.get("early_stopping_met") and key in values:  # LoadGen logs 0 if it is not met
-        return {"name": f"early_stopping_{name}", "value": values[key], "unit": "ns"}
+        return Metric(f"early_stopping_{name}", values[key], "ns")
     key = f"result_{percentile:.2f}_{plain}"
-    return {"name": name, "value": values[key], "unit": "ns"} if key in values else {}
+    return Metric(name, values[key], "ns") if key in values else None
+
+
+def loadgen_of_log(facts: LogFacts) -> LoadGenFacts:
+    """What LoadGen says of itself."""
+    return LoadGenFacts(str(facts.values.get("loadgen_version", "")), facts.errors, len(facts.warnings))
+
+
+def save_result(result: BenchResult) -> None:
+    """Write both files beside the logs. Raises OutputError."""
+    text = text_of_result(result).encode("utf-8", "surrogateescape")
+    for name, data in ((RESULT_NAME, encode_json(result.to_json())), (TEXT_NAME, text)):
+        write_atomic(os.path.join(result.folder, name), data, LOG_SETTING)
 
 
 def settings_of_log(facts: LogFacts) -> dict[str, Any]:

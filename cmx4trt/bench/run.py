@@ -17,12 +17,10 @@ from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.loadgen import Samples, import_loadgen, run_test
 from cmx4trt.bench.log_folder import clear_logs, hold_log_folder, mark_partial
 from cmx4trt.bench.results import (
-    COMPLETE,
-    FAILED,
-    INTERRUPTED,
-    BenchResult,
+    loadgen_of_log,
     performance_of_log,
     read_detail_log,
+    save_result,
     settings_of_log,
 )
 from cmx4trt.bench.settings import (
@@ -40,6 +38,7 @@ from cmx4trt.bench.watch import Watch
 from cmx4trt.errors import OutputError, UnsupportedError
 from cmx4trt.networks.base import ResponderFactory
 from cmx4trt.requests.evaluation_options import PERFORMANCE
+from cmx4trt.store.results import COMPLETE, FAILED, INTERRUPTED, BenchResult, Departure, Subject
 
 if TYPE_CHECKING:
     from cmx4trt.sessions.base import Session, Stream
@@ -63,7 +62,7 @@ class Bench:
     dataset: Dataset
     batch: int
     executed: str
-    subject: Mapping[str, Any] = field(default_factory=dict)
+    subject: Subject = field(default_factory=Subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class _Prepared:
     """
 
     plan: Plan
-    departures: Mapping[str, Any]
+    departures: Mapping[str, Departure]
     library: SampleLibrary
     failure: Failure
     size: int
@@ -97,20 +96,20 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
     with hold_log_folder(folder):
         run = _prepare(lg, bench, settings, progress)
         blank = _result_without_end(bench, run, folder)
-        blank.save()
+        save_result(blank)
         try:
             clear_logs(folder)
             with progress.stage(f"bench {settings.scenario} {settings.mode}"):
                 watch = _execute(lg, bench, run, folder, progress)
             result = _result_of_logs(blank, settings, folder)
             result = replace(result, gpus=watch.gpus(), timeline=watch.timeline(), notes=watch.notes())
-            result.save()
+            save_result(result)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             reason = "stopped by a signal" if interrupted else str(error) or type(error).__name__
             mark_partial(folder)
             with suppress(OutputError):  # the first error is more informative than a second one
-                replace(blank, status=INTERRUPTED if interrupted else FAILED, reason=reason).save()
+                save_result(replace(blank, status=INTERRUPTED if interrupted else FAILED, reason=reason))
             raise
     return result
 
@@ -124,7 +123,7 @@ def _result_without_end(bench: Bench, run: _Prepared, folder: str) -> BenchResul
         settings.scenario,
         settings.mode,
         folder,
-        dict(bench.subject),
+        bench.subject,
         bench.dataset.description,
         reason="the process ended before LoadGen did",
         departures=run.departures,
@@ -136,13 +135,10 @@ def _result_without_end(bench: Bench, run: _Prepared, folder: str) -> BenchResul
 def _result_of_logs(blank: BenchResult, settings: BenchSettings, folder: str) -> BenchResult:
     facts = read_detail_log(folder, settings.mode)
     found = performance_of_log(facts, settings.scenario) if settings.mode == PERFORMANCE else {}
-    loadgen = {
-        "version": facts.values.get("loadgen_version", ""),
-        "errors": list(facts.errors),
-        "warnings": len(facts.warnings),
-    }
-    complete = {"status": COMPLETE, "reason": "", "settings": settings_of_log(facts), "loadgen": loadgen}
-    return replace(blank, **{**complete, **found})
+    complete = replace(
+        blank, status=COMPLETE, reason="", settings=settings_of_log(facts), loadgen=loadgen_of_log(facts)
+    )
+    return replace(complete, **found)
 
 
 def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress) -> _Prepared:

@@ -15,6 +15,7 @@ from cmx4trt.bench.memory import free_memory
 from cmx4trt.bench.user_conf import read_user_conf
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.evaluation_options import ACCURACY, MLPERF, PERFORMANCE, SHORT
+from cmx4trt.store.results import Departure
 
 SHORT_SECONDS = 10.0
 """Minimum duration of a short run in seconds. MLPerf requires 600 s (mlperf.conf); ten give a mean within a few percent."""
@@ -126,8 +127,8 @@ def plan_run(lg: Any, network: str, settings: BenchSettings) -> Plan:
 
 def complete_plan(
     plan: Plan, samples_in_memory: int, available: int, measured: Measured | None
-) -> dict[str, dict[str, Any]]:
-    """Set the remaining values of ``plan.made``, and return its deviations from MLPerf's: name -> {'used', 'mlperf'}.
+) -> dict[str, Departure]:
+    """Set the remaining values of ``plan.made``, and return its deviations from MLPerf's: by name.
 
     ``available``: number of images. Raises RequestError for what would crash LoadGen.
     """
@@ -254,9 +255,9 @@ _OF_PERFORMANCE = (
 """Settings that do not affect answers: in accuracy mode every sample is requested once regardless of them."""
 
 
-def _departures(plan: Plan) -> dict[str, dict[str, Any]]:
+def _departures(plan: Plan) -> dict[str, Departure]:
     """Every setting of this scenario that differs from MLPerf's, except for those that may."""
-    departures: dict[str, dict[str, Any]] = {}
+    departures: dict[str, Departure] = {}
     others = tuple(prefix for name, prefix in _OF_SCENARIO.items() if name != plan.settings.scenario)
     ignored = (*_FREE, *(_OF_PERFORMANCE if plan.settings.mode == ACCURACY else ()))
     for name in dir(plan.mlperf):
@@ -264,5 +265,5 @@ def _departures(plan: Plan) -> dict[str, dict[str, Any]]:
         if name.startswith(("_", *others)) or name in ignored or callable(wanted) or value == wanted:
             continue
         if name != "performance_sample_count_override" or value < wanted:  # more is allowed (according to mlperf.conf)
-            departures[name] = {"used": value, "mlperf": wanted}
+            departures[name] = Departure(value, wanted)
     return departures

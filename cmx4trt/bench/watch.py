@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmx4trt.devices.nvml import Limits, Nvml, Readings, open_nvml
+from cmx4trt.store.results import GpuCourse, GpuShare, Timeline
 
 if TYPE_CHECKING:
     from cmx4trt.bench.sut import Lane
@@ -67,36 +68,36 @@ class Watch:
         for gpu in self._gpus:
             gpu.look()
 
-    def gpus(self) -> list[dict[str, Any]]:
+    def gpus(self) -> list[GpuShare]:
         """Every GPU: index, name, samples, share of the total, and its limits if NVML reports them."""
         total = max(1, sum(gpu.answered for gpu in self._gpus))
         return [
-            {
-                "index": gpu.placement.index,
-                "name": gpu.placement.name,
-                "samples": gpu.answered,
-                "share": round(gpu.answered / total, 4),
-                "limits": gpu.limits.to_dict() if gpu.limits else {},
-            }
+            GpuShare(
+                index=gpu.placement.index,
+                name=gpu.placement.name,
+                samples=gpu.answered,
+                share=round(gpu.answered / total, 4),
+                limits=gpu.limits.to_dict() if gpu.limits else {},
+            )
             for gpu in self._gpus
         ]
 
-    def timeline(self) -> dict[str, Any]:
+    def timeline(self) -> Timeline:
         """Per second of the run: samples per second, and clock and power of every GPU."""
         step = -(-len(self._seconds) // MOST_SECONDS) or 1
         seconds, answered = ([0, *values][::step] for values in (self._seconds, self._answered))
         pairs = zip(pairwise(answered), pairwise(seconds), strict=True)
-        return {
-            "seconds": [round(at, 2) for at in seconds[1:]],
-            "samples_per_second": [round((b - a) / max(t - s, 1e-9), 1) for (a, b), (s, t) in pairs],
-            "gpus": [
-                {
-                    "sm_clock_mhz": [one.sm_clock_mhz for one in gpu.readings[step - 1 :: step]],
-                    "watts": [round(one.watts, 1) for one in gpu.readings[step - 1 :: step]],
-                }
+        return Timeline(
+            seconds=[round(at, 2) for at in seconds[1:]],
+            samples_per_second=[round((b - a) / max(t - s, 1e-9), 1) for (a, b), (s, t) in pairs],
+            gpus=[
+                GpuCourse(
+                    sm_clock_mhz=[one.sm_clock_mhz for one in gpu.readings[step - 1 :: step]],
+                    watts=[round(one.watts, 1) for one in gpu.readings[step - 1 :: step]],
+                )
                 for gpu in self._gpus
             ],
-        }
+        )
 
     def notes(self) -> list[str]:
         """What reduced the performance, one sentence each."""

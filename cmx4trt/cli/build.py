@@ -12,6 +12,7 @@ from cmx4trt.base.files import open_text
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
+from cmx4trt.cli.rows import rows_of_build, rows_of_plan
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.evaluation_options import EvaluationOptions
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     print_table("cmx4trt build" + (" (dry run)" if arguments.dry_run else ""), request.summary())
     if arguments.dry_run:
         planned = plan(request, model_follows=arguments.request is not None)
-        print_table(planned.title, planned.rows())
+        print_table(planned.title, rows_of_plan(planned))
         print_next(after_dry_run())
         if arguments.result:
             write_result(arguments.result, {"dry_run": True, "engine": planned.engine, "exports": {}})
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     evaluations = _read_evaluations(arguments.evaluation, request)
     progress = TerminalProgress(sys.stderr)
     result, graph = build_with_graph(request, progress, new=arguments.new)
-    print_table("reused" if result.reused else "built", result.rows())
+    print_table("reused" if result.reused else "built", rows_of_build(result))
     if not evaluations:
         print_next(after_build(result.engine, result.manifest))
     outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}

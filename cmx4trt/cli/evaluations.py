@@ -15,12 +15,13 @@ from cmx4trt.base.values import parse_path
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_evaluation, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
+from cmx4trt.cli.rows import rows_of_evaluation
 from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
 from cmx4trt.requests.evaluation_options import OPTIONS_OF, EvaluationOptions
 
 if TYPE_CHECKING:
-    from cmx4trt.pipeline.evaluate import Evaluation
     from cmx4trt.pipeline.published import EngineAtHand
+    from cmx4trt.pipeline.result import Evaluation
 
 INTERRUPTED = "interrupted; LoadGen's files so far are kept, marked as partial"
 
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def print_evaluation(command: str, engine: str, evaluation: Evaluation) -> None:
     """Print an evaluation's rows and the next steps. Raises its error, if it has one."""
-    print_table(f"cmx4trt {command}", evaluation.rows)
+    print_table(f"cmx4trt {command}", rows_of_evaluation(evaluation))
     if evaluation.error is not None:
         raise evaluation.error
     print_next(after_evaluation(command, engine, evaluation))

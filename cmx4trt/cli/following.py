@@ -13,7 +13,7 @@ from cmx4trt.cli.output import print_table
 from cmx4trt.devices.cards import described
 
 if TYPE_CHECKING:
-    from cmx4trt.pipeline.evaluate import Evaluation
+    from cmx4trt.pipeline.result import Evaluation
     from cmx4trt.store.manifest import Manifest
 
 Rows = list[tuple[str, str]]
@@ -66,7 +66,7 @@ def after_dry_run() -> Rows:
 def after_evaluation(name: str, engine: str, evaluation: Evaluation) -> Rows:
     """The other evaluation, or the same one where the engine itself can run."""
     rows: Rows = []
-    if evaluation.exports.get("EXECUTED") == "graph":
+    if not evaluation.ran_engine:
         rows.append(("for the engine itself", "the same command on a machine with a GPU that the engine supports"))
     if name == "verify":
         return [*rows, ("benchmark it", command("bench", engine))]

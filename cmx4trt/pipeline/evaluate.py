@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cmx4trt.base.progress import Progress, Silent
-from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
+from cmx4trt.base.verdicts import FAILED
 from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
 from cmx4trt.pipeline.executable import Executable, open_executable
 from cmx4trt.pipeline.published import EngineAtHand, EngineGraph, PublishedEngine
+from cmx4trt.pipeline.result import Comparison, Evaluation
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.evaluation import EvaluationRequest
 from cmx4trt.requests.evaluation_options import (
@@ -23,28 +23,11 @@ from cmx4trt.requests.evaluation_options import (
     SYNTHETIC_DATA,
     EvaluationOptions,
 )
-from cmx4trt.store.manifest import ENGINE_SHA256
+from cmx4trt.store.results import Accuracy, BenchResult, Subject
 
 if TYPE_CHECKING:
     from cmx4trt.bench.datasets import Dataset
-    from cmx4trt.bench.results import BenchResult
     from cmx4trt.bench.settings import BenchSettings
-
-_AGREES = {
-    PASSED: ("yes", "yes"),
-    FAILED: ("no", "no"),
-    SKIPPED: ("unknown", "not judged: inconclusive on these images"),
-}
-"""Verdict -> the export, the row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """An answer: rows for people, the first of which says what ran; exports for the next script; ``error``, set on failure."""
-
-    rows: list[tuple[str, str]]
-    exports: Mapping[str, str]
-    error: CmxError | None = None
 
 
 def bench_engine(request: EvaluationRequest, progress: Progress | None = None) -> Evaluation:
@@ -68,13 +51,13 @@ def bench(at_hand: EngineAtHand, options: EvaluationOptions, progress: Progress)
         _check_truth(engine, options, dataset)
     with open_executable(subject, options.execute, progress, gpus=options.gpus) as executable:
         result = _run(engine, options, executable, dataset, progress)
-        exports = {**_exports_of(executable), **result.exports()}
+        evaluation = replace(_begun(engine, executable), result=result)
     if result.valid is False:
         error = ResultInvalidError(
             f"LoadGen calls the run INVALID: {(result.reason or 'no reason given').rstrip('.')}; logs in {result.folder}"
         )
-        return Evaluation(result.rows(), exports, error)
-    return Evaluation(result.rows(), exports, _accuracy_error(result))
+        return replace(evaluation, error=error)
+    return replace(evaluation, error=_accuracy_error(result))
 
 
 def verify_engine(request: EvaluationRequest, progress: Progress | None = None) -> Evaluation:
@@ -103,25 +86,21 @@ def verify(at_hand: EngineAtHand, options: EvaluationOptions, progress: Progress
         _check_truth(engine, options, dataset)
     # Only accuracy gains by speed; the comparison's limits are those of the CPU.
     with open_executable(subject, options.execute, progress, fast=dataset is not None) as executable:
-        rows = [("executed", executable.sentence), ("engine", engine.path)]
-        exports = _exports_of(executable)
-        error = _compare(subject, executable, rows, exports, progress) if comparable else None
-        if dataset is not None and error is None:
+        evaluation = _begun(engine, executable)
+        if comparable:
+            evaluation = _compare(subject, executable, evaluation, progress)
+        if dataset is not None and evaluation.error is None:
             result = _run(engine, options, executable, dataset, progress)
-            rows += result.rows()[1:]
-            exports |= result.exports()
-            error = _accuracy_error(result)
-    return Evaluation(rows, exports, error)
+            evaluation = replace(evaluation, result=result, error=_accuracy_error(result))
+    return evaluation
 
 
-def _compare(
-    subject: EngineGraph,
-    executable: Executable,
-    rows: list[tuple[str, str]],
-    exports: dict[str, str],
-    progress: Progress,
-) -> CmxError | None:
-    """Numbers against the original model, on seeded inputs; what was found goes into ``rows`` and ``exports``."""
+def _begun(engine: PublishedEngine, executable: Executable) -> Evaluation:
+    return Evaluation(engine.path, executable.sentence, executable.is_engine, executable.session.device)
+
+
+def _compare(subject: EngineGraph, executable: Executable, begun: Evaluation, progress: Progress) -> Evaluation:
+    """Numbers against the original model, on seeded inputs, and what the backend itself finds."""
     from cmx4trt.verify.engine import failure_of_checks
 
     engine, graph = subject.engine, subject.graph
@@ -130,51 +109,39 @@ def _compare(
             found = graph.verify_engine(executable.session, engine.manifest.engine["sha256"])
         else:
             found = graph.verify()
-    agrees, words = _AGREES[found.verdict]
     where = ", the graph on the CPU" if executable.on_gpu and not executable.is_engine else ""
-    rows += [("agrees with the original model", words), ("measured", found.sentence() + where)]
-    exports["AGREES"] = agrees
+    compared = replace(begun, comparison=Comparison(found.verdict, found.sentence() + where))
     if found.verdict == FAILED:
-        return VerificationError(
+        error = VerificationError(
             f"{engine.path} disagrees with its original model: {found.sentence()}; build it with another precision"
         )
+        return replace(compared, error=error)
     session = executable.session if executable.is_engine else None
-    checks = engine.backend.check_engine(engine.data, graph.prepared.graph, session)
-    rows += [(check.title, f"{'yes' if check.passed else 'no'}: {check.sentence}") for check in checks]
+    checks = tuple(engine.backend.check_engine(engine.data, graph.prepared.graph, session))
     failure = failure_of_checks(checks, engine.path, "build it again")
     measured = engine.backend.measure(session) if session is not None and failure is None else None
-    if measured is not None:
-        rows.append(("speed", measured.sentence()))
-    return failure
-
-
-def _exports_of(executable: Executable) -> dict[str, str]:
-    return {"EXECUTED": "engine" if executable.is_engine else "graph", "DEVICE": executable.session.device}
+    return replace(compared, checks=checks, measured=measured, error=failure)
 
 
 def _run(
     engine: PublishedEngine, options: EvaluationOptions, executable: Executable, dataset: Dataset, progress: Progress
 ) -> BenchResult:
     """One LoadGen run, with accuracy in accuracy mode."""
+    from cmx4trt.bench.results import save_result
     from cmx4trt.bench.run import Bench, run_bench
 
     settings = _settings(engine.request, options)
     batch = options.batch_size or engine.request.batch_size
     responder = engine.answers(executable.session.outputs)
-    subject = {
-        "engine": engine.path,
-        "network": engine.network.spec.title,
-        "precision": engine.request.precision,
-        ENGINE_SHA256: engine.manifest.engine["sha256"],
-        "batch size": batch,
-    }
+    title, precision = engine.network.spec.title, engine.request.precision
+    subject = Subject(engine.path, title, precision, engine.manifest.engine["sha256"], batch)
     bench = Bench(executable.session, engine.request.network, responder, dataset, batch, executable.sentence, subject)
     result = run_bench(bench, settings, _log_folder(engine, options, settings), progress)
     if settings.mode != ACCURACY:
         return result
     with progress.stage("accuracy"):
         result = replace(result, accuracy=_measure_accuracy(engine, dataset, result.folder))
-    result.save()
+    save_result(result)
     return result
 
 
@@ -271,7 +238,7 @@ def _check_truth(engine: PublishedEngine, options: EvaluationOptions, dataset: D
         engine.network.check_measurable()
 
 
-def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) -> dict[str, Any]:
+def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) -> Accuracy:
     """Accuracy of a finished run whose logs are in ``folder``, judged only if every image of the complete set was answered."""
     from cmx4trt.verify.accuracy import accuracy_of, read_accuracy_log, unmeasured
 
@@ -284,14 +251,14 @@ def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) ->
             len(answers), "no object is annotated in these images: there is no ground truth to measure against"
         )
     complete = dataset.complete and len(answers) == len(dataset)  # user.conf can make LoadGen ask for fewer
-    return accuracy_of(engine.network, value, len(answers), complete).to_dict()
+    return accuracy_of(engine.network, value, len(answers), complete)
 
 
 def _accuracy_error(result: BenchResult) -> CmxError | None:
     accuracy = result.accuracy
-    if accuracy.get("verdict") != FAILED:
+    if accuracy is None or accuracy.verdict != FAILED:
         return None
     return VerificationError(
-        f"{accuracy['metric']} is {accuracy['value']} %, expected at least MLPerf's {accuracy['target']} %; "
+        f"{accuracy.metric} is {accuracy.value} %, expected at least MLPerf's {accuracy.target} %; "
         f"logs in {result.folder}"
     )

@@ -1,11 +1,14 @@
-"""What a build gives back: for people, and for the next script."""
+"""What builds and evaluations give back. ``exports``: for the next script."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cmx4trt.backends.facts import Measurement
+from cmx4trt.backends.facts import Check, Measurement
+from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
+from cmx4trt.errors import CmxError
 from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.results import BenchResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +20,6 @@ class BuildResult:
     manifest: Manifest
     reused: bool
     report: str = ""
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The outcome for people: what lies where, and how far it is proven."""
-        engine, verification = self.manifest.engine, self.manifest.verification
-        measured = Measurement.from_record(self.manifest.execution)
-        return [
-            ("engine", self.engine),
-            ("manifest", self.manifest_path),
-            *([("report", self.report)] if self.report else []),
-            ("size", f"{engine['bytes'] / 1e6:.1f} MB"),
-            ("sha256", str(engine["sha256"])),
-            ("graph verified", str(verification.get("verdict"))),
-            ("engine run on a device", str(self.manifest.execution.get("engine_executed_on_a_device"))),
-            *([("speed", measured.sentence())] if measured else []),
-        ]
 
     def exports(self) -> dict[str, str]:
         """The outcome for the next script: CM exports each as CM_MLPERF_ENGINE_<key>."""
@@ -71,6 +59,41 @@ class Plan:
             return "would build, or reuse if NVIDIA's code, which a dry run does not start, is as it was"
         return "already built" if self.reused else "would build"
 
-    def rows(self) -> list[tuple[str, str]]:
-        """The plan for people."""
-        return [("engine", self.engine), ("builder", self.builder), ("source", self.source)]
+
+_AGREES = {PASSED: "yes", FAILED: "no", SKIPPED: "unknown"}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a comparison with the original model found: a verdict, and what was measured in words."""
+
+    verdict: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The answer of ``verify_engine`` or ``bench_engine``. ``error``: set on failure; the rest is what was found all the same.
+
+    ``executed``: what really ran, in words; ``ran_engine``: whether that was the engine itself; ``device``: on what.
+    ``comparison``, ``checks``, ``measured``: with the original model, by the backend's own means, of the speed on the local GPU.
+    ``result``: of LoadGen, where it ran.
+    """
+
+    engine: str
+    executed: str
+    ran_engine: bool
+    device: str
+    comparison: Comparison | None = None
+    checks: tuple[Check, ...] = ()
+    measured: Measurement | None = None
+    result: BenchResult | None = None
+    error: CmxError | None = None
+
+    @property
+    def exports(self) -> dict[str, str]:
+        """The outcome for the next script: CM exports each as CM_MLPERF_RESULT_<key>."""
+        exports = {"EXECUTED": "engine" if self.ran_engine else "graph", "DEVICE": self.device}
+        if self.comparison is not None:
+            exports["AGREES"] = _AGREES[self.comparison.verdict]
+        return {**exports, **(self.result.exports() if self.result is not None else {})}

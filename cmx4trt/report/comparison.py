@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from cmx4trt.devices.gpus import Gpu
 from cmx4trt.report import parts
@@ -14,6 +13,7 @@ from cmx4trt.report.measured import figure_of_run, what_ran
 from cmx4trt.report.parts import Column, Figure
 from cmx4trt.report.speed import cells_of_estimate
 from cmx4trt.report.verdicts import YES, verdicts_of_engine
+from cmx4trt.store.results import BenchResult
 
 _LEFT_OUT = "; excluded: post-processing"
 
@@ -137,7 +137,7 @@ def _left_out(engines: Sequence[EngineFacts]) -> str:
 
 def _measured(facts: EngineFacts) -> Html | str:
     """What LoadGen measured, preceded by what it ran; and what the backend measured."""
-    runs = [run.result for run in facts.runs if run.of_this_engine and run.result.get("metric")]
+    runs = [run.result for run in facts.runs if run.of_this_engine and run.result.metric]
     shown = [_measurement(run) for run in runs]
     if (found := facts.measurement) is not None:
         shown.append(
@@ -146,9 +146,9 @@ def _measured(facts: EngineFacts) -> Html | str:
     return joined(*(element("div", one) for one in shown)) if shown else parts.NONE
 
 
-def _measurement(result: Mapping[str, Any]) -> Html:
-    doubt = " (INVALID)" if result.get("valid") is False else ""
-    return joined(f"{result.get('scenario')} {figure_of_run(result)}{doubt}", element("small", what_ran(result)))
+def _measurement(result: BenchResult) -> Html:
+    doubt = " (INVALID)" if result.valid is False else ""
+    return joined(f"{result.scenario} {figure_of_run(result)}{doubt}", element("small", what_ran(result)))
 
 
 def _state(facts: EngineFacts) -> str:

@@ -12,28 +12,24 @@ from typing import Any
 from cmx4trt.backends import find_backend
 from cmx4trt.backends.base import Backend
 from cmx4trt.backends.facts import PRECISIONS, Measurement
-from cmx4trt.base.damage import MALFORMED, parse_json, reason, shortened
+from cmx4trt.base.damage import MALFORMED, reason, shortened
 from cmx4trt.base.files import open_text
 from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.layers import Layer
 from cmx4trt.ir.int8 import INT8_MAX
 from cmx4trt.store import folder as store
-from cmx4trt.store.manifest import ENGINE_ITSELF, ENGINE_SHA256, Manifest
+from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.results import RESULT_NAME, BenchResult
 
 
 @dataclass(frozen=True, slots=True)
 class LoadGenRun:
-    """The result of a LoadGen run, as cmx4trt.bench.results writes it. ``of_this_engine``: whether it ran this very file."""
+    """The result of a LoadGen run found in ``folder``. ``of_this_engine``: whether it ran this very file."""
 
     folder: str
-    result: Mapping[str, Any]
+    result: BenchResult
     of_this_engine: bool
-
-    @property
-    def ran_engine(self) -> bool:
-        """Whether the engine itself ran, rather than its graph."""
-        return str(self.result.get("executed")).startswith(ENGINE_ITSELF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class EngineFacts:
     def ran_on_device(self) -> bool:
         """Whether this very engine file has run on a device: when it was built, or under LoadGen since."""
         built = self.manifest.execution.get("engine_executed_on_a_device") == "yes"
-        return built or any(run.of_this_engine and run.ran_engine for run in self.runs)
+        return built or any(run.of_this_engine and run.result.ran_engine for run in self.runs)
 
     @property
     def measurement(self) -> Measurement | None:
@@ -133,7 +129,7 @@ class EngineFacts:
             "quantization": dict(self.quantization),
             "verification": dict(manifest.verification),
             "execution": dict(manifest.execution),
-            "loadgen": [{"of_this_engine": run.of_this_engine, **run.result} for run in self.runs],
+            "loadgen": [{"of_this_engine": run.of_this_engine, **run.result.to_dict()} for run in self.runs],
         }
 
 
@@ -223,20 +219,16 @@ def _runs(engine: str, sha256: str) -> tuple[tuple[LoadGenRun, ...], tuple[str, 
     root = f"{os.path.splitext(engine)[0]}.results"
     if not os.path.isdir(root):
         return (), ()
-    from cmx4trt.bench.results import RESULT_NAME, SCHEMA
-
     paths = sorted(glob.glob(os.path.join(glob.escape(root), "**", RESULT_NAME), recursive=True))
-    found = [_run(path, SCHEMA, sha256) for path in paths]
+    found = [_run(path, sha256) for path in paths]
     return tuple(f for f in found if isinstance(f, LoadGenRun)), tuple(f for f in found if isinstance(f, str))
 
 
-def _run(path: str, schema: str, sha256: str) -> LoadGenRun | str:
+def _run(path: str, sha256: str) -> LoadGenRun | str:
     """The run whose result lies at ``path``, or why it cannot be read."""
     try:
         with open_text(path) as stream:
-            result = parse_json(stream.read())
-        if not isinstance(result, dict) or result.get("schema") != schema:
-            raise ValueError(f"not a result of schema {schema}")
-        return LoadGenRun(os.path.dirname(path), result, result["subject"].get(ENGINE_SHA256) == sha256)
-    except (OSError, *MALFORMED) as error:
+            result = BenchResult.from_json(stream.read())
+        return LoadGenRun(os.path.dirname(path), result, result.subject.sha256 == sha256)
+    except (OSError, ValueError) as error:
         return f"{path} ({reason(error)})"

@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from cmx4trt.base.damage import MALFORMED, parse_json, reason
 from cmx4trt.base.files import open_text
 from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import DataError
 from cmx4trt.networks.base import Network
+from cmx4trt.store.results import Accuracy
 
 NO_VERDICT = "none"
 """Verdict where there is no target, or images or labels are not those it refers to."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """``value`` and ``target`` in percent of ``metric``; a verdict only for the complete validation set of a target."""
-
-    metric: str
-    value: float
-    target: float | None
-    images: int
-    verdict: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the result; ``note`` says why there is no verdict."""
-        values: dict[str, Any] = {"metric": self.metric, "value": round(self.value, 4)}
-        if self.target is not None:
-            values["target"] = round(self.target, 4)
-        values |= {"images": self.images, "verdict": self.verdict}
-        if self.target is None:
-            values["note"] = "there is no target for this network"
-        elif self.verdict == NO_VERDICT:
-            values["note"] = "MLPerf's target holds for the complete validation set only"
-        return values
-
-
 def accuracy_of(network: Network, value: float, images: int, complete: bool) -> Accuracy:
     """An accuracy of ``value`` percent, judged if the validation set of the network's target was ``complete``."""
     target = network.accuracy.least if network.accuracy else None
-    if target is None or not complete:
-        return Accuracy(network.metric, value, target, images, NO_VERDICT)
-    return Accuracy(network.metric, value, target, images, PASSED if value >= target else FAILED)
+    verdict, note = NO_VERDICT, None
+    if target is None:
+        note = "there is no target for this network"
+    elif not complete:
+        note = "MLPerf's target holds for the complete validation set only"
+    else:
+        verdict = PASSED if value >= target else FAILED
+    shown = None if target is None else round(target, 4)
+    return Accuracy(network.metric, round(value, 4), shown, images, verdict, note)
 
 
-def unmeasured(images: int, note: str) -> dict[str, Any]:
-    """In place of an accuracy for the result where there is nothing to measure against; ``note`` says why."""
-    return {"images": images, "verdict": NO_VERDICT, "note": note}
+def unmeasured(images: int, note: str) -> Accuracy:
+    """In place of an accuracy where there is nothing to measure against; ``note`` says why."""
+    return Accuracy(images=images, verdict=NO_VERDICT, note=note)
 
 
 def read_accuracy_log(path: str) -> dict[int, bytes]:

@@ -347,11 +347,10 @@ def test_engine_keys_are_those_of_the_code() -> None:
 
 
 def test_result_keys_are_those_of_the_code() -> None:
-    from cmx4trt.bench.results import PERCENTILES, BenchResult
-    from cmx4trt.verify.accuracy import Accuracy
+    from cmx4trt.bench.results import PERCENTILES
+    from cmx4trt.store.results import Accuracy, BenchResult, Metric
 
-    accuracy = Accuracy("top-1", 1.0, 2.0, 3, "none").to_dict()
-    metric = {"name": "samples_per_second", "value": 1.5, "unit": "samples/s"}
+    accuracy, metric = Accuracy("top-1", 1.0, 2.0, 3, "none"), Metric("samples_per_second", 1.5, "samples/s")
     latency = dict.fromkeys(PERCENTILES, 1)
     full = BenchResult(
         "", "complete", "Offline", "performance", "", valid=True, metric=metric, latency_ns=latency, accuracy=accuracy
@@ -359,7 +358,7 @@ def test_result_keys_are_those_of_the_code() -> None:
     percentiles = [key for key in full.exports() if re.fullmatch(r"P[0-9_]+_LATENCY_NS", key)]
     assert (percentiles[0], percentiles[-1]) == ("P50_LATENCY_NS", "P99_9_LATENCY_NS")
     documented = {key for key in RESULT_KEYS if "…" not in key} | set(percentiles)
-    assert documented - set(full.exports()) == {"EXECUTED", "DEVICE", "AGREES"}  # of cmx4trt/pipeline/evaluate.py
+    assert documented - set(full.exports()) == {"EXECUTED", "DEVICE", "AGREES"}  # of cmx4trt/pipeline/result.py
     assert set(full.exports()) <= documented
 
 

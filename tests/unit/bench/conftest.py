@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from cmx4trt.base.progress import Progress, Silent
-from cmx4trt.bench.results import BenchResult
 from cmx4trt.bench.run import Bench, run_bench
 from cmx4trt.bench.settings import BenchSettings
 from cmx4trt.errors import DeviceError
 from cmx4trt.networks.classification.responses import ClassResponder
+from cmx4trt.store.results import BenchResult
 
 CLASSES = 1000
 

@@ -14,6 +14,7 @@ from cmx4trt.bench.memory import free_memory
 from cmx4trt.bench.sut import Failure
 from cmx4trt.errors import DataError, DeviceError
 from cmx4trt.sessions.null import NullSession
+from cmx4trt.store.results import SampleMemory
 
 
 class Images:
@@ -151,12 +152,12 @@ def test_a_session_that_gathers_is_told_rows(order: list[int], chosen: list[int]
 def test_memory_is_taken_once_and_told() -> None:
     session, notes = Gathering(), []
     library = SampleLibrary(Images(), session, Failure(), notes.append)
-    assert library.held == {}
+    assert library.held is None
     library.reserve(40)
     for count in (8, 40):
         library.load(list(range(count)))
     assert len(session.allocated) == 1
-    assert library.held == {"samples": 40, "bytes": 160, "fetched_by_the_gpu": True}
+    assert library.held == SampleMemory(40, 160, fetched_by_the_gpu=True)
     assert notes == []
 
 
@@ -165,7 +166,7 @@ def test_where_page_locked_memory_is_refused_the_cpu_gathers_and_the_user_hears_
     library = SampleLibrary(Images(), Gathering(refuses=True), Failure(), notes.append)
     library.load([7, 3, 9, 1, 5])
     assert values(library.feeder(1, 4)([5, 7, 1])) == [5, 7, 1]
-    assert library.held["fetched_by_the_gpu"] is False
+    assert library.held.fetched_by_the_gpu is False
     (note,) = notes
     assert note.startswith(
         "5 samples of [1, 1, 1] float32 take 2e-05 MB, which cannot be page-locked (could not allocate"

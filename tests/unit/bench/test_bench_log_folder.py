@@ -13,8 +13,9 @@ import pytest
 from cmx4trt.bench import results as results_module
 from cmx4trt.bench import run as run_module
 from cmx4trt.bench.log_folder import LOG_NAMES, hold_log_folder
-from cmx4trt.bench.results import RESULT_NAME, TEXT_NAME, BenchResult, read_detail_log
+from cmx4trt.bench.results import read_detail_log
 from cmx4trt.errors import CmxError, DeviceError, OutputError, RequestError
+from cmx4trt.store.results import RESULT_NAME, TEXT_NAME, BenchResult
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 

@@ -14,12 +14,14 @@ import pytest
 from cmx4trt.base.progress import Silent
 from cmx4trt.bench.loadgen import left_behind
 from cmx4trt.bench.log_folder import LOG_NAMES
-from cmx4trt.bench.results import RESULT_NAME, read_detail_log
+from cmx4trt.bench.results import read_detail_log
+from cmx4trt.bench.text import rows_of_result
 from cmx4trt.devices.nvml import Limits, Readings
 from cmx4trt.devices.placement import Placement
 from cmx4trt.errors import DataError, DeviceError, UnsupportedError
 from cmx4trt.requests.options import SCENARIOS
 from cmx4trt.sessions.group import SessionGroup
+from cmx4trt.store.results import RESULT_NAME, Departure, GpuCourse, Metric
 
 IMAGES = 2500
 """More than LoadGen keeps in memory at once, and no multiple of a batch."""
@@ -59,7 +61,7 @@ def test_every_sample_gets_its_own_answer(run_echo: Any, echo: Any, scenario: st
     assert answers_of(result.folder) == {i: i % 1000 for i in range(IMAGES)}
     assert result.status == "complete"
     assert result.valid is None
-    assert result.loadgen["errors"] == []
+    assert result.loadgen.errors == ()
 
 
 class Heard(Silent):
@@ -98,18 +100,18 @@ def test_a_performance_run_is_read_from_loadgens_own_logs(run_echo: Any, echo: A
     assert bool(result.valid) is not bool(result.reason)
     assert result.valid or scenario == "Server", result.reason  # only Server has a bound that a busy machine may miss
     assert result.queries * (8 if scenario == "MultiStream" else 1) == (1 if scenario == "Offline" else count)
-    assert result.metric["value"] > 0
+    assert result.metric.value > 0
     assert set(result.latency_ns) == {"50.00", "90.00", "95.00", "97.00", "99.00", "99.90"}
     assert f"{result.latency_ns['99.90']}" in summary
     logged = read_detail_log(result.folder, "performance").values
     name, key = FIGURES[scenario]
-    assert (result.metric["name"], result.metric["value"]) == (name, logged[key])
+    assert (result.metric.name, result.metric.value) == (name, logged[key])
     assert "min_duration_ms" in result.departures
     assert sorted(p.name for p in Path(result.folder).iterdir()) == sorted(
         [*LOG_NAMES, "cmx4trt_result.json", "cmx4trt_result.txt"]
     )
     assert Path(result.folder, "cmx4trt_result.txt").read_text().startswith("executed: an echo\n")
-    assert result.rows()[0] == ("executed", "an echo")
+    assert rows_of_result(result)[0] == ("executed", "an echo")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -169,10 +171,10 @@ def test_gpus_share_one_queue(run_echo: Any, echo: Any, scenario: str) -> None:
     result = run_echo(group, IMAGES, scenario=scenario, mode="accuracy", target_qps=20000.0)
     assert answers_of(result.folder) == {i: i % 1000 for i in range(IMAGES)}
     assert all(gpu.batches for gpu in gpus)
-    assert [gpu["index"] for gpu in result.gpus] == [0, 1]
-    assert sum(gpu["samples"] for gpu in result.gpus) == IMAGES
-    assert sum(gpu["share"] for gpu in result.gpus) == pytest.approx(1, abs=1e-3)
-    (row,) = (text for name, text in result.rows() if name == "samples by GPU")
+    assert [gpu.index for gpu in result.gpus] == [0, 1]
+    assert sum(gpu.samples for gpu in result.gpus) == IMAGES
+    assert sum(gpu.share for gpu in result.gpus) == pytest.approx(1, abs=1e-3)
+    (row,) = (text for name, text in rows_of_result(result) if name == "samples by GPU")
     assert row.startswith("GPU 0 ")
 
 
@@ -192,7 +194,7 @@ def test_threads_run_near_their_gpu(run_echo: Any, echo: Any, monkeypatch: pytes
 def test_the_one_query_of_offline_is_shared(run_echo: Any, echo: Any) -> None:
     gpus = [placed(echo(depth=2, seconds=0.001), index) for index in range(3)]
     result = run_echo(SessionGroup(gpus), IMAGES, scenario="Offline", count=2000)
-    assert all(gpu["share"] > 0.1 for gpu in result.gpus), result.gpus
+    assert all(gpu.share > 0.1 for gpu in result.gpus), result.gpus
 
 
 @pytest.mark.parametrize("scenario", ["Offline", "Server"])
@@ -213,14 +215,12 @@ def test_a_run_on_a_gpu_tells_its_clock_and_what_held_it_down(
         "GPU 0 (NVIDIA H100): its PCIe link runs at generation 4 x8 instead of generation 5 x16",
         "GPU 0 (NVIDIA H100): its clock fell to 1,410 of 1,980 MHz, throttled by its power limit (up to 698 of 700 W)",
     ]
-    assert [text for name, text in result.rows() if name == "note"] == result.notes
+    assert [text for name, text in rows_of_result(result) if name == "note"] == result.notes
     timeline = result.timeline
-    assert len(timeline["seconds"]) == len(timeline["samples_per_second"]) > 2
-    assert timeline["gpus"] == [
-        {"sm_clock_mhz": [1410] * len(timeline["seconds"]), "watts": [698.0] * len(timeline["seconds"])}
-    ]
+    assert len(timeline.seconds) == len(timeline.samples_per_second) > 2
+    assert timeline.gpus == [GpuCourse([1410] * len(timeline.seconds), [698.0] * len(timeline.seconds))]
     answered = result.queries
-    assert 0 < sum(timeline["samples_per_second"]) * 0.05 < 2 * answered
+    assert 0 < sum(timeline.samples_per_second) * 0.05 < 2 * answered
 
 
 class FakeNvml:
@@ -253,7 +253,7 @@ def test_a_slow_server_run_is_invalid_and_says_why(run_echo: Any, echo: Any) -> 
     result = run_echo(echo(max_batch=1, seconds=0.03), scenario="Server", count=100, target_qps=100.0)
     assert result.valid is False
     assert "Reduce target QPS" in result.reason
-    assert ("result", f"INVALID: {result.reason}") in result.rows()
+    assert ("result", f"INVALID: {result.reason}") in rows_of_result(result)
     assert result.exports()["VALID"] == "no"
 
 
@@ -307,18 +307,18 @@ def test_batches_larger_than_the_session_takes_are_refused(run_echo: Any, echo: 
 def test_a_run_too_short_for_an_estimate_says_which_percentile_it_gives(run_echo: Any, echo: Any) -> None:
     single = run_echo(echo(), scenario="SingleStream", count=30)
     assert single.valid is False
-    assert single.metric == {"name": "p90_latency", "value": single.latency_ns["90.00"], "unit": "ns"}
+    assert single.metric == Metric("p90_latency", single.latency_ns["90.00"], "ns")
     multi = run_echo(echo(), scenario="MultiStream", count=80)
-    assert multi.metric == {"name": "p99_query_latency", "value": multi.latency_ns["99.00"], "unit": "ns"}
+    assert multi.metric == Metric("p99_query_latency", multi.latency_ns["99.00"], "ns")
 
 
 def test_another_percentile_has_another_name(run_echo: Any, echo: Any, tmp_path: Path) -> None:
     path = tmp_path / "user.conf"
     path.write_text("*.*.target_latency_percentile = 97.5\n")
     result = run_echo(echo(), scenario="SingleStream", count=300, user_conf=str(path))
-    assert result.metric["name"] == "early_stopping_p97.5_latency"
+    assert result.metric.name == "early_stopping_p97.5_latency"
     assert (
-        run_echo(echo(), scenario="SingleStream", count=30, user_conf=str(path)).metric == {}
+        run_echo(echo(), scenario="SingleStream", count=30, user_conf=str(path)).metric is None
     )  # LoadGen logs no p97.5
 
 
@@ -329,7 +329,7 @@ def test_a_query_of_more_samples_is_run_in_batches_of_so_many(run_echo: Any, ech
     result = run_echo(session, scenario="MultiStream", count=3200, user_conf=str(path))
     assert set(session.batches) == {32}
     assert (result.queries, result.samples_per_query) == (100, 32)
-    assert result.departures["multi_stream_samples_per_query"] == {"used": 32, "mlperf": 8}
+    assert result.departures["multi_stream_samples_per_query"] == Departure(32, 8)
 
 
 def test_samples_in_memory_are_those_of_user_conf(run_echo: Any, echo: Any, tmp_path: Path) -> None:
@@ -340,4 +340,4 @@ def test_samples_in_memory_are_those_of_user_conf(run_echo: Any, echo: Any, tmp_
     assert "performance_sample_count_override" not in large.departures
     small = run_echo(echo(), 70, scenario="Offline", count=3000, user_conf=str(path))
     assert small.settings["performance_sample_count"] == 70
-    assert small.departures["performance_sample_count_override"] == {"used": 70, "mlperf": 1024}
+    assert small.departures["performance_sample_count_override"] == Departure(70, 1024)

@@ -23,6 +23,7 @@ from cmx4trt.bench.settings import (
 )
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.options import SCENARIOS
+from cmx4trt.store.results import Departure
 
 lg = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 MEASURED = Measured(rate=1000.0, latency=0.01)
@@ -78,7 +79,7 @@ def test_overdue_queries_of_server_come_in_one_call_unless_user_conf_says_no(
 def test_a_short_run_names_every_departure(scenario: str) -> None:
     made, departures = settings_of(scenario)
     assert made.min_duration_ms == 10_000
-    assert departures["min_duration_ms"] == {"used": 10_000, "mlperf": 600_000}
+    assert departures["min_duration_ms"] == Departure(10_000, 600_000)
     assert made.min_query_count == SHORT_QUERIES[scenario]
 
 
@@ -175,13 +176,13 @@ def test_the_measured_rate_is_for_the_duration_of_user_conf(user_conf: Any) -> N
 def test_every_departure_is_listed(user_conf: Any, scenario: str, line: str, name: str, used: Any) -> None:
     plan = plan_of(scenario, rules="mlperf", user_conf=user_conf(f"*.*.{line}\n"))
     departures = complete_plan(plan, samples_in_memory(plan, 8, 50000), 50000, MEASURED)
-    assert departures == {name: {"used": used, "mlperf": getattr(plan.mlperf, name)}}
+    assert departures == {name: Departure(used, getattr(plan.mlperf, name))}
 
 
 def test_in_accuracy_mode_what_changes_answers_departs(user_conf: Any) -> None:
     path = user_conf("*.*.accuracy_sample_count_override = 3\n*.*.min_duration = 5\n*.*.max_query_count = 1\n")
     plan = plan_of("Offline", mode="accuracy", user_conf=path)
-    assert complete_plan(plan, 64, 50000, None) == {"accuracy_sample_count_override": {"used": 3, "mlperf": 0}}
+    assert complete_plan(plan, 64, 50000, None) == {"accuracy_sample_count_override": Departure(3, 0)}
 
 
 def test_settings_of_speed_change_no_answer(user_conf: Any, run_echo: Any, echo: Any) -> None:
@@ -224,7 +225,7 @@ def test_samples_in_memory_are_what_user_conf_says_and_the_result_too(user_conf:
     assert samples_in_memory(plan, 48, 50000) == 1024
     held = samples_in_memory(plan, 48, 64)
     assert held == 64
-    assert complete_plan(plan, held, 64, None)["performance_sample_count_override"] == {"used": 64, "mlperf": 1024}
+    assert complete_plan(plan, held, 64, None)["performance_sample_count_override"] == Departure(64, 1024)
     assert plan.made.performance_sample_count_override == 64
 
 

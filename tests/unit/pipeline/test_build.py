@@ -19,6 +19,7 @@ from cmx4trt.base.background import Background
 from cmx4trt.base.digests import digests_of, sha256_of_file
 from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.cli import main
+from cmx4trt.cli.rows import rows_of_evaluation
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
@@ -474,7 +475,7 @@ def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(
     evaluation = verify_engine(EvaluationRequest.from_values(result.engine, {"execute": "graph"}))
     assert evaluation.error is None
     assert evaluation.exports["AGREES"] == "unknown"
-    words = dict(evaluation.rows)
+    words = dict(rows_of_evaluation(evaluation))
     assert words["agrees with the original model"].startswith("not judged")
     assert "(limit 10 dB)" in words["measured"]
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.bench.results import BenchResult
+from cmx4trt.bench.results import save_result
 from cmx4trt.store import folder as store
+from cmx4trt.store.results import BenchResult
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +97,7 @@ class Published:
             "latency_ns": {"50.00": 1_000_000, "99.90": 2_500_000},
             "departures": {"min_duration_ms": {"used": 10000, "mlperf": 600000}},
         }
-        BenchResult(**{**result, **values}).save()
+        save_result(BenchResult.from_dict({**result, **values}))
         return folder / "cmx4trt_result.json"
 
 

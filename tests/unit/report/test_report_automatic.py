@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cmx4trt.base.progress import Silent
+from cmx4trt.cli.rows import rows_of_build
 from cmx4trt.pipeline import build as pipeline
 from cmx4trt.pipeline.prepare import Prepared, prepare
 from cmx4trt.pipeline.result import BuildResult
@@ -66,7 +67,7 @@ def test_a_build_leaves_a_report(build: Build, page_of: Callable[[Path], Any]) -
     assert result.report == f"{result.engine.removesuffix('.plan')}.report.html"
     assert is_report(result.report)
     assert result.manifest.engine["sha256"] in page_of(Path(result.report)).text
-    assert ("report", result.report) in result.rows()
+    assert ("report", result.report) in rows_of_build(result)
     assert result.exports()["REPORT_WITH_PATH"] == result.report
     assert progress.stages[-1] == "report"
     assert progress.notes == []
@@ -75,7 +76,7 @@ def test_a_build_leaves_a_report(build: Build, page_of: Callable[[Path], Any]) -
 def test_switched_off(build: Build) -> None:
     result = build(report=False)
     assert result.report == result.exports()["REPORT_WITH_PATH"] == ""
-    assert "report" not in dict(result.rows())
+    assert "report" not in dict(rows_of_build(result))
     assert [name for name in os.listdir(Path(result.engine).parent) if name.endswith(".html")] == []
 
 

@@ -126,8 +126,7 @@ def test_images_without_objects_have_no_precision(annotations: dict[str, Any]) -
     assert map_of_answers(detected, annotations, [0, 1, 2]) is None  # pycocotools says -1
     assert map_of_answers({0: b"", 1: b""}, annotations, [0, 1, 2]) is None
     assert map_of_answers({**detected, 2: b""}, annotations, [0, 1, 2]) == 0.0
-    assert "value" not in unmeasured(2, "why")
-    assert unmeasured(2, "why")["verdict"] == NO_VERDICT
+    assert unmeasured(2, "why").to_dict() == {"images": 2, "verdict": NO_VERDICT, "note": "why"}
 
 
 def test_missing_pycocotools_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,50 @@
+"""What builds and evaluations give back, as rows for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cmx4trt.backends.facts import Measurement
+from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
+
+if TYPE_CHECKING:
+    from cmx4trt.pipeline.result import BuildResult, Evaluation, Plan
+
+Rows = list[tuple[str, str]]
+_AGREES = {PASSED: "yes", FAILED: "no", SKIPPED: "not judged: inconclusive on these images"}
+
+
+def rows_of_build(result: BuildResult) -> Rows:
+    """What lies where, and how far it is verified."""
+    engine, verification = result.manifest.engine, result.manifest.verification
+    measured = Measurement.from_record(result.manifest.execution)
+    return [
+        ("engine", result.engine),
+        ("manifest", result.manifest_path),
+        *([("report", result.report)] if result.report else []),
+        ("size", f"{engine['bytes'] / 1e6:.1f} MB"),
+        ("sha256", str(engine["sha256"])),
+        ("graph verified", str(verification.get("verdict"))),
+        ("engine run on a device", str(result.manifest.execution.get("engine_executed_on_a_device"))),
+        *([("speed", measured.sentence())] if measured else []),
+    ]
+
+
+def rows_of_plan(plan: Plan) -> Rows:
+    """What would be built."""
+    return [("engine", plan.engine), ("builder", plan.builder), ("source", plan.source)]
+
+
+def rows_of_evaluation(evaluation: Evaluation) -> Rows:
+    """What was found; the first row says what ran."""
+    rows = [("executed", evaluation.executed), ("engine", evaluation.engine)]
+    if (found := evaluation.comparison) is not None:
+        rows += [("agrees with the original model", _AGREES[found.verdict]), ("measured", found.sentence)]
+    rows += [(check.title, f"{'yes' if check.passed else 'no'}: {check.sentence}") for check in evaluation.checks]
+    if evaluation.measured is not None:
+        rows.append(("speed", evaluation.measured.sentence()))
+    if evaluation.result is not None:
+        from cmx4trt.bench.text import rows_of_result
+
+        rows += [row for row in rows_of_result(evaluation.result) if row not in rows]
+    return rows
