@@ -46,6 +46,30 @@ def _rename_reads(graph: Graph, replacement: Mapping[str, str]) -> None:
         info.name = replacement.get(info.name, info.name)
 
 
+def fold_dequantized(graph: Graph) -> int:
+    """Replace DequantizeLinear of constants with float32 scales by constants; returns how many there were.
+
+    Requires: zero points are 0, and one scale for all, or one for each index along an axis.
+    """
+    import numpy as np
+
+    folded: list[Node] = []
+    for node in graph.nodes:
+        integers, scale = (
+            (graph.initializers.get(name) for name in node.inputs[:2]) if len(node.inputs) > 1 else (None,) * 2
+        )
+        if node.op_type != "DequantizeLinear" or integers is None or scale is None or scale.dtype is not DType.FLOAT:
+            continue
+        axis = int(node.attributes.get("axis", 1))  # type: ignore[arg-type]
+        shape = [-1 if i == axis else 1 for i in range(len(integers.dims))] if scale.dims else []
+        values = integers.numpy().astype(np.float32) * scale.numpy().reshape(shape)
+        graph.initializers[node.outputs[0]] = Tensor.from_numpy(node.outputs[0], values)
+        folded.append(node)
+    gone = {id(node) for node in folded}
+    graph.nodes = [node for node in graph.nodes if id(node) not in gone]
+    return len(folded)
+
+
 def nodes_before(graph: Graph, names: Iterable[str], known: Collection[str] = ()) -> list[Node]:
     """The nodes that ``names`` depend on, in order; values in ``known`` count as given."""
     needed = {name for name in names if name not in known}

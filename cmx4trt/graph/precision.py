@@ -27,7 +27,7 @@ _REDUCED = (DType.FLOAT16, DType.BFLOAT16)
 FLOATS = (DType.FLOAT, *_REDUCED)
 _KEEPS_FLOAT_INPUT = {"Resize": (1, 2)}
 """Inputs that ONNX defines as float32 whatever the data: Resize's roi and scales."""
-_NO_FLOAT_OUTPUT = {
+NO_FLOAT_OUTPUT = {
     "Shape",
     "Size",
     "ArgMax",
@@ -40,6 +40,7 @@ _NO_FLOAT_OUTPUT = {
     "Equal",
     "Less",
 }
+"""Operators whose results are integers or truth values, whatever they read."""
 
 
 def cast_floats(model: Model, dtype: DType, keep: Collection[str] = ()) -> int:
@@ -85,7 +86,7 @@ class _Caster:
                     for i, name in enumerate(node.inputs)
                 ]
             self._nodes.append(node)
-            if is_float and node.op_type not in _NO_FLOAT_OUTPUT and node.op_type != "Cast":
+            if is_float and node.op_type not in NO_FLOAT_OUTPUT and node.op_type != "Cast":
                 self._types.update({name: wanted for name in node.outputs if name})
         for info in self._graph.outputs:
             if info.name in self._types and self._types[info.name] is not info.dtype:
@@ -161,35 +162,3 @@ def bfloat16_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if is_nan.any():
         rounded = np.where(is_nan, (bits >> np.uint32(16)) | np.uint32(0x40), rounded)
     return rounded.astype(np.uint16).reshape(values.shape)
-
-
-def emulate_bfloat16(model: Model) -> Model:
-    """A float32 model that rounds to bfloat16 wherever ``model`` computes in it, for runtimes without bfloat16 kernels.
-
-    Every constant keeps its (rounded) value, every bfloat16 result goes through a Cast to bfloat16 and back.
-    """
-    copy = model.copy()
-    graph = copy.graph
-    used = graph.names()
-    reduced = {t.name for t in graph.initializers.values() if t.dtype is DType.BFLOAT16}
-    for name in reduced:
-        graph.initializers[name] = cast_tensor(graph.initializers[name], DType.FLOAT, name)
-    nodes: list[Node] = []
-    for info in (*graph.inputs, *graph.outputs):
-        if info.dtype is DType.BFLOAT16:
-            info.dtype = DType.FLOAT
-            reduced.add(info.name)
-    for node in graph.nodes:
-        nodes.append(node)
-        to_reduced = node.op_type == "Cast" and node.attributes.get("to") == DType.BFLOAT16
-        if to_reduced:
-            node.attributes["to"] = int(DType.FLOAT)
-        if to_reduced or (node.op_type not in ("Cast", *_NO_FLOAT_OUTPUT) and reduced.intersection(node.inputs)):
-            for index, name in enumerate(node.outputs):
-                exact, rounded = fresh_name(f"{name}_exact", used), fresh_name(f"{name}_rounded", used)
-                node.outputs[index] = exact
-                nodes.append(Node("Cast", [exact], [rounded], {"to": int(DType.BFLOAT16)}, rounded))
-                nodes.append(Node("Cast", [rounded], [name], {"to": int(DType.FLOAT)}, f"{name}_float"))
-                reduced.add(name)
-    graph.nodes = nodes
-    return copy

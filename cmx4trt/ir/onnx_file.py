@@ -90,6 +90,25 @@ def decode_model(content: Buffer, external: ExternalData | str | None = None, wh
     return model
 
 
+def decode_encoded(graph: EncodedGraph) -> Model:
+    """The model of an encoded graph, constants of which may lie outside. Raises ModelError."""
+    return decode_model(graph.message, _GivenConstants(graph.constants))
+
+
+class _GivenConstants(ExternalData):
+    """Constants outside a message, by name."""
+
+    def __init__(self, constants: dict[str, Tensor]) -> None:
+        super().__init__(None, memoryview)  # type: ignore[arg-type]
+        self._given = constants
+
+    def fill(self, tensor: Tensor, location: dict[str, str], size: int) -> None:
+        """Give ``tensor`` its bytes. Raises ValueError."""
+        if tensor.name not in self._given:
+            raise ValueError(f"constant '{tensor.name}' is missing")
+        tensor.data = self._given[tensor.name].data
+
+
 def encode_model(model: Model, inline_bytes: int | None = INLINE_BYTES) -> EncodedGraph:
     """The model as a ModelProto; constants above ``inline_bytes`` stay outside (None: everything inside)."""
     constants: dict[str, Tensor] = {}

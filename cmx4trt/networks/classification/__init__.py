@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD, InputForm
 from cmx4trt.networks.base import Answers, Network, Outputs, ResponderFactory, Results, Verification
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ class Classifier(Network):
     def compare(
         self, graph: PreparedGraph, original: OriginalMessage, options: GraphOptions, engine: Session | None = None
     ) -> Verification:
-        """Logits and classes."""
+        """Layers, logits and classes."""
         from cmx4trt.networks.classification.comparison import verify_classifier
 
-        return verify_classifier(graph, original, options, engine)
+        forms = (InputForm(self.mean, self.std), InputForm(IMAGENET_MEAN, IMAGENET_STD))
+        return verify_classifier(graph, original, forms, engine)
 
     def results(self, graph: PreparedGraph, options: GraphOptions) -> Results:
         """The logits, and the classes."""

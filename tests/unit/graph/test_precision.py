@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.precision import bfloat16_bits, cast_floats, cast_tensor, emulate_bfloat16, floats_from_tensor
+from cmx4trt.graph.precision import bfloat16_bits, cast_floats, cast_tensor, floats_from_tensor
 from cmx4trt.ir.model import DType, Tensor
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 TEXT = """<ir_version: 9, opset_import: ["" : 19]>
 g (float[N, 2] x) => (float[N, 2] y, float[N, 2] z)
@@ -104,19 +103,3 @@ def test_bfloat16_rounds_as_the_reference_does(values: np.ndarray) -> None:
     assert np.array_equal(ours[~nan], expected.view(np.uint16)[~nan])
     back = floats_from_tensor(Tensor.from_numpy("t", ours, DType.BFLOAT16))
     assert np.isnan(back[nan]).all()
-
-
-def test_emulated_bfloat16_rounds_after_every_node(model_from_text) -> None:
-    import ml_dtypes
-
-    model = model_from_text(TEXT)
-    cast_floats(model, DType.BFLOAT16)
-    session = OnnxRuntimeSession.from_graph(encode_model(emulate_bfloat16(model)))
-    x = np.random.default_rng(0).standard_normal((5, 2), dtype=np.float32)
-
-    def rounded(array: np.ndarray) -> np.ndarray:
-        return array.astype(ml_dtypes.bfloat16).astype(np.float32)
-
-    product = rounded(rounded(x) @ np.array([[1, 2], [3, 4]], np.float32))
-    expected = rounded(product + np.array([0.5, 0.25], np.float32))
-    assert np.array_equal(session.run({"x": x})["y"], expected)

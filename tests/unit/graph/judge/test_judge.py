@@ -1,0 +1,151 @@
+"""Layers judged one by one: right graphs pass in every precision, each planted mistake is found and its layer named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmx4trt.graph.judge import LayerJudgement, judge_layers
+from cmx4trt.graph.precision import DTYPES, cast_floats
+from cmx4trt.ir.model import Graph, Model, Node, Tensor
+from tests.unit.conftest import RESIDUAL, RESIDUAL_SHAPES
+
+PRECISIONS = ["fp32", "fp16", "bf16"]
+AMPLIFIED = {"w1": 1e-3, "w6": 300.0}
+"""Scales of constants: what matters is lost among the roundings of the whole, and must not be in its layer."""
+
+
+def original(text_model: Any, seed: int = 0) -> Model:
+    return text_model(RESIDUAL, shapes=RESIDUAL_SHAPES, seed=seed)
+
+
+def prepared(model: Model, precision: str) -> Model:
+    copy = model.copy()
+    cast_floats(copy, DTYPES[precision])
+    return copy
+
+
+def images(scale: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((1, 3, 8, 8), dtype=np.float32) * np.float32(scale)
+
+
+def judge(graph: Model, model: Model, scale: float = 1.0) -> LayerJudgement:
+    return judge_layers(graph, model.copy(), {"y": "y"}, images(scale))
+
+
+def node(graph: Graph, output: str) -> Node:
+    return next(n for n in graph.nodes if output in n.outputs)
+
+
+def without(graph: Graph, output: str) -> None:
+    graph.rename_reads(output, node(graph, output).inputs[0])
+    graph.prune()
+
+
+def scaled(graph: Graph, constant: str, factor: float) -> None:
+    name = next(name for name in graph.initializers if name.split("_")[0] == constant)
+    tensor = graph.initializers[name]
+    if tensor.dtype.name == "BFLOAT16":
+        from cmx4trt.graph.precision import cast_tensor, floats_from_tensor
+
+        wide = Tensor.from_numpy(name, floats_from_tensor(tensor) * np.float32(factor))
+        graph.initializers[name] = cast_tensor(wide, tensor.dtype, name)
+        return
+    graph.initializers[name] = Tensor.from_numpy(
+        name, (tensor.numpy() * np.float32(factor)).astype(tensor.numpy().dtype)
+    )
+
+
+def permuted(graph: Graph, constant: str) -> None:
+    name = next(name for name in graph.initializers if name.split("_")[0] == constant)
+    tensor = graph.initializers[name]
+    order = np.arange(tensor.dims[1])
+    order[:2] = order[1::-1]
+    graph.initializers[name] = Tensor.from_numpy(name, np.ascontiguousarray(tensor.numpy()[:, order]), tensor.dtype)
+
+
+def other_pads(graph: Graph) -> None:
+    node(graph, "c2").attributes["pads"] = [0, 0, 2, 2]
+
+
+def other_pool(graph: Graph) -> None:
+    node(graph, "p1").op_type = "AveragePool"
+
+
+def other_function(graph: Graph) -> None:
+    node(graph, "r2").op_type = "Softplus"
+
+
+def swapped_branches(graph: Graph) -> None:
+    node(graph, "c5").inputs[0], node(graph, "a2").inputs[1] = "a1", "a1"
+
+
+MISTAKES: dict[str, tuple[Callable[[Graph], None], str]] = {
+    "missing ReLU": (lambda graph: without(graph, "r2"), "c3"),
+    "missing addition": (lambda graph: without(graph, "a2"), "r5"),
+    "padding": (other_pads, "c2"),
+    "pooling": (other_pool, "p1"),
+    "another function": (other_function, "r2"),
+    "scale x2": (lambda graph: scaled(graph, "w3", 2.0), "c3"),
+    "bias gone": (lambda graph: scaled(graph, "b5", 0.0), "c5"),
+    "permuted channels": (lambda graph: permuted(graph, "w2"), "c2"),
+    "swapped branches": (swapped_branches, "c5"),
+}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("amplified", [False, True])
+def test_right_graphs_pass(text_model: Any, precision: str, amplified: bool) -> None:
+    for seed in range(5):
+        model = original(text_model, seed)
+        for name, factor in AMPLIFIED.items() if amplified else ():
+            scaled(model.graph, name, factor)
+        found = judge(prepared(model, precision), model, 50.0 if amplified else 1.0)
+        assert found.passed, found.sentence()
+        assert (found.judged, found.layers) == (14, 14)
+        assert "\n" not in found.sentence()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_found(text_model: Any, precision: str, mistake: str) -> None:
+    plant, layer = MISTAKES[mistake]
+    model = original(text_model)
+    graph = prepared(model, precision)
+    plant(graph.graph)
+    found = judge(graph, model)
+    assert not found.passed
+    assert layer in found.first
+    assert "differs from the original by" in found.sentence()
+
+
+def test_an_overflow_names_the_layer_and_helps(text_model: Any) -> None:
+    model = original(text_model)
+    scaled(model.graph, "w1", 1e5)
+    found = judge(prepared(model, "fp16"), model)
+    assert not found.passed
+    assert "overflows float16: " in found.sentence()
+    assert "c1" in found.sentence()
+    assert found.sentence().endswith("of 512 values; build with --precision=bf16 or fp32")
+    assert judge(prepared(model, "bf16"), model).passed
+    assert judge(prepared(model, "fp32"), model).passed
+
+
+def test_an_original_that_is_not_finite_itself(text_model: Any) -> None:
+    model = original(text_model)
+    scaled(model.graph, "b1", float("nan"))
+    found = judge(prepared(model, "fp32"), model)
+    assert not found.passed
+    assert "512 of 512 values of the original model at Conv 'c1' are not a number" in found.sentence()
+
+
+def test_parts_are_judged_one_after_the_other(text_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cmx4trt.graph.judge.PART_ELEMENTS", 600)
+    model = original(text_model)
+    found = judge(prepared(model, "fp16"), model)
+    assert found.passed, found.sentence()
+    assert found.judged == 14
+    assert found.results["y"].shape == (1, 5)
