@@ -85,7 +85,7 @@ def model_from_message(data: memoryview, external: ExternalData) -> Model:
         if number == 1:
             ir_version = value
         elif number == 7:
-            graph = _decode_graph(payload, external)
+            graph = _decode_graph(payload, external, graph)
         elif number == 8:
             domain, version = "", 1
             for key, count, text in wire.read_fields(payload):
@@ -98,8 +98,9 @@ def model_from_message(data: memoryview, external: ExternalData) -> Model:
     return Model(graph, opsets, ir_version)
 
 
-def _decode_graph(data: memoryview, external: ExternalData) -> Graph:
-    graph = Graph("", [], {}, [], [])
+def _decode_graph(data: memoryview, external: ExternalData, graph: Graph | None = None) -> Graph:
+    """The graph of a GraphProto, appended to what an earlier field of it holds (protobuf.dev, "Last One Wins")."""
+    graph = graph or Graph("", [], {}, [], [])
     for number, _, payload in wire.read_fields(data):
         if number == 1:
             graph.nodes.append(decode_node(payload, _NoExternalData()))

@@ -61,7 +61,7 @@ def _of_comparison(record: Mapping[str, Any], sentence: str) -> Verdict:
         figures = (
             f"Relative L2 error {_short(record['relative_l2'])}, limit {_short(record.get('relative_l2_limit'))}; largest "
             f"difference {_short(record.get('max_abs_error'))} on values up to {_short(record.get('largest_value'))}; "
-            f"the same class for {record.get('classes_agree')} of {record.get('images')} images."
+            f"the same class for {record.get('classes_agree')} of {record.get('images')} images.{_figures_of_layers(record)}"
         )
     elif "detections_of_original" in record:
         figures = _figures_of_detections(record)
@@ -72,15 +72,24 @@ def _of_comparison(record: Mapping[str, Any], sentence: str) -> Verdict:
 
 def _figures_of_detections(record: Mapping[str, Any]) -> str:
     expected, images = record["detections_of_original"], record.get("images")
-    if "equal" in record:
-        found = (
-            f"{record['equal']} of {expected} detections on {images} images are equal, {record.get('differ')} differ"
-        )
-    else:
-        share, limit = record.get("matched_fraction_at_iou_0.9"), record.get("matched_fraction_limit")
-        found = f"{_percent(share)} of {expected} detections on {images} images matched, limit {_percent(limit)}"
-    error, bound = record.get("candidate_logit_error"), record.get("candidate_logit_error_limit")
-    return f"{found}; largest difference of scores (logits) {_short(error)}, limit {_short(bound)}."
+    share, limit = record.get("matched_fraction_at_iou_0.9"), record.get("matched_fraction_limit")
+    found = f"{_percent(share)} of {expected} detections on {images} images matched"
+    if limit is not None:
+        found += f", limit {_percent(limit)}"
+    if "head_error" in record:
+        error, bound = record["head_error"], record.get("head_error_limit")
+        found += f"; relative error of the heads {_short(error)}, limit {_short(bound)}"
+    return f"{found}.{_figures_of_layers(record)}"
+
+
+def _figures_of_layers(record: Mapping[str, Any]) -> str:
+    layers = record.get("layers")
+    if not isinstance(layers, dict):
+        return ""
+    return (
+        f" {layers.get('judged')} of {layers.get('layers')} layers are the original's up to rounding, the largest error "
+        f"{_short(layers.get('error_over_bound'))} of what rounding explains."
+    )
 
 
 def _of_int8(record: Mapping[str, Any], what: str) -> Verdict:

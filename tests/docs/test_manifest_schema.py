@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from cmx4trt import BuildRequest, Manifest, backends, build
 from cmx4trt.backends.facts import Measurement
 from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.backends.hopper.compiler import Compiled, Compiler, Resources
+from cmx4trt.graph.judge import LayerJudgement
 from cmx4trt.networks.retinanet.comparison import DetectionComparison
+from cmx4trt.networks.retinanet.heads_compared import HeadErrors
+from cmx4trt.networks.retinanet.matching import Agreement
 from cmx4trt.quantize.sensitivity import LayerGain
 from cmx4trt.store.fingerprint import engine_parts
 
@@ -102,14 +105,17 @@ def test_builders_are_those_of_the_registry() -> None:
         assert field["enum"] == list(backends.names())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("compared", [True, False])
-def test_comparisons_of_detections(precision: str, compared: bool) -> None:
-    """Of engines whose build would take long; fields that need an image with candidates are null without."""
-    numbers = {f.name: 1 for f in fields(DetectionComparison)} | {"precision": precision}
-    if not compared:
-        numbers |= {"logit_error": None, "candidate_share": None}
-    record = DetectionComparison(**numbers).to_dict()
+@pytest.mark.parametrize("of_engine", [True, False])
+def test_comparisons_of_detections(of_engine: bool) -> None:
+    """Of engines whose build would take long."""
+    same = Agreement(1, 0, 0, 0.0, 0.0)
+    found = DetectionComparison("fp16", 2, 1, 1, same, same, 1.0, 0.0, 0)
+    if of_engine:
+        record = replace(found, matched_limit=0.5).to_dict()
+    else:
+        layers = LayerJudgement(1, 2, 2, "Conv 'a'", 0.1, 0, "", 0.0)
+        heads = HeadErrors(1e-6, 1e-4, 1e-5, True)
+        record = replace(found, candidate_share=1.0, heads=heads, layers=layers).to_dict()
     part = {**SCHEMA["properties"]["verification"], "$defs": SCHEMA["$defs"]}
     assert [error.message for error in Draft202012Validator(part).iter_errors(record)] == []
 

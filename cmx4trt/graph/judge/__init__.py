@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.arithmetic import faithful, is_reduced, reduced_values
 from cmx4trt.graph.constants import fold_dequantized, nodes_before
-from cmx4trt.graph.judge.correspondence import computed_name, correspondence
+from cmx4trt.graph.judge.correspondence import channels_first, computed_name, correspondence
 from cmx4trt.graph.judge.fragment import EXCESSES, SUMS, write_fragment
-from cmx4trt.graph.judge.reference import Reference
+from cmx4trt.graph.judge.reference import Reference, as_float32
 from cmx4trt.graph.shapes import Shape, output_shape
 from cmx4trt.ir.model import DType, Graph, Model, Node
 from cmx4trt.ir.onnx_file import encode_model
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-PART_ELEMENTS = 2**26
-"""Elements of the original's values that are compared at a time: 256 MB of float32."""
+PART_ELEMENTS = 2**25
+"""Elements of the original's values that are compared at a time: 128 MB of float32."""
 _KINDS = {DType.INT8: "i"}
 _TYPES = {DType.FLOAT: "float32", DType.FLOAT16: "float16", DType.BFLOAT16: "bfloat16", DType.INT8: "int8"}
 
@@ -73,7 +73,7 @@ class LayerJudgement:
     first: str
     first_excess: float
     non_finite: NonFinite | None = None
-    results: Mapping[str, Array] = field(default_factory=dict, compare=False)
+    results: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def passed(self) -> bool:
@@ -120,6 +120,7 @@ class _Judge:
         self._prepared = graph
         self._body = faithful(graph) if is_reduced(graph) else graph.copy()
         fold_dequantized(self._body.graph)
+        original = as_float32(original)
         self._pairs = correspondence(graph.graph, original.graph, results)
         self._image = original.graph.inputs[0].name
         reduced = reduced_values(graph.graph)
@@ -184,14 +185,12 @@ class _Judge:
     def _values_of(self, part: _Part, later: Collection[str], images: dict[str, Array]) -> dict[str, Array]:
         """The original's values that the part is fed with; without those whose shape is another than the prepared graph's."""
         found = self._reference.run([self._pairs[name] for name in part.fed], later, images)
-        values = {name: found[self._pairs[name]] for name in part.fed}
-        shapes = self._shapes
-        return {
-            name: array
-            for name, array in values.items()
-            if array.dtype.kind in _KINDS.get(self._types[name], "f")
-            and (name not in shapes or array.shape[1:] == tuple(shapes[name][1:]))
-        }
+        values = {name: channels_first(name, found[self._pairs[name]]) for name in part.fed}
+        return {name: array for name, array in values.items() if self._fits(name, array)}
+
+    def _fits(self, name: str, array: Array) -> bool:
+        kind = _KINDS.get(self._types[name], "f")
+        return array.dtype.kind == kind and array.shape[1:] == tuple(self._shapes.get(name, array.shape)[1:])
 
     def _run_part(self, part: _Part, values: Mapping[str, Array]) -> tuple[dict[str, float], dict[str, float]]:
         """Of each layer that could be compared: the largest error over its bound, and the sum of its elements."""

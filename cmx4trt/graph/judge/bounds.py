@@ -23,7 +23,7 @@ SUM_CONFIDENCE = 4.0
 """Higham's and Mary's lambda: sqrt(n) lambda roundings bound a sum of n terms with a probability of 1 - 2 exp(-lambda^2 / 2). The
 lengths' product exceeds the sum of magnitudes at least by half, which makes the chance of a wrong alarm negligible."""
 REGROUPED = 8 * ROUNDINGS[DType.FLOAT].unit
-"""Float32 roundings, each of which a folded batch normalisation has in another place than the original's two operators."""
+"""Float32 roundings, each of which a folded batch normalization has in another place than the original's two operators."""
 
 UNKNOWN_SHARE = 2.0**-6
 """What an operator without a rule may be off by, of its largest element: a few roundings of bfloat16."""

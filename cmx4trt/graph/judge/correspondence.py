@@ -7,12 +7,18 @@ for different things would show as a shape that differs, or as a layer that does
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.constants import nodes_before
 from cmx4trt.ir.model import Graph, Node, node_reads
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _SUFFIXES = ("_float16", "_bfloat16", "")
 """``graph.precision`` calls what it computes in another type by the value's name and the type's, before a Cast to the output."""
+TURNED = "_nchw"
+"""Ends the names of values that ``graph.layout`` computes as [N, C, H, W] where the file has [N, H, W, C]."""
 _TRANSPARENT = {"Cast", "QuantizeLinear", "DequantizeLinear"}
 """Operators in front of the first convolution that leave the image what it is."""
 
@@ -37,15 +43,21 @@ def correspondence(prepared: Graph, original: Graph, results: Mapping[str, str])
         if node.op_type == "QuantizeLinear":
             continue  # integers are compared as what they stand for
         for name in node.outputs:
-            theirs = renamed.get(name, name if name in known and name not in taken else "")
+            own = name.removesuffix(TURNED)
+            theirs = renamed.get(name, own if own in known and own not in taken else "")
             if theirs and theirs != pairs[image]:
                 pairs[name] = theirs
     return pairs
 
 
+def channels_first(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """The file's value for the value ``name`` of the prepared graph, in the order of axes that this has."""
+    return array.transpose(0, 3, 1, 2) if name.endswith(TURNED) and array.ndim == 4 else array
+
+
 def image_value(prepared: Graph, original: Graph) -> str:
     """What of the file the prepared graph's input is: the file's input, or what its first convolution reads where the
-    prepared graph leaves the normalisation in front of it out."""
+    prepared graph leaves the normalization in front of it out."""
     source = original.inputs[0].name
     before = _before_first_convolution(prepared)
     if before is None or any(node.op_type not in _TRANSPARENT for node in before):

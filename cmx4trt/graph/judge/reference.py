@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.graph.arithmetic import EXACT, REDUCED, ROUNDINGS, round_outputs, rounder_of
 from cmx4trt.graph.constants import fold_dequantized, nodes_before
 from cmx4trt.graph.passes import lift_constants
-from cmx4trt.graph.precision import cast_tensor
+from cmx4trt.graph.widening import widen_floats
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name, node_reads
 from cmx4trt.ir.onnx_file import encode_model
 
@@ -18,18 +18,24 @@ if TYPE_CHECKING:
     Arrays = dict[str, NDArray[Any]]
 
 
+def as_float32(model: Model) -> Model:
+    """The float32 network that a file's ``model``, which is consumed, stands for."""
+    graph = model.graph
+    lift_constants(graph)
+    widen_floats(graph)
+    fold_dequantized(graph)
+    return model
+
+
 class Reference:
     """A file's graph in float32 whose values that ``types`` names are rounded to these types.
 
-    ``model`` is consumed; a float16 or bfloat16 file's operators compute in float32.
+    ``model`` is what ``as_float32`` has made of the file's, and is consumed.
     """
 
     def __init__(self, model: Model, types: Mapping[str, DType]) -> None:
         self._model = model
         graph = model.graph
-        lift_constants(graph)
-        _widen(graph)
-        fold_dequantized(graph)
         self._used = graph.names()
         self._image = graph.inputs[0].name
         batch = (graph.inputs[0].dims or (None,))[0]
@@ -94,18 +100,6 @@ class Reference:
         message = encode_model(Model(part, self._model.opsets, self._model.ir_version))
         session = OnnxRuntimeSession.from_bytes(message.message, constants=message.constants, what="the original model")
         return session, [info.name for info in inputs]
-
-
-def _widen(graph: Graph) -> None:
-    """Float32 in place of float16 and bfloat16."""
-    for name, tensor in list(graph.initializers.items()):
-        if tensor.dtype in REDUCED:
-            graph.initializers[name] = cast_tensor(tensor, DType.FLOAT, name)
-    for info in graph.inputs:
-        info.dtype = DType.FLOAT if info.dtype in REDUCED else info.dtype
-    for node in graph.nodes:
-        if node.op_type == "Cast" and node.attributes.get("to") in REDUCED:
-            node.attributes["to"] = int(DType.FLOAT)
 
 
 def _round(model: Model, types: Mapping[str, DType], used: set[str]) -> dict[str, str]:

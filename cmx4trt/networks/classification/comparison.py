@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.verdicts import FAILED, PASSED
-from cmx4trt.graph.execution import open_prepared
+from cmx4trt.graph.execution import open_original, open_prepared
 from cmx4trt.graph.judge import LayerJudgement, judge_layers
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.images.seeded import SEED
 from cmx4trt.ir.onnx_file import decode_encoded
 from cmx4trt.networks.classification.images import images_as_fed
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
-from cmx4trt.sessions.batches import run_in_batches, run_one_by_one
-from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
+from cmx4trt.sessions.batches import as_file_takes, run_in_batches, run_one_by_one
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +32,7 @@ order of sums, about sqrt(2048) x 6e-8 = 3e-6."""
 
 ROUNDING_FACTOR = 10.0
 """In float16 and bfloat16: largest accepted multiple of what the original itself loses by computing in that type. The two
-are as large as each other up to chance and to where batch normalisation stands (0.9 to 1.6 measured); a wrong graph whose
+are as large as each other up to chance and to where batch normalization stands (0.9 to 1.6 measured); a wrong graph whose
 error is below that is found by its layers."""
 
 TIE_FACTOR = 2.0
@@ -110,13 +109,14 @@ def verify_classifier(
     assert isinstance(details, ClassifierDetails)
     file = original(details.reference_output)
     model = decode_encoded(file)
-    images = images_as_fed(model, graph.spec.input_shape, IMAGES, forms)
-    reference = OnnxRuntimeSession.from_bytes(file.message, constants=file.constants)
+    reference = open_original(file, details.source_precision)
+    images = images_as_fed(graph.model, graph.spec.input_shape, IMAGES, forms)
     expected = run_one_by_one(reference, images, details.reference_output)
+    own = as_file_takes(reference, images[:1])
     reference.close()
     layers = None
     if engine is None:
-        layers = judge_layers(graph.model, model, {LOGITS: details.reference_output}, images[:1])
+        layers = judge_layers(graph.model, model, {LOGITS: details.reference_output}, own)
         rounded = layers.results[details.reference_output]
     else:
         rounded = run_in_batches(open_prepared(graph), images[:1])[LOGITS]

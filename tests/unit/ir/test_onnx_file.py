@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cmx4trt.errors import ModelError
 from cmx4trt.ir.model import DType, Graph, Node, Tensor
-from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes, with_output
+from cmx4trt.ir.onnx_file import EncodedGraph, decode_encoded, decode_model, encode_model, read_bytes, with_output
 
 TYPES = [
     TensorProto.FLOAT,
@@ -219,3 +219,18 @@ def test_scalars_and_empty_lists_encode(model_from_text) -> None:
     assert (again.attributes["zero"], again.attributes["nothing"], again.attributes["blank"]) == (0, 0.0, "")
     assert again.attributes["t"].numpy() == 1.0
     assert isinstance(again, Node)
+
+
+def test_an_encoded_graph_with_an_appended_output_is_decoded_whole(model_from_text) -> None:  # type: ignore[no-untyped-def]
+    model = model_from_text(
+        '<ir_version: 9, opset_import: ["" : 19]> g (float[2] x) => (float[2] y) { a = Neg (x) y = Relu (a) }'
+    )
+    large = Tensor.from_numpy("large", np.arange(1000, dtype=np.float32))
+    model.graph.initializers["large"] = large
+    encoded = encode_model(model)
+    found = decode_encoded(EncodedGraph(with_output(encoded.message, "a"), encoded.constants)).graph
+    assert [info.name for info in found.outputs] == ["y", "a"]
+    assert len(found.nodes) == 2
+    assert bytes(found.initializers["large"].data) == bytes(large.data)
+    with pytest.raises(ModelError, match="constant 'large' is missing"):
+        decode_encoded(EncodedGraph(encoded.message, {}))

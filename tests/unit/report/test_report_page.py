@@ -376,14 +376,22 @@ def test_verdicts_by_case(published: Any) -> None:
 
 def test_detections_in_words(published: Any) -> None:
     published.drop("verification", *published.manifest["verification"])
-    counted = {"verdict": "passed", "images": 2, "detections_of_original": 2000, "candidate_logit_error": 4e-6}
-    published.edit(verification={**counted, "equal": 1999, "differ": 0, "candidate_logit_error_limit": 0.001})
-    (exact, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
-    assert "1999 of 2000 detections on 2 images are equal, 0 differ" in exact.figures
-    published.drop("verification", "equal", "differ")
-    published.edit(verification={"matched_fraction_at_iou_0.9": 0.99, "matched_fraction_limit": 0.9})
-    (close, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
-    assert "99.0% of 2000 detections on 2 images matched, limit 90.0%" in close.figures
+    counted = {
+        "verdict": "passed",
+        "images": 2,
+        "detections_of_original": 2000,
+        "head_error": 1e-3,
+        "head_error_limit": 0.01,
+    }
+    layers = {"layers": 222, "judged": 220, "error_over_bound": 0.25}
+    published.edit(verification={**counted, "matched_fraction_at_iou_0.9": 0.99, "layers": layers})
+    (graph, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
+    assert "99.0% of 2000 detections on 2 images matched; relative error of the heads 0.001" in graph.figures
+    assert "220 of 222 layers are the original's up to rounding, the largest error 0.25" in graph.figures
+    published.drop("verification", "head_error", "layers")
+    published.edit(verification={"matched_fraction_limit": 0.45})
+    (engine, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
+    assert "99.0% of 2000 detections on 2 images matched, limit 45.0%." in engine.figures
 
 
 @pytest.mark.parametrize(

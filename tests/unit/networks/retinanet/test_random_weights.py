@@ -104,7 +104,7 @@ def test_anchors_of_the_first_level() -> None:
 
 @pytest.mark.slow
 def test_a_plausible_number_of_detections(full_size: Model) -> None:
-    from cmx4trt.networks.retinanet.comparison import seeded_images
+    from cmx4trt.images.seeded import seeded_images
 
     session = OnnxRuntimeSession.from_graph(encode_model(full_size))
     results = session.run({"images": seeded_images((3, 800, 800), 1)})
