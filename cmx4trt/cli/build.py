@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = _request(arguments)
     check_result(arguments.result)
     print_table("cmx4trt build" + (" (dry run)" if arguments.dry_run else ""), request.summary())
+    evaluations = _read_evaluations(arguments.evaluation, request)
     if arguments.dry_run:
         planned = plan(request, model_follows=arguments.request is not None)
         print_table(planned.title, rows_of_plan(planned))
@@ -57,7 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.result:
             write_result(arguments.result, {"dry_run": True, "engine": planned.engine, "exports": {}})
         return 0
-    evaluations = _read_evaluations(arguments.evaluation, request)
     progress = TerminalProgress(sys.stderr)
     result, graph = build_with_graph(request, progress, new=arguments.new)
     print_table("reused" if result.reused else "built", rows_of_build(result))
@@ -101,11 +101,13 @@ def _read_evaluations(path: str | None, request: BuildRequest) -> dict[str, Eval
     if path is None:
         return {}
     from cmx4trt.cli.evaluations import read_evaluations
+    from cmx4trt.pipeline.data import check_data
     from cmx4trt.pipeline.evaluate import check_evaluation
 
     evaluations = read_evaluations(path)
     for command, options in evaluations.items():
         check_evaluation(command, options, request)
+        check_data(command, options, request)
     return evaluations
 
 

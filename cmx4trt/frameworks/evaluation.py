@@ -43,15 +43,18 @@ class ScriptEvaluation:
             keys |= {"CMX4TRT_NEED_IMAGES": "yes", "CMX4TRT_HAVE_CALIBRATION": "no"}
         return keys
 
-    def worker_file(self, framework: Framework, scratch: str, env: Mapping[str, Any]) -> str:
+    def worker_file(self, framework: Framework, scratch: str, env: Mapping[str, Any], dry_run: bool = False) -> str:
         """The worker's file of evaluations, in folder ``scratch``; empty where nothing is to be evaluated.
 
-        ``env`` is the environment after the dependencies. Raises DataError where they fetched no images.
+        ``env`` is the environment after the dependencies; in a dry run they have fetched nothing, and only evaluations of images
+        that are there can be checked. Raises DataError where they fetched no images.
         """
-        if not self.commands:
-            return ""
         commands = self.commands
-        if self.needs_images:
+        if dry_run and self.needs_images:
+            commands = {name: options for name, options in commands.items() if not _measures_accuracy(name, options)}
+        if not commands:
+            return ""
+        if self.needs_images and not dry_run:
             key = framework.key("DATASET_PREPROCESSED_PATH")
             folder = env.get(key)
             if not folder:

@@ -177,9 +177,7 @@ class Hooks:
             "CMX4TRT_RESULT_FILE": os.path.join(run.scratch, "result.json"),
             "CMX4TRT_WORKER_DRY_RUN": "yes" if run.dry_run else "",
             "CMX4TRT_WORKER_NEW": "yes" if i["input"].get("new") else "",
-            "CMX4TRT_WORKER_EVALUATION": ""
-            if run.dry_run
-            else run.evaluation.worker_file(self.framework, run.scratch, env),
+            "CMX4TRT_WORKER_EVALUATION": run.evaluation.worker_file(self.framework, run.scratch, env, run.dry_run),
             "CMX4TRT_PYTHON": env[self.framework.key("PYTHON_BIN_WITH_PATH")],
             "CMX4TRT_PYTHONPATH": _root_of_clone(),
             "CMX4TRT_RUN_SCRIPT": os.path.join(os.path.dirname(os.path.realpath(__file__)), _RUN_SCRIPT),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.base.verdicts import FAILED
-from cmx4trt.errors import CmxError, DataError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
+from cmx4trt.errors import CmxError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
+from cmx4trt.pipeline.data import check_truth, is_synthetic, open_images
 from cmx4trt.pipeline.executable import Executable, open_executable
 from cmx4trt.pipeline.published import EngineAtHand, EngineGraph, PublishedEngine
 from cmx4trt.pipeline.result import Comparison, Evaluation
@@ -20,7 +21,6 @@ from cmx4trt.requests.evaluation_options import (
     LOADGEN_OPTIONS,
     MAX_COUNT,
     PERFORMANCE,
-    SYNTHETIC_DATA,
     EvaluationOptions,
 )
 from cmx4trt.store.results import Accuracy, BenchResult, Subject
@@ -48,7 +48,7 @@ def bench(at_hand: EngineAtHand, options: EvaluationOptions, progress: Progress)
     check_evaluation("bench", options, engine.request)
     dataset = _open_dataset(engine, options)
     if options.mode == ACCURACY:
-        _check_truth(engine, options, dataset)
+        check_truth(engine.network, options, dataset.truth)
     with open_executable(subject, options.execute, progress, gpus=options.gpus) as executable:
         result = _run(engine, options, executable, dataset, progress)
         evaluation = replace(_begun(engine, executable), result=result)
@@ -83,7 +83,7 @@ def verify(at_hand: EngineAtHand, options: EvaluationOptions, progress: Progress
         )
     if options.data is not None:
         dataset = _open_dataset(engine, options)
-        _check_truth(engine, options, dataset)
+        check_truth(engine.network, options, dataset.truth)
     # Only accuracy gains by speed; the comparison's limits are those of the CPU.
     with open_executable(subject, options.execute, progress, fast=dataset is not None) as executable:
         evaluation = _begun(engine, executable)
@@ -150,8 +150,8 @@ def check_evaluation(
 ) -> None:
     """Refuse what cannot be meant of an engine of ``built``, which may be still to be built; ``command``: verify or bench.
 
-    The files of ``options`` are not looked at, except user.conf. ``images_follow``: ``data``, which is not given, will be a
-    folder that is still to be fetched. Raises RequestError.
+    Of the files of ``options`` only user.conf is looked at (pipeline/data.py looks at the others). ``images_follow``: ``data``,
+    which is not given, will be a folder that is still to be fetched. Raises RequestError.
     """
     from cmx4trt.bench.user_conf import read_user_conf
 
@@ -206,14 +206,11 @@ def _log_folder(engine: PublishedEngine, options: EvaluationOptions, settings: B
 
 
 def _open_dataset(engine: PublishedEngine, options: EvaluationOptions) -> Dataset:
-    from cmx4trt.bench.datasets import SyntheticImages, open_folder
+    from cmx4trt.bench.datasets import SyntheticImages
 
-    if options.data is None or options.data == SYNTHETIC_DATA:
-        if options.labels is not None:
-            raise DataError("synthetic data has no labels; leave --labels out, or give --data=FOLDER")
+    if is_synthetic(options):
         return SyntheticImages(engine.network.spec, engine.form, _synthetic_count(engine, options))
-    count = options.count if options.mode == ACCURACY else None
-    return open_folder(engine.network, engine.form, options.data, options.labels, count)
+    return open_images(engine.network, engine.form, options)
 
 
 def _synthetic_count(engine: PublishedEngine, options: EvaluationOptions) -> int:
@@ -227,15 +224,6 @@ def _synthetic_count(engine: PublishedEngine, options: EvaluationOptions) -> int
     plan = plan_run(import_loadgen(), engine.request.network, _settings(engine.request, options))
     wanted = samples_in_memory(plan, batch, MAX_COUNT)
     return max(min(wanted, options.count or wanted), batch)
-
-
-def _check_truth(engine: PublishedEngine, options: EvaluationOptions, dataset: Dataset) -> None:
-    """Refuse, before the run, to measure accuracy without labels or software. Raises DataError, MissingSoftwareError."""
-    if dataset.truth is None and options.data not in (None, SYNTHETIC_DATA):
-        name = engine.network.label_file
-        raise DataError(f"no labels for {options.data}: it holds no {name}; give the label file with --labels")
-    if dataset.truth is not None:
-        engine.network.check_measurable()
 
 
 def _measure_accuracy(engine: PublishedEngine, dataset: Dataset, folder: str) -> Accuracy:

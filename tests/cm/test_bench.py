@@ -82,3 +82,24 @@ def test_mistakes_are_refused_before_the_build(cm: Any, folder: Path, tags: str,
     assert done.returncode == 2, done.stdout
     assert words in done.stdout
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("dry_run", ["yes", "no"])
+@pytest.mark.parametrize(
+    ("tags", "flag", "code", "words"),
+    [
+        ("_verify", "--data=none", 8, "data folder none does not exist"),
+        ("_verify", "--data={labelled_images}", 8, "4 images were requested, expected at most the 3 listed"),
+        ("_bench", "--user_conf=none.conf", 2, "none.conf"),
+        ("_bench", "--labels=labels.txt", 8, "synthetic data has no labels"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    cm: Any, rtx: None, folder: Path, labelled_images: Path, dry_run: str, tags: str, flag: str, code: int, words: str
+) -> None:
+    """Both before anything is built."""
+    flags = (flag.format(labelled_images=labelled_images), "--count=4", f"--dry_run={dry_run}")
+    done = cm.cmr(f"_random-weights {tags}", *flags, cwd=folder)
+    assert done.returncode == code, done.stdout
+    assert words in done.stdout.replace(f"{folder}/", "")
+    assert not list(folder.rglob("*.plan"))

@@ -111,3 +111,13 @@ def test_a_dependency_that_brought_no_images_is_named(tmp_path: Path) -> None:
 def test_numbers_are_checked_before_anything_is_fetched(key: str, value: str) -> None:
     with pytest.raises(RequestError, match=key):
         asked("verify", **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("flags", "checked"),
+    [({}, ["bench"]), ({"data": "/own"}, ["verify", "bench"]), ({"mode": "accuracy"}, [])],
+)
+def test_a_dry_run_checks_the_images_that_are_there(flags: dict[str, str], checked: list[str], tmp_path: Path) -> None:
+    """Those that a dependency would fetch are not."""
+    flag = asked("verify", "bench", **flags).worker_file(CM, str(tmp_path), {}, dry_run=True)
+    assert (list(json.loads(Path(flag).read_text())) if flag else []) == checked
