@@ -10,7 +10,8 @@
     ├── DataError                 8   calibration or benchmark data are unusable
     ├── DeviceError               9   no device here can do what was asked, or its memory is too small
     ├── UnsupportedError         10   a combination this release does not build
-    └── ResultInvalidError       11   a benchmark run that LoadGen's rules make INVALID
+    ├── ResultInvalidError       11   a benchmark run that LoadGen's rules make INVALID
+    └── CellsFailedError         12   cells of a sweep failed; the others are finished
 
 Three codes have no class: 1 is an unforeseen error (a bug of ours), 130 an interruption (SIGINT or SIGTERM), 141 a reader of
 standard output that went away.
@@ -100,3 +101,9 @@ class ResultInvalidError(CmxError):
     """LoadGen finished and its own rules make the run INVALID; its logs and the summary are kept."""
 
     exit_code = 11
+
+
+class CellsFailedError(CmxError):
+    """Cells of a sweep failed, or their results are not valid; the others are finished, and the page tells of all."""
+
+    exit_code = 12

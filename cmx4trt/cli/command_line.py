@@ -137,6 +137,7 @@ _COMMANDS = {
     "report": _Command("write a report on an engine, or a comparison of several", "cmx4trt.cli.report"),
     "calibrate": _Command("calibrate a network for int8: write its tensor ranges", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are fastest on this GPU", "cmx4trt.cli.tune"),
+    "sweep": _Command("build, verify and measure many engines from one file", "cmx4trt.cli.sweep"),
     "gui": _Command("open the web UI to configure, run and inspect builds", "cmx4trt.cli.gui"),
     "mlc-setup": _Command("make MLCFlow use this package's script, and check it", "cmx4trt.cli.mlc_setup"),
     "cm-setup": _Command("make CM use this package's script, and check it", "cmx4trt.cli.cm_setup"),

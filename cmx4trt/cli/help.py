@@ -54,6 +54,11 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         ),
     ),
     "tune": (Example("measure and write the table beside the engine", _ENGINE),),
+    "sweep": (
+        Example("an example file, with comments", "init"),
+        Example("what would run", "sweep.yaml --dry_run"),
+        Example("on a Ray cluster", "sweep.yaml --on=ray --address=auto"),
+    ),
     "gui": (Example("runs start in the folder work", "--folder=work"),),
     "mlc-setup": (Example("once, after pip install", ""),),
     "cm-setup": (Example("once, after pip install", ""),),

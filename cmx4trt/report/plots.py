@@ -204,3 +204,29 @@ def _for_page(svg: str, name: str) -> Html:
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     return Html(re.sub(r"\n\s*", "\n", svg))
+
+
+def plot_trade(
+    name: str, points: Sequence[tuple[str, float, float]], front: Sequence[tuple[float, float]], labels: tuple[str, str]
+) -> Html:
+    """Points (precision, x, y) with the line through those that no other beats in both; ``labels``: of the two axes."""
+
+    def draw(axes: Axes) -> None:
+        for precision in sorted({precision for precision, _, _ in points}):
+            chosen = [(x, y) for own, x, y in points if own == precision]
+            colour, marker = _COLOURS.get(precision, _INK), _MARKERS.get(precision, "o")
+            axes.plot(
+                *zip(*chosen, strict=True), marker, color=colour, markersize=7, alpha=0.8, label=precision.upper()
+            )
+        axes.plot(*zip(*front, strict=True), "--", color=_INK, linewidth=1.2)
+        for name_of_scale, values in (("xscale", [x for _, x, _ in points]), ("yscale", [y for _, _, y in points])):
+            if min(values) > 0 and max(values) > _LOG_FROM * min(values):
+                axes.set(**{name_of_scale: "log"})
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:,g}")
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.margins(0.08)
+        axes.grid(visible=True, which="major")
+        axes.legend()
+
+    return _svg(draw, name, f"{labels[1]} against {labels[0]}; the table of cells has the figures")

@@ -17,6 +17,7 @@ LAYERS = [
     {"__main__"},
     {"cli", "gui", "cm", "mlc"},
     {"frameworks"},
+    {"sweep"},
     {"pipeline", "report"},
     {"quantize", "verify", "bench"},
     {"store"},
@@ -42,6 +43,10 @@ VENDORS = {
     "pycocotools": {"networks/retinanet/accuracy.py"},
     "streamlit": {"gui/server.py", "gui/page.py", "gui/page_form.py", "gui/page_results.py"},
     "matplotlib": {"report/plots.py"},
+    "yaml": {"sweep/located.py"},
+    "rich": {"cli/sweep_table.py"},
+    "ray": {"sweep/on_ray.py"},
+    "submitit": {"sweep/on_slurm.py"},
 }
 HEAVY = {*VENDORS, "numpy", "onnx"}
 PAGES = {"gui/page.py", "gui/page_form.py", "gui/page_results.py"}

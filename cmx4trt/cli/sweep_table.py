@@ -1,0 +1,138 @@
+"""What a sweep shows while it runs: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, TextIO
+
+from cmx4trt.base.damage import printable
+from cmx4trt.base.quantities import rounded
+from cmx4trt.sweep.status import DONE, Record
+from cmx4trt.sweep.tasks import Task
+
+_SHOWN = 8
+"""Rows of the live table: what runs now, and before it what ended last."""
+_LINE_SECONDS = 30.0
+"""Between two lines in a log that say no more than that work goes on."""
+
+
+def figure_of(record: Record) -> str:
+    """What a task found, in a few words."""
+    if record["state"] != DONE:
+        return str(record["error"])
+    for result in record["results"].values():
+        metric = result.get("metric") or {}
+        if isinstance(metric.get("value"), (int, float)):
+            scale, unit = (1e-6, "ms") if metric.get("unit") == "ns" else (1.0, metric.get("unit"))
+            return f"{rounded(scale * metric['value'], 4)} {unit}"
+    return "reused" if record.get("reused") else ""
+
+
+class PlainTable:
+    """A line for every task that ends."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._start = time.monotonic()
+        self._told = self._start
+        self._total = self._ended = 0
+
+    def planned(self, tasks: int, finished: int) -> None:
+        """How much there is to do."""
+        self._total, self._ended = tasks, finished
+        self._write(f"{tasks} tasks, {finished} of them finished before")
+
+    def ended(self, task: Task, record: Record) -> None:
+        """Its outcome."""
+        self._ended += 1
+        figure = figure_of(record)
+        words = f"{self._ended}/{self._total} {task.kind} {task.name}: {record['state']} in {record['seconds']:.1f} s"
+        self._write(f"{words} on {record['host']}{f': {figure}' if figure else ''}")
+
+    def going(self, running: Iterable[Task], waiting: int) -> None:
+        """Now and then, that it goes on."""
+        if time.monotonic() - self._told >= _LINE_SECONDS:
+            self._write(f"{self._ended}/{self._total} ended, {len(list(running))} handed over, {waiting} ready")
+
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self._write(f"note: {text}")
+
+    def close(self) -> None:
+        """Nothing is left to draw."""
+
+    def _write(self, text: str) -> None:
+        self._told = time.monotonic()
+        with suppress(OSError, ValueError):  # a reader that is gone ends no sweep
+            self._stream.write(f"[{self._told - self._start:7.1f} s] {printable(text)}\n")
+            self._stream.flush()
+
+
+class LiveTable(PlainTable):
+    """The same in a table that stays in its place. Raises ImportError without rich."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        from rich.console import Console
+        from rich.live import Live
+
+        self._rows: list[tuple[Task, Record]] = []
+        self._running: list[Task] = []
+        self._waiting = 0
+        self._live: Any = Live(
+            console=Console(file=stream), get_renderable=self._table, refresh_per_second=2, transient=True
+        )
+        self._live.start()
+
+    def ended(self, task: Task, record: Record) -> None:
+        """Into the table; what failed is also told above it."""
+        self._ended += 1
+        self._rows = [*self._rows, (task, record)][-_SHOWN:]
+        if record["state"] != DONE:
+            self.note(f"{task.kind} {task.name}: {record['error']}")
+
+    def going(self, running: Iterable[Task], waiting: int) -> None:
+        """What is drawn next."""
+        self._running, self._waiting = list(running), waiting
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._live.stop()
+
+    def _write(self, text: str) -> None:
+        if hasattr(self, "_live"):
+            from rich.text import Text
+
+            self._live.console.print(Text(printable(text)))
+
+    def _table(self) -> Any:
+        from rich.table import Table
+
+        seconds = time.monotonic() - self._start
+        title = f"{self._ended} of {self._total} tasks, {len(self._running)} handed over, {self._waiting} ready, {seconds:.0f} s"
+        table = Table(title=title, title_justify="left", expand=True)
+        for column in ("task", "cell", "state", "found", "where"):
+            table.add_column(column, no_wrap=True, overflow="ellipsis")
+        for task, record in self._rows:
+            row = (task.kind, task.name, str(record["state"]), figure_of(record), str(record["host"]))
+            table.add_row(*map(_plain, row))
+        for task in self._running[:_SHOWN]:
+            table.add_row(*map(_plain, (task.kind, task.name, "under way", "", "")))
+        return table
+
+
+def _plain(text: str) -> Any:
+    """Text that is shown as it is: rich would read brackets as markup."""
+    from rich.text import Text
+
+    return Text(printable(text))
+
+
+def table_for(stream: TextIO) -> PlainTable:
+    """The live table where the stream is a terminal and rich is installed."""
+    if stream.isatty():
+        with suppress(ImportError):
+            return LiveTable(stream)
+    return PlainTable(stream)

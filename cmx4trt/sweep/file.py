@@ -1,0 +1,228 @@
+"""The sweep file: a matrix of option values, cells that are added and left out, and what a task needs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cmx4trt.base.values import parse_choice, parse_int, parse_size, parse_text
+from cmx4trt.errors import RequestError
+from cmx4trt.requests.options import Option
+from cmx4trt.sweep.located import Located, read_located
+from cmx4trt.sweep.options import ACCURACY, BENCH, CELL_OPTIONS
+
+MAX_CELLS = 100_000
+_PATHS = frozenset(
+    name
+    for name in CELL_OPTIONS
+    if name.rpartition(".")[2]
+    in {
+        *("model", "calibration_data", "calibration_list", "calibration_cache", "common_code", "inference_source"),
+        *("timing_cache", "kernel_choices", "data", "labels", "user_conf"),
+    }
+)
+"""Options that name files: relative ones are meant from the sweep file's folder."""
+_WORDS = ("random", "synthetic")
+
+TASK_OPTIONS: Mapping[str, Option] = {
+    option.name: option
+    for option in (
+        Option("cores", 1, "cores of a task", lambda name, value: parse_int(name, value, 1, 1024)),
+        Option("memory", "4GiB", "memory of a task, such as 4GiB", parse_size),
+        Option(
+            "retries",
+            2,
+            "how often a task is begun again after its node was lost; a refused request is never tried again",
+            lambda name, value: parse_int(name, value, 0, 100),
+        ),
+        Option(
+            "minutes",
+            240,
+            "a task that takes longer is ended, and counts as failed",
+            lambda name, value: parse_int(name, value, 1, 7 * 24 * 60),
+        ),
+    )
+}
+CLUSTERS = ("slurm", "local", "debug")
+SLURM_OPTIONS: Mapping[str, Option] = {
+    option.name: option
+    for option in (
+        Option(
+            "cluster",
+            "slurm",
+            "submitit's executor: slurm, local (processes of this machine), debug (in this process)",
+            lambda name, value: parse_choice(name, value, CLUSTERS),
+            CLUSTERS,
+        ),
+        Option("partition", None, "partition of the jobs", parse_text),
+        Option("account", None, "account of the jobs", parse_text),
+        Option("parallel", 256, "jobs of an array at once", lambda name, value: parse_int(name, value, 1, 10_000)),
+    )
+}
+GPU_OPTIONS: Mapping[str, Option] = {
+    option.name: option
+    for option in (
+        Option("constraint", None, "the constraint that leads to nodes with this GPU", parse_text),
+        Option("gres", None, "what is asked for of such a node (default: gpu:1)", parse_text),
+        Option("partition", None, "the partition of such nodes", parse_text),
+    )
+}
+SECTIONS = ("defaults", "matrix", "include", "exclude", "store", "tasks", "slurm")
+
+
+@dataclass(frozen=True, slots=True)
+class CellValues:
+    """One cell as the file says it: parsed values by name, those that were varied, and the line to blame."""
+
+    values: Mapping[str, Any]
+    varied: tuple[str, ...]
+    where: Located
+    from_matrix: bool
+
+    @property
+    def name(self) -> str:
+        """What tells it from others, in the file's words."""
+        return ", ".join(f"{name}={self.values[name]}" for name in self.varied) or "the one cell"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFile:
+    """A sweep: its cells in the file's order; ``store``: the folder of the engines; ``tasks``, ``slurm``: options by name;
+    ``gpus``: kind of GPU -> its options on Slurm."""
+
+    path: str
+    cells: tuple[CellValues, ...]
+    store: str
+    tasks: Mapping[str, Any]
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    gpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_sweep(path: str) -> SweepFile:
+    """The sweep in a YAML file. Raises RequestError with the line, MissingSoftwareError without PyYAML."""
+    path = os.path.abspath(path)
+    root = read_located(path)
+    parts = dict(root.items(SECTIONS, "a sweep"))
+    reader = _Cells(os.path.dirname(path))
+    cells = tuple(reader.read(parts, root))
+    store = parts["store"].plain("store") if "store" in parts else "engines"
+    slurm, gpus = _slurm(parts.get("slurm"))
+    return SweepFile(
+        path,
+        cells,
+        os.path.join(os.path.dirname(path), os.path.expanduser(str(store))),
+        _options(parts.get("tasks"), TASK_OPTIONS, "tasks"),
+        slurm,
+        gpus,
+    )
+
+
+def _options(section: Located | None, known: Mapping[str, Option], what: str) -> dict[str, Any]:
+    """The values of a section, defaults included. Raises RequestError."""
+    given = (
+        {}
+        if section is None
+        else {name: _parsed(known[name], item) for name, item in section.items(tuple(known), what)}
+    )
+    defaults = {n: None if o.default is None else o.parse(n, o.default) for n, o in known.items()}
+    return defaults | given
+
+
+def _slurm(section: Located | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    if section is None:
+        return _options(None, SLURM_OPTIONS, "slurm"), {}
+    parts = dict(section.items((*SLURM_OPTIONS, "gpus"), "slurm"))
+    gpus = parts.pop("gpus", None)
+    named = {} if gpus is None or not isinstance(gpus.value, dict) else gpus.value
+    of_gpus = {
+        str(CELL_OPTIONS["gpu"].parse("gpu", name)): _options(item, GPU_OPTIONS, f"slurm.gpus.{name}")
+        for name, item in named.items()
+    }
+    return _options(Located(parts, section.file, section.line), SLURM_OPTIONS, "slurm"), of_gpus
+
+
+def _parsed(option: Option, item: Located) -> Any:
+    """The value of an option. Raises RequestError with its line."""
+    value = item.plain(option.name)
+    try:
+        return None if value is None else option.parse(option.name, value)
+    except RequestError as error:
+        raise item.error(str(error)) from error
+
+
+class _Cells:
+    """Reads defaults, matrix, include and exclude; ``folder``: what relative paths are meant from."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def read(self, parts: Mapping[str, Located], root: Located) -> Iterator[CellValues]:
+        """The cells: every combination that is not excluded, then those that are included. Raises RequestError."""
+        defaults = self._values(parts["defaults"], "defaults") if "defaults" in parts else {}
+        axes = self._axes(parts["matrix"]) if "matrix" in parts else {}
+        excluded = [(self._values(item, "exclude"), item) for item in self._items(parts, "exclude")]
+        included = self._items(parts, "include")
+        self._check_size(axes, len(included), parts.get("matrix", root))
+        self._check_excluded(excluded, axes)
+        for chosen in itertools.product(*axes.values()) if axes else ():
+            values = {**defaults, **dict(zip(axes, chosen, strict=True))}
+            if not any(one.items() <= values.items() for one, _ in excluded):
+                yield CellValues(
+                    values, tuple(n for n, choices in axes.items() if len(choices) > 1), parts["matrix"], True
+                )
+        for item in included:
+            own = self._values(item, "include")
+            yield CellValues({**defaults, **own}, tuple(own), item, False)
+        if not axes and not included:
+            raise root.error("there are no cells; give a 'matrix' of values, or cells below 'include'")
+
+    def _items(self, parts: Mapping[str, Located], name: str) -> list[Located]:
+        return parts[name].list(name) if name in parts else []
+
+    def _axes(self, section: Located) -> dict[str, list[Any]]:
+        """Name -> the values of that axis, each once."""
+        axes = {}
+        for name, item in section.items(tuple(CELL_OPTIONS), "matrix"):
+            values = [self._value(name, one) for one in item.list(name)]
+            if not values:
+                raise item.error(f"{name} has no values; give one or more, or leave it out")
+            axes[name] = list(dict.fromkeys(values))
+        return axes
+
+    def _values(self, section: Located, what: str) -> dict[str, Any]:
+        """The values of one mapping; ``bench: {count: 8}`` is short for ``bench.count: 8``."""
+        values: dict[str, Any] = {}
+        for name, item in section.items((*CELL_OPTIONS, ACCURACY), what):
+            if name in (BENCH, ACCURACY) and isinstance(item.value, dict):
+                known = tuple(option.partition(".")[2] for option in CELL_OPTIONS if option.startswith(f"{name}."))
+                inner = item.items(known, name)
+                values.update({f"{name}.{own}": self._value(f"{name}.{own}", one) for own, one in inner})
+            elif name == ACCURACY:
+                raise item.error(
+                    f"accuracy is {item.kind}, expected a mapping of options of cmx4trt verify, such as data"
+                )
+            else:
+                values[name] = self._value(name, item)
+        return values
+
+    def _value(self, name: str, item: Located) -> Any:
+        if name in _PATHS and isinstance(item.value, str) and item.value not in _WORDS:
+            item = Located(os.path.join(self._folder, os.path.expanduser(item.value)), item.file, item.line)
+        return _parsed(CELL_OPTIONS[name], item)
+
+    def _check_size(self, axes: Mapping[str, list[Any]], included: int, where: Located) -> None:
+        count = included + (1 if axes else 0)
+        for values in axes.values():
+            count *= len(values)
+        if count > MAX_CELLS:
+            raise where.error(f"these are {count:,} cells, expected at most {MAX_CELLS:,}; split the sweep")
+
+    def _check_excluded(self, excluded: list[tuple[dict[str, Any], Located]], axes: Mapping[str, list[Any]]) -> None:
+        """An exclusion that no cell can fit is a mistake in writing."""
+        for values, item in excluded:
+            for name, value in values.items():
+                if name in axes and value not in axes[name]:
+                    raise item.error(f"exclude has {name}={value}, which is not in the matrix; correct one of them")
