@@ -39,6 +39,7 @@ NAVIGATION = {
         "docs/how-to/common-code",
         "docs/how-to/bench",
         "docs/how-to/report",
+        "docs/how-to/sweep",
         "docs/how-to/gui",
         "docs/how-to/docker",
         "docs/how-to/ci",

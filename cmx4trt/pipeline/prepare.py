@@ -35,13 +35,21 @@ def quantizes(request: BuildRequest) -> bool:
     return request.precision == "int8" and backend_of(request.builder).quantizes
 
 
+def check_calibration(request: BuildRequest) -> None:
+    """Refuse an int8 request that names nothing to calibrate with; opens no file. Raises DataError, RequestError."""
+    if quantizes(request):
+        from cmx4trt.quantize import check_request
+
+        check_request(request)
+
+
 def calibration_of(request: BuildRequest, progress: Progress) -> CalibrationData | None:
     """What an int8 engine is calibrated with; None for others. Raises DataError, RequestError."""
     if not quantizes(request):
         return None
-    from cmx4trt.quantize import check_request, open_data
+    from cmx4trt.quantize import open_data
 
-    check_request(request)
+    check_calibration(request)
     return open_data(request, spec_of(request.network).input_shape, progress)
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.errors import CmxError, RequestError
+from cmx4trt.pipeline.build import check_request
 from cmx4trt.pipeline.evaluate import check_evaluation
+from cmx4trt.pipeline.prepare import check_calibration
 from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.evaluation import EvaluationOptions
@@ -68,6 +70,8 @@ def _checked_cell(given: CellValues, store: str, sources: dict[tuple[str | None,
 def _cell(given: CellValues, store: str, sources: dict[tuple[str | None, int | None, str], str]) -> Cell:
     own = {n: v for n, v in given.values.items() if "." not in n and n not in (GPU, BENCH)}
     request = BuildRequest.from_dict({**own, "output_dir": store})
+    check_request(request)
+    check_calibration(request)
     evaluations = _evaluations(given.values)
     for command, values in evaluations.items():
         check_evaluation(command, EvaluationOptions.from_values(values, command), request)

@@ -46,7 +46,7 @@ class RayRunner:
                     f"there is no Ray cluster at {address} ({error}); start one, or leave --address out"
                 ) from error
         self.title = f"Ray ({len(self._alive())} nodes)"
-        self._remote: Any = ray.remote(run_task).options(max_retries=0, max_calls=0)
+        self._remote: Any = ray.remote(max_retries=0)(run_task)
         self._place = store, token
         self._pending: dict[Any, Task] = {}
         self._since: dict[str, float] = {}

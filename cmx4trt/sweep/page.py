@@ -113,7 +113,7 @@ def _trade(
         for row in rows
         if (value := getattr(row, field)) is not None and row.samples_per_second is not None
     ]
-    if len({point[1:] for point in points}) < _POINTS:
+    if len({x for _, x, _ in points}) < _POINTS:
         return None
     from cmx4trt.report.plots import plot_trade
 

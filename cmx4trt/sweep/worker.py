@@ -28,6 +28,8 @@ from cmx4trt.sweep.tasks import BUILD, Carried, Outcome, Task
 Started = Callable[["subprocess.Popen[bytes]"], None]
 _PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a child gets when its parent dies, however that ends."""
+_LEAST_ROOM = 1 << 20
+"""Bytes below which a disk counts as full: no engine is smaller, and a failed write has been taken back by then."""
 _END_OF_LOG = 2000
 """Bytes of a command's output that a sentence of ours is looked for in, where the command was killed."""
 
@@ -59,6 +61,8 @@ def run_task(
         except OSError as error:
             sentence = f"the task could not run on {socket.gethostname()}: {reason(error)}"
             outcome = Outcome(task.key, OutputError.exit_code, sentence)
+        if outcome.exit_code == OutputError.exit_code and _is_full(scratch):
+            outcome = replace(outcome, lost=True)  # another node may have room
     return replace(outcome, host=_host(environment), seconds=round(time.monotonic() - begin, 3))
 
 
@@ -132,6 +136,12 @@ class _Run:
 
     def _failed(self, code: int, sentence: str) -> Outcome:
         return Outcome(self._task.key, code, sentence)
+
+
+def _is_full(folder: str) -> bool:
+    """Whether the disk of the node's own folder has no room left."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize < _LEAST_ROOM or bool(status.f_files and not status.f_favail)
 
 
 def _die_with_parent() -> None:

@@ -21,6 +21,7 @@ from cmx4trt.base.options import Option
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options, schema_of_request
+from cmx4trt.sweep.schema import schema_of_sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference"
@@ -196,6 +197,7 @@ WHAT_TO_DO = {
     9: "`_cpu` builds without a GPU; `--execute=graph` verifies and benchmarks without one",
     10: "use one of the combinations named in the sentence",
     11: "a longer run (`--duration`, `--count`) or a lower `--target_qps`; see the logs",
+    12: "the table and the page say why each failed; the same command tries them again, and repeats nothing else",
     130: "run the command again",
     141: "read the output to its end, or redirect it to a file",
 }
@@ -331,6 +333,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "manifest.md": lambda: schema_page("Manifest", "manifest.schema.json", ""),
     "result.md": lambda: schema_page("Result of a run", "result.schema.json", ""),
     "python-api.md": python_api,
+    "sweep.schema.json": lambda: json.dumps(schema_of_sweeps(), indent=2, ensure_ascii=False) + "\n",
 }
 
 

@@ -43,7 +43,7 @@ VENDORS = {
     "pycocotools": {"networks/retinanet/accuracy.py"},
     "streamlit": {"gui/server.py", "gui/page.py", "gui/page_form.py", "gui/page_results.py"},
     "matplotlib": {"report/plots.py"},
-    "yaml": {"sweep/located.py"},
+    "yaml": {"gui/form.py", "sweep/located.py"},
     "rich": {"cli/sweep_table.py"},
     "ray": {"sweep/on_ray.py"},
     "submitit": {"sweep/on_slurm.py"},
