@@ -14,17 +14,15 @@ from cmx4trt.pipeline.evaluate import check_evaluation
 from cmx4trt.pipeline.prepare import check_calibration
 from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation import EvaluationOptions
+from cmx4trt.requests.evaluation_options import EvaluationOptions
+from cmx4trt.requests.options import build_options
 from cmx4trt.store.fingerprint import SOURCE, engine_parts
 from cmx4trt.sweep.file import CellValues, SweepFile
 from cmx4trt.sweep.options import ACCURACY, BENCH, GPU
 
 KEY_DIGITS = 16
-_FILES = (
-    *("calibration_data", "calibration_list", "calibration_count", "calibration_cache"),
-    *("common_code", "kernel_choices", "timing_cache"),
-)
-"""Options that the fingerprint names by content: two paths to one content are built twice here, and then found in the store."""
+_LEFT_OUT = {"model", "random_weights", "report", "output_dir", "wait"}
+"""Options that the fingerprint leaves out and that make no other engine, or whose source is known here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,13 @@ def _cell(given: CellValues, store: str, sources: dict[tuple[str | None, int | N
 
 
 def _given(request: BuildRequest, gpu: str | None) -> list[Any]:
-    return [*(getattr(request, name) for name in _FILES), request.verify, gpu if request.device == "cuda" else None]
+    """What the fingerprint names by content that is not known here (images, a checkout, the GPU), as it was given.
+
+    Two paths to the same content are built twice here, and the second is then found in the store.
+    """
+    values = request.to_dict()
+    names = [one.name for one in build_options() if not one.shapes_engine and one.name not in _LEFT_OUT]
+    return [*([name, values[name]] for name in names), gpu if request.device == "cuda" else None]
 
 
 def _evaluations(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

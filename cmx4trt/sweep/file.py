@@ -8,66 +8,47 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cmx4trt.base.values import parse_choice, parse_int, parse_size, parse_text
+from cmx4trt.base.options import SIZE, TEXT, Option, choice, whole
 from cmx4trt.errors import RequestError
-from cmx4trt.requests.options import Option
 from cmx4trt.sweep.located import Located, read_located
-from cmx4trt.sweep.options import ACCURACY, BENCH, CELL_OPTIONS
+from cmx4trt.sweep.options import ACCURACY, BENCH, GPU, GPU_KIND, cell_options
 
 MAX_CELLS = 100_000
-_PATHS = frozenset(
-    name
-    for name in CELL_OPTIONS
-    if name.rpartition(".")[2]
-    in {
-        *("model", "calibration_data", "calibration_list", "calibration_cache", "common_code", "inference_source"),
-        *("timing_cache", "kernel_choices", "data", "labels", "user_conf"),
-    }
-)
-"""Options that name files: relative ones are meant from the sweep file's folder."""
-_WORDS = ("random", "synthetic")
-
 TASK_OPTIONS: Mapping[str, Option] = {
-    option.name: option
-    for option in (
-        Option("cores", 1, "cores of a task", lambda name, value: parse_int(name, value, 1, 1024)),
-        Option("memory", "4GiB", "memory of a task, such as 4GiB", parse_size),
+    one.name: one
+    for one in (
+        Option("cores", whole(1, 1024), "cores of a task", 1),
+        Option("memory", SIZE, "memory of a task, such as 4GiB", "4GiB"),
         Option(
             "retries",
-            2,
+            whole(0, 100),
             "how often a task is begun again after its node was lost; a refused request is never tried again",
-            lambda name, value: parse_int(name, value, 0, 100),
+            2,
         ),
-        Option(
-            "minutes",
-            240,
-            "a task that takes longer is ended, and counts as failed",
-            lambda name, value: parse_int(name, value, 1, 7 * 24 * 60),
-        ),
+        Option("minutes", whole(1, 7 * 24 * 60), "a task that takes longer is ended, and counts as failed", 240),
     )
 }
 CLUSTERS = ("slurm", "local", "debug")
 SLURM_OPTIONS: Mapping[str, Option] = {
-    option.name: option
-    for option in (
+    one.name: one
+    for one in (
         Option(
             "cluster",
-            "slurm",
+            choice(CLUSTERS),
             "submitit's executor: slurm, local (processes of this machine), debug (in this process)",
-            lambda name, value: parse_choice(name, value, CLUSTERS),
-            CLUSTERS,
+            "slurm",
         ),
-        Option("partition", None, "partition of the jobs", parse_text),
-        Option("account", None, "account of the jobs", parse_text),
-        Option("parallel", 256, "jobs of an array at once", lambda name, value: parse_int(name, value, 1, 10_000)),
+        Option("partition", TEXT, "partition of the jobs"),
+        Option("account", TEXT, "account of the jobs"),
+        Option("parallel", whole(1, 10_000), "jobs of an array at once", 256),
     )
 }
 GPU_OPTIONS: Mapping[str, Option] = {
-    option.name: option
-    for option in (
-        Option("constraint", None, "the constraint that leads to nodes with this GPU", parse_text),
-        Option("gres", None, "what is asked for of such a node (default: gpu:1)", parse_text),
-        Option("partition", None, "the partition of such nodes", parse_text),
+    one.name: one
+    for one in (
+        Option("constraint", TEXT, "the constraint that leads to nodes with this GPU"),
+        Option("gres", TEXT, "what is asked for of such a node (default: gpu:1)"),
+        Option("partition", TEXT, "the partition of such nodes"),
     )
 }
 SECTIONS = ("defaults", "matrix", "include", "exclude", "store", "tasks", "slurm")
@@ -127,8 +108,7 @@ def _options(section: Located | None, known: Mapping[str, Option], what: str) ->
         if section is None
         else {name: _parsed(known[name], item) for name, item in section.items(tuple(known), what)}
     )
-    defaults = {n: None if o.default is None else o.parse(n, o.default) for n, o in known.items()}
-    return defaults | given
+    return {name: one.value_of(None) for name, one in known.items()} | given
 
 
 def _slurm(section: Located | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -138,7 +118,7 @@ def _slurm(section: Located | None) -> tuple[dict[str, Any], dict[str, dict[str,
     gpus = parts.pop("gpus", None)
     named = {} if gpus is None or not isinstance(gpus.value, dict) else gpus.value
     of_gpus = {
-        str(CELL_OPTIONS["gpu"].parse("gpu", name)): _options(item, GPU_OPTIONS, f"slurm.gpus.{name}")
+        str(GPU_KIND.parse(GPU, name)): _options(item, GPU_OPTIONS, f"slurm.gpus.{name}")
         for name, item in named.items()
     }
     return _options(Located(parts, section.file, section.line), SLURM_OPTIONS, "slurm"), of_gpus
@@ -148,7 +128,7 @@ def _parsed(option: Option, item: Located) -> Any:
     """The value of an option. Raises RequestError with its line."""
     value = item.plain(option.name)
     try:
-        return None if value is None else option.parse(option.name, value)
+        return None if value is None else option.parse(value)
     except RequestError as error:
         raise item.error(str(error)) from error
 
@@ -158,6 +138,7 @@ class _Cells:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        self._options = cell_options()
 
     def read(self, parts: Mapping[str, Located], root: Located) -> Iterator[CellValues]:
         """The cells: every combination that is not excluded, then those that are included. Raises RequestError."""
@@ -185,7 +166,7 @@ class _Cells:
     def _axes(self, section: Located) -> dict[str, list[Any]]:
         """Name -> the values of that axis, each once."""
         axes = {}
-        for name, item in section.items(tuple(CELL_OPTIONS), "matrix"):
+        for name, item in section.items(tuple(self._options), "matrix"):
             values = [self._value(name, one) for one in item.list(name)]
             if not values:
                 raise item.error(f"{name} has no values; give one or more, or leave it out")
@@ -195,9 +176,9 @@ class _Cells:
     def _values(self, section: Located, what: str) -> dict[str, Any]:
         """The values of one mapping; ``bench: {count: 8}`` is short for ``bench.count: 8``."""
         values: dict[str, Any] = {}
-        for name, item in section.items((*CELL_OPTIONS, ACCURACY), what):
+        for name, item in section.items((*self._options, ACCURACY), what):
             if name in (BENCH, ACCURACY) and isinstance(item.value, dict):
-                known = tuple(option.partition(".")[2] for option in CELL_OPTIONS if option.startswith(f"{name}."))
+                known = tuple(option.partition(".")[2] for option in self._options if option.startswith(f"{name}."))
                 inner = item.items(known, name)
                 values.update({f"{name}.{own}": self._value(f"{name}.{own}", one) for own, one in inner})
             elif name == ACCURACY:
@@ -209,9 +190,11 @@ class _Cells:
         return values
 
     def _value(self, name: str, item: Located) -> Any:
-        if name in _PATHS and isinstance(item.value, str) and item.value not in _WORDS:
+        """The value of an option; relative paths are meant from the file's folder."""
+        kind = self._options[name].kind
+        if kind.is_path and isinstance(item.value, str) and item.value != kind.word:
             item = Located(os.path.join(self._folder, os.path.expanduser(item.value)), item.file, item.line)
-        return _parsed(CELL_OPTIONS[name], item)
+        return _parsed(self._options[name], item)
 
     def _check_size(self, axes: Mapping[str, list[Any]], included: int, where: Located) -> None:
         count = included + (1 if axes else 0)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from cmx4trt.base.values import parse_bool, parse_text
+from cmx4trt.base.options import YES_NO, Kind, Option
+from cmx4trt.base.values import parse_text
 from cmx4trt.devices.cards import capability_of
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.evaluation_options import BENCH_OPTIONS, VERIFY_OPTIONS
-from cmx4trt.requests.options import OPTIONS, Option
+from cmx4trt.requests.options import build_options
 
 BENCH, ACCURACY = "bench", "accuracy"
 """Prefixes: ``bench.duration`` is an option of ``cmx4trt bench``, ``accuracy.data`` one of ``cmx4trt verify``."""
 GPU = "gpu"
-_OF_THE_SWEEP = ("output_dir", "wait", "network", "model", "log_dir")
-"""Options that are the same for all cells, or that follow from the build."""
+_OF_THE_STORE = ("output_dir", "wait")
+_OF_THE_BUILD = ("network", "model", "log_dir")
+"""Options of evaluations that follow from what is built."""
 
 
 def _parse_gpu(name: str, value: object) -> str:
@@ -26,21 +29,24 @@ def _parse_gpu(name: str, value: object) -> str:
     return found or text
 
 
+GPU_KIND = Kind(_parse_gpu)
+_GPU_HELP = (
+    "the kind of GPU that a cell is measured on, and built on with the device cuda: a compute capability such as sm90, the name "
+    "of a card, or the scheduler's own word (default: none; the engine's graph runs on the CPU)"
+)
+
+
 def _prefixed(prefix: str, options: tuple[Option, ...]) -> dict[str, Option]:
-    return {f"{prefix}.{option.name}": option for option in options if option.name not in _OF_THE_SWEEP}
+    named = ((f"{prefix}.{one.name}", one) for one in options if one.name not in _OF_THE_BUILD)
+    return {name: replace(one, name=name) for name, one in named}
 
 
-CELL_OPTIONS: Mapping[str, Option] = {
-    **{option.name: option for option in OPTIONS if option.name not in ("output_dir", "wait")},
-    GPU: Option(
-        GPU,
-        None,
-        "the kind of GPU that a cell is measured on, and built on with the device cuda: a compute capability such as sm90, the "
-        "name of a card, or the scheduler's own word (default: none; the engine's graph runs on the CPU)",
-        _parse_gpu,
-    ),
-    BENCH: Option(BENCH, True, "whether LoadGen measures the cell", parse_bool, ("yes", "no")),
-    **_prefixed(BENCH, BENCH_OPTIONS),
-    **_prefixed(ACCURACY, VERIFY_OPTIONS),
-}
-"""Name in the file -> the option."""
+def cell_options() -> Mapping[str, Option]:
+    """Name in the file -> the option."""
+    return {
+        **{one.name: one for one in build_options() if one.name not in _OF_THE_STORE},
+        GPU: Option(GPU, GPU_KIND, _GPU_HELP),
+        BENCH: Option(BENCH, YES_NO, "whether LoadGen measures the cell", True),
+        **_prefixed(BENCH, BENCH_OPTIONS),
+        **_prefixed(ACCURACY, VERIFY_OPTIONS),
+    }

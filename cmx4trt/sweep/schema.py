@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cmx4trt.requests.options import Option
+from cmx4trt.base.options import YES_NO, Option
 from cmx4trt.sweep.file import GPU_OPTIONS, SLURM_OPTIONS, TASK_OPTIONS
-from cmx4trt.sweep.options import ACCURACY, BENCH, CELL_OPTIONS
+from cmx4trt.sweep.options import ACCURACY, BENCH, cell_options
 
 _PLAIN = "string number boolean null".split()  # noqa: SIM905  (the architecture tests take a list for names of backends)
 _CELL = {"$ref": "#/$defs/cell"}
@@ -15,8 +15,9 @@ _CELL = {"$ref": "#/$defs/cell"}
 
 def schema_of_sweeps() -> dict[str, Any]:
     """The schema (draft 2020-12). What it cannot say, such as which combinations can be built, the command checks."""
-    values = {name: {"$ref": f"#/$defs/{name}"} for name in CELL_OPTIONS}
-    either = {BENCH: {"anyOf": [values[BENCH], _inner(BENCH)]}, ACCURACY: _inner(ACCURACY)}
+    options = cell_options()
+    values = {name: {"$ref": f"#/$defs/{name}"} for name in options}
+    either = {BENCH: {"anyOf": [values[BENCH], _inner(BENCH, options)]}, ACCURACY: _inner(ACCURACY, options)}
     axes = {
         name: {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]} for name, value in values.items()
     }
@@ -42,14 +43,14 @@ def schema_of_sweeps() -> dict[str, Any]:
         **_object(sections, "Many engines from one file: cmx4trt sweep FILE."),
         "$defs": {
             "cell": _object({**values, **either}, "Values of one cell, or of all."),
-            **{name: _value(option) for name, option in CELL_OPTIONS.items()},
+            **{name: _value(option) for name, option in options.items()},
         },
     }
 
 
-def _inner(prefix: str) -> dict[str, Any]:
+def _inner(prefix: str, options: Iterable[str]) -> dict[str, Any]:
     """The options of bench or accuracy without their prefix."""
-    names = [name for name in CELL_OPTIONS if name.startswith(f"{prefix}.")]
+    names = [name for name in options if name.startswith(f"{prefix}.")]
     return _object({name.partition(".")[2]: {"$ref": f"#/$defs/{name}"} for name in names}, f"Options of {prefix}.")
 
 
@@ -60,10 +61,9 @@ def _options(options: Mapping[str, Option], description: str) -> dict[str, Any]:
 def _value(option: Option) -> dict[str, Any]:
     """A value as YAML writes it: 'yes' and 'no' are booleans there, numbers may be text."""
     known: dict[str, Any] = {"description": option.help}
-    if not option.choices:
-        return {"type": _PLAIN, **known}
-    yes_or_no = set(option.choices) <= {"yes", "no"}
-    return {"enum": [True, False, "yes", "no"] if yes_or_no else [*option.choices, None], **known}
+    if option.kind is YES_NO:
+        return {"enum": [True, False, "yes", "no"], **known}
+    return {"enum": [*option.choices, None], **known} if option.choices else {"type": _PLAIN, **known}
 
 
 def _object(properties: Mapping[str, Any], description: str) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def _read_json(path: str) -> dict[str, Any]:
 
 def _read_results(root: str) -> dict[str, Any]:
     """LoadGen's results below a folder: mode -> result."""
-    from cmx4trt.bench.results import RESULT_NAME
+    from cmx4trt.store.results import RESULT_NAME
 
     found = {}
     for folder, _, names in os.walk(root):

@@ -105,7 +105,7 @@ def test_on_ray_with_a_fake_gpu(null: None, tmp_path: Path) -> None:
     )
     (tmp_path / "s.yaml").write_text(text)
     program = (
-        "import sys, ray; ray.init(address='local', num_cpus=2, resources={'sm90': 1}, include_dashboard=False, log_to_driver=False)\n"
+        "import sys, ray; ray.init(address='local', num_cpus=2, resources={'sm90': 1}, include_dashboard=False)\n"
         "from cmx4trt.cli import main; sys.exit(main(['sweep', 's.yaml', '--on=ray']))"
     )
     done = subprocess.run(
