@@ -1,7 +1,7 @@
-"""An engine of our own for Hopper GPUs (compute capability 9.0): ResNet-50 in INT8, built without a GPU, exact to the bit.
+"""Our own engines for Hopper GPUs (compute capability 9.0): ResNet-50 in INT8, built without a GPU, bit-exact.
 
-The way of an engine: ``lowering`` (graph -> network), ``schedule`` (network -> plan), ``compiler`` (kernels -> cubins),
-``container`` (the file); on the GPU: ``session``; ``reference`` is the specification of it all. Standard library only here.
+Stages of a build: ``lowering`` (graph -> network), ``schedule`` (network -> plan), ``compiler`` (kernels -> cubins),
+``container`` (the file); on the GPU: ``session``; ``reference`` is the specification. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Hopper(Backend):
     about = "Our own engines for H100 and H200: ResNet-50 INT8, built ahead of time, bit-exact"
     devices: Mapping[str, str] = {
         "cpu": "built ahead of time",
-        "cuda": "built ahead of time, then run on the local GPU and compared with its specification bit for bit",
+        "cuda": "built ahead of time, then run on the local GPU and verified bit for bit against its specification",
     }
     targets = Targets(
         names={"hopper": ("sm90",)},
@@ -61,7 +61,7 @@ class Hopper(Backend):
         return HopperSession(read_engine(engine, "the engine"), open_cuda(gpu))
 
     def count_gpus(self) -> int:
-        """As many as the driver shows."""
+        """The number of GPUs that the driver reports."""
         from cmx4trt.devices.cuda import open_cuda
 
         return open_cuda(0).facts.visible
@@ -73,31 +73,32 @@ class Hopper(Backend):
         check_request(request)
 
     def flavour(self) -> QuantizationFlavour:
-        """uint8 behind Relu; see ``lowering``."""
+        """uint8 after Relu; see ``lowering``."""
         from cmx4trt.backends.hopper.lowering import FLAVOUR
 
         return FLAVOUR
 
     def check_engine(self, engine: Any, graph: PreparedGraph, session: Session | None) -> Sequence[Check]:
-        """On a device, equality with the specification, activation by activation; else that the file computes every operation."""
+        """On a device, equality with the specification, activation by activation; otherwise that the file computes every
+        operation."""
         from cmx4trt.backends.hopper.checks import check_engine
 
         return check_engine(engine, graph, session)
 
     def measure(self, session: Session) -> Measurement | None:
-        """The network as one CUDA graph and every launch by itself, at the engine's largest batch."""
+        """Times of the network as one CUDA graph and of every single launch, at the engine's largest batch."""
         from cmx4trt.backends.hopper.measure import measure
 
         return measure(session)
 
     def tune(self, graph: Callable[[], PreparedGraph], request: BuildOptions, progress: Progress) -> Tuning:
-        """Every kernel that can compute an operation, at a few batch sizes up to the engine's."""
+        """Times of every kernel that can compute an operation, at a few batch sizes up to the engine's."""
         from cmx4trt.backends.hopper.tune import tune_graph
 
         return tune_graph(graph, request, progress)
 
     def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
-        """The launches, their bounds, and what was measured."""
+        """The launches, their bounds, and the measurements."""
         from cmx4trt.backends.hopper.sections import sections
 
         return sections(built, executed)

@@ -1,4 +1,4 @@
-"""A plan's launches with numbers for everything: amounts become those of one batch, places become addresses."""
+"""A plan's launches with all numbers resolved: amounts for one batch size, places as addresses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the parts of an engine lie on the device; inputs and outputs by name."""
+    """The addresses of an engine's parts on the device; inputs and outputs by name."""
 
     arena: int
     weights: int
@@ -34,7 +34,7 @@ class Resolver:
         self._offsets = {buffer.name: buffer.offset for buffer in plan.buffers}
 
     def launches(self, program: Program, batch: int, addresses: Addresses) -> tuple[LaunchConfiguration, ...]:
-        """The launches of ``program`` for one batch size. To be called while the device is active."""
+        """The launches of ``program`` for one batch size. Must be called while the device is active."""
         configurations = []
         for index, launch in enumerate(program.launches):
             kernel = self._kernels[launch.kernel]
@@ -53,7 +53,7 @@ class Resolver:
         return tuple(configurations)
 
     def address(self, place: Place, addresses: Addresses) -> int:
-        """Where a place lies."""
+        """The address of a place."""
         if place.space == "buffer":
             return addresses.arena + self._offsets[place.name] + place.offset
         if place.space == "weights":
@@ -75,13 +75,13 @@ class Resolver:
 
 
 def tiles_of(recipe: TiledMap, batch: int, address: int) -> Tiles:
-    """A tiled map's recipe with numbers."""
+    """A tiled map's recipe with numbers resolved."""
     extents = tuple(extent.at(batch) for extent in recipe.extents)
     return Tiles(address, extents, recipe.strides, recipe.box, recipe.swizzle)
 
 
 def windows_of(recipe: WindowMap, batch: int, address: int) -> Windows:
-    """An im2col map's recipe with numbers."""
+    """An im2col map's recipe with numbers resolved."""
     lower, upper = -recipe.padding, recipe.padding - (recipe.kernel - 1)
     return Windows(
         address=address,
@@ -96,7 +96,7 @@ def windows_of(recipe: WindowMap, batch: int, address: int) -> Windows:
 
 
 def blocks_of(grid: Grid, batch: int, multiprocessors: int) -> int:
-    """How many blocks a launch has for one batch size on a GPU with so many multiprocessors."""
+    """The number of blocks of a launch for one batch size on a GPU with this many SMs."""
     if grid.blocks is not None:
         return grid.blocks.at(batch)
     step = grid.multiple_of

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
 
 NVRTC = ("nvidia_cuda_nvrtc_cu12", "nvidia_cuda_nvrtc")
-"""Distributions that bring the compiler, normalised as in the names of their metadata folders."""
+"""Distributions with the compiler, normalized as in the names of their metadata folders."""
 
 
 class HopperBuilder:
@@ -35,7 +35,7 @@ class HopperBuilder:
         self._read_choices: Choices | None = None
 
     def version(self) -> str:
-        """This package's version: the kernels are its own. Raises MissingSoftwareError where their compiler is missing."""
+        """This package's version, because the kernels are its own. Raises MissingSoftwareError if their compiler is missing."""
         if installed_version(NVRTC) is None:
             raise MissingSoftwareError(
                 f"NVRTC, the compiler of the kernels, is not installed in this Python; {pip_line('hopper')}"
@@ -43,8 +43,8 @@ class HopperBuilder:
         return __version__
 
     def resolve(self, request: BuildOptions) -> Mapping[str, Any]:
-        """Nothing of its own. Refuses a damaged table of choices (DataError), and on the device cuda a GPU that the kernels are
-        not made for (DeviceError)."""
+        """No options of its own. Rejects a damaged table of choices (DataError), and on the device cuda a GPU that the kernels
+        do not support (DeviceError)."""
         check_request(request)
         self._choices(request)
         if request.device == "cuda":
@@ -55,7 +55,7 @@ class HopperBuilder:
         return {}
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
-        """Version, compiler, and the content of the kernels and of the table that chooses among them."""
+        """Version, compiler, and the content of the kernels and of the table from which they are chosen."""
         own = {"choices": self._choices(request).digest} if HopperOptions.of(request).kernel_choices else {}
         return {
             "name": self.name,
@@ -68,14 +68,14 @@ class HopperBuilder:
     def build(
         self, graph: PreparedGraph, request: BuildOptions, progress: Progress, stopped: Callable[[], bool]
     ) -> BuiltEngine:
-        """The engine file of ``graph``, and what its launches do. Raises UnsupportedError, BuildError."""
+        """The engine file of ``graph``, and a description of its launches. Raises UnsupportedError, BuildError."""
         from cmx4trt.backends.hopper.container import write_engine
 
         engine, facts = make_engine(graph, request, self._choices(request), stopped)
         return BuiltEngine(write_engine(engine), facts)
 
     def _choices(self, request: BuildOptions) -> Choices:
-        """The table to choose kernels by, read once: it stays the one that the fingerprint is made from. Raises DataError."""
+        """The table from which kernels are chosen, read once, so that it is the one in the fingerprint. Raises DataError."""
         from cmx4trt.backends.hopper.choices import choices_of
 
         if self._read_choices is None:
@@ -86,7 +86,7 @@ class HopperBuilder:
 def make_engine(
     graph: PreparedGraph, request: BuildOptions, choices: Choices, stopped: Callable[[], bool] = lambda: False
 ) -> tuple[Engine, dict[str, Any]]:
-    """An engine in memory, and what the manifest says of it."""
+    """An engine in memory, and its description for the manifest."""
     from cmx4trt.backends.hopper.compiler import Compiler
     from cmx4trt.backends.hopper.engine import Engine
     from cmx4trt.backends.hopper.lowering import lower
@@ -112,7 +112,7 @@ def make_engine(
 
 
 def _digest_of_sources() -> str:
-    """SHA-256 over everything here that an engine is made from: kernels, packing, schedule, choices."""
+    """SHA-256 over everything in this package that determines an engine: kernels, packing, schedule, choices."""
     digest = hashlib.sha256()
     folder = os.path.dirname(__file__)
     for base, folders, files in os.walk(folder):

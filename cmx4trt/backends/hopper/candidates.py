@@ -23,31 +23,31 @@ RESIDENT = (
     (512, 128, 3, 2, 4),
     (256, 128, 2, 6, 4),
 )
-"""Instances of the kernel with resident weights that are worth a measurement."""
+"""Instances of the kernel with resident weights that are worth measuring."""
 STREAMED = ((256, 4), (128, 6))
 """Instances of the kernel with streamed weights: columns, stages."""
 SPLIT = (1, 2, 4, 8)
-"""Blocks that share a sum in the kernel for few images; 8 is the largest cluster that every GPU of compute capability 9.0 has
-(CUDA C++ Programming Guide, Thread Block Clusters)."""
+"""Blocks that share a sum in the kernel for small batches; 8 is the largest cluster that every GPU of compute capability 9.0
+supports (CUDA C++ Programming Guide, Thread Block Clusters)."""
 EXPAND_REDUCE = "expand_reduce"
-"""What the table calls the kernel for an expansion and the next block's reduction."""
+"""The table's name of the kernel for an expansion and the next block's reduction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to compute a convolution: a kernel family and its numbers."""
+    """One way to compute a convolution: a kernel family and its parameters."""
 
     family: str
     numbers: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
-        """As it stands in the table."""
+        """The name in the table."""
         return "-".join([self.family, *map(str, self.numbers)])
 
 
 def signature_of(site: Site, convolution: Convolution) -> str:
-    """What the table calls a convolution: window, channels, output size, stride, addend."""
+    """The table's name of a convolution: window, channels, output size, stride, addend."""
     n, k, _, c = convolution.weights.shape
     height = site.activation(convolution.output).height
     addend = f" +{type(convolution.addend).__name__.lower()}" if convolution.addend else ""
@@ -55,18 +55,18 @@ def signature_of(site: Site, convolution: Convolution) -> str:
 
 
 def pair_signature(site: Site, expand: Convolution, reduce: Convolution) -> str:
-    """What the table calls two convolutions that one kernel computes."""
+    """The table's name of two convolutions that one kernel computes."""
     return f"{signature_of(site, expand)}, {signature_of(site, reduce)}"
 
 
 def classifier_signature(classifier: Classifier) -> str:
-    """What the table calls the last matrix product."""
+    """The table's name of the last matrix product."""
     classes, channels = classifier.weights.shape
     return f"classifier {channels}->{classes}"
 
 
 def classifier_candidates(classifier: Classifier) -> list[Candidate]:
-    """Everything that can compute the last matrix product, the generally best first."""
+    """All candidates for the last matrix product, the generally best first."""
     chunks = classifier.weights.shape[1] // CHUNK
     return [
         Candidate("streamed", STREAMED[-1]),
@@ -82,7 +82,7 @@ def make_classifier(site: Site, classifier: Classifier, logits: Place, candidate
 
 
 def candidates_of(site: Site, convolution: Convolution) -> list[Candidate]:
-    """Everything that can compute ``convolution``, the generally best first."""
+    """All candidates for ``convolution``, the generally best first."""
     n, k, _, c = convolution.weights.shape
     if c % CHUNK or n % 128:
         return []

@@ -1,4 +1,4 @@
-"""Checks of an engine by this backend's own means: its specification, bit for bit."""
+"""This backend's own checks of an engine: bit for bit against its specification."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
     from cmx4trt.sessions.base import Session
 
 SEED = 20261126
-"""Of the images that an engine and its specification both compute."""
+"""Seed of the images that both an engine and its specification compute."""
 IMAGES = 5
-"""Distinct ones; larger batches repeat them, so that every position of a batch is compared."""
+"""Number of distinct images; larger batches repeat them, so that every position of a batch is compared."""
 POISON = 0xCD
-"""Every buffer is filled with it before: a byte that no kernel writes shows."""
+"""Every buffer is filled with this byte first, so that bytes that no kernel writes are detected."""
 
 
 def check_engine(engine: Any, graph: PreparedGraph, session: Session | None) -> Sequence[Check]:
-    """On a device: every stored activation and all outputs, at the smallest and the largest batch; else the engine's content."""
+    """On a device: every stored activation and all outputs, at the smallest and the largest batch; otherwise the engine's
+    content."""
     network = lower(graph.model)
     if not isinstance(session, HopperSession):
         return (_check_content(engine, network),)
@@ -52,14 +53,14 @@ def _check_content(engine: Any, network: Network) -> Check:
     return Check(
         "all operations",
         True,
-        f"the engine file is intact and computes each of the {len(wanted)} operations once, at every batch size; no GPU of "
-        "compute capability 9.0 here to run it on",
+        f"the engine file is intact and computes each of the {len(wanted)} operations once, at every batch size; there is no "
+        "GPU of compute capability 9.0 here to run it on",
         {"operations": len(wanted)},
     )
 
 
 def check_batch(session: HopperSession, images: Any, expected: reference.Outputs, batch: int) -> Check:
-    """Equality with the specification at one batch size: of ``images``, of which there are IMAGES, repeated to fill a batch."""
+    """Equality with the specification at one batch size, with ``images`` (IMAGES of them), repeated to fill a batch."""
     import numpy as np
 
     picked = np.arange(batch) % IMAGES
@@ -81,7 +82,7 @@ def check_batch(session: HopperSession, images: Any, expected: reference.Outputs
 def _pairs(
     session: HopperSession, images: Any, expected: reference.Outputs, picked: np.ndarray[Any, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Name, what the device computed for a batch, and what the specification says of each distinct image."""
+    """Name, the device's result for a batch, and the specification's result for each distinct image."""
 
     batch = len(picked)
     for name in session.activations(batch):

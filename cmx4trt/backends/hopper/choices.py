@@ -1,7 +1,7 @@
-"""The table of measurements by which a schedule chooses among kernels: batch -> signature -> candidate -> milliseconds.
+"""The table of measurements from which a schedule chooses kernels: batch -> signature -> candidate -> milliseconds.
 
-``choices.json`` comes with the package and names the GPU on which ``cmx4trt tune`` measured it. Small and large batches want
-different kernels, so that the table has a part for each of a few batch sizes, and each serves the sizes around it.
+``choices.json`` is part of the package and names the GPU on which ``cmx4trt tune`` measured it. Small and large batches need
+different kernels, so the table has one part for each of a few batch sizes, used for the sizes around it.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ class Table:
     milliseconds: Mapping[str, Mapping[str, float]]
 
     def choose(self, signature: str, candidates: Sequence[Candidate]) -> Candidate:
-        """The fastest measured candidate; where none was measured, the first."""
+        """The fastest measured candidate; if none was measured, the first."""
         known = self.milliseconds.get(signature, {})
         measured = [candidate for candidate in candidates if candidate.name in known]
         return min(measured, key=lambda candidate: known[candidate.name]) if measured else candidates[0]
 
     def time(self, signature: str, candidate: str) -> float | None:
-        """Milliseconds of a candidate; None where it was not measured."""
+        """Milliseconds of a candidate; None if it was not measured."""
         return self.milliseconds.get(signature, {}).get(candidate)
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Tables by the batch size that they were measured with."""
+    """Tables by the batch size at which they were measured."""
 
     gpu: str
     tables: Mapping[int, Table]
 
     def ranges(self, max_batch: int) -> Iterator[tuple[int, int, Table]]:
-        """First and last batch size up to ``max_batch``, and the table that serves them: the nearest by ratio."""
+        """First and last batch size up to ``max_batch``, and the table used for them: the nearest by ratio."""
         sizes = sorted(self.tables)
         first = 1
         for size, following in zip(sizes, [*sizes[1:], None], strict=True):
@@ -58,18 +58,18 @@ class Choices:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content, however it is written in a file."""
+        """SHA-256 of the content, independent of the file's formatting."""
         content = json.dumps(json.loads(self.to_json()), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def to_json(self) -> str:
-        """As it is kept in a file."""
+        """The content of the file."""
         tables = {str(batch): table.milliseconds for batch, table in sorted(self.tables.items())}
         return json.dumps({"gpu": self.gpu, "milliseconds": tables}, indent=1) + "\n"
 
 
 def choices_from_json(text: str) -> Choices:
-    """The tables in a file's text. Raises one of MALFORMED where it is none."""
+    """The tables in a file's text. Raises one of MALFORMED if it is not a table."""
     record = parse_json(text)
     tables = {int(batch): Table(_rows(table)) for batch, table in record["milliseconds"].items()}
     if not tables or not 1 <= min(tables) <= max(tables) <= _LARGEST_BATCH:
@@ -93,7 +93,7 @@ def _time(value: Any) -> float:
 
 
 def choices_of(path: str | None) -> Choices:
-    """The tables in the file of the option kernel_choices, or those that come with the package. Raises DataError."""
+    """The tables in the file of the option kernel_choices, or those of the package. Raises DataError."""
     if path is None:
         return shipped_choices()
     try:
@@ -102,11 +102,11 @@ def choices_of(path: str | None) -> Choices:
     except (OSError, *MALFORMED) as error:
         raise DataError(
             f"kernel_choices {path} is not a table of measured kernels ({reason(error)}); write it with 'cmx4trt tune ENGINE' on "
-            "a machine with the GPU, or leave it out"
+            "a machine with the GPU, or omit it"
         ) from error
 
 
 def shipped_choices() -> Choices:
-    """The tables that come with the package."""
+    """The tables of the package."""
     with open(os.path.join(os.path.dirname(__file__), "choices.json"), encoding="utf-8") as file:
         return choices_from_json(file.read())

@@ -1,7 +1,7 @@
-"""Kernels of a plan -> cubins for compute capability 9.0, on any CPU; compiled ones are kept in a cache by content.
+"""Kernels of a plan -> cubins for compute capability 9.0, on any CPU; compiled kernels are cached by content.
 
 A kernel is a source file in ``kernels/`` with constants for its macros. The headers beside it (``*.cuh``) and the generated
-``wgmma.cuh`` are handed over in memory. What the assembler reports (registers, spills, serialised wgmma) comes along.
+``wgmma.cuh`` are passed in memory. The assembler's report (registers, spills, serialized wgmma) is kept with the cubin.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ KERNELS = os.path.join(os.path.dirname(__file__), "kernels")
 OPTIONS = (
     "--gpu-architecture=sm_90a",
     "--std=c++17",
-    "--fmad=false",  # the specification says where a multiply-add is fused: the sources do it by name
+    "--fmad=false",  # the specification defines which multiply-adds are fused: the sources do so explicitly
     "-default-device",
     "--ptxas-options=-v",
 )
 CACHE_SETTING = "XDG_CACHE_HOME"
 _SERIALISED = re.compile(r"C75(?:0[89]|1\d|20)\b")
-"""ptxas's advice C7508 to C7520: wgmma is serialised, or setmaxnreg ignored; correct, but slow."""
+"""ptxas's advisories C7508 to C7520: wgmma is serialized, or setmaxnreg ignored; correct, but slow."""
 _FIGURES = {
     "registers": re.compile(r"Used (\d+) registers"),
     "static_shared": re.compile(r"(\d+) bytes smem"),
@@ -48,7 +48,7 @@ _FIGURES = {
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the assembler says a kernel uses: registers a thread, and bytes."""
+    """A kernel's resources according to the assembler: registers per thread, and bytes."""
 
     registers: int
     static_shared: int
@@ -58,13 +58,13 @@ class Resources:
 
     @property
     def spills(self) -> bool:
-        """Whether anything of a thread lies in local memory."""
+        """Whether the kernel uses local memory."""
         return bool(self.stack or self.spill_stores or self.spill_loads)
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A compiled kernel; ``warnings`` are the assembler's about serialised wgmma."""
+    """A compiled kernel; ``warnings`` are the assembler's about serialized wgmma."""
 
     cubin: bytes
     resources: Resources
@@ -72,14 +72,14 @@ class Compiled:
 
 
 class KernelCache:
-    """Compiled kernels of earlier builds by content; a folder that cannot be written means that nothing is kept."""
+    """Compiled kernels of earlier builds by content; if the folder is not writable, nothing is cached."""
 
     def __init__(self, folder: str | None = None) -> None:
         base = os.environ.get(CACHE_SETTING) or os.path.expanduser("~/.cache")
         self.folder = folder or os.path.join(base, "cmx4trt", "kernels")
 
     def find(self, key: str) -> Compiled | None:
-        """The kernel with this key; a file that is absent or damaged is a miss."""
+        """The kernel with this key; a missing or damaged file is a miss."""
         try:
             with open_file(self._path(key)) as stream:
                 head, _, cubin = stream.readall().partition(b"\n")
@@ -101,14 +101,14 @@ class KernelCache:
             make_folder(self.folder, CACHE_SETTING)
             write_atomic(self._path(key), json.dumps(facts).encode() + b"\n" + compiled.cubin, CACHE_SETTING)
         except OutputError:
-            return  # the next build compiles it again
+            return  # the next build will compile it again
 
     def _path(self, key: str) -> str:
         return os.path.join(self.folder, f"{key}.kernel")
 
 
 class Compiler:
-    """Compiles kernels whose sources lie in one folder."""
+    """Compiles kernels whose sources are in one folder."""
 
     def __init__(self, library: Nvrtc | None = None, cache: KernelCache | None = None, folder: str = KERNELS) -> None:
         """With the installed NVRTC unless another is given. Raises MissingSoftwareError."""
@@ -125,7 +125,7 @@ class Compiler:
     def compile_all(
         self, kernels: Iterable[Kernel], stopped: Callable[[], bool] = lambda: False
     ) -> dict[str, Compiled]:
-        """All kernels by name, on all available cores; begins no further one after ``stopped()`` is true.
+        """All kernels by name, on all available cores; starts no further one after ``stopped()`` is true.
 
         Raises BuildError with the log of the first that fails, or when stopped.
         """
@@ -154,8 +154,8 @@ class Compiler:
         compiled = Compiled(cubin, parse_resources(log), parse_warnings(log))
         if elf_abi(cubin) is None:
             raise BuildError(
-                f"{self.version} writes kernels in a format that this release does not know; "
-                f"{pip_line('hopper')} gets a version that it does"
+                f"{self.version} writes kernels in a format that this release does not support; "
+                f"{pip_line('hopper')} installs a supported version"
             )
         self._cache.keep(key, compiled)
         return compiled
@@ -173,12 +173,12 @@ class Compiler:
 
 
 def parse_resources(log: str) -> Resources:
-    """The figures in ptxas's report (--ptxas-options=-v); the largest where it reports several functions."""
+    """The figures in ptxas's report (--ptxas-options=-v); the largest if it reports several functions."""
     return Resources(**{name: max(map(int, pattern.findall(log)), default=0) for name, pattern in _FIGURES.items()})
 
 
 def parse_warnings(log: str) -> tuple[str, ...]:
-    """The lines in which ptxas says that wgmma is serialised or registers are not redistributed, without duplicates."""
+    """The lines in which ptxas reports that wgmma is serialized or registers are not redistributed, without duplicates."""
     return tuple(dict.fromkeys(line.strip() for line in log.splitlines() if _SERIALISED.search(line)))
 
 

@@ -2,11 +2,11 @@
 
     0   magic (8 bytes), format version (u32), bytes of the header (u32), bytes of the file (u64), zero (u64)
     32  SHA-256 of the header
-    64  header: JSON with the plan, the least driver, where the engine comes from, and the list of sections
+    64  header: JSON with the plan, the minimum driver, the provenance of the engine, and the list of sections
     …   sections in the header's order, each at the next multiple of 256, zeros between them
 
 All numbers are little-endian. The same engine gives the same bytes. Reading trusts nothing: a file is an engine only if
-every byte of it is accounted for, and nothing is allocated by a size that the file only claims.
+every byte of it is accounted for, and no allocation is based on a size that the file merely claims.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from cmx4trt.errors import ModelError
 
 MAGIC = b"CMXHOPR\n"
 VERSION = 1
-"""Of the format; every change of it or of the plan's meaning raises it."""
+"""Version of the format; every change of it or of the plan's meaning increments it."""
 _HEAD = struct.Struct("<8sIIQQ32s")
 _ALIGNMENT = 256
 _HEADER_LIMIT = 4 << 20
-"""Most bytes of a header; that of ResNet-50 has about 100,000."""
+"""Maximum size of a header in bytes; that of ResNet-50 has about 100,000."""
 _BYTES_PER_VALUE = 128
-"""Memory that a parsed JSON value takes, generously: a header may not have more of them than the file has bytes for."""
+"""Generous estimate of a parsed JSON value's memory: limits the number of values in a header by the file's size."""
 _COPY_STREAMS_LIMIT = 64
 _SECTION_LIMIT = 1024
 _WEIGHTS = "weights"
@@ -57,13 +57,13 @@ class _Section:
 
 
 def write_engine(engine: Engine) -> bytes:
-    """The file of an engine. Raises ValueError for one that ``read_engine`` would refuse."""
+    """The file of an engine. Raises ValueError for one that ``read_engine`` would reject."""
     check_plan(engine.plan, memoryview(engine.weights).nbytes)
     parts = [("cubin", kernel.name, engine.cubins[kernel.name]) for kernel in engine.plan.kernels]
     parts.append((_WEIGHTS, "", engine.weights))
     sections = [_Section(kind, name, 0, len(data), hashlib.sha256(data).hexdigest()) for kind, name, data in parts]
     header = _encoded(engine, sections, _HEAD.size)
-    # Offsets are numbers in the header, whose length they change: place the sections until that length stays.
+    # Offsets are numbers in the header and affect its length: repeat until the length is stable.
     while (placed := _encoded(engine, sections, _HEAD.size + len(header))) != header:
         header = placed
     offsets = list(_offsets(sections, _HEAD.size + len(header)))
@@ -87,9 +87,9 @@ def load_engine(path: str) -> Engine:
 
 
 def read_engine(data: Any, path: str) -> Engine:
-    """The engine in the bytes of a file (or a map of it), of which cubins and weights are views.
+    """The engine in the bytes of a file (or a memory map); cubins and weights are views of them.
 
-    ``path`` names it in the sentence. Raises ModelError for anything but an intact engine of this release.
+    ``path`` names it in errors. Raises ModelError for anything but an intact engine of this release.
     """
     view = memoryview(data).cast("B")
     try:
@@ -127,7 +127,7 @@ def _offsets(sections: Sequence[_Section], start: int) -> Iterator[int]:
 
 
 def _read_header(view: memoryview) -> bytes:
-    """The header's bytes, once the head fits them and the file."""
+    """The header's bytes, after checking the head against them and the file."""
     if len(view) < _HEAD.size or bytes(view[: len(MAGIC)]) != MAGIC:
         raise ValueError("it does not start with an engine's signature")
     _, version, header_bytes, file_bytes, zero, digest = _HEAD.unpack(view[: _HEAD.size])
@@ -179,13 +179,13 @@ def _check_cubins(plan: Plan, engine: Engine, least_cuda: int) -> None:
     for kernel in plan.kernels:
         if elf_abi(engine.cubins[kernel.name]) is None:
             known = ", ".join(map(str, LEAST))
-            raise ValueError(f"its kernel {kernel.name} is no cubin of ELF ABI {known}")
+            raise ValueError(f"its kernel {kernel.name} is not a cubin of ELF ABI {known}")
     if engine.least.cuda != least_cuda:
-        raise ValueError(f"its header asks for CUDA {least_cuda}, its kernels for {engine.least.cuda}")
+        raise ValueError(f"its header requires CUDA {least_cuda}, its kernels {engine.least.cuda}")
 
 
 def _check_sections(view: memoryview, sections: Sequence[_Section], start: int) -> None:
-    """Every byte behind the header belongs to a section that is as it was written, or is a zero between two."""
+    """Every byte after the header belongs to an unmodified section, or is a zero between two sections."""
     end = start
     for section, offset in zip(sections, _offsets(sections, start), strict=True):
         words = f"its section {section.kind} {section.name}".rstrip()
@@ -204,7 +204,7 @@ def _check_sections(view: memoryview, sections: Sequence[_Section], start: int) 
 
 def _section(value: Any, path: str) -> _Section:
     if not isinstance(value, list) or len(value) != 5:
-        raise ValueError(f"{path} is no list of 5")
+        raise ValueError(f"{path} is not a list of 5")
     kind, name, offset, size, digest = value
     return _Section(
         text(kind, f"{path}.kind", _KIND),

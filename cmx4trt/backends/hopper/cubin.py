@@ -1,4 +1,4 @@
-"""What a cubin's ELF header says: which drivers load it."""
+"""Which drivers can load a cubin, from its ELF header."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 MAGIC = b"\x7fELF"
 _ABI_VERSION = 8
-"""Where the ABI version lies (System V ABI, e_ident[EI_ABIVERSION])."""
+"""The offset of the ABI version (System V ABI, e_ident[EI_ABIVERSION])."""
 _MACHINE = slice(18, 20)
 _CUDA = (190).to_bytes(2, "little")
 """e_machine EM_CUDA."""
@@ -16,7 +16,8 @@ _HEADER_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class Least:
-    """The oldest driver: the CUDA version that it must support, as cuDriverGetVersion tells it, and its own major version."""
+    """The oldest driver: the CUDA version that it must support, in the format of cuDriverGetVersion, and its own major
+    version."""
 
     cuda: int
     driver: int
@@ -27,7 +28,7 @@ LEAST = {7: Least(12000, 525), 8: Least(13000, 580)}
 
 
 def elf_abi(cubin: Any) -> int | None:
-    """The ABI version of a cubin that we know; None for anything else."""
+    """The ABI version of a cubin, if it is a known one; None for anything else."""
     header = bytes(cubin[:_HEADER_BYTES])
     if len(header) < _HEADER_BYTES or header[:4] != MAGIC or header[_MACHINE] != _CUDA:
         return None

@@ -1,4 +1,4 @@
-"""An engine in memory: plan, compiled kernels, packed weights, and where they came from."""
+"""An engine in memory: plan, compiled kernels, packed weights, and their provenance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cmx4trt.devices.base import DeviceFacts
 
 CAPABILITY = (9, 0)
-"""The compute capability that the kernels are made for: sm_90a, which no other GPU runs."""
+"""The compute capability of the kernels: sm_90a, which no other GPU can run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class Engine:
 
     plan: Plan
     cubins: Mapping[str, Any]
-    """Kernel's name -> its cubin (bytes or a view of them)."""
+    """Kernel name -> its cubin (bytes or a view of them)."""
     weights: Any
-    """The packed weights (bytes or a view of them), which places of the plan point into."""
+    """The packed weights (bytes or a view of them), into which places of the plan point."""
     copy_streams: int = 1
     origin: Mapping[str, str] = field(default_factory=dict)
-    """Compiler and its version, and the SHA-256 of the model and of the calibration."""
+    """The compiler and its version, and the SHA-256 of the model and of the calibration."""
 
     @property
     def least(self) -> Least:
@@ -38,7 +38,7 @@ class Engine:
 
 
 def check_capability(facts: DeviceFacts) -> None:
-    """Refuse a GPU that the kernels are not made for. Raises DeviceError."""
+    """Reject a GPU that the kernels do not support. Raises DeviceError."""
     if facts.capability != CAPABILITY:
         raise DeviceError(
             f"{facts.name} has compute capability {_version(facts.capability)}, and this engine runs on "
@@ -47,7 +47,7 @@ def check_capability(facts: DeviceFacts) -> None:
 
 
 def check_device(engine: Engine, facts: DeviceFacts) -> None:
-    """Refuse a GPU or a driver that an engine does not run on. Raises DeviceError."""
+    """Reject a GPU or a driver that cannot run an engine. Raises DeviceError."""
     check_capability(facts)
     least = engine.least
     if facts.cuda < least.cuda:
@@ -59,7 +59,7 @@ def check_device(engine: Engine, facts: DeviceFacts) -> None:
 
 
 def check_memory(needed: int, free: int, facts: DeviceFacts) -> None:
-    """Refuse an engine that does not fit before anything is allocated. Raises DeviceError."""
+    """Reject an engine that does not fit into memory, before anything is allocated. Raises DeviceError."""
     if needed > free:
         raise DeviceError(
             f"this engine needs {_mib(needed)} MiB, and {facts.name} has {free >> 20} MiB free of its "

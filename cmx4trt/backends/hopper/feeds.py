@@ -1,4 +1,4 @@
-"""What a session is fed: arrays of the host, or of the device through ``__cuda_array_interface__`` (PyTorch, CuPy, pycuda)."""
+"""The feeds of a session: host arrays, or device arrays through ``__cuda_array_interface__`` (PyTorch, CuPy, pycuda)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 _LEGACY_STREAM = 1
-"""CU_STREAM_LEGACY. In the interface 0 is not allowed, 1 and 2 are CUDA's own handles of the default streams."""
+"""CU_STREAM_LEGACY. In the interface, 0 is not allowed; 1 and 2 are CUDA's handles of the default streams."""
 
 
 class Declared(Protocol):
-    """What an input is declared as."""
+    """The declaration of an input."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -24,7 +24,7 @@ class Declared(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeviceFeed:
-    """A contiguous array in device memory; ``stream`` is where it is being written, None if it is there already."""
+    """A contiguous array in device memory; ``stream`` is the stream that writes it, None if it is complete."""
 
     address: int
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ class DeviceFeed:
 
 
 def device_feed(array: Any) -> DeviceFeed | None:
-    """What an array says of itself by the CUDA array interface, version 2 or 3; None for an array of the host.
+    """The device array described by the CUDA array interface, version 2 or 3; None for a host array.
 
     Raises DeviceError for one that is not contiguous.
     """
@@ -55,7 +55,7 @@ def device_feed(array: Any) -> DeviceFeed | None:
 
 
 def checked_batch(feeds: Mapping[str, Any], inputs: Mapping[str, Declared], largest: int) -> int:
-    """The number of samples, once the arrays fit the engine's inputs. Raises DeviceError."""
+    """The number of samples, after checking that the arrays match the engine's inputs. Raises DeviceError."""
     sizes: set[int] = set()
     for name, declared in inputs.items():
         if name not in feeds:
@@ -67,7 +67,9 @@ def checked_batch(feeds: Mapping[str, Any], inputs: Mapping[str, Declared], larg
             )
         sizes.add(feed.shape[0])
     if len(sizes) != 1 or not 1 <= (batch := sizes.pop()) <= largest:
-        raise DeviceError(f"a batch of this engine has 1 to {largest} samples, the same number for every input")
+        raise DeviceError(
+            f"expected a batch of 1 to {largest} samples for this engine, the same number for every input"
+        )
     return batch
 
 

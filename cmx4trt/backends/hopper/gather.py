@@ -1,7 +1,8 @@
-"""The kernel by which the GPU fetches a small batch from page-locked memory, as the first launch of the batch's own graph.
+"""The kernel with which the GPU fetches a small batch from page-locked memory, as the first launch of the batch's own graph.
 
-Copies into the next batch's buffer cost the network less (kernels/gather.cu says how much), but each batch then begins with a
-hand-over between two streams; where a batch takes a fraction of a millisecond, a launch that needs none is faster.
+Copies into the next batch's buffer slow the network down less (kernels/gather.cu says how much), but each batch then begins
+with a synchronization between two streams; if a batch takes only a fraction of a millisecond, a launch that needs none is
+faster.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _THREADS, _IN_FLIGHT, _UNIT = 64, 4, 16
 KERNEL = Kernel("gather", "gather.cu", {"IN_FLIGHT": _IN_FLIGHT}, threads=_THREADS, shared_bytes=0)
 """Part of every engine."""
 LARGEST = 16
-"""Samples: more are worth the copies that run beside the batch before."""
+"""Maximum number of samples; for more, copies that overlap with the previous batch are better."""
 _BLOCKS_PER_MULTIPROCESSOR = 2
 
 
@@ -28,7 +29,7 @@ def can_gather(batch: SampleRows) -> bool:
 
 
 def gather(function: int, multiprocessors: int, batch: SampleRows, rows: int, target: int) -> LaunchConfiguration:
-    """The launch that fetches as many samples as ``batch`` has; which they are, the int32 at ``rows`` say."""
+    """The launch that fetches the samples of ``batch``; their indices are the int32 values at ``rows``."""
     units, count = batch.sample_bytes // _UNIT, len(batch.rows)
     pieces = count * -(-units // (_THREADS * _IN_FLIGHT))
     values = (Pointer(batch.samples.ctypes.data), Pointer(rows), Pointer(target), count, units)

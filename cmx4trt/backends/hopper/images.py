@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def random_images(seed: int, count: int, shape: tuple[int, ...], scale: float, dtype: str = "int8") -> NDArray[Any]:
-    """[N, C, H, W] in an engine's input type; whatever the type, the values that the network computes with are the same."""
+    """[N, C, H, W] in an engine's input type; the values after quantization are the same for all types."""
     import numpy as np
 
     images: NDArray[Any] = np.random.default_rng(seed).integers(-128, 128, (count, *shape), dtype=np.int8)

@@ -1,4 +1,4 @@
-"""One function for each kernel family: operations of a network -> the compiled instance and the launch that compute them."""
+"""One function per kernel family: operations of a network -> the compiled instance and the launch that compute them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stem(site: Site, convolution: Convolution, pool: MaxPool, image: Place) -> M
 def bottleneck(
     site: Site, reduce: Convolution, middle: Convolution, expand: Convolution, following: Convolution | None = None
 ) -> Made:
-    """A whole block at 56x56, with its residual or its projection; and the ``following`` reduction to 128 channels."""
+    """A whole block at 56x56, with its residual or its projection, and the ``following`` reduction to 128 channels."""
     channels = site.activation(reduce.input).channels
     projection = isinstance(expand.addend, Projection)
     chunk = 64 if projection else CHUNK

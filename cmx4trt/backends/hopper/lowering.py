@@ -1,7 +1,7 @@
-"""Lowers a prepared Q/DQ graph to the operations of ``network.py``; what cannot be lowered is one sentence that names the node.
+"""Lowers a prepared Q/DQ graph to the operations of ``network.py``; failures are one sentence that names the node.
 
-Requires ``FLAVOUR``'s quantization. A value is followed back from each QuantizeLinear to the DequantizeLinear nodes before
-it: what lies between is one operation.
+Requires ``FLAVOUR``'s quantization. A value is traced back from each QuantizeLinear to the preceding DequantizeLinear nodes:
+everything in between is one operation.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from cmx4trt.ir.model import DType, Graph, Model, Node
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS
 
 FLAVOUR = QuantizationFlavour(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)
-"""uint8 behind Relu, whose saturation is the Relu; both convolutions of a block that changes its shape are added before rounding;
-the last matrix product is in INT8; nothing is float16."""
+"""uint8 after Relu, whose saturation implements the Relu; in blocks with a projection, both convolutions are added before
+rounding; the last matrix product is INT8; nothing is float16."""
 
 
 def lower(model: Model) -> Network:
@@ -35,12 +35,12 @@ def lower(model: Model) -> Network:
 
 
 def _addend(relu: Node, other: Layer | Activation | None, scale: float) -> Residual | Projection | None:
-    """What is added to a convolution whose output has the step ``scale``."""
+    """The addend of a convolution whose output has the step ``scale``."""
     if isinstance(other, Layer):
         multiplier = float32(other.node, other.multiplier(scale))
         return Projection(other.name, other.source.name, other.weights, multiplier, other.stride)
     if other is not None:
-        # Up to 65536 times it must be finite: see Convolution.residual_bias.
+        # 65536 times the value must be finite: see Convolution.residual_bias.
         return Residual(other.name, float(float32(relu, other.scale / scale, margin=2.0**16)))
     return None
 
@@ -78,7 +78,7 @@ class _Lowering:
             raise cannot(producer, "its result is quantized; only those of Relu, MaxPool and GlobalAveragePool can be")
 
     def _add_input(self, node: Node) -> None:
-        """The network's input, quantized here or by whoever feeds it."""
+        """The network's input, quantized here or by the caller."""
         image = self._graph.inputs[0]
         sizes = [size for size in (image.dims or ())[1:] if isinstance(size, int)]
         if len(sizes) != 3:
@@ -88,7 +88,7 @@ class _Lowering:
         self._reader.store(node, activation)
 
     def _lower_relu(self, node: Node, relu: Node) -> None:
-        """A convolution, perhaps with an addend."""
+        """A convolution, possibly with an addend."""
         tensor, scale = node.inputs[0], self._reader.scale(node)
         below = self._reader.producer(relu.inputs[0])
         if below is not None and below.op_type == "Add":
@@ -114,7 +114,7 @@ class _Lowering:
         self._reader.store(node, Activation(tensor, *layer.size, len(layer.weights), scale))
 
     def _addends(self, add: Node) -> tuple[Layer, Layer | Activation]:
-        """The convolution of an addition whose result it is stored with, and what is added to it."""
+        """The convolution of an addition, and the other addend."""
         found = [self._added(add, name) for name in add.inputs]
         layers = [item for item in found if isinstance(item, Layer)]
         if not layers:
@@ -158,7 +158,8 @@ class _Lowering:
         self._reader.store(node, Activation(node.inputs[0], 1, 1, source.channels, scale))
 
     def _classifier(self) -> Classifier:
-        """What writes the logits; the class is the largest one's index, so ArgMax and Cast need no reading."""
+        """The operation that computes the logits; the class is the index of the largest, so ArgMax and Cast need not be
+        lowered."""
         names = [info.name for info in self._graph.outputs]
         if not {LOGITS} <= set(names) <= {LOGITS, CLASS}:
             raise UnsupportedError(f"the builder hopper writes {LOGITS} and {CLASS}, the graph has {', '.join(names)}")
@@ -175,6 +176,6 @@ class _Lowering:
         ordered = weights if axis == 0 else weights.T.copy()
         layer = Layer(node, source, ordered, scales, self._reader.bias(node, len(scales)))
         if (source.height, source.width, source.channels) != (1, 1, layer.weights.shape[1]):
-            raise cannot(node, f"it reads {layer.weights.shape[1]} values, its input has another shape")
+            raise cannot(node, f"it reads {layer.weights.shape[1]} values, but its input has another shape")
         multiplier, bias = float32(node, layer.multiplier(1.0)), float32(node, layer.bias)
         return Classifier(layer.name, source.name, layer.weights, multiplier, bias)

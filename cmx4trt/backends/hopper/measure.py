@@ -1,4 +1,4 @@
-"""How fast an engine is on the GPU at hand: the network as one CUDA graph, then every launch by itself."""
+"""How fast an engine is on the local GPU: the network as one CUDA graph, then every single launch."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from cmx4trt.sessions.base import Session
 
 SECONDS = 2.0
-"""How long the network is replayed: clock and power of the GPU settle in less."""
+"""Seconds of replaying the network, long enough for clock and power to settle."""
 WINDOW_SECONDS = 0.1
-"""Between two readings of the clock."""
+"""Seconds between readings of the clock."""
 LAUNCHED_IMAGES = 20_000
-"""Images that the measurement of one launch processes, in 3 to 40 repetitions of it."""
+"""Images processed when measuring one launch, in 3 to 40 repetitions."""
 IMAGES = 5
-"""Distinct ones; larger batches repeat them."""
+"""Number of distinct images; larger batches repeat them."""
 SEED = 1
 
 
 def measure(session: Session) -> Measurement | None:
-    """At the engine's largest batch; the median over windows. Raises DeviceError."""
+    """Measure at the engine's largest batch; the median over windows. Raises DeviceError."""
     if not isinstance(session, HopperSession):
         return None
     import numpy as np
@@ -45,12 +45,12 @@ def measure(session: Session) -> Measurement | None:
 
 
 def repetitions(batch: int) -> int:
-    """How often a launch for ``batch`` images is repeated to time it."""
+    """How often a launch for ``batch`` images is repeated for timing."""
     return min(40, max(3, LAUNCHED_IMAGES // batch))
 
 
 def _replay(session: HopperSession, batch: int) -> tuple[float, dict[str, Any]]:
-    """Milliseconds of the network, and the clock, power and temperature of the GPU at the end, where it tells them."""
+    """Milliseconds of the network, and the clock, power and temperature of the GPU at the end, if available."""
     nvml = open_nvml(session.gpu.pci_bus_id)
     once = session.run_resident(batch, 3) / 3
     times = max(1, round(1e3 * WINDOW_SECONDS / once)) if once else 1
@@ -63,5 +63,5 @@ def _replay(session: HopperSession, batch: int) -> tuple[float, dict[str, Any]]:
             try:
                 readings = nvml.read().to_dict()
             except OSError:
-                nvml = None  # a reading that the card does not offer
+                nvml = None  # a reading that the card does not provide
     return statistics.median(windows), readings

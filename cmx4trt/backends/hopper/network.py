@@ -1,6 +1,6 @@
-"""A quantized network as data: what is computed, with which integers and which float32 constants; nothing of ONNX.
+"""A quantized network as data: what is computed, with which integers and float32 constants; independent of ONNX.
 
-``reference.py`` says bit for bit what every operation computes, ``schedule.py`` which kernels compute it.
+``reference.py`` defines bit for bit what every operation computes, ``schedule.py`` which kernels compute it.
 All activations are 8 bit, [N, H, W, C]. A tensor's real value is ``scale`` times its stored integer.
 """
 
@@ -23,19 +23,19 @@ class Activation:
     channels: int
     scale: float
     signed: bool = False
-    """int8 (the network's input) or uint8 (whatever a ReLU has passed)."""
+    """int8 (the network's input) or uint8 (everything after a ReLU)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """A 1x1 convolution of a block's input, added to the block's main branch before rounding, never stored by itself."""
+    """A 1x1 convolution of a block's input, added to the block's main branch before rounding, never stored separately."""
 
     name: str
     input: str
     weights: NDArray[Any]
     """int8 [N, 1, 1, C]."""
     multiplier: NDArray[Any]
-    """float32 [N]: output steps for each unit of the integer sum. The bias is part of the main branch's."""
+    """float32 [N]: output steps per unit of the integer sum. The bias is part of the main branch's."""
     stride: int
 
 
@@ -45,7 +45,7 @@ class Residual:
 
     input: str
     multiplier: float
-    """A float32 value: output steps for each step of ``input``."""
+    """A float32 value: output steps per step of ``input``."""
 
 
 RESIDUAL_OFFSET = 32768.0
@@ -54,7 +54,8 @@ RESIDUAL_OFFSET = 32768.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Convolution:
-    """Convolution, bias, one addend, ReLU and requantization as one operation; the output is uint8, its clipping the ReLU."""
+    """Convolution, bias, one addend, ReLU and requantization as one operation; the output is uint8, and clipping implements the
+    ReLU."""
 
     name: str
     input: str
@@ -62,7 +63,7 @@ class Convolution:
     weights: NDArray[Any]
     """int8 [N, R, S, C] with R = S."""
     multiplier: NDArray[Any]
-    """float32 [N]: output steps for each unit of the integer sum."""
+    """float32 [N]: output steps per unit of the integer sum."""
     bias: NDArray[Any]
     """float32 [N], in output steps; with a projection it holds the sum of both biases."""
     stride: int
@@ -70,10 +71,10 @@ class Convolution:
     addend: Residual | Projection | None = None
 
     def residual_bias(self) -> NDArray[Any]:
-        """What a residual adds to instead of ``bias``, float32 [N]: ``bias`` less 32768 steps of the residual's input.
+        """The constant to which a residual is added instead of ``bias``, float32 [N]: ``bias`` minus 32768 steps of its input.
 
         A byte x becomes the float32 value 128 + x/256 with one byte permutation; 256 * multiplier times that is the
-        residual and 32768 * multiplier, which this takes out again (reference.py).
+        residual plus 32768 * multiplier, which this constant compensates (reference.py).
         """
         import numpy as np
 
@@ -89,8 +90,8 @@ class MaxPool:
     input: str
     output: str
     padding: int = 1
-    """Rows and columns before the first window's own, 1 (PyTorch) or 0 (TensorFlow's SAME, so the MLPerf file); the last
-    window may reach one beyond the edge. What lies outside never wins."""
+    """Padding before the first row and column, 1 (PyTorch) or 0 (TensorFlow's SAME, as in the MLPerf file); the last
+    window may extend one pixel beyond the edge. Pixels outside never win."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +102,19 @@ class AveragePool:
     input: str
     output: str
     multiplier: float
-    """A float32 value: output steps for each unit of the integer sum over all pixels."""
+    """A float32 value: output steps per unit of the integer sum over all pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Classifier:
-    """The last matrix product: logits [N, classes] float32, and the class with the largest one (the first of equals)."""
+    """The last matrix product: logits [N, classes] float32, and the class with the largest one (the first in case of ties)."""
 
     name: str
     input: str
     weights: NDArray[Any]
     """int8 [classes, C]."""
     multiplier: NDArray[Any]
-    """float32 [classes]: the logit for each unit of the integer sum."""
+    """float32 [classes]: the logit per unit of the integer sum."""
     bias: NDArray[Any]
     """float32 [classes]."""
 
@@ -128,11 +129,11 @@ class Network:
     input: Activation
     operations: tuple[Operation, ...]
     activations: dict[str, Activation] = field(default_factory=dict)
-    """By name, the input included."""
+    """All activations by name, including the input."""
 
     @property
     def classifier(self) -> Classifier:
-        """The operation that writes the outputs."""
+        """The operation that computes the outputs."""
         last = self.operations[-1]
         assert isinstance(last, Classifier)
         return last

@@ -1,8 +1,8 @@
-"""NVRTC, NVIDIA's compiler of CUDA C++ as a library, through its C interface: needs no GPU, no driver and no CUDA toolkit.
+"""NVRTC, NVIDIA's CUDA C++ compiler as a library, through its C interface: needs no GPU, no driver and no CUDA toolkit.
 
-The library comes with the wheel ``nvidia-cuda-nvrtc-cu12`` (or ``nvidia-cuda-nvrtc``, CUDA 13). It is called through
-ctypes and not through ``cuda.bindings.nvrtc``, so that the compiler's version, which decides which drivers load its cubins,
-is independent of that of the bindings. ctypes releases the interpreter lock: threads compile at the same time.
+The library is in the wheel ``nvidia-cuda-nvrtc-cu12`` (or ``nvidia-cuda-nvrtc``, CUDA 13). It is called through
+ctypes rather than ``cuda.bindings.nvrtc``, so that the compiler's version, which determines which drivers load its cubins,
+is independent of that of the bindings. ctypes releases the interpreter lock, so threads compile in parallel.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cmx4trt.base.install import pip_line
 from cmx4trt.errors import BuildError, MissingSoftwareError
 
 _PLACES = ("cuda_nvrtc/lib", "cu13/lib")
-"""Where the wheels of CUDA 12 and 13 put the library, below the namespace package ``nvidia``; the first that serves is taken:
+"""Where the wheels of CUDA 12 and 13 install the library, below the namespace package ``nvidia``; the first usable one is taken:
 cubins of CUDA 12 load with drivers from 525 on, those of CUDA 13 from 580 on."""
 LEAST_VERSION = (12, 9)
-"""12.4 to 12.8 serialise the kernels' wgmma (C7515), and 12.0 does not know all of its types."""
+"""12.4 to 12.8 serialize the kernels' wgmma (C7515), and 12.0 does not support all of its types."""
 _LOG_LINES = 12
-"""Lines of a compiler's log that an error shows."""
+"""Number of lines of a compiler log shown in an error."""
 _SUCCESS = 0
 
 
@@ -42,7 +42,7 @@ class Nvrtc:
     """A loaded NVRTC."""
 
     def __init__(self, path: str) -> None:
-        """Load the library at ``path``. Raises MissingSoftwareError where it is not usable."""
+        """Load the library at ``path``. Raises MissingSoftwareError if it is not usable."""
         try:
             _load_builtins(path)
             self._library = ctypes.CDLL(path)
@@ -58,7 +58,7 @@ class Nvrtc:
 
     @cached_property
     def identity(self) -> str:
-        """What tells its builds apart: the version has no third number. Raises MissingSoftwareError."""
+        """Distinguishes builds of the library, whose version has no third number. Raises MissingSoftwareError."""
         try:
             return sha256_of_file(self._path)
         except OSError as error:
@@ -110,7 +110,7 @@ class Nvrtc:
 
 
 def find_nvrtc() -> list[str]:
-    """The paths of the NVRTC libraries that pip installed, the preferred one first."""
+    """The paths of the NVRTC libraries installed by pip, the preferred one first."""
     namespace = importlib.util.find_spec("nvidia")
     folders = list(namespace.submodule_search_locations or ()) if namespace is not None else []
     found = [sorted(glob(os.path.join(folder, place, "libnvrtc.so.*"))) for place in _PLACES for folder in folders]
@@ -125,7 +125,7 @@ def open_nvrtc() -> Nvrtc:
         library = Nvrtc(path)
         if library.version >= LEAST_VERSION:
             return library
-    found = f"only {', '.join(paths)} of an older version" if paths else "none"
+    found = f"only older versions: {', '.join(paths)}" if paths else "none"
     raise MissingSoftwareError(
         f"NVRTC {'.'.join(map(str, LEAST_VERSION))} or newer, which compiles the kernels, is not installed "
         f"(found: {found}); {pip_line('hopper')}"
@@ -133,13 +133,13 @@ def open_nvrtc() -> Nvrtc:
 
 
 def _load_builtins(path: str) -> None:
-    """Load NVRTC's second library first: the one of CUDA 13.0 does not look beside itself (it has no RPATH)."""
+    """Load NVRTC's second library first: CUDA 13.0's NVRTC does not search its own folder (it has no RPATH)."""
     for builtins in glob(os.path.join(os.path.dirname(path), "libnvrtc-builtins.so.*")):
         ctypes.CDLL(builtins)
 
 
 def shortened(log: str) -> str:
-    """What a person needs of a compiler's log in one sentence: its errors, or its first lines."""
+    """A compiler log condensed into one sentence: its errors, or its first lines."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()] or lines
     more = len(errors) - _LOG_LINES

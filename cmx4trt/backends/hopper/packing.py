@@ -1,8 +1,8 @@
 """Weights and constants of a network in the order in which the kernels read them.
 
-Which thread of a warpgroup holds which element of a matrix product is the PTX ISA's choice (9.7.15.5, wgmma fragments).
-Rows of weights are permuted so that a thread ends up with 16 consecutive channels, and, where an accumulator becomes the
-next product's operand without leaving its thread, so is the next weights' K.
+Which thread of a warpgroup has which element of a matrix product is defined by the PTX ISA (9.7.15.5, wgmma fragments).
+Rows of weights are permuted so that a thread ends up with 16 consecutive channels, and, if an accumulator becomes the
+next product's operand without leaving its thread, the K dimension of the next weights is permuted as well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cmx4trt.backends.hopper.network import Convolution
 
 GROUP = 64
-"""Output channels that one epilogue step handles."""
+"""Number of output channels per epilogue step."""
 RESIDUAL_FACTOR = 256.0
 """A residual byte x enters as 128 + x / 256 (epilogue.cuh, byte_as_float; network.py, Convolution.residual_bias)."""
 SECTION = 256
@@ -31,7 +31,7 @@ def channel_of_column() -> NDArray[Any]:
 
 
 def register_channels() -> NDArray[Any]:
-    """The channel at each of 64 positions of K when an epilogue's bytes are the A operand as they are. int64 [64].
+    """The channel at each of 64 positions of K if an epilogue's bytes are directly used as the A operand. int64 [64].
 
     Position 32h + 16m + 4t + i is byte i of quarter 2h + m of thread column t, which holds channel 16t + 4(2h + m) + i.
     """
@@ -42,7 +42,7 @@ def register_channels() -> NDArray[Any]:
 
 
 def channel_of_row() -> NDArray[Any]:
-    """The channel of each of 64 rows where channels are the product's rows: g and g + 8 of a warp are neighbours. int64 [64]."""
+    """The channel of each of 64 rows if channels are the product's rows: g and g + 8 of a warp are neighbors. int64 [64]."""
     import numpy as np
 
     row = np.arange(64)
@@ -78,7 +78,7 @@ def rows_of_channels(weights: NDArray[Any]) -> NDArray[Any]:
 
 
 def padded_rows(array: NDArray[Any], multiple: int) -> NDArray[Any]:
-    """``array`` with zeros behind its first axis up to a multiple of ``multiple``."""
+    """``array`` with zeros appended along its first axis up to a multiple of ``multiple``."""
     import numpy as np
 
     missing = -len(array) % multiple
@@ -127,7 +127,7 @@ class Weights:
         self._size = 0
 
     def add(self, key: str, array: NDArray[Any]) -> int:
-        """The offset of ``array``'s bytes; a key that was added before gives the same bytes again."""
+        """The offset of ``array``'s bytes; a key that was already added refers to the same bytes."""
         if key not in self._known:
             data = array.tobytes()
             self._known[key] = self._size

@@ -1,7 +1,7 @@
 """What an engine does on the GPU, as data: kernels, buffers, and launches for every range of batch sizes.
 
-Whatever depends on the batch is an ``Amount``; whatever depends on addresses is a ``Place``. Both become numbers only
-after loading, so that a plan can be written, read and checked without a GPU.
+Everything that depends on the batch is an ``Amount``; everything that depends on addresses is a ``Place``. Both become numbers
+only after loading, so a plan can be written, read and checked without a GPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A whole number that grows with the batch: ``per_image * batch + constant``."""
+    """An integer that scales with the batch: ``per_image * batch + constant``."""
 
     per_image: int
     constant: int = 0
@@ -23,9 +23,9 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An address: ``offset`` bytes into a buffer of the arena, into the weights, or into an input or output of the engine.
+    """An address: ``offset`` bytes into a buffer of the arena, the weights, or an input or output of the engine.
 
-    ``space`` is "buffer", "weights", "input" or "output"; ``name`` says which one (empty for the weights).
+    ``space`` is "buffer", "weights", "input" or "output"; ``name`` identifies it (empty for the weights).
     """
 
     space: str
@@ -82,10 +82,10 @@ Argument = Amount | Place | TiledMap | WindowMap | Float
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How many blocks a launch has.
+    """The number of blocks of a launch.
 
-    ``blocks`` exactly; or, where that is None, ``per_multiprocessor`` for each multiprocessor of the GPU, rounded down to
-    ``multiple_of`` (a persistent kernel); never more than ``most`` (rounded up to ``multiple_of``) where that is given.
+    ``blocks`` exactly; or, if that is None, ``per_multiprocessor`` for each SM of the GPU, rounded down to
+    ``multiple_of`` (a persistent kernel); never more than ``most`` (rounded up to ``multiple_of``) if that is given.
     """
 
     blocks: Amount | None = None
@@ -104,9 +104,9 @@ class Kernel:
     """Macro -> value. The instance's symbol is ``name``, which the source takes from the macro KERNEL_NAME."""
     threads: int
     shared_bytes: int
-    """Dynamic shared memory."""
+    """Dynamic shared memory in bytes."""
     cluster: int = 1
-    """Blocks in a cluster."""
+    """Blocks per cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +117,17 @@ class Launch:
     grid: Grid
     arguments: tuple[Argument, ...]
     operations: tuple[str, ...]
-    """Names of the network's operations that it computes, for checks and reports."""
+    """Names of the operations that it computes, for checks and reports."""
     reads: tuple[str, ...]
-    """Buffers and inputs read; with ``writes`` this is what the memory plan is made from."""
+    """Buffers and inputs that it reads; the memory plan is derived from these and from ``writes``."""
     writes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Device memory for one activation. ``offset`` bytes into the arena, which is planned for the largest batch.
+    """Device memory for one activation, ``offset`` bytes into the arena, which is planned for the largest batch.
 
-    ``before`` and ``after`` bytes around it belong to it and are zero (kernels may read them).
+    It includes ``before`` and ``after`` bytes around it, which are zero (kernels may read them).
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""Whether the parts of a plan fit each other, the weights and the CUDA driver's limits: whatever a launch needs is there.
+"""Checks that the parts of a plan match each other, the weights and the CUDA driver's limits, and that launches have all they
+need.
 
 Limits of tensor maps: CUDA driver API, cuTensorMapEncodeTiled and cuTensorMapEncodeIm2col.
 """
@@ -22,22 +23,22 @@ if TYPE_CHECKING:
 _MOST_BLOCKS = _INT32 = (1 << 31) - 1
 _MOST_EXTENT, _MOST_STRIDE = 1 << 32, 1 << 40
 _STEP = 16
-"""Bytes that addresses, strides and the innermost box of a tensor map are multiples of."""
+"""Required alignment in bytes of addresses, strides and the innermost box of a tensor map."""
 _PARAMETER_BYTES = 4096
-"""Most bytes of a kernel's parameters (CUDA C++ Programming Guide, function parameters)."""
+"""Maximum size of a kernel's parameters in bytes (CUDA C++ Programming Guide, function parameters)."""
 _ITEMSIZES = {"float32": 4, "float16": 2, "int32": 4, "int8": 1, "uint8": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The bytes that places in one space and name may reach, relative to its address."""
+    """The range of bytes that places with one space and name may access, relative to its address."""
 
     first: int
     end: int
 
 
 def check_plan(plan: Plan, weights_bytes: int) -> None:
-    """Refuse a plan that refers to what is not there, or reaches beyond it. Raises ValueError with one sentence."""
+    """Reject a plan with invalid references or out-of-bounds accesses. Raises ValueError with one sentence."""
     _check_unique("kernel", (kernel.name for kernel in plan.kernels))
     names = [buffer.name for buffer in plan.buffers]
     _check_unique("buffer, input or output", [*names, *plan.inputs, *plan.outputs])
@@ -59,7 +60,7 @@ def _check_unique(what: str, names: Iterable[str]) -> None:
 
 
 def _check_buffers(plan: Plan) -> None:
-    """Buffers lie in the arena; the zeros around them belong to nobody else."""
+    """Buffers are inside the arena; the zeros around them are not shared."""
     guards: list[tuple[int, int, str]] = []
     for buffer in plan.buffers:
         end = buffer.offset + buffer.bytes_per_image * plan.max_batch
@@ -75,7 +76,7 @@ def _check_buffers(plan: Plan) -> None:
 
 
 def _written_inside(plan: Plan, first: int, end: int) -> Buffer | None:
-    """A buffer whose content lies in these bytes."""
+    """A buffer whose content is in these bytes."""
     for buffer in plan.buffers if first < end else ():
         if buffer.offset < end and first < buffer.offset + buffer.bytes_per_image * plan.max_batch:
             return buffer
@@ -83,7 +84,7 @@ def _written_inside(plan: Plan, first: int, end: int) -> Buffer | None:
 
 
 def _check_ranges(plan: Plan) -> None:
-    """The programs cover every batch size once."""
+    """The programs cover every batch size exactly once."""
     expected = 1
     for program in plan.programs:
         if program.first != expected or program.last < program.first:
@@ -107,7 +108,7 @@ def _rooms(plan: Plan, weights_bytes: int) -> dict[tuple[str, str], Room]:
 
 
 def tensor_bytes(facts: Mapping[str, Any]) -> int:
-    """Bytes of one image of an input or output."""
+    """Size in bytes of one image of an input or output."""
     size: int = _ITEMSIZES[facts["dtype"]] * math.prod(facts["shape"])
     return size
 
@@ -128,13 +129,13 @@ def _check_launch(
     rooms: Mapping[tuple[str, str], Room],
 ) -> None:
     if launch.kernel not in clusters:
-        raise ValueError(f"starts the kernel {launch.kernel!r}, which is not there")
+        raise ValueError(f"launches the kernel {launch.kernel!r}, which does not exist")
     if unknown := next((name for name in (*launch.reads, *launch.writes) if name not in known), None):
-        raise ValueError(f"reads or writes {unknown!r}, which is not there")
+        raise ValueError(f"reads or writes {unknown!r}, which does not exist")
     size = sum(128 if isinstance(argument, (TiledMap, WindowMap)) else 8 for argument in launch.arguments)
     if size > _PARAMETER_BYTES:
         raise ValueError(f"has {size} bytes of arguments, expected up to {_PARAMETER_BYTES}")
-    # Everything is linear in the batch: what holds for the first and the last one holds between them.
+    # Everything is linear in the batch: what holds for the first and last batch size holds in between.
     for batch in (program.first, program.last):
         _check_grid(launch, clusters[launch.kernel], batch)
         for argument in launch.arguments:
@@ -170,13 +171,13 @@ def _check_argument(argument: object, batch: int, rooms: Mapping[tuple[str, str]
 
 
 def _check_reach(place: Place, size: int, rooms: Mapping[tuple[str, str], Room]) -> None:
-    """Whether ``size`` bytes at ``place`` belong to what it names."""
+    """Whether ``size`` bytes at ``place`` are within the object it names."""
     room = rooms.get((place.space, place.name))
     if room is None:
-        raise ValueError(f"uses the {place.space} {place.name!r}, which is not there")
+        raise ValueError(f"uses the {place.space} {place.name!r}, which does not exist")
     if place.offset < room.first or place.offset + size > room.end:
         raise ValueError(
-            f"reaches bytes {place.offset} to {place.offset + size} of the {place.space} {place.name!r}, "
+            f"accesses bytes {place.offset} to {place.offset + size} of the {place.space} {place.name!r}, "
             f"expected {room.first} to {room.end}"
         )
 

@@ -1,4 +1,4 @@
-"""A plan as JSON and back. Reading is strict: the text may come from anywhere (see ``strict_json``, ``plan_checks``)."""
+"""A plan as JSON and back. Reading is strict, because the text is untrusted (see ``strict_json``, ``plan_checks``)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cmx4trt.backends.hopper.plan import (
 from cmx4trt.backends.hopper.strict_json import fields, integer, items, number, text
 
 _MOST = 1 << 40
-"""More bytes than any GPU has, and than any number of a plan needs."""
+"""More bytes than any GPU has or any number in a plan needs."""
 _COUNT = 512
-"""Most kernels, buffers, launches of a program; ResNet-50 has about 50 of each."""
+"""Maximum number of kernels, buffers, launches of a program; ResNet-50 has about 50 of each."""
 _SYMBOL = re.compile(r"[A-Za-z_]\w{0,199}", re.ASCII)
 _SOURCE = re.compile(r"[A-Za-z_]\w{0,99}\.cu", re.ASCII)
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,1000}")
@@ -37,7 +37,7 @@ _SWIZZLES = (0, 32, 64, 128)
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """JSON types only, which ``plan_from_json`` reads back to an equal plan."""
+    """JSON types only, from which ``plan_from_json`` reads an equal plan."""
     return {
         "max_batch": plan.max_batch,
         "arena_bytes": plan.arena_bytes,
@@ -67,7 +67,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 
 def plan_from_json(value: Any) -> Plan:
-    """The plan in a parsed JSON value; its parts are bounded, but not yet compared with each other. Raises ValueError."""
+    """The plan in a parsed JSON value; its parts are bounds-checked, but not yet compared with each other. Raises ValueError."""
     with fields(value, "plan") as plan:
         return Plan(
             max_batch=plan.integer("max_batch", 1, 1 << 20),

@@ -60,7 +60,7 @@ def resident_shared_bytes(chunks: int, block: int, warpgroups: int, stages: int,
 
 
 def streamed(site: Site, convolution: Convolution, columns: int, stages: int) -> Made:
-    """Any convolution whose channels are multiples of 128, without a residual; ``columns`` output channels a tile."""
+    """Any convolution whose channels are multiples of 128, without a residual; ``columns`` output channels per tile."""
     source, target = site.activation(convolution.input), site.activation(convolution.output)
     kernel, stride, padding = convolution.weights.shape[1], convolution.stride, convolution.padding
     windowed = kernel > 1 or stride > 1
@@ -114,7 +114,7 @@ def classifier(site: Site, operation: Classifier, logits: Place) -> Made:
 
 
 def split(site: Site, convolution: Convolution, blocks: int) -> Made:
-    """Any convolution whose channels are multiples of 128, for few images: ``blocks`` blocks share each sum."""
+    """Any convolution whose channels are multiples of 128, for small batches: ``blocks`` blocks share each sum."""
     source, target = site.activation(convolution.input), site.activation(convolution.output)
     kernel, stride, padding = convolution.weights.shape[1], convolution.stride, convolution.padding
     windowed = kernel > 1 or stride > 1
@@ -151,7 +151,7 @@ def split(site: Site, convolution: Convolution, blocks: int) -> Made:
 
 
 def split_classifier(site: Site, operation: Classifier, logits: Place, blocks: int) -> Made:
-    """The last matrix product for few images: ``blocks`` blocks share each sum."""
+    """The last matrix product for small batches: ``blocks`` blocks share each sum."""
     weights, table = site.classifier(operation, (CHUNK, TILE))
     channels, columns = operation.weights.shape[1], -(-len(operation.weights) // 128) * 128
     source = site.rows(operation.input, TILE)
@@ -172,14 +172,14 @@ def _made_split(blocks: int, chunks: int, side_chunks: int, launch: LaunchParts,
 
 
 def split_shared_bytes(chunks: int, blocks: int, projection: bool) -> int:
-    """Shared memory of the kernel for few images: stages, partial sums, barriers."""
+    """Shared memory of the kernel for small batches: stages, partial sums, barriers."""
     each = -(-chunks // blocks)
     return each * 2 * TILE * CHUNK + TILE * TILE * 4 * (2 if projection else 1) + 8 * each
 
 
 @dataclass(frozen=True, slots=True)
 class _Projected:
-    """The second input of a convolution with a projection, as arguments; without one, something that is not read."""
+    """The second input of a convolution with a projection, as arguments; without one, dummies that are not read."""
 
     input: Argument
     weights: TiledMap

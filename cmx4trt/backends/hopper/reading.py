@@ -23,7 +23,7 @@ def cannot(node: Node, why: str) -> UnsupportedError:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """A convolution or matrix product as far as its integer sums: weights int8 [N, R, S, C] or [N, C] with their ``scales``
+    """The integer part of a convolution or matrix product: weights int8 [N, R, S, C] or [N, C] with their ``scales``
     [N], ``bias`` [N] in real values, both float64; ``size`` is the output's height and width."""
 
     node: Node
@@ -37,42 +37,42 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """The node's name, or its output's where it has none."""
+        """The node's name, or that of its output if it has none."""
         return self.node.name or self.node.outputs[0]
 
     def multiplier(self, output_scale: float) -> NDArray[Any]:
-        """Output steps for each unit of the integer sum, float64 [N]."""
+        """Output steps per unit of the integer sum, float64 [N]."""
         product: NDArray[Any] = self.source.scale * self.scales / output_scale
         return product
 
 
 def float32(node: Node, values: NDArray[Any] | float, margin: float = 1.0) -> NDArray[Any]:
-    """Constants of the epilogue, computed in float64, as float32."""
+    """Constants of the epilogue, computed in float64 and rounded to float32."""
     import numpy as np
 
     with np.errstate(over="ignore"):
         rounded = np.asarray(values, np.float64).astype(np.float32)
         finite = np.isfinite(rounded * np.float32(margin)).all()
     if not finite:
-        raise cannot(node, "its scales leave float32's range; calibrate again, or check the model")
+        raise cannot(node, "its scales exceed float32's range; calibrate again, or check the model")
     return rounded
 
 
 class Reader:
-    """A graph with the activations that are stored so far, by name in ``activations``."""
+    """A graph with the activations stored so far, by name in ``activations``."""
 
     def __init__(self, graph: Graph) -> None:
         self.activations: dict[str, Activation] = {}
         self._constants = graph.initializers
         self._producers = graph.producers()
-        self._stored: dict[str, Activation] = {}  # by the name of the value that holds the integers
+        self._stored: dict[str, Activation] = {}  # by the name of the value with the integers
 
     def producer(self, name: str) -> Node | None:
         """The node that computes a value."""
         return self._producers.get(name)
 
     def averaged(self, name: str) -> Node | None:
-        """The GlobalAveragePool behind a value, whatever shape it was given afterwards."""
+        """The GlobalAveragePool that produces a value, possibly reshaped afterwards."""
         node = self.producer(name)
         while node is not None and node.op_type in _RESHAPING:
             node = self.producer(node.inputs[0])
@@ -81,7 +81,7 @@ class Reader:
     def layer(self, node: Node) -> Layer:
         """A quantized convolution."""
         if node.op_type != "Conv":
-            raise cannot(node, "only convolutions may stand between stored activations")
+            raise cannot(node, "only convolutions are supported between stored activations")
         source = self.source(node, node.inputs[0], signed=True)
         weights, scales = self.weights(node, 0)
         if weights.ndim != 4 or node.attributes.get("group", 1) != 1 or weights.shape[1] != source.channels:
@@ -102,7 +102,7 @@ class Reader:
             raise cannot(
                 reader,
                 f"its input '{name}' is not quantized, and its kernels compute in INT8 only; calibrate with images or give a "
-                "cache that covers every activation, and leave keep_fp16 out",
+                "cache that covers every activation, and omit keep_fp16",
             )
         activation = self._stored[node.inputs[0]]
         if self.scale(node) != activation.scale:
@@ -112,28 +112,28 @@ class Reader:
         return activation
 
     def weights(self, node: Node, axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """int8 weights and their scales, float64 [N], one for each output channel, which lies along ``axis``."""
+        """int8 weights and their scales, float64 [N], one per output channel, which is ``axis``."""
         import numpy as np
 
         source = self._producers.get(node.inputs[1])
         constants = [self._constants.get(name) for name in source.inputs] if source is not None else []
         if source is None or source.op_type != "DequantizeLinear" or len(constants) != 3 or None in constants:
-            raise cannot(node, "its weights are not quantized; leave keep_fp16 out")
+            raise cannot(node, "its weights are not quantized; omit keep_fp16")
         weights, scales, zeros = (tensor.numpy() for tensor in constants if tensor is not None)
         wanted = source.attributes.get("axis", 1) % weights.ndim == axis and scales.shape == (weights.shape[axis],)  # type: ignore[operator]
         if weights.dtype != np.int8 or not wanted or zeros.any():
-            raise cannot(node, "its weights must be int8 with zero point 0 and one scale for each output channel")
+            raise cannot(node, "its weights must be int8 with zero point 0 and one scale per output channel")
         return weights, scales.astype(np.float64)
 
     def bias(self, node: Node, size: int) -> NDArray[Any]:
-        """The bias of a Conv or Gemm, float64 [N]; zeros where it has none."""
+        """The bias of a Conv or Gemm, float64 [N]; zeros if it has none."""
         import numpy as np
 
         if len(node.inputs) < 3 or not node.inputs[2]:
             return np.zeros(size)
         tensor = self._constants.get(node.inputs[2])
         if tensor is None or tensor.dtype is not DType.FLOAT or tensor.size != size:
-            raise cannot(node, "its bias must be a float32 constant, one value for each output channel")
+            raise cannot(node, "its bias must be a float32 constant, one value per output channel")
         return tensor.numpy().reshape(-1).astype(np.float64)
 
     def scale(self, node: Node) -> float:
@@ -147,7 +147,7 @@ class Reader:
         return scale
 
     def store(self, node: Node, activation: Activation) -> None:
-        """Note what a QuantizeLinear (or, for an int8 input, its DequantizeLinear) says of the integers."""
+        """Record how a QuantizeLinear (or, for an int8 input, its DequantizeLinear) defines the integers."""
         zero = self._constants.get(node.inputs[2]) if len(node.inputs) > 2 else None
         wanted = DType.INT8 if activation.signed else DType.UINT8
         if zero is None or zero.dtype is not wanted or zero.size != 1 or zero.numpy().any():

@@ -1,6 +1,6 @@
-"""What every operation computes, bit for bit: the specification that kernels are held to, on any CPU.
+"""What every operation computes, bit for bit: the specification that kernels must match, on any CPU.
 
-Integer sums are exact. Everything behind them is float32 in a fixed order, each step rounded to nearest even; ``fma`` rounds
+Integer sums are exact. Everything after them is float32 in a fixed order, each step rounded to nearest even; ``fma`` rounds
 once. With sum s of a convolution and output steps y:
 
     plain:       y = fma(float(s), multiplier, bias)
@@ -9,7 +9,7 @@ once. With sum s of a convolution and output steps y:
     average:     y = float(s) * multiplier
     classifier:  logit = fma(float(s), multiplier, bias); class = first index of the largest logit
 
-and a stored activation is y rounded to the nearest whole number, ties to even, clipped to 0 .. 255.
+and a stored activation is y rounded to the nearest integer, ties to even, clipped to 0 .. 255.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PIXELS = 4096
-"""Input pixels of a convolution computed at a time: some ten MB."""
+"""Number of input pixels of a convolution that are processed at a time: about ten MB."""
 EXACT_TERMS = 512
-"""So many products of a byte and an int8 add up to less than 2^24, in float32 without rounding; more are added in float64."""
+"""The sum of this many products of a byte and an int8 is below 2^24, exact in float32; longer sums are computed in float64."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outputs:
-    """Logits, float32 [N, classes], and classes, int32 [N]; ``activations``, where kept, [N, H, W, C] by name."""
+    """Logits, float32 [N, classes], and classes, int32 [N]; ``activations``, if kept, [N, H, W, C] by name."""
 
     logits: NDArray[np.float32]
     classes: NDArray[np.int32]
@@ -51,7 +51,7 @@ class Outputs:
 
 
 def run(network: Network, images: NDArray[Any], keep: bool = False) -> Outputs:
-    """The outputs for ``images`` [N, C, H, W], floating-point or int8; ``keep`` every activation, the input among them.
+    """The outputs for ``images`` [N, C, H, W], floating-point or int8; ``keep`` every activation, including the input.
 
     Otherwise each is freed after its last reader.
     """
@@ -69,7 +69,7 @@ def run(network: Network, images: NDArray[Any], keep: bool = False) -> Outputs:
 
 
 def quantize_input(images: NDArray[Any], scale: float) -> NDArray[np.int8]:
-    """[N, C, H, W] to int8 [N, H, W, C], by ONNX's QuantizeLinear: a float32 quotient, rounded to even, clipped."""
+    """[N, C, H, W] to int8 [N, H, W, C], like ONNX's QuantizeLinear: a float32 quotient, rounded to even, clipped."""
     import numpy as np
 
     if images.dtype != np.int8:
@@ -84,7 +84,7 @@ def inputs_of(operation: Operation) -> tuple[str, ...]:
 
 
 def run_operation(network: Network, operation: Operation, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """What ``operation`` makes of its ``inputs`` (activations [N, H, W, C] by name): uint8 [N, H, W, C], or the logits."""
+    """The result of ``operation`` for ``inputs`` (activations [N, H, W, C] by name): uint8 [N, H, W, C], or the logits."""
     import numpy as np
 
     source = inputs[operation.input]
@@ -101,7 +101,7 @@ def run_operation(network: Network, operation: Operation, inputs: Mapping[str, N
 
 
 def _convolution(operation: Convolution, source: NDArray[Any], addend: NDArray[Any] | None) -> NDArray[np.uint8]:
-    """Some images at a time, so that the sums stay in the cache."""
+    """Processes a few images at a time, so that the sums stay in the cache."""
     import numpy as np
 
     main = _Sums(operation.weights, operation.stride, operation.padding)
@@ -117,7 +117,7 @@ def _convolution(operation: Convolution, source: NDArray[Any], addend: NDArray[A
 
 
 def _addend(operation: Convolution) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
-    """What is added to a convolution's own product, by the values that it is made from."""
+    """The addend of a convolution's own product."""
     import numpy as np
 
     addend = operation.addend
@@ -127,13 +127,13 @@ def _addend(operation: Convolution) -> Callable[[NDArray[Any]], NDArray[np.float
         return lambda values: fma32(sums(values), multiplier, operation.bias)
     if isinstance(addend, Residual):
         factor, bias = np.float32(256 * addend.multiplier), operation.residual_bias()
-        # 128 + x/256 is the byte x inside a float32 value, so exact.
+        # 128 + x/256 is the byte x inside a float32 value, and therefore exact.
         return lambda values: fma32(np.float32(128) + values.astype(np.float32) / np.float32(256), factor, bias)
     return lambda values: operation.bias
 
 
 class _Sums:
-    """The integer sums of a convolution as float32 [N, H, W, M], each exact before it is rounded to that type."""
+    """The integer sums of a convolution as float32 [N, H, W, M], each computed exactly and then rounded to that type."""
 
     def __init__(self, weights: NDArray[Any], stride: int, padding: int) -> None:
         import numpy as np
@@ -157,7 +157,7 @@ class _Sums:
         return result
 
     def _pixels(self, source: NDArray[Any]) -> NDArray[Any]:
-        """For each output pixel what its window sees: [N, H, W, C], or [N, H, W, R, S, C]."""
+        """The window of each output pixel: [N, H, W, C], or [N, H, W, R, S, C]."""
         import numpy as np
 
         kernel, stride, padding = self._kernel, self._stride, self._padding
@@ -169,7 +169,7 @@ class _Sums:
 
 
 def _max_pool(operation: MaxPool, source: NDArray[Any]) -> NDArray[Any]:
-    """No value is below 0, so zeros stand for what lies outside."""
+    """No value is below 0, so the outside is padded with zeros."""
     import numpy as np
 
     before = operation.padding

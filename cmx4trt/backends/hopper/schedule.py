@@ -1,6 +1,6 @@
 """A network -> a plan: which launches compute it, in which buffers, for every range of batch sizes.
 
-Fusions are found by shape; among the kernels that can compute an operation a table of measurements chooses (``choices.py``).
+Fusions are found by shape; kernels are chosen from the candidates by a table of measurements (``choices.py``).
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from cmx4trt.backends.hopper.site import Made, Site
 from cmx4trt.errors import UnsupportedError
 
 INPUT, LOGITS, CLASS = "input", "logits", "class"
-"""Names of the engine's input and outputs, as those of the graph."""
+"""Names of the engine's input and outputs, the same as in the graph."""
 QUANTIZED, EXACT_LOGITS = "int8_input", "float32_logits"
-"""Buffers beside the network's activations: what becomes of a floating-point input, [N, C, H, W], and logits that leave the
+"""Buffers besides the network's activations: a quantized floating-point input, [N, C, H, W], and logits that leave the
 engine as float16."""
 DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-"""Values of options -> numpy's names."""
+"""Values of options -> numpy names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,17 @@ class Types:
 
 
 ALIGNMENT = 1024
-"""Of buffers, in bytes: a swizzled tile's and more than the copy engine asks for (CUDA driver API, cuTensorMapEncode)."""
+"""Alignment of buffers in bytes: that of a swizzled tile, and more than TMA requires (CUDA driver API, cuTensorMapEncode)."""
 
 
 def types_of(input_dtype: str, output_dtype: str) -> Types:
-    """The types that a request's options ask for."""
+    """The types requested by options."""
     return Types(DTYPES[input_dtype], DTYPES[output_dtype])
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A plan with the bytes that belong to it."""
+    """A plan with its weights."""
 
     plan: Plan
     weights: bytes
@@ -72,7 +72,7 @@ class Scheduled:
 def schedule(network: Network, max_batch: int, types: Types, choices: Choices) -> Scheduled:
     """The plan of ``network`` for batches 1 to ``max_batch``; the input is [N, C, H, W].
 
-    Raises UnsupportedError where no kernel computes an operation.
+    Raises UnsupportedError if no kernel computes an operation.
     """
     weights = packing.Weights()
     site = Site(network, weights)
@@ -118,7 +118,7 @@ def _launches(site: Site, types: Types, table: Table) -> Iterator[Made]:
 
 
 def _next(site: Site, operations: Sequence[Operation], types: Types, table: Table) -> tuple[list[Made], int]:
-    """Launches for the first of ``operations``, and how many of them they compute."""
+    """Launches for the first of ``operations``, and how many operations they compute."""
     first = operations[0]
     if isinstance(first, Convolution):
         if _is_bottleneck(site, operations[:3]):
@@ -150,7 +150,7 @@ def _chosen(site: Site, convolution: Convolution, table: Table) -> Candidate:
 
 
 def _pays(site: Site, pair: Sequence[Operation], table: Table) -> bool:
-    """Whether one kernel for both is faster than two; so it is unless all were measured and say otherwise."""
+    """Whether one kernel for both is faster than two, which is assumed unless measurements of all show otherwise."""
     expand, reduce = (operation for operation in pair if isinstance(operation, Convolution))
     fused = table.time(pair_signature(site, expand, reduce), EXPAND_REDUCE)
     apart = [table.time(signature_of(site, one), _chosen(site, one, table).name) for one in (expand, reduce)]
@@ -159,7 +159,7 @@ def _pays(site: Site, pair: Sequence[Operation], table: Table) -> bool:
 
 
 def _is_bottleneck(site: Site, operations: Sequence[Operation]) -> bool:
-    """Whether these three are a block at 56x56: 1x1 to 64, 3x3, 1x1 to 256, which reads what the first one reads."""
+    """Whether these three are a block at 56x56: 1x1 to 64, 3x3, 1x1 to 256 with the first one's input as its shortcut."""
     if len(operations) < 3 or not all(isinstance(operation, Convolution) for operation in operations):
         return False
     reduce, middle, expand = (operation for operation in operations if isinstance(operation, Convolution))
@@ -173,7 +173,7 @@ def _is_bottleneck(site: Site, operations: Sequence[Operation]) -> bool:
 
 
 def _is_next_reduction(operations: Sequence[Operation]) -> bool:
-    """Whether the fourth is 256 -> 128 of the third's output, and the block before it has a residual."""
+    """Whether the fourth is 256 -> 128 of the third's output, and its block has a residual."""
     if len(operations) < 4:
         return False
     expand, reduce = operations[2:4]
@@ -211,7 +211,7 @@ def _unsupported(operation: Operation) -> UnsupportedError:
 
 
 def _place_buffers(network: Network, programs: Sequence[Program], max_batch: int) -> tuple[tuple[Buffer, ...], int]:
-    """Offsets in one arena: buffers that live at the same time in any program do not overlap. Largest first, lowest gap."""
+    """Offsets in one arena: buffers that are live at the same time in any program do not overlap. Largest first, lowest gap."""
     sizes = {a.name: a.height * a.width * a.channels for a in network.activations.values()}
     sizes[QUANTIZED] = sizes.pop(network.input.name)
     sizes[EXACT_LOGITS] = 4 * len(network.classifier.weights)

@@ -1,4 +1,4 @@
-"""What reports and ``inspect`` show of an engine of this backend: its launches, their bounds, and what was measured."""
+"""What reports and ``inspect`` show about an engine of this backend: its launches, their bounds, and measurements."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from cmx4trt.backends.facts import MEASURED, Cell, Section, Share
 from cmx4trt.base.damage import MALFORMED
 
 PEAK_OPERATIONS = 1979e12
-"""INT8 operations a second without sparsity (NVIDIA H100 Tensor Core GPU datasheet, SXM; the H200's are the same)."""
+"""INT8 operations per second without sparsity (NVIDIA H100 Tensor Core GPU datasheet, SXM; the same for the H200)."""
 BANDWIDTH = {"H200": 4.8e12, "H100": 3.35e12}
-"""Bytes a second of the card's memory (NVIDIA's datasheets, SXM); GPUs of other names are shown against the H100's."""
+"""Memory bandwidth in bytes per second (NVIDIA's datasheets, SXM); GPUs with other names are compared with the H100's."""
 
 
 def sections(built: Mapping[str, Any], executed: Mapping[str, Any]) -> tuple[Section, ...]:
-    """The launches with their bounds; beside them what was measured, where the engine has run.
+    """The launches with their bounds, and with measurements if the engine has run.
 
-    Nothing where the records are not what this release writes.
+    Nothing if the records have another format.
     """
     launches, measured = built.get("launches"), executed.get(MEASURED)
     if not launches:
@@ -29,7 +29,7 @@ def sections(built: Mapping[str, Any], executed: Mapping[str, Any]) -> tuple[Sec
 
 
 def bound_seconds(record: Mapping[str, Any], batch: int, device: str) -> tuple[float, str]:
-    """The least time of a launch and what bounds it: its bytes through memory, or its operations."""
+    """The minimum time of a launch and what bounds it: memory traffic or operations."""
     bandwidth = next((rate for name, rate in BANDWIDTH.items() if name in device), BANDWIDTH["H100"])
     memory = (record["image_bytes"] * batch + record["weight_bytes"]) / bandwidth
     arithmetic = record["image_operations"] * batch / PEAK_OPERATIONS
@@ -72,10 +72,10 @@ def _measured(launches: list[Any], measured: Mapping[str, Any]) -> Section:
     bound = 1e3 * sum(bound_seconds(record, batch, gpu)[0] for record in launches)
     paragraphs = (
         f"Measured on {gpu} at batch {batch}{_circumstances(measured)}. The whole network as one CUDA graph: {total:.3f} ms, "
-        f"{batch / total * 1e3:,.0f} images/s; its launches one by one, each among repetitions of itself: {sum(times):.3f} ms.",
-        f"The bound of a launch is its fewest bytes at the memory's rate, or its operations at the peak rate, of NVIDIA's "
-        f"datasheet, whichever takes longer; all of them: {bound:.3f} ms. A launch whose data stay in the L2 cache, as those of "
-        "small batches do, can be faster than its bound.",
+        f"{batch / total * 1e3:,.0f} images/s; sum of its launches, each timed in repetitions: {sum(times):.3f} ms.",
+        f"The bound of a launch is the time for its minimum memory traffic at the bandwidth of NVIDIA's datasheet, or for its "
+        f"operations at the peak rate, whichever is longer; sum of the bounds: {bound:.3f} ms. A launch whose data stay in the "
+        "L2 cache, as with small batches, can be faster than its bound.",
     )
     columns = ("operations", "kernel", "bound, ms", "measured, ms", "bound / measured")
     return Section("Launches", paragraphs, columns, tuple(rows))
@@ -89,7 +89,10 @@ def _circumstances(measured: Mapping[str, Any]) -> str:
 
 
 def _unmeasured(rows: list[tuple[Cell, ...]]) -> Section:
-    columns = ("operations", "kernel", "kB for each image", "million operations for each image")
+    columns = ("operations", "kernel", "kB per image", "million operations per image")
     return Section(
-        "Launches", ("What each launch moves and computes; nothing has been measured yet.",), columns, tuple(rows)
+        "Launches",
+        ("Memory traffic and operations of each launch; nothing has been measured yet.",),
+        columns,
+        tuple(rows),
     )

@@ -1,7 +1,7 @@
-"""Runs an engine on a GPU of compute capability 9.0: weights and kernels are loaded once, every copy stream has an arena.
+"""Runs an engine on a GPU of compute capability 9.0: weights and kernels are loaded once, every copy stream has its own arena.
 
-Besides the interface of all sessions it offers what checks and measurements need: buffers between operations, times of
-single launches, and replays on inputs that are on the device already.
+Besides the interface of all sessions it provides what checks and measurements need: buffers between operations, times of
+single launches, and replays with inputs that are already on the device.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class HopperSession:
     gathers = True
 
     def __init__(self, engine: Engine, device: ComputeDevice) -> None:
-        """Load ``engine``. Raises DeviceError where the GPU, its driver or its free memory do not suffice."""
+        """Load ``engine``. Raises DeviceError if the GPU, its driver or its free memory are insufficient."""
         self._plan = engine.plan
         self._device = device
         self.inputs: tuple[str, ...] = tuple(engine.plan.inputs)
@@ -49,7 +49,7 @@ class HopperSession:
             try:
                 self._load(engine)
             except BaseException:
-                with suppress(CudaFailure):  # the first error is the one to tell
+                with suppress(CudaFailure):  # the first error is the one to report
                     self._held.close()
                 raise
 
@@ -84,12 +84,12 @@ class HopperSession:
 
     @property
     def gpu(self) -> DeviceFacts:
-        """What it runs on."""
+        """The device it runs on."""
         return self._device.facts
 
     @property
     def input_scale(self) -> float:
-        """Real value of a step of the quantized input."""
+        """The real value of one step of the quantized input."""
         return float(self._plan.inputs[self.inputs[0]]["scale"])  # type: ignore[arg-type]
 
     def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
@@ -101,7 +101,7 @@ class HopperSession:
         return self._streams
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Page-locked host memory, uninitialised; no longer usable after ``close``."""
+        """Page-locked host memory, uninitialized; no longer usable after ``close``."""
         import numpy as np
 
         size = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
@@ -110,7 +110,7 @@ class HopperSession:
         return memory.view(dtype).reshape(shape)
 
     def close(self) -> None:
-        """Give back all memory, when the streams have finished; of a GPU that is lost there is nothing to give back."""
+        """Release all memory after the streams have finished; on a lost GPU there is nothing to release."""
         for stream in self._streams:
             self._held.before_that(stream.finish)
         with suppress(DeviceError), self._device.active("close the engine"):
@@ -118,7 +118,7 @@ class HopperSession:
         self._streams = []
 
     def place(self, feeds: Mapping[str, Any]) -> int:
-        """Put one batch into the first stream's inputs, for the methods below; returns the batch size."""
+        """Upload one batch into the first stream's inputs, for the methods below; returns the batch size."""
         with self._device.active("upload a batch"):
             return self._streams[0].place(feeds)
 
@@ -129,9 +129,9 @@ class HopperSession:
         return tuple(dict.fromkeys(name for name in written if name in known))
 
     def read_buffer(self, name: str, batch: int) -> NDArray[Any]:
-        """What an activation's buffer holds after the last launch that writes it: uint8 [N, bytes of an image].
+        """The content of an activation's buffer after the last launch that writes it: uint8 [N, bytes of an image].
 
-        Executes the launches up to that one on what ``place`` has put into the inputs: later ones may use the memory again.
+        Executes the launches up to that one on the inputs uploaded by ``place``, because later ones may reuse the memory.
         """
         program = self._plan.program(batch)
         buffer = next(buffer for buffer in self._plan.buffers if buffer.name == name)
@@ -146,7 +146,7 @@ class HopperSession:
             return content.reshape(batch, buffer.bytes_per_image).copy()
 
     def poison(self, value: int) -> None:
-        """Set every byte of the first stream's buffers, but not the zeros around them, so that checks see what is not written."""
+        """Set every byte of the first stream's buffers, but not the zeros around them, so that checks detect unwritten bytes."""
         stream = self._streams[0]
         with self._device.active("fill the buffers"):
             for buffer in self._plan.buffers:
@@ -155,9 +155,9 @@ class HopperSession:
             self._device.synchronize(stream.compute)
 
     def launch_times(self, batch: int, repeat: int = 20) -> list[tuple[str, float]]:
-        """Every launch in order: the operations it computes, and its milliseconds among ``repeat`` of the same.
+        """Every launch in order: the operations it computes, and its milliseconds, averaged over ``repeat`` repetitions.
 
-        They are launched as one graph, so that what the host does between them is not measured.
+        They are launched as one graph, so that host overhead is not measured.
         """
         stream, device = self._streams[0], self._device
         times = []
@@ -179,7 +179,7 @@ class HopperSession:
         return times
 
     def run_resident(self, batch: int, times: int) -> float:
-        """Milliseconds on the device for ``times`` replays of the graph on what ``place`` has put into the inputs."""
+        """Milliseconds on the device for ``times`` replays of the graph on the inputs uploaded by ``place``."""
         stream, device = self._streams[0], self._device
         with device.active("replay the network"), Holdings(device) as held:
             graph = stream.graph(batch)

@@ -1,4 +1,4 @@
-"""Where launches are made: the network's tensors as arguments of kernels, and the weights section that grows with them."""
+"""Construction of launches: the network's tensors as kernel arguments, and the weights section that grows with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cmx4trt.backends.hopper.plan import (
 )
 
 SHARED_BYTES = 232448
-"""Shared memory that a block can have on compute capability 9.0 (CUDA C++ Programming Guide, Technical Specifications)."""
+"""Maximum shared memory per block on compute capability 9.0 (CUDA C++ Programming Guide, Technical Specifications)."""
 CHUNK = 128
 """Channels in one stage of a product: rows of 128 bytes, the widest swizzle."""
 TILE = 64
@@ -108,14 +108,14 @@ class Site:
         return matrix_map(offset, weights.shape, box), Place("weights", offset=table)
 
     def constants(self, convolution: Convolution) -> Place:
-        """A convolution's epilogue constants, with what its addend asks for."""
+        """A convolution's epilogue constants, including those for its addend."""
         residual = isinstance(convolution.addend, Residual)
         bias = convolution.residual_bias() if residual else convolution.bias
         table = packing.constants(convolution.multiplier, bias)
         return Place("weights", offset=self.weights.add(f"{convolution.name}:constants", table))
 
     def projection_constants(self, convolution: Convolution) -> Place:
-        """The multipliers of a projection, beside zeros; for a convolution without one, its own constants (not read)."""
+        """The multipliers of a projection, with zeros; for a convolution without one, its own constants (not read)."""
         if not isinstance(convolution.addend, Projection):
             return self.constants(convolution)
         multiplier = convolution.addend.multiplier
@@ -137,7 +137,7 @@ def made(
     launch: LaunchParts,
     cluster: int = 1,
 ) -> Made:
-    """A launch of an instance of ``source``. ``launch`` holds grid, arguments, operations, reads, writes."""
+    """A launch of an instance of ``source``. ``launch`` has grid, arguments, operations, reads, writes."""
     name = "_".join([source.removesuffix(".cu"), *(str(value) for value in constants.values())])
     kernel = Kernel(name, source, constants, threads, shared, cluster)
     grid, arguments, operations, reads, writes = launch
@@ -152,5 +152,5 @@ def residual_of(convolution: Convolution) -> tuple[str, float]:
 
 
 def tiles_of(activation: Activation, tile: int, factor: int = 1) -> Amount:
-    """At least as many tiles of ``tile`` pixels as a batch has, times ``factor``."""
+    """At least the number of tiles of ``tile`` pixels in a batch, times ``factor``."""
     return Amount(-(-activation.height * activation.width // tile) * factor)

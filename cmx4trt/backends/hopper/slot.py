@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from cmx4trt.devices.holdings import Holdings
 
 GRAPHS = 64
-"""CUDA graphs kept for every slot; the one used longest ago goes first. Server forms batches of 40 sizes (bench/sizes.py)."""
+"""CUDA graphs kept per slot; the least recently used one is evicted first. Server uses up to 40 batch sizes (bench/sizes.py)."""
 _ROW = 4
-"""Bytes of a row's number."""
+"""Size of a row index in bytes."""
 
 
 class Tensor:
@@ -32,18 +32,18 @@ class Tensor:
 
 
 class Slot:
-    """Given back by ``held``. To be made while the device is active."""
+    """Released by ``held``. Must be created while the device is active."""
 
     def __init__(
         self, device: ComputeDevice, inputs: Mapping[str, int], outputs: Mapping[str, int], held: Holdings
     ) -> None:
-        """With so many bytes for every input and output."""
+        """Allocates this many bytes for every input and output."""
         self._device = device
         self.inputs = {name: held.memory(size) for name, size in inputs.items()}
         self.outputs = {name: held.memory(size) for name, size in outputs.items()}
         self.results = {name: held.pinned(size) for name, size in outputs.items()}
         self.rows = held.pinned(_ROW * LARGEST).view("int32")
-        """Which samples the kernel ``gather`` shall fetch; the GPU reads them where they are."""
+        """The samples that the kernel ``gather`` fetches; the GPU reads them in place."""
         self.uploaded, self.finished = held.event(), held.event()
         self.batch = 0
         self._graphs: OrderedDict[object, int] = OrderedDict()
@@ -52,7 +52,7 @@ class Slot:
         held.before_that(self._free_what_came_later)
 
     def graph(self, key: object, record: Callable[[], int]) -> int:
-        """The graph known by ``key``, recorded when first asked for; the slot's graphs are not executing then."""
+        """The graph for ``key``, recorded on first use, when the slot's graphs must not be executing."""
         if key in self._graphs:
             self._graphs.move_to_end(key)
             return self._graphs[key]
@@ -63,7 +63,7 @@ class Slot:
         return graph
 
     def answers(self, outputs: Mapping[str, Tensor]) -> Mapping[str, NDArray[Any]]:
-        """The results of the batch as arrays [N, ...], which are made once for each batch size."""
+        """The results of the batch as arrays [N, ...], which are created once per batch size."""
         if self.batch not in self._answers:
             self._answers[self.batch] = {
                 name: self.results[name][: tensor.bytes_per_image * self.batch]
@@ -74,7 +74,7 @@ class Slot:
         return self._answers[self.batch]
 
     def staged(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        """``array`` if the device can read it directly, else its copy in page-locked memory, which is made when first needed."""
+        """``array`` if the device can read it directly, otherwise its copy in page-locked memory, allocated on first use."""
         if self._device.is_pinned(array):
             return array
         if name not in self._staging or self._staging[name].nbytes < array.nbytes:

@@ -1,8 +1,8 @@
 """A copy stream of a session: uploads, then one CUDA graph for network and downloads; two batches deep.
 
-The next batch is uploaded on a CUDA stream of its own while the GPU computes the previous one; a small batch whose samples lie in
-page-locked memory is fetched by its graph itself. A graph holds a batch's addresses and sizes, so there is one for every slot and
-batch size, recorded when first needed.
+The next batch is uploaded on a separate CUDA stream while the GPU computes the previous one; a small batch whose samples are in
+page-locked memory is fetched by its own graph. A graph contains a batch's addresses and sizes, so there is one for every slot and
+batch size, recorded on first use.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _EXECUTE = "execute a batch"
 
 
 class EngineStream:
-    """One copy stream with an arena of its own: see ``sessions.base.Stream``."""
+    """One copy stream with its own arena: see ``sessions.base.Stream``."""
 
     depth = DEPTH
 
     def __init__(self, device: ComputeDevice, plan: Plan, resolver: Resolver, weights: int, held: Holdings) -> None:
-        """With the address of the weights; ``held`` gives everything back. To be called while the device is active."""
+        """``weights``: their address; ``held`` releases everything. Must be called while the device is active."""
         self._device = device
         self._plan = plan
         self._resolver = resolver
@@ -56,20 +56,20 @@ class EngineStream:
             for tensors in (self._inputs, self._outputs)
         )
         self._slots = [Slot(device, inputs, outputs, held) for _ in range(DEPTH)]
-        self._accepted: NDArray[Any] | None = None  # samples that fit the engine
+        self._accepted: NDArray[Any] | None = None  # samples that match the engine
         self._next = 0
         self._pending: deque[Slot] = deque()
 
     def submit(self, feeds: Mapping[str, Any]) -> None:
         """Begin to execute one batch [N, ...] of host arrays or of device arrays (``__cuda_array_interface__``)."""
         if len(self._pending) == DEPTH:
-            raise DeviceError(f"{DEPTH} batches are pending on this stream already; wait for one first")
+            raise DeviceError(f"{DEPTH} batches are already pending on this stream; wait for one first")
         known, batch = self._checked(feeds)
         with self._device.active(_EXECUTE):
             self._pending.append(self._begin(known, batch))
 
     def wait(self) -> Mapping[str, NDArray[Any]]:
-        """All outputs [N, ...] of the oldest batch; valid until ``depth`` further batches were submitted."""
+        """All outputs [N, ...] of the oldest batch; valid until ``depth`` further batches have been submitted."""
         if not self._pending:
             raise DeviceError("no batch is pending on this stream; submit one first")
         slot = self._pending.popleft()
@@ -88,29 +88,30 @@ class EngineStream:
         return slot.answers(self._outputs)
 
     def place(self, feeds: Mapping[str, Any]) -> int:
-        """Fill the first slot's inputs and return the batch size. To be called while the device is active and nothing pends."""
+        """Fill the first slot's inputs and return the batch size. Must be called while the device is active and nothing is
+        pending."""
         known, batch = self._checked(feeds)
         self._supply.copy(self._slots[0], known)
         self._device.synchronize(self._supply.stream)
         return batch
 
     def launches(self, batch: int) -> tuple[LaunchConfiguration, ...]:
-        """The first slot's launches. To be called while the device is active."""
+        """The first slot's launches. Must be called while the device is active."""
         return self._launches(self._slots[0], batch)
 
     def graph(self, batch: int) -> int:
-        """A graph of the first slot's launches alone. To be called while the device is active."""
+        """A graph of only the first slot's launches. Must be called while the device is active."""
         slot = self._slots[0]
         launches = self._launches(slot, batch)
         return slot.graph(batch, lambda: self._device.capture(lambda: self._enqueue(launches), self.compute))
 
     def finish(self) -> None:
-        """Block until nothing is executing. To be called while the device is active."""
+        """Block until nothing is executing. Must be called while the device is active."""
         self._device.synchronize(self._supply.stream)
         self._device.synchronize(self.compute)
 
     def _checked(self, feeds: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
-        """The engine's inputs, once they fit it, and the batch size. The samples of the batch before need no look."""
+        """The engine's inputs, after validation, and the batch size. The samples of the previous batch need no new check."""
         first: Any = next(iter(feeds.values()), None)
         again = isinstance(first, SampleRows) and first.samples is self._accepted
         if again and 0 < (batch := len(first.rows)) <= self._plan.max_batch:
@@ -137,7 +138,7 @@ class EngineStream:
         return slot
 
     def _record(self, slot: Slot, batch: int, fetched: Mapping[str, Any]) -> int:
-        """A graph of all that a batch takes once it is there; what is to be ``fetched``, it begins with; downloads end it."""
+        """A graph of everything a batch needs after its upload: first the ``fetched`` launch, if any, last the downloads."""
         first = self._supply.launches(slot, fetched) if fetched else ()
         beginning, *others = self._launches(slot, batch)
 

@@ -1,4 +1,4 @@
-"""Reads JSON of unknown origin: every field typed and bounded, nothing missing, nothing left over, each problem one sentence."""
+"""Reads untrusted JSON: every field is typed and bounded, no fields are missing or unknown, each problem is one sentence."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _SHOWN = 40
-"""Characters of a wrong value that a sentence shows."""
+"""Number of characters of a wrong value shown in an error."""
 
 
 def parse(text: bytes) -> Any:
-    """The value of a JSON text. Raises ValueError for what is no JSON, repeats a key or has no finite number."""
+    """The value of a JSON text. Raises ValueError for invalid JSON, repeated keys and numbers that are not finite."""
     try:
         return json.loads(text.decode(), object_pairs_hook=_without_duplicates, parse_constant=_not_finite)
     except RecursionError as error:
@@ -26,7 +26,7 @@ def parse(text: bytes) -> Any:
 
 
 class Fields:
-    """The fields of a JSON object, each read once; ``path`` names it in sentences. All methods raise ValueError."""
+    """The fields of a JSON object, each read once; ``path`` names it in errors. All methods raise ValueError."""
 
     def __init__(self, value: Any, path: str) -> None:
         if not isinstance(value, dict):
@@ -35,7 +35,7 @@ class Fields:
         self.path = path
 
     def integer(self, name: str, low: int, high: int) -> int:
-        """A whole number between two bounds."""
+        """An integer between two bounds."""
         return integer(self._take(name), self._at(name), low, high)
 
     def number(self, name: str) -> float:
@@ -47,26 +47,26 @@ class Fields:
         return text(self._take(name), self._at(name), pattern)
 
     def items(self, name: str, read: Callable[[Any, str], T], least: int, most: int) -> tuple[T, ...]:
-        """A list, each item read by ``read``, which is given the item and its path."""
+        """A list, each item read by ``read``, which receives the item and its path."""
         return items(self._take(name), self._at(name), read, least, most)
 
     def mapping(self, name: str, key: re.Pattern[str], read: Callable[[Any, str], T], most: int) -> dict[str, T]:
-        """An object with free keys that match a pattern."""
+        """An object with arbitrary keys that match a pattern."""
         value, path = self._take(name), self._at(name)
         if not isinstance(value, dict) or len(value) > most:
             raise _wrong(path, value, f"an object with up to {most} fields")
         return {text(k, f"a key of {path}", key): read(v, f"{path}.{k[:_SHOWN]}") for k, v in value.items()}
 
     def part(self, name: str, read: Callable[[Any, str], T]) -> T:
-        """A field read by ``read``, which is given its value and path."""
+        """A field read by ``read``, which receives its value and path."""
         return read(self._take(name), self._at(name))
 
     def has(self, name: str) -> bool:
-        """Whether an optional field is there."""
+        """Whether an optional field is present."""
         return name in self._left
 
     def end(self) -> None:
-        """Refuse fields that were not read."""
+        """Reject fields that were not read."""
         if self._left:
             raise ValueError(f"{self.path} has an unknown field {_shown(next(iter(self._left)))}")
 
@@ -81,23 +81,23 @@ class Fields:
 
 @contextmanager
 def fields(value: Any, path: str) -> Iterator[Fields]:
-    """The fields of an object; at the end, unknown ones are refused."""
+    """The fields of an object; at the end, unknown ones are rejected."""
     reader = Fields(value, path)
     yield reader
     reader.end()
 
 
 def integer(value: Any, path: str, low: int, high: int) -> int:
-    """``value`` as a whole number between two bounds."""
+    """``value`` as an integer between two bounds."""
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise _wrong(path, value, f"a whole number from {low} to {high}")
+        raise _wrong(path, value, f"an integer from {low} to {high}")
     return value
 
 
 def number(value: Any, path: str) -> float:
     """``value`` as a finite number."""
     if not isinstance(value, float) or not math.isfinite(value):
-        raise _wrong(path, value, "a finite number with a point")
+        raise _wrong(path, value, "a finite number with a decimal point")
     return value
 
 

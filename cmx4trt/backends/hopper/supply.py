@@ -1,4 +1,4 @@
-"""How a batch comes to a slot's inputs: copies on a stream of their own, or launches at the beginning of the batch's graph."""
+"""How a batch gets into a slot's inputs: copies on a separate stream, or launches at the beginning of the batch's graph."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Supply:
-    """Of one copy stream. All methods are to be called while the device is active."""
+    """The supply of one copy stream. All methods must be called while the device is active."""
 
     def __init__(self, device: ComputeDevice, stream: int, function: int | None) -> None:
-        """With the stream for copies and the kernel ``gather``, which engines of earlier releases have not."""
+        """Uses a stream for copies and the kernel ``gather``, which engines of earlier releases lack."""
         self._device = device
         self.stream = stream
         self._function = function
@@ -28,7 +28,8 @@ class Supply:
         self._address = 0
 
     def fetched_in_graph(self, feeds: Mapping[str, Any]) -> int:
-        """The address of the samples, if the feeds are few of them, all in page-locked memory: nothing is copied then; else 0."""
+        """The address of the samples, if the feeds are a few samples in page-locked memory, so that nothing is copied;
+        otherwise 0."""
         if self._function is None or len(feeds) > 1:  # a slot has one list of rows
             return 0
         (feed,) = feeds.values()
@@ -36,13 +37,13 @@ class Supply:
         return self._address if fetched else 0
 
     def launches(self, slot: Slot, feeds: Mapping[str, SampleRows]) -> tuple[LaunchConfiguration, ...]:
-        """What fetches such feeds: the same for all batches of a size from the same samples."""
+        """The launch that fetches such feeds, the same for all batches of a size from the same samples."""
         assert self._function is not None
         count, rows = self._device.facts.multiprocessors, slot.rows.ctypes.data
         return tuple(gather(self._function, count, feed, rows, slot.inputs[name]) for name, feed in feeds.items())
 
     def copy(self, slot: Slot, feeds: Mapping[str, Any]) -> None:
-        """Begin to copy the feeds; the slot's event ``uploaded`` happens when they are there."""
+        """Begin to copy the feeds; the slot's event ``uploaded`` completes when they have arrived."""
         for name, feed in feeds.items():
             self._copy(slot, name, feed)
         self._device.record(slot.uploaded, self.stream)
@@ -59,7 +60,7 @@ class Supply:
             self._device.upload(slot.inputs[name], slot.staged(name, array), self.stream)
 
     def _in_reach(self, feed: SampleRows) -> bool:
-        """Whether the device reads the samples; those of the batch before need no look."""
+        """Whether the device can read the samples; those of the previous batch need no new check."""
         if feed.samples is not self._samples:
             self._samples = feed.samples if self._device.is_pinned(feed.samples) else None
             self._address = feed.samples.ctypes.data

@@ -1,4 +1,4 @@
-"""Measures every kernel that can compute an operation, on the GPU at hand, into the table that later builds choose by."""
+"""Measures every kernel that can compute an operation, on the local GPU, for the table from which later builds choose."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
 
 BATCHES = (1, 8, 64, 256, 1024)
-"""Batch sizes of the table: latency, a small server batch, and what fills the GPU."""
+"""Batch sizes of the table: for latency, for a small server batch, and for filling the GPU."""
 
 OPTION = "kernel_choices"
-"""The option that takes the table."""
+"""The option for the table."""
 STAGE = "tune"
 
 CompileAll = Callable[[Sequence["Kernel"]], Mapping[str, bytes]]
@@ -68,7 +68,7 @@ def tune(
 
 
 def tune_graph(graph: Callable[[], PreparedGraph], request: BuildOptions, progress: Progress) -> Tuning:
-    """The table for the engines of ``graph``, measured at the batches of BATCHES that the engine takes and at its largest."""
+    """The table for engines of ``graph``, measured at those of BATCHES that the engine supports and at its largest batch."""
     from cmx4trt.backends.hopper.compiler import Compiler
     from cmx4trt.backends.hopper.lowering import lower
     from cmx4trt.devices.cuda import open_cuda
@@ -94,7 +94,7 @@ def _rows(choices: Choices) -> Iterator[tuple[str, str]]:
 
 
 def options_of(network: Network) -> dict[str, list[str]]:
-    """Every signature in ``network`` that there is a choice for, and its candidates' names."""
+    """Every signature in ``network`` with several candidates, and the candidates' names."""
     site = Site(network, Weights())
     options: dict[str, list[str]] = {}
     for operation in network.operations:
@@ -108,7 +108,7 @@ def options_of(network: Network) -> dict[str, list[str]]:
 
 
 def variants(network: Network) -> Iterator[Table]:
-    """Tables that together make every candidate the choice once; the first also fuses pairs, the others do not."""
+    """Tables that together select every candidate once; the first also fuses pairs, the others do not."""
     options = options_of(network)
     for index in range(max(map(len, options.values()))):
         forced = {signature: {names[min(index, len(names) - 1)]: 0.0} for signature, names in options.items()}
@@ -117,7 +117,7 @@ def variants(network: Network) -> Iterator[Table]:
 
 
 def _pairs(network: Network) -> list[str]:
-    """Signatures of all neighbouring convolutions: those that one kernel could compute are among them."""
+    """Signatures of all consecutive convolutions, including those that one kernel could compute."""
     site = Site(network, Weights())
     return [
         pair_signature(site, first, second)
@@ -134,7 +134,7 @@ def _measure(
     images: np.ndarray[tuple[int, ...], np.dtype[np.int8]],
     variant: Table,
 ) -> Iterator[tuple[str, str, float]]:
-    """Signature, candidate and milliseconds of every launch that the variant chose."""
+    """Signature, candidate and milliseconds of every launch that the variant selected."""
     batch = len(images)
     cubins = compile_all(scheduled.plan.kernels)
     session = HopperSession(Engine(scheduled.plan, cubins, scheduled.weights), device)

@@ -1,17 +1,18 @@
-"""Writes the header ``wgmma.cuh``: one C++ function for each shape of int8 wgmma that the kernels use.
+"""Generates the header ``wgmma.cuh``: one C++ function for each shape of int8 wgmma that the kernels use.
 
-PTX wants every accumulator register by name, so the functions are generated. PTX ISA, 9.7.15.5 (wgmma.mma_async): D is
+PTX needs every accumulator register by name, so the functions are generated. PTX ISA, 9.7.15.5 (wgmma.mma_async): D is
 [64, N] int32, A [64, 32] from shared memory or from registers, B [N, 32] int8 from shared memory.
 """
 
 from __future__ import annotations
 
 WIDTHS = (64, 112, 128, 256)
-"""The N that the kernels use; PTX allows 8, 16, 24, 32 and then multiples of 16 up to 256 for integers."""
+"""The values of N that the kernels use; for integers, PTX allows 8, 16, 24, 32 and then multiples of 16 up to 256."""
 
 
 def header() -> str:
-    """The text of ``wgmma.cuh``: overloads of ``multiply`` told apart by the number of accumulators and by A's place."""
+    """The text of ``wgmma.cuh``: overloads of ``multiply``, distinguished by the number of accumulators and by the location of
+    A."""
     functions = [
         _function(width, a_type, b_type, registers)
         for width in WIDTHS

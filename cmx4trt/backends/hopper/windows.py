@@ -1,4 +1,4 @@
-"""The sliding window of a convolution or a pooling, as the kernels see it."""
+"""The sliding window of a convolution or pooling, as used by the kernels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from cmx4trt.ir.model import Node
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A square window: ``padding`` rows and columns stand before the input, ``size`` is the output's height and width.
+    """A square window: ``padding`` rows and columns precede the input, ``size`` is the output's height and width.
 
-    ``symmetric``: as much padding behind the input gives the same output.
+    ``symmetric``: the same padding after the input gives the same output.
     """
 
     kernel: int
@@ -22,7 +22,7 @@ class Window:
 
 
 def window_of(node: Node, kernel: list[int], size: tuple[int, int]) -> Window | None:
-    """The window of an ONNX Conv or MaxPool over an input of ``size``; None where it is not square or dilated."""
+    """The window of an ONNX Conv or MaxPool over an input of ``size``; None if it is not square, or dilated."""
     strides = node.ints("strides", [1, 1])
     if len(kernel) != 2 or len({*kernel}) > 1 or len({*strides}) > 1 or node.ints("dilations", [1, 1]) != [1, 1]:
         return None
@@ -38,7 +38,7 @@ def window_of(node: Node, kernel: list[int], size: tuple[int, int]) -> Window | 
 
 
 def _pads(node: Node, kernel: int, stride: int, size: tuple[int, int]) -> list[int] | None:
-    """[top, left, bottom, right], whichever way the node says it (ONNX Operators, Conv, auto_pad)."""
+    """[top, left, bottom, right], however the node specifies it (ONNX Operators, Conv, auto_pad)."""
     auto = node.attributes.get("auto_pad", "NOTSET")
     if auto == "NOTSET":
         return node.ints("pads", [0] * 4)

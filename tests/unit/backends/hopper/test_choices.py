@@ -70,7 +70,7 @@ def test_a_file_that_is_no_table_is_one_sentence_before_any_work(tmp_path: Path,
     sentence = str(caught.value)
     assert sentence.startswith(f"kernel_choices {path} ")
     assert why in sentence
-    assert sentence.endswith("; write it with 'cmx4trt tune ENGINE' on a machine with the GPU, or leave it out")
+    assert sentence.endswith("; write it with 'cmx4trt tune ENGINE' on a machine with the GPU, or omit it")
     assert "\n" not in sentence
 
 

@@ -158,7 +158,7 @@ def test_versions_that_serialise_wgmma_are_passed_over(monkeypatch: pytest.Monke
     open_nvrtc.cache_clear()
     monkeypatch.setattr(nvrtc, "find_nvrtc", lambda: ["libnvrtc.so.12"])
     with pytest.raises(
-        MissingSoftwareError, match=r"NVRTC 12\.9 or newer, .* \(found: only libnvrtc\.so\.12 of an older"
+        MissingSoftwareError, match=r"NVRTC 12\.9 or newer, .* \(found: only older versions: libnvrtc\.so\.12"
     ):
         open_nvrtc()
 

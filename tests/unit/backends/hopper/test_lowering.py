@@ -212,7 +212,7 @@ def test_what_no_kernel_computes_is_refused_by_name(hopper_toy: Callable[..., An
 
 def test_a_layer_in_float_is_refused(hopper_toy: Callable[..., Any]) -> None:
     made = hopper_toy(keep_fp16="c6")
-    with pytest.raises(UnsupportedError, match=r"Conv 'c6': its input 'r4' is not quantized, .* leave keep_fp16 out"):
+    with pytest.raises(UnsupportedError, match=r"Conv 'c6': its input 'r4' is not quantized, .* omit keep_fp16"):
         made.lowered()
 
 
@@ -266,11 +266,11 @@ EDITS: dict[str, tuple[Change, str]] = {
     "nan": (lambda graph: constant(graph, "r6_scale", np.float32("nan")), "its scale is nan, expected a positive"),
     "overflow": (
         lambda graph: constant(graph, "r8_scale", np.float32(1e-38)),
-        "its scales leave float32's range; calibrate again",
+        "its scales exceed float32's range; calibrate again",
     ),
     "weight scales": (
         lambda graph: constant(graph, "w6_scale", np.float32(1)),
-        "Conv 'c6': its weights must be int8 with zero point 0 and one scale for each output channel",
+        "Conv 'c6': its weights must be int8 with zero point 0 and one scale per output channel",
     ),
     "weight zero points": (
         lambda graph: constant(graph, "w6_zero_point", np.ones(8, np.int8)),

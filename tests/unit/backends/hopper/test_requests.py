@@ -20,8 +20,8 @@ def test_what_the_kernels_compute_passes() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"precision": "fp16"}, "computes in int8 only, precision is fp16"),
-        ({"keep_fp16": "auto"}, "keep_fp16=auto asks for layers in float16; leave it out"),
+        ({"precision": "fp16"}, "computes in int8 only, but precision is fp16"),
+        ({"keep_fp16": "auto"}, "keep_fp16=auto requests layers in float16; omit it"),
     ],
 )
 def test_what_they_do_not_compute_is_one_sentence(changes: dict[str, str], sentence: str) -> None:

@@ -104,9 +104,9 @@ def test_only_samples_that_were_accepted_are_taken_without_a_look(
 ) -> None:
     rows = np.array([3, 1])
     check(small, session.run({"data": SampleRows(samples, rows)}), samples, rows)
-    with pytest.raises(DeviceError, match="a batch of this engine has 1 to 40 samples"):
+    with pytest.raises(DeviceError, match="expected a batch of 1 to 40 samples"):
         session.run({"data": SampleRows(samples, np.zeros(41, np.int64))})
-    with pytest.raises(DeviceError, match="a batch of this engine has 1 to 40 samples"):
+    with pytest.raises(DeviceError, match="expected a batch of 1 to 40 samples"):
         session.run({"data": SampleRows(samples, np.zeros(0, np.int64))})
     with pytest.raises(DeviceError, match=r"input data is uint8 \[2, 8, 8\], expected int8"):
         session.run({"data": SampleRows(samples.view(np.uint8), rows)})

@@ -48,8 +48,8 @@ def test_measured_times_stand_beside_their_bounds() -> None:
         in text
     )
     assert "1.500 ms, 666,667 images/s" in text
-    assert "each among repetitions of itself: 2.200 ms" in text
-    assert "all of them: 1.100 ms" in text
+    assert "each timed in repetitions: 2.200 ms" in text
+    assert "sum of the bounds: 1.100 ms" in text
     assert section.rows == (
         ("conv1", "stem", "0.1000 (memory)", Share(0.1, "0.2000"), "50%"),
         ("res2a", "bottleneck", "1.0000 (arithmetic)", Share(1.0, "2.0000"), "50%"),

@@ -81,7 +81,7 @@ def test_too_many_submissions_and_waits_are_refused(session: HopperSession) -> N
         stream.wait()
     for _ in range(DEPTH):
         stream.submit({"data": images(1)})
-    with pytest.raises(DeviceError, match="2 batches are pending on this stream already"):
+    with pytest.raises(DeviceError, match="2 batches are already pending on this stream"):
         stream.submit({"data": images(1)})
 
 
@@ -169,8 +169,8 @@ def test_arrays_on_the_device_are_taken_as_they_are(session: HopperSession, smal
         ({}, "input data is missing; the engine takes data"),
         ({"data": np.zeros((2, 8, 8), np.float32)}, r"input data is float32 \[2, 8, 8\], expected int8 \['N', 8, 8\]"),
         ({"data": np.zeros((2, 64), np.int8)}, r"input data is int8 \[2, 64\], expected int8"),
-        ({"data": np.zeros((0, 8, 8), np.int8)}, "a batch of this engine has 1 to 6 samples"),
-        ({"data": np.zeros((7, 8, 8), np.int8)}, "a batch of this engine has 1 to 6 samples"),
+        ({"data": np.zeros((0, 8, 8), np.int8)}, "expected a batch of 1 to 6 samples"),
+        ({"data": np.zeros((7, 8, 8), np.int8)}, "expected a batch of 1 to 6 samples"),
         ({"data": np.int8(1)}, "input data is int8"),
     ],
 )
