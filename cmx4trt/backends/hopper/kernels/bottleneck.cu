@@ -1,19 +1,19 @@
 // A whole bottleneck block of stage 2 (56x56): 1x1 to 64, 3x3, 1x1 to 256, addend, as one persistent kernel.
 //
 // INPUT_CHANNELS = 256: the addend is the block's input (residual). INPUT_CHANNELS = 64: the first block, whose addend is a 1x1
-// projection of the input with accumulators of its own. A tile is 8x8 output pixels (56 = 7 * 8) and belongs to one warpgroup:
+// projection of the input with separate accumulators. A tile is 8x8 output pixels (56 = 7 * 8) and belongs to one warpgroup:
 //   reduce   10x10 pixels of the input (halo included), transposed: sums[64 channels, 112 pixels], so that a thread has two channels and
 //            their constants in registers -> bytes in shared memory, zeros outside the image
 //   middle   nine taps, each a window descriptor into those bytes; the result stays in registers as the A operand of
 //   expand   which adds the input tile, still in shared memory (or its projection), and stores 256 channels. With NEXT those bytes
 //            are, still in registers, also the A operand of the next block's reduction to 128 channels, which is stored too.
-// Resident in shared memory: all weights (68 KB; with projection 80 KB, with NEXT 100 KB), constants of the first two convolutions; STAGES input
-// tiles of 100 pixels, shared by the block's warpgroups; for each warpgroup its reduced tile: four planes of 16 channels, so that
-// eight neighbouring pixels of a tap are one core matrix. A warp of `reduce` writes one plane, 8 pixels with each stmatrix.
+// Resident in shared memory: all weights (68 KB; with projection 80 KB, with NEXT 100 KB), constants of the first two convolutions;
+// STAGES input tiles of 100 pixels, shared by the block's warpgroups; each warpgroup's reduced tile: four planes of 16 channels, so
+// that eight neighboring pixels of a tap are one core matrix. A warp of `reduce` writes one plane, 8 pixels per stmatrix.
 // Bytes: input once (halos from L2), output once.
 // Barriers: `weights_full` once; `full[s]` orders the copy of a tile before its use. Tile j uses stage j % STAGES and warpgroup
-// j % WARPGROUPS, and the warpgroup that finishes it loads tile j + STAGES. Since successive users of a stage differ, parity
-// alone is ambiguous (a load two phases old may still be in flight): `loading[s]` says which tile the stage was last told to load.
+// j % WARPGROUPS, and the warpgroup that finishes it loads tile j + STAGES. Because successive users of a stage differ, parity
+// alone is ambiguous (a load from two phases earlier may still be in flight): `loading[s]` is the tile the stage was last told to load.
 // The named barrier of a warpgroup orders its stores of the reduced tile before the middle product, and everything before a refill.
 //
 // INPUT_CHANNELS, WARPGROUPS, STAGES, NEXT (0 or 1; only with a residual).
@@ -24,7 +24,7 @@ constexpr bool PROJECTION = INPUT_CHANNELS == 64;
 constexpr int SIDE = 56, ACROSS = SIDE / 8, HALO = 10, NARROW = 64, WIDE = 256;
 constexpr int CHUNK = PROJECTION ? 64 : 128, CHUNKS = INPUT_CHANNELS / CHUNK;      // channels of the input loaded as one box
 constexpr int CHUNK_BYTES = (HALO * HALO * CHUNK + 1023) / 1024 * 1024, STAGE = CHUNKS * CHUNK_BYTES;
-constexpr int COLUMNS = 112, READ_PAST = PROJECTION ? 1024 : 0;  // `reduce` reads rows 100..111 behind a tile
+constexpr int COLUMNS = 112, READ_PAST = PROJECTION ? 1024 : 0;  // `reduce` reads rows 100..111 past the tile
 constexpr int STORED = (HALO * HALO + 7) / 8, PLANE = STORED * 128, REDUCED = 4 * PLANE, PASS = PROJECTION || NEXT ? 64 : 128;
 constexpr int REDUCE_BYTES = NARROW * INPUT_CHANNELS, MIDDLE_BYTES = 9 * NARROW * NARROW, EXPAND_BYTES = WIDE * NARROW;
 constexpr int NEXT_CHANNELS = 128, NEXT_BYTES = NEXT ? NEXT_CHANNELS * WIDE : 0;
@@ -43,7 +43,7 @@ struct Edges {
       top |= (u32)(pixel < HALO) << i, bottom |= (u32)(pixel >= HALO * (HALO - 1)) << i;
     }
   }
-  // The pixels that lie outside the image for tile (x, y).
+  // The pixels of tile (x, y) that are outside the image.
   DEVICE u32 outside(int x, int y) const {
     return (x == 0 ? left : 0) | (x == ACROSS - 1 ? right : 0) | (y == 0 ? top : 0) | (y == ACROSS - 1 ? bottom : 0);
   }
@@ -100,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
   barrier_wait(weights_full, 0);
 
   const Edges edges(t);
-  const int channel = 16 * warp + 2 * g;  // `reduce`: this thread's two channels, which are rows g and g + 8 of its warp
+  const int channel = 16 * warp + 2 * g;  // `reduce`: this thread's two channels, rows g and g + 8 of its warp
   const u32 reduce_table = shared_address(middle_table + 32) + 4 * channel;
   for (int j = group;; j += WARPGROUPS) {
     const int tile = blockIdx.x + j * gridDim.x;

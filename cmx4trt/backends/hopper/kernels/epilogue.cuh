@@ -1,12 +1,12 @@
-// From integer sums to stored bytes: the arithmetic of reference.py, and which thread holds which value.
+// From integer sums to stored bytes: the arithmetic of reference.py, and which thread has which value.
 //
-// A warpgroup's accumulators of one 64 x 64 piece: thread (warp w, g = lane / 4, t = lane % 4) holds rows 16w+g and 16w+g+8
-// and columns 8j+2t, 8j+2t+1 for j = 0..7. Weights are packed so that column 8j+2t+e holds channel 16t+2j+e
+// A warpgroup's accumulators of one 64 x 64 piece: thread (warp w, g = lane / 4, t = lane % 4) has rows 16w+g and 16w+g+8
+// and columns 8j+2t, 8j+2t+1 for j = 0..7. Weights are packed so that column 8j+2t+e is channel 16t+2j+e
 // (packing.py, CHANNEL_OF_COLUMN): a thread owns 16 consecutive channels of its two rows, one 16-byte store each.
 #pragma once
 #include "hopper.cuh"
 
-// Four floats to four bytes: round to nearest even, saturate to 0..255, which is the ReLU (cvt.rni, cvt.pack.sat: 9.7.8).
+// Four floats to four bytes: round to nearest even, saturate to 0..255, the ReLU (cvt.rni, cvt.pack.sat: 9.7.8).
 DEVICE u32 pack_bytes(float a, float b, float c, float d) {
   u32 packed;
   asm("{\n.reg .s32 a, b, c, d;\n.reg .b32 high;\n"
@@ -86,7 +86,7 @@ DEVICE RowPair epilogue_residual(const int* sums, const float4* table, int t, co
   }
   return rows;
 }
-// The same with a projection's sums; `projection_table` holds its multipliers in the same layout (its biases are unused).
+// The same with a projection's sums; `projection_table` has its multipliers in the same layout (its biases are unused).
 DEVICE RowPair epilogue_projection(const int* sums, const float4* table, int t, const int* projection,
                                    const float4* projection_table) {
   RowPair rows;
@@ -100,9 +100,9 @@ DEVICE RowPair epilogue_projection(const int* sums, const float4* table, int t, 
   return rows;
 }
 
-// Bytes of two rows and 128 channels from a tile of 128-byte rows with a 128-byte swizzle (16-byte unit i of row r stands at unit
-// i xor (r mod 8)): what a thread's 16 channels of both 64-channel pieces are added to. `low` and `high` are the rows' numbers in the tile
-// at `tile`. Neighbouring g take the pieces in opposite order, so that eight lanes read all eight units.
+// Bytes of two rows and 128 channels from a tile of 128-byte rows with a 128-byte swizzle (16-byte unit i of row r is at unit
+// i xor (r mod 8)): the addends of a thread's 16 channels in both 64-channel pieces. `low` and `high` are the rows' indices in the
+// tile at `tile`. Neighboring g take the pieces in opposite order, so that eight lanes read all eight units.
 DEVICE void load_added(u32 tile, int low, int high, int g, int t, RowPair (&added)[2]) {
   const int first_low = (low >> 2 ^ g) & 1, first_high = (high >> 2 ^ g) & 1;
   const u32 at_low = tile + low * 128, at_high = tile + high * 128;

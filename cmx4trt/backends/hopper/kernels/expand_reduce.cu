@@ -1,7 +1,7 @@
 // A block's expansion 1x1 (128 -> 512) with residual and ReLU, and the next block's reduction 1x1 (512 -> 128), as one kernel.
 //
 // The wide activation is written once and not read again for the reduction: packed to bytes, accumulators are the A operand of
-// the next product, where K follows the accumulators' order (packing.py, REGISTER_CHANNELS).
+// the next product, whose K dimension follows the accumulators' order (packing.py, REGISTER_CHANNELS).
 // Resident in shared memory: both weights (64 KB each) and all constants. Per warpgroup: STAGES tiles of the input (64 pixels x 128
 // channels) and RESIDUAL_STAGES pieces of the residual (64 pixels x 128 channels).
 // Bytes: input, residual and both outputs once.

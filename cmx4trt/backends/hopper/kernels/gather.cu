@@ -1,19 +1,19 @@
-// Gather: samples of the host's page-locked memory, chosen by a list of rows -> a small batch in device memory.
+// Gather: samples in the host's page-locked memory, selected by a list of rows -> a small batch in device memory.
 //
-// A thread moves 16 bytes at a time, IN_FLIGHT of them under way at once: one load over PCIe takes more than a microsecond, so what
-// is in flight decides the rate (grid x 64 x 16 x IN_FLIGHT bytes). The list lies in page-locked memory, too: one word for 4 KB.
+// A thread moves 16 bytes at a time, with IN_FLIGHT loads in flight: one load over PCIe takes more than a microsecond, so the amount
+// in flight determines the rate (grid x 64 x 16 x IN_FLIGHT bytes). The list is in page-locked memory, too: one word per 4 KB.
 // Bytes: each sample once over the link, once to device memory.
 //
 // Large batches are copied by the copy engines instead. Measured on an H100 with PCIe 5 x16, images/s of the network at batch 256
 // while the next batch is fetched: 99,200 with nothing to fetch, 99,400 with copies, at best 93,500 with this kernel (8 to 132
-// blocks of low priority, whole or in slices): the network's blocks fill a multiprocessor, and wait for those that fetch.
+// blocks of low priority, whole or in slices), because the network's blocks fill an SM, and wait for those that fetch.
 //
 // IN_FLIGHT.
 #include "hopper.cuh"
 
 constexpr int THREADS = 64;
 
-// A load of the host's memory, which no cache shall keep: every byte is read once.
+// A load from host memory that bypasses caches, because every byte is read once.
 DEVICE uint4 load_host(const uint4* address) {
   uint4 v;
   asm volatile("ld.global.cv.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(address));

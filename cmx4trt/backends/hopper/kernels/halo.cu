@@ -3,7 +3,7 @@
 // Resident in shared memory: all weights (9 taps x 128 x 128 bytes = 144 KB) and their constants. Per warpgroup: STAGES windows
 // of 4 rows x (WIDTH + 1) pixels x 128 channels. A tile is two output rows of an image (2 * (WIDTH + 1) <= 64 matrix rows, of which
 // 2 * WIDTH are output pixels); tap (r, s) is the same window with a start address r * (WIDTH + 1) + s pixels later, inside the
-// swizzled tile. Rows and columns outside the image arrive as zeros; the column after the last one is the next row's first.
+// swizzled tile. Rows and columns outside the image arrive as zeros; the column after the last one is the first of the next row.
 // Bytes: the input twice (4 rows for every 2), mostly from L2; the output once.
 // Barriers: `weights` once; `full[s]` orders the copy of a window before its use; the warpgroup's named barrier orders its
 // warps' products before thread 0 refills the slot.

@@ -1,5 +1,5 @@
-// The part of PTX that the kernels use, one function for each instruction, and the descriptors of wgmma.
-// Sections are those of the PTX ISA manual, version 8.7. "Shared address" is a 32-bit address in the shared::cta window.
+// The PTX instructions that the kernels use, one function each, and the wgmma descriptors.
+// Sections refer to the PTX ISA manual, version 8.7. "Shared address" means a 32-bit address in the shared::cta window.
 #pragma once
 
 typedef unsigned char u8;
@@ -18,16 +18,16 @@ struct alignas(64) TensorMap {
 DEVICE u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 
 // ---- mbarrier (9.7.13.15) ----------------------------------------------------------------------------------------
-// A barrier in shared memory that counts arrivals of threads and bytes that the copy engine delivers. Its phase flips
-// when both counts are reached; a waiter names the phase's parity.
+// A barrier in shared memory that counts thread arrivals and bytes delivered by TMA. Its phase flips when both counts
+// are reached; waiters specify the parity of the phase.
 
-// mbarrier.init: the barrier's phase ends after `arrivals` arrivals (and all expected bytes).
+// mbarrier.init: a phase ends after `arrivals` arrivals (and all expected bytes).
 DEVICE void barrier_init(u32 barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
-// fence.mbarrier_init: initialised barriers become visible to the copy engine and to the other blocks of the cluster.
+// fence.mbarrier_init: makes initialized barriers visible to TMA and to the other blocks of the cluster.
 DEVICE void barrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-// mbarrier.arrive.expect_tx: one arrival, and `bytes` more to come from the copy engine in this phase.
+// mbarrier.arrive.expect_tx: one arrival, with `bytes` more expected from TMA in this phase.
 DEVICE void barrier_expect(u32 barrier, int bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
@@ -51,8 +51,8 @@ DEVICE void barrier_wait(u32 barrier, int parity) {
       : "memory");
 }
 
-// ---- the copy engine: cp.async.bulk (9.7.9.25) -------------------------------------------------------------------
-// Each copy is issued by one thread; its bytes count towards `barrier`. Coordinates are those of the first element.
+// ---- TMA: cp.async.bulk (9.7.9.25) -------------------------------------------------------------------------------
+// Each copy is issued by one thread; its bytes count toward `barrier`. Coordinates are those of the first element.
 
 // One box of a 2-dimensional tensor.
 DEVICE void copy_2d(u32 to, const TensorMap* map, u32 barrier, int x, int y) {
@@ -69,7 +69,7 @@ DEVICE void copy_2d_multicast(u32 to, const TensorMap* map, u32 barrier, int x, 
       "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
       : "memory");
 }
-// One box of [image, row, column, channel]; what lies outside an image arrives as zeros.
+// One box of [image, row, column, channel]; elements outside an image arrive as zeros.
 DEVICE void copy_4d(u32 to, const TensorMap* map, u32 barrier, int channel, int column, int row, int image) {
   asm volatile(
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
@@ -93,10 +93,10 @@ DEVICE void copy_bytes(u32 to, const void* from, int bytes, u32 barrier) {
                : "memory");
 }
 
-// ---- order between threads, and between threads and the copy engine or the tensor cores --------------------------
+// ---- ordering between threads, and between threads and TMA or the tensor cores -----------------------------------
 
-// fence.proxy.async (9.7.13.4): this thread's accesses of shared memory come before what the copy engine or wgmma do after
-// the next barrier. Needed after stores that wgmma reads, and after loads from a place that a copy will overwrite.
+// fence.proxy.async (9.7.13.4): orders this thread's accesses to shared memory before those of TMA or wgmma after the
+// next barrier. Needed after stores that wgmma reads, and after loads from memory that a copy will overwrite.
 DEVICE void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 // bar.sync (9.7.13.1): waits for `threads` threads at named barrier `id`; 0 is __syncthreads.
 DEVICE void sync_threads(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
@@ -110,7 +110,7 @@ DEVICE u32 cluster_rank() {
   asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
   return rank;
 }
-// st.release / ld.acquire (9.7.9): a word of shared memory by which threads of one block tell each other where they are.
+// st.release / ld.acquire (9.7.9): a word of shared memory with which threads of one block synchronize.
 DEVICE void store_release(u32 address, int value) {
   asm volatile("st.release.cta.shared::cta.s32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
@@ -119,14 +119,14 @@ DEVICE int load_acquire(u32 address) {
   asm volatile("ld.acquire.cta.shared::cta.s32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
   return value;
 }
-// griddepcontrol (9.7.13.13): a launch with programmatic dependence starts while its predecessor still runs. `wait` returns
-// when the predecessor has finished and its writes are visible; without such a launch both do nothing.
+// griddepcontrol (9.7.13.13): a programmatic dependent launch starts while its predecessor is still running. `wait` returns
+// when the predecessor has finished and its writes are visible; in other launches both do nothing.
 DEVICE void wait_for_predecessor() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 DEVICE void let_successor_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 
 // ---- registers (9.7.19.5): setmaxnreg moves registers between the warpgroups of a block --------------------------
-// All warpgroups together may not ask for more than the launch gave them (registers a thread times threads): the block would wait
-// forever.
+// All warpgroups together must not request more than the launch provides (registers per thread times threads), or the block
+// waits forever.
 template <int COUNT> DEVICE void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT)); }
 template <int COUNT> DEVICE void release_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT)); }
 
@@ -144,12 +144,12 @@ DEVICE float2 load_shared_pair(u32 address) {
 DEVICE void store_shared(u32 address, uint4 v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
-// stmatrix (9.7.15.6), transposed: a matrix of 8x8 16-bit elements, of which lane (g, t) holds row g, columns 2t (low half) and 2t + 1.
-// Column r goes, as 16 contiguous bytes, to the address that lane r gives; the other lanes' addresses are not used.
+// stmatrix (9.7.15.6), transposed: a matrix of 8x8 16-bit elements, of which lane (g, t) has row g, columns 2t (low half) and 2t + 1.
+// Column r goes, as 16 contiguous bytes, to the address given by lane r; the other lanes' addresses are not used.
 DEVICE void store_matrix(u32 address, u32 elements) {
   asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(address), "r"(elements) : "memory");
 }
-// A load that leaves no trace in L1: every byte is read once.
+// A load that bypasses L1, because every byte is read once.
 DEVICE uint4 load_once(const void* address) {
   uint4 v;
   asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -157,7 +157,7 @@ DEVICE uint4 load_once(const void* address) {
                : "l"(address));
   return v;
 }
-// Brings a line into L2 (9.7.9.15).
+// Prefetches a line into L2 (9.7.9.15).
 DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
 DEVICE void store_global(void* address, uint4 v) {
   asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
@@ -176,7 +176,7 @@ enum Swizzle { SWIZZLE_NONE = 0, SWIZZLE_128 = 1, SWIZZLE_64 = 2 };
 DEVICE u64 matrix_descriptor(u32 address, u32 leading, u32 stride, Swizzle swizzle) {
   return (u64)((address & 0x3FFFF) >> 4) | ((u64)(leading >> 4) << 16) | ((u64)(stride >> 4) << 32) | ((u64)swizzle << 62);
 }
-// Rows of ROW bytes (64 or 128) one after another, swizzled over ROW bytes, as a copy with the same swizzle leaves them.
+// Consecutive rows of ROW bytes (64 or 128), swizzled over ROW bytes, as written by a copy with the same swizzle.
 template <int ROW> DEVICE u64 row_descriptor(u32 address) {
   static_assert(ROW == 64 || ROW == 128, "rows are 64 or 128 bytes");
   return ROW == 128 ? matrix_descriptor(address, 16, 1024, SWIZZLE_128) : matrix_descriptor(address, 16, 512, SWIZZLE_64);

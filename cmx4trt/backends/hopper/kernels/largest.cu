@@ -1,4 +1,4 @@
-// Arg max: logits [images, classes] float32 -> class [images] int32, the first of the largest. One warp for each image.
+// Argmax: logits [images, classes] float32 -> class [images] int32, the first of the largest. One warp per image.
 #include "hopper.cuh"
 
 extern "C" __global__ void __launch_bounds__(32) KERNEL_NAME(const float* logits, int* output, const int classes) {

@@ -1,5 +1,5 @@
 // float32 or float16 -> int8, element by element, as ONNX QuantizeLinear: saturate(round half even(x / scale)), divided in float32.
-// Four elements a thread.
+// Four elements per thread.
 //
 // HALF (1: the input is float16).
 #include "hopper.cuh"

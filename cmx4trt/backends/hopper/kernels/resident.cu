@@ -1,16 +1,16 @@
 // Convolution 1x1, stride 1, with resident weights: output[pixels, N] = requantize(input[pixels, C] * weights[N, C] + addend).
-// The addend is nothing, a residual, or a projection: a second product over another input, with accumulators of its own.
+// The addend is nothing, a residual, or a projection: a second product over another input, with separate accumulators.
 //
-// Resident in shared memory for the whole launch: N_BLOCK rows of the weights (all of C; with a projection, all of its channels
-// behind them) and their constants. Per warpgroup: a ring of STAGES chunks of the input (then of the projection's input), 64 pixels x CHUNK channels each, and with RESIDUAL_STAGES a second ring
-// with pieces of the residual, 64 pixels x 128 channels. Every warpgroup walks 64-pixel tiles of its own and its thread 0
-// refills a slot as soon as the warpgroup has used it: no producer warp, no barrier between warpgroups, and one warpgroup's
-// epilogue runs beside the others' products and loads.
-// Bytes: the input once for each N_BLOCK (from L2 after the first), the output once, the residual once, the weights once a block.
+// Resident in shared memory for the whole launch: N_BLOCK rows of the weights (all of C, followed by all channels of the projection,
+// if any) and their constants. Per warpgroup: a ring of STAGES chunks of the input (then of the projection's input), 64 pixels x CHUNK
+// channels each, and with RESIDUAL_STAGES a second ring with pieces of the residual, 64 pixels x 128 channels. Every warpgroup walks
+// its own 64-pixel tiles, and its thread 0 refills a slot as soon as the warpgroup has consumed it: no producer warp, no barrier
+// between warpgroups, and the epilogue of one warpgroup overlaps with the products and loads of the others.
+// Bytes: the input once for each N_BLOCK (from L2 after the first), the output once, the residual once, the weights once per block.
 // Barriers: `weights` once; `full[s]` orders the copy into slot s before its use; the named barrier of the warpgroup orders all
 // its warps' use of a slot before thread 0 refills it (with fence_async where they read it with ordinary loads).
 //
-// CHANNELS output channels, N_BLOCK of them a block, in passes of N_PASS; K_CHUNKS chunks of 128 input channels;
+// CHANNELS output channels, N_BLOCK of them per block, in passes of N_PASS; K_CHUNKS chunks of 128 input channels;
 // PROJECTION_CHUNKS (0: none; in one pass only); WARPGROUPS; STAGES; RESIDUAL_STAGES (0: none).
 #include "epilogue.cuh"
 #include "wgmma.cuh"
@@ -67,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
   const u32 weights_full = shared_address(table + TABLES * N_BLOCK / 2);
   const int thread = threadIdx.x, group = thread >> 7, in_group = thread & 127, g = (thread & 31) >> 2, t = thread & 3;
   const int n0 = (blockIdx.x % BLOCKS_N) * N_BLOCK, tiles = (pixels + 63) >> 6;
-  const int columns = gridDim.x / BLOCKS_N;  // blocks that have the same channels
+  const int columns = gridDim.x / BLOCKS_N;  // blocks with the same channels
   const int first_tile = blockIdx.x / BLOCKS_N + group * columns, step = columns * WARPGROUPS;
   Rings rings;
   rings.input = shared_address(input_rings) + group * STAGES * SLOT;
@@ -105,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
 #pragma unroll 1
     for (int pass = 0; pass < PASSES; pass++) {
       int sums[N_PASS / 2], projection[N_PASS / 2];
-      if (PASSES == 1) {  // every chunk is used once: give it back at once
+      if (PASSES == 1) {  // every chunk is used once: release it immediately
         auto accumulate = [&](int (&into)[N_PASS / 2], int first, int count) {
 #pragma unroll 1
           for (int k = 0; k < count; k++, chunk++) {
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(WARPGROUPS * 128, 1)
         };
         accumulate(sums, 0, K_CHUNKS);
         if (PROJECTION_CHUNKS) accumulate(projection, K_CHUNKS, PROJECTION_CHUNKS);
-      } else {  // all passes use all chunks: give them back after the last one
+      } else {  // all passes use all chunks: release them after the last one
         if (pass == 0)
           for (int k = 0; k < K_CHUNKS; k++) barrier_wait(rings.input_full + 8 * ((chunk + k) % STAGES), ((chunk + k) / STAGES) & 1);
         wgmma_fence();

@@ -1,14 +1,14 @@
-// Convolution for few images: one tile of 64 pixels x 64 channels for each cluster, whose blocks share the sum over K.
+// Convolution for small batches: one tile of 64 pixels x 64 channels per cluster, whose blocks share the sum over K.
 //
-// With few pixels a tile per multiprocessor leaves most of them idle, and one that sums all of K alone takes long. Here SPLIT blocks
+// With few pixels, one tile per SM leaves most SMs idle, and a block that sums over all of K alone takes long. Here SPLIT blocks
 // of a cluster take the chunks of K in turn, each with all its chunks in flight at once (no ring), then add their integer sums through
-// each other's shared memory: integers add exactly in any order, so the result is the specification's.
+// distributed shared memory: integer addition is exact in any order, so the result is that of the specification.
 // Resident: CHUNKS_EACH stages of 64 pixels + 64 weight rows, 128 bytes of K each; then the block's partial sums, int32.
 // Weights are fetched before the previous launch has ended: they do not depend on it.
 // A chunk is a tap and 128 channels of the input (im2col with WINDOW), or of the projection's input (im2col, 1x1 with a stride).
-// Bytes: every weight once for each tile of pixels, the input once for each 64 channels, the output once.
+// Bytes: every weight once per tile of pixels, the input once per 64 channels, the output once.
 // Barriers: `full[i]` orders the copies of chunk i before its products; the cluster's barriers order all partial sums before they are
-// read, and all reads before a block leaves.
+// read, and all reads before a block exits.
 //
 // SPLIT (1, 2, 4 or 8), CHUNKS (of the main branch), PROJECTION_CHUNKS, WINDOW, RESIDUAL, LOGITS.
 #include "epilogue.cuh"

@@ -1,36 +1,37 @@
 // The stem: convolution 7x7, stride 2, 3 -> 64 channels, requantization, max-pool 3x3 with stride 2, from NCHW int8 images.
 //
-// The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, half of them in registers and
-// half in shared memory for the whole launch; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one 16-byte unit holds [dy, dx, channel],
-// channel 3 zero, so the convolution is 4x4 with stride 1 over units. 7x7x3 = 147 of K = 256 are in use.
-// A row's 115 units do not lie one after another: unit 14c + j is row c of core matrix j (j = 0 .. 16: the first three of each 14 are there
+// The product is transposed, sums[64 channels, 112 pixels] of one output row: weights are the A operand, half of them in registers
+// and half in shared memory for the whole launch; the B operand comes from a ring of input rows. Input pixels are regrouped 2x2: one
+// 16-byte unit contains [dy, dx, channel], channel 3 zero, so the convolution is 4x4 with stride 1 over units. 7x7x3 = 147 of K = 256
+// are used.
+// A row's 115 units are not consecutive: unit 14c + j is row c of core matrix j (j = 0 .. 16: the first three of each 14 are stored
 // twice). The next tap is the next core matrix, so no pixel is copied for a tap, and thread column t of the product
-// holds 28 neighbouring pixels, 28t .. 28t + 27: pooling needs one shuffle a row.
-// Pooling happens on integer sums: requantization is monotone (multipliers are positive), so the largest sum gives the largest byte.
+// has 28 neighboring pixels, 28t .. 28t + 27: pooling needs one shuffle per row.
+// Pooling operates on integer sums: requantization is monotonic (multipliers are positive), so the largest sum gives the largest byte.
 // Every consumer warpgroup has a range of pooled rows of the whole batch, walks down it and keeps the running maximum of the rows
-// above: each convolution row is computed once, and one more where a range or an image begins.
+// above: each convolution row is computed once, plus one at the beginning of a range or an image.
 //
-// Warpgroup 0 produces: two warps for each consumer regroup rows into its ring, loading a row ahead. Warpgroups 1 and 2 consume:
-// 8 products a row, then the maximum over three neighbours in registers. Two rows have accumulators of their own, so that a row's
-// products run while the row before it is pooled; nothing is in flight where the loop begins again, as the compiler wants it.
+// Warpgroup 0 is the producer: two warps per consumer regroup rows into its ring, loading one row ahead. Warpgroups 1 and 2 are
+// consumers: 8 products per row, then the maximum over three neighbors in registers. Two rows have separate accumulators, so that a
+// row's products run while the previous row is pooled; nothing is in flight at the loop boundary, as the compiler requires.
 // Resident in shared memory: for each consumer ROWS rows of 17 core matrices and two staging rows, through which a pooled row
 // (56 pixels x 64 channels) becomes 16-byte stores.
-// Bytes: 150,528 in and 200,704 out for each image (and a few rows twice where a range begins).
+// Bytes: 150,528 in and 200,704 out per image (and a few rows twice at the beginning of a range).
 // Barriers: `full[s]` (one arrival: the producer warp has written row slot s, after fence_async in every lane), `empty[s]` (4 arrivals:
-// the consumer's warps have done the last product that reads it); a consumer's named barrier orders staging stores before its loads.
+// the consumer's warps have finished the last product that reads it); a consumer's named barrier orders staging stores before its loads.
 //
-// ROWS (ring, a power of two); POOL_PADDING: 1 where pooled pixel q covers columns 2q-1 .. 2q+1 (and rows likewise), 0 where it covers
-// 2q .. 2q+2 (padding only at the end, as TensorFlow's SAME).
+// ROWS (ring, a power of two); POOL_PADDING: 1 if pooled pixel q covers columns 2q-1 .. 2q+1 (and rows likewise), 0 if it covers
+// 2q .. 2q+2 (padding only at the end, as in TensorFlow's SAME).
 #include "epilogue.cuh"
 #include "wgmma.cuh"
 
 constexpr int SIDE = 224, OUT = 112, POOLED = 56, MATRICES = 17, SPAN = 14, PITCH = MATRICES * 128, RING = ROWS * PITCH;
 constexpr int CONSUMERS = 2, THREADS = 128 * (1 + CONSUMERS);
-constexpr int PIXEL_PITCH = 80, STAGING = POOLED * PIXEL_PITCH;  // 80: stores of 7 pixels' distance hit different banks
-constexpr int IN_REGISTERS = 4, REST = 64 * 128;  // the weights' second half of K lies in shared memory: registers are short
+constexpr int PIXEL_PITCH = 80, STAGING = POOLED * PIXEL_PITCH;  // 80: stores 7 pixels apart hit different banks
+constexpr int IN_REGISTERS = 4, REST = 64 * 128;  // the second half of K is in shared memory, because registers are scarce
 constexpr int SMALLEST = -2147483647 - 1;
 
-// Consecutive pooled rows of one image, and the convolution rows that they are made from.
+// Consecutive pooled rows of one image, and the convolution rows from which they are computed.
 struct Segment {
   int image, first, count, top, bottom;
 };
@@ -41,7 +42,7 @@ DEVICE Segment segment_at(int row, int end) {
   return s;
 }
 
-// The first pooled row of a consumer's range; that of the next one is its end.
+// The first pooled row of a consumer's range, which ends where the next one begins.
 DEVICE int first_row(int consumer, int images) {
   const int total = images * POOLED, consumers = gridDim.x * CONSUMERS, each = (total + consumers - 1) / consumers;
   return min((blockIdx.x * CONSUMERS + consumer) * each, total);
@@ -49,7 +50,7 @@ DEVICE int first_row(int consumer, int images) {
 
 // ---- producer ----------------------------------------------------------------------------------------------------
 constexpr int PAIRS = 2;  // of units, for each lane: lane (c = lane % 8, i = lane / 8) has core matrices 2(4p + i) and the next one
-constexpr int AHEAD = 6;  // rows between a row and the one that is brought into L2
+constexpr int AHEAD = 6;  // rows between a row and the one that is prefetched into L2
 
 struct Pixels {  // for each pair of units four pixels of two image rows in three channels
   u32 of[PAIRS][2][3];
@@ -78,7 +79,7 @@ DEVICE void store_units(u32 to, const Pixels& pixels, int lane) {
 #pragma unroll
   for (int p = 0; p < PAIRS; p++) {
     const int matrix = 2 * (4 * p + lane / 8), c = lane % 8;
-    if (matrix >= SPAN && c < 7) continue;  // written below, by the lane that has the same units as the first ones of its 14
+    if (matrix >= SPAN && c < 7) continue;  // written below, by the lane with the same units among the first of its 14
     u32 word[2][4];  // [dy][pixel]: bytes of channels 0, 1, 2 and zero
 #pragma unroll
     for (int dy = 0; dy < 2; dy++) {
@@ -100,13 +101,13 @@ DEVICE void store_units(u32 to, const Pixels& pixels, int lane) {
 
 // ---- consumer ----------------------------------------------------------------------------------------------------
 struct Consumer {
-  u32 weights[IN_REGISTERS][4];  // products 0 .. IN_REGISTERS - 1; those of the others lie at `rest`
+  u32 weights[IN_REGISTERS][4];  // products 0 .. IN_REGISTERS - 1; those of the others are at `rest`
   u32 rest, ring, full, empty;
-  int row, released;  // rows of the ring: the next convolution row's first, and how many were given back
+  int row, released;  // rows of the ring: the first one of the next convolution row, and how many were released
 
   DEVICE void wait_row(int ahead) const { barrier_wait(full + 8 * ((row + ahead) % ROWS), ((row + ahead) / ROWS) & 1); }
-  // Begin one convolution row: four rows of the ring, two pairs of taps in each. Without `wanted` they need not be there, and what
-  // is computed is not used: a product behind a branch would serialise all of them.
+  // Begin one convolution row: four rows of the ring, two pairs of taps in each. Without `wanted` they need not be present, and the
+  // result is not used: a product inside a branch would serialize all of them.
   DEVICE void start(int (&sums)[56], bool wanted) {
     if (wanted) wait_row(3);
     wgmma_fence();
@@ -127,7 +128,7 @@ struct Consumer {
   }
 };
 
-// The largest sums of three neighbouring pixels of one row: thread (g, t) of warp w hands channel 16w+2g+i of pooled pixel 14t+q
+// The largest sums of three neighboring pixels of one row: thread (g, t) of warp w passes channel 16w+2g+i of pooled pixel 14t+q
 // to `use(2q+i, sum)`, in the order q = 0, 7, 1, 8, ... Its own pixel p is column 2t + p / 14 of core matrix p % 14.
 template <typename Use> DEVICE void pool_row(const int (&sums)[56], int lane, Use use) {
   int edge[2];  // the last pixel of thread t - 1, or the first one of thread t + 1
@@ -155,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const int thread = threadIdx.x, group = thread >> 7, lane = thread & 31, warp = (thread & 127) >> 5;
   for (int i = thread; i < REST / 16; i += THREADS)  // 16-byte unit i % 8 of row i / 8, swizzled
     store_shared(rest + i / 8 * 128 + ((i % 8 ^ i / 8 % 8) << 4), __ldg((const uint4*)weights + i / 8 * 16 + 8 + i % 8));
-  for (int i = thread; i < CONSUMERS * ROWS; i += THREADS)  // the column behind the last one: unit 114, row 7 of core matrix 16
+  for (int i = thread; i < CONSUMERS * ROWS; i += THREADS)  // the column after the last one: unit 114, row 7 of core matrix 16
     store_shared(rings + i * PITCH + 16 * 128 + 7 * 16, make_uint4(0, 0, 0, 0));
   fence_async();
   if (thread == 0) {
@@ -172,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   const u32 fulls = barriers, empties = barriers + CONSUMERS * ROWS * 8;
   if (group == 0) {
     release_registers<72>();
-    const int consumer = warp >> 1;  // that this warp feeds
+    const int consumer = warp >> 1;  // the consumer that this warp feeds
     const u32 ring = rings + consumer * RING, full = fulls + consumer * ROWS * 8, empty = empties + consumer * ROWS * 8;
     const int begin = first_row(consumer, count), end = first_row(consumer + 1, count);
     int used = 0;  // rows of the ring; this warp writes every other one
@@ -215,12 +216,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
       const Segment segment = segment_at(at, end);
       u8* to = output + (size_t)at * POOLED * 64;
       int first[56], second[56], above[28] = {};  // above: of the convolution row above the pooled row's two
-      auto take_above = [&]() {  // ends the use of `first`: or the compiler keeps what was pooled apart until later, in more registers
+      auto take_above = [&]() {  // ends the use of `first`, to save registers
         pool_row(first, lane, [&](int k, int sum) { above[k] = max(above[k], sum); });
 #pragma unroll
         for (int k = 0; k < 28; k++) asm volatile("" : "+r"(above[k]));
       };
-      // Pools the second row of a pair with what is above it (`there`: whether that row is inside the image), and stores it.
+      // Pools the second row of a pair with the rows above it (`there`: whether that row is inside the image), and stores it.
       auto finish = [&](const int (&sums)[56], bool there) {
         const u32 row = staging + buffer * STAGING + (lane & 7) * 7 * PIXEL_PITCH + 16 * warp;
         float value[4];

@@ -1,13 +1,13 @@
 // Convolution as a streamed matrix product: weights and input pass through shared memory chunk by chunk.
 //
-// A block computes 128 output pixels x N_TILE channels; two blocks of a cluster take neighbouring pixels and share every
+// A block computes 128 output pixels x N_TILE channels; the two blocks of a cluster take neighboring pixels and share every
 // weight chunk: each loads half of it for both (multicast). Warpgroup 0 is the producer (one thread issues copies), warpgroups
 // 1 and 2 are consumers of 64 pixels each. Persistent: a cluster walks tiles, channels first, so that the input comes from L2.
 // Resident: STAGES stages of 128 pixels + N_TILE weight rows, 128 bytes of K each.
 // WINDOW: the input comes in im2col mode (kernel x kernel taps, any stride), so no pixel is computed in vain.
 // PROJECTION: after C channels of the main branch (one tap, tiled), further chunks of a second input (im2col, 1x1 with a
-// stride) go to accumulators of their own: a block's projection is never stored.
-// Bytes: input once from DRAM and channels / N_TILE times from L2, weights once for each pair of blocks, output once.
+// stride) go to separate accumulators: a block's projection is never stored.
+// Bytes: input once from DRAM and channels / N_TILE times from L2, weights once per pair of blocks, output once.
 // Barriers: `full[s]` (this block's copies of stage s), `empty[s]` (16 arrivals: one for each consumer warp of both blocks, since
 // a stage's weights are written by both). Waits use default semantics (hopper.cuh, barrier_arrive_at).
 //
@@ -24,7 +24,7 @@ DEVICE Tile tile_of(int index, int tiles_n, int rank) {
   return {(index % tiles_n) * N_TILE, ((index / tiles_n) * 2 + rank) * ROWS};
 }
 
-// The producer's copies of one chunk. Tiles beyond the last pixel start at pixel 0: what they compute is not stored.
+// The producer's copies of one chunk. Tiles beyond the last pixel start at pixel 0: their results are not stored.
 struct Producer {
   const TensorMap *input, *weights;
   u32 stages, full, rank;
@@ -164,5 +164,5 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1)
     }
   }
   __syncwarp();
-  sync_cluster();  // no block leaves while its partner may still signal it or write into it
+  sync_cluster();  // no block exits while its partner may still signal it or write to it
 }
