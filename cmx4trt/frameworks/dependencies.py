@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,6 +13,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.frameworks.base import Framework
 from cmx4trt.requests.build import BuildRequest
 
+_HAVE = "CMX4TRT_HAVE_"
 _LIBRARIES = {"NUMPY": "numpy", "BLAKE3": "blake3", "PYCUDA": "pycuda", "LOADGEN": "mlperf_loadgen"}
 """Modules that a dependency brings where they are missing, by the end of their CMX4TRT_HAVE_ key; backends add theirs."""
 
@@ -33,16 +35,35 @@ def keys_for_dependencies(
         mapping["output_dir"]: request.output_dir,
         mapping["dry_run"]: "yes" if dry_run else "no",
     }
-    random = request.random_weights is not None
-    have = {
-        "MODEL": not _fetches_model(request),
-        # Images of the data set say nothing about random weights.
-        "CALIBRATION": request.calibration_data is not None or request.calibration_cache is not None or random,
-        **{name.upper(): request.value(name) is not None for one in all_backends() for name in one.cm.paths},
-    }
+    have = {name: there(request) for name, there in _inputs().items()}
     if own_python:  # another one is asked by the dependency itself
         have.update({name: _is_installed(module) for name, module in _libraries().items()})
-    return {**keys, **{f"CMX4TRT_HAVE_{name}": "yes" for name, there in have.items() if there}}
+    return {**keys, **{_HAVE + name: "yes" for name, there in have.items() if there}}
+
+
+def have_keys() -> frozenset[str]:
+    """The keys that may say of a dependency that it is not needed."""
+    return frozenset(_HAVE + name for name in (*_inputs(), *_libraries()))
+
+
+def _inputs() -> dict[str, Callable[[BuildRequest], bool]]:
+    """End of a key -> whether a request has what the dependency would fetch."""
+    paths = [name for one in all_backends() for name in one.cm.paths]
+    return {
+        "MODEL": lambda request: not _fetches_model(request),
+        "CALIBRATION": _needs_no_calibration,
+        **{name.upper(): partial(_names_path, name) for name in paths},
+    }
+
+
+def _needs_no_calibration(request: BuildRequest) -> bool:
+    """Images of the data set say nothing about random weights."""
+    given = request.calibration_data is not None or request.calibration_cache is not None
+    return given or request.random_weights is not None
+
+
+def _names_path(name: str, request: BuildRequest) -> bool:
+    return request.value(name) is not None
 
 
 def _libraries() -> dict[str, str]:

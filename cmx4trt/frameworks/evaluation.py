@@ -17,6 +17,8 @@ from cmx4trt.requests.evaluation_options import ACCURACY, CM_OPTIONS, LOADGEN_OP
 
 COMMAND_KEYS = {"verify": "CMX4TRT_RUN_VERIFY", "bench": "CMX4TRT_RUN_BENCH"}
 """What the two variations set."""
+RUN_LOADGEN, NEED_IMAGES = "CMX4TRT_RUN_LOADGEN", "CMX4TRT_NEED_IMAGES"
+"""What evaluations ask of the dependencies."""
 _MAX_FACTOR = 10**6
 
 
@@ -38,9 +40,9 @@ class ScriptEvaluation:
 
     def keys(self) -> dict[str, str]:
         """What the conditions of the dependencies look at."""
-        keys = {"CMX4TRT_RUN_LOADGEN": "yes"} if self.needs_loadgen else {}
+        keys = {RUN_LOADGEN: "yes"} if self.needs_loadgen else {}
         if self.needs_images:  # also where an int8 build has all it needs
-            keys |= {"CMX4TRT_NEED_IMAGES": "yes", "CMX4TRT_HAVE_CALIBRATION": "no"}
+            keys |= {NEED_IMAGES: "yes", "CMX4TRT_HAVE_CALIBRATION": "no"}
         return keys
 
     def worker_file(self, framework: Framework, scratch: str, env: Mapping[str, Any], dry_run: bool = False) -> str:

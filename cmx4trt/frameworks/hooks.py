@@ -38,6 +38,7 @@ from cmx4trt.frameworks.dependencies import keys_for_dependencies, with_dependen
 from cmx4trt.frameworks.evaluation import ScriptEvaluation, evaluation_of_environment
 from cmx4trt.frameworks.input import check_exports, check_flags, check_value, with_words
 from cmx4trt.frameworks.interruptions import Interruptions
+from cmx4trt.frameworks.keys import internal_keys
 from cmx4trt.frameworks.precedence import option_values, values_in_effect
 from cmx4trt.requests.build import BuildRequest
 
@@ -147,7 +148,8 @@ class Hooks:
             raise RequestError(f"{folder} (--outdirname) has no effect here; the folder of the engine is --output_dir")
         if not given.get("recursion"):
             check_flags(framework, given, meta["input_mapping"], tuple(meta["variations"]))
-        check_exports(framework, given, env, i["run_script_input"]["const"], meta["input_mapping"])
+        const = i["run_script_input"]["const"]
+        check_exports(framework, given, env, const, meta["input_mapping"], internal_keys())
         check_value(framework.name, "the folder for temporary files (TMPDIR)", tempfile.gettempdir())
 
     def _enter(

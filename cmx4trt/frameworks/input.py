@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,25 +19,6 @@ from cmx4trt.requests.options import build_options
 
 _EVALUATION_FLAGS = frozenset(option.name for option in CM_OPTIONS)
 _DEPENDENCY_FLAGS = ("ad", "add_deps", "adr", "add_deps_recursive")
-
-INTERNAL_KEYS = frozenset(
-    "CMX4TRT_" + name
-    for name in (
-        *("EXIT_STATUS", "PYTHON", "PYTHONPATH", "REQUEST_FILE", "RESULT_FILE", "RUN_SCRIPT"),
-        *(
-            "WORKER_DRY_RUN",
-            "WORKER_NEW",
-            "WORKER_EVALUATION",
-            "CHOSEN_BUILDER",
-            "CHOSEN_PRECISION",
-            "DEFAULT_WORKSPACE_SIZE",
-        ),
-        *("RUN_VERIFY", "RUN_BENCH", "RUN_LOADGEN", "NEED_IMAGES", "HAVE_LOADGEN"),
-        *("HAVE_MODEL", "HAVE_CALIBRATION", "HAVE_COMMON_CODE", "HAVE_INFERENCE_SOURCE"),
-        *("HAVE_NUMPY", "HAVE_BLAKE3", "HAVE_PYCUDA", "HAVE_TENSORRT"),
-    )
-)
-"""Environment keys of ours that no input maps to."""
 
 _UNSAFE = re.compile(r'["$`\\\x00-\x08\x0a-\x1f\x7f]')
 """Characters that bash executes or alters inside double quotes, and line breaks and other control characters."""
@@ -93,6 +74,7 @@ def check_exports(
     env: Mapping[str, Any],
     const: Mapping[str, Any],
     mapping: Mapping[str, str],
+    internal: Collection[str],
 ) -> None:
     """Refuse names and values that the framework's unescaped ``export`` would execute or alter. Raises RequestError.
 
@@ -107,7 +89,7 @@ def check_exports(
             _check_name(key)
             where = flag_of.get(key) or framework.places.get(key) or f"the environment key {key}"
             check_value(framework.name, where, value, ours or typed)
-        if key.startswith("CMX4TRT_") and key not in INTERNAL_KEYS and key not in flag_of:
+        if key.startswith("CMX4TRT_") and key not in internal and key not in flag_of:
             close = get_close_matches(key, tuple(flag_of), n=1)
             raise RequestError(f"there is no environment key {key}{f'; did you mean {close[0]}?' if close else ''}")
     for flag in _DEPENDENCY_FLAGS:

@@ -16,9 +16,10 @@ from cmx4trt.frameworks.input import with_words
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options
 
-_CHOSEN = {"builder": "CMX4TRT_CHOSEN_BUILDER", "precision": "CMX4TRT_CHOSEN_PRECISION"}
+CHOSEN = {"builder": "CMX4TRT_CHOSEN_BUILDER", "precision": "CMX4TRT_CHOSEN_PRECISION"}
 """Groups whose default depends on another input: their variations set a key of their own, that nobody types."""
-_DEFAULT_WORKSPACE_SIZE = "CMX4TRT_DEFAULT_WORKSPACE_SIZE"
+DEFAULT_WORKSPACE_SIZE = "CMX4TRT_DEFAULT_WORKSPACE_SIZE"
+"""What a variation sets, that is a default and nobody types."""
 Setting = tuple[str, str, str]
 """An environment key, its value, and where it was typed."""
 
@@ -37,7 +38,7 @@ def values_in_effect(framework: Framework, i: Mapping[str, Any], env: Mapping[st
     if given.get("recursion"):
         resolved = str(i["run_script_input"].get("variation_tags_string") or "").split(",")
         names = [name for tag in resolved if (name := tag.strip().removeprefix("_")) and name not in explicit]
-        follow = {mapping[option] for option in _CHOSEN}  # defaults that follow other inputs: BuildRequest has them
+        follow = {mapping[option] for option in CHOSEN}  # defaults that follow other inputs: BuildRequest has them
         values |= {key: value for key, value, _ in _set_by_variations(meta, names) if key not in follow}
     # In the environment a flag may have become what it means (with_words).
     flags = [
@@ -55,8 +56,8 @@ def values_in_effect(framework: Framework, i: Mapping[str, Any], env: Mapping[st
         typed = [*found, *typed]
     typed += flags
     size = mapping.get("workspace_size", "")
-    if _DEFAULT_WORKSPACE_SIZE in values and not any(key == size for key, _, _ in typed):
-        typed.append((size, values[_DEFAULT_WORKSPACE_SIZE], ""))
+    if DEFAULT_WORKSPACE_SIZE in values and not any(key == size for key, _, _ in typed):
+        typed.append((size, values[DEFAULT_WORKSPACE_SIZE], ""))
     return values | {key: value for key, value, _ in typed}
 
 
@@ -77,7 +78,7 @@ def _set_by_variations(meta: Mapping[str, Any], names: Sequence[str]) -> Iterato
         base, _, value = name.partition(".")
         row = meta["variations"].get(name) or meta["variations"].get(f"{base}.#") or {}
         for key, text in {**row.get("env", {}), **row.get("default_env", {})}.items():
-            option = next((option for option, chosen in _CHOSEN.items() if chosen == key), None)
+            option = next((option for option, chosen in CHOSEN.items() if chosen == key), None)
             yield mapping[option] if option else key, str(text).replace("#", value), f"_{name}"
 
 

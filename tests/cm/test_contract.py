@@ -15,7 +15,7 @@ from cmx4trt.base.options import Option
 from cmx4trt.base.values import parse_size
 from cmx4trt.cm.hooks import CM_FLAGS
 from cmx4trt.cm.meta import written_anew
-from cmx4trt.frameworks.input import INTERNAL_KEYS
+from cmx4trt.frameworks.keys import internal_keys
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_option, build_options
@@ -123,10 +123,15 @@ def _tags(row: dict[str, Any]) -> str:
     return str(row["tags"]).removesuffix(",_custom-python")
 
 
-def test_keys_that_skip_dependencies_are_internal(meta: dict[str, Any]) -> None:
+def test_keys_of_variations_and_conditions_are_inputs_or_internal(meta: dict[str, Any]) -> None:
     """Any other key of ours in the environment is refused as a flag that was spelt wrongly."""
-    keys = {key for row in meta["deps"] for key in row.get("skip_if_any_env", {})}
-    assert keys - set(meta["input_mapping"].values()) <= INTERNAL_KEYS
+    conditions = ("enable_if_env", "enable_if_any_env", "skip_if_env", "skip_if_any_env")
+    keys = {key for row in meta["deps"] for kind in conditions for key in row.get(kind, {})}
+    keys |= {
+        key for body in meta["variations"].values() for kind in ("env", "default_env") for key in body.get(kind, {})
+    }
+    ours = {key for key in keys if key.startswith("CMX4TRT_")}
+    assert ours - set(meta["input_mapping"].values()) <= internal_keys()
 
 
 def test_only_detection_is_unconditional(meta: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from cmx4trt.cm import hooks
 from cmx4trt.frameworks import hooks as shared
+from cmx4trt.frameworks.keys import internal_keys
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options
 
@@ -70,6 +71,8 @@ def test_whole_run(home: Path) -> None:
     scratch = Path.cwd()
     assert scratch != home
     request = json.loads(Path(i["env"]["CMX4TRT_REQUEST_FILE"]).read_text())
+    ours = {key for key in i["env"] if key.startswith("CMX4TRT_")}
+    assert ours - {*MAPPING.values()} <= internal_keys(), "else a second engine of the same script is refused"
     assert (request["random_weights"], request["batch_size"]) == (7, 4)
     assert request["output_dir"] == str(home / "engines é")
     assert i["env"]["CM_PYTHON_BIN_WITH_PATH"] == sys.executable

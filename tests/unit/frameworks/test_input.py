@@ -87,38 +87,38 @@ def test_safe_values(value: Any) -> None:
 def test_escapes_of_other_scripts() -> None:
     """CM's own scripts export values such as ``\\"input_tensor:0\\": …``; fine from Python, refused when typed."""
     env = {"CM_ML_MODEL_INPUT_SHAPES": '\\"input\\": (1, 3)'}
-    check_exports(CM, {}, env, {}, MAPPING)
+    check_exports(CM, {}, env, {}, MAPPING, ())
     with pytest.raises(RequestError, match="a backslash"):
-        check_exports(CM, {"cmd": ["run"]}, env, {}, MAPPING)
+        check_exports(CM, {"cmd": ["run"]}, env, {}, MAPPING, ())
     with pytest.raises(RequestError, match="--output_dir holds a backslash"):
-        check_exports(CM, {}, {MAPPING["output_dir"]: '\\"x\\"'}, {}, MAPPING)
+        check_exports(CM, {}, {MAPPING["output_dir"]: '\\"x\\"'}, {}, MAPPING, ())
 
 
 def test_as_a_dependency_only_own_keys_are_checked() -> None:
-    check_exports(CM, {"recursion": True}, {"CM_RUN_CMD": "echo $HOME", "+ CFLAGS": ["$X"]}, {}, MAPPING)
+    check_exports(CM, {"recursion": True}, {"CM_RUN_CMD": "echo $HOME", "+ CFLAGS": ["$X"]}, {}, MAPPING, ())
     with pytest.raises(RequestError, match="--model holds"):
-        check_exports(CM, {"recursion": True}, {MAPPING["model"]: "$HOME/x"}, {}, MAPPING)
+        check_exports(CM, {"recursion": True}, {MAPPING["model"]: "$HOME/x"}, {}, MAPPING, ())
 
 
 @pytest.mark.parametrize("key", ["+PATH", "+ CFLAGS", "+,LIST", "A_1"])
 def test_names_of_cm(key: str) -> None:
-    check_exports(CM, {}, {key: "x"}, {}, MAPPING)
+    check_exports(CM, {}, {key: "x"}, {}, MAPPING, ())
 
 
 @pytest.mark.parametrize("key", ["A B", "1A", "", "A;B", "A$(x)", "A-B", '+"A', "+$A", "Ä"])
 def test_names_that_are_not(key: str) -> None:
     with pytest.raises(RequestError, match="is not the name of an environment key"):
-        check_exports(CM, {}, {key: "x"}, {}, MAPPING)
+        check_exports(CM, {}, {key: "x"}, {}, MAPPING, ())
 
 
 def test_constants_are_checked_too() -> None:
     with pytest.raises(RequestError, match="the environment key K holds"):
-        check_exports(CM, {}, {}, {"K": "$(x)"}, MAPPING)
+        check_exports(CM, {}, {}, {"K": "$(x)"}, MAPPING, ())
 
 
 @pytest.mark.parametrize("flag", ["ad", "adr", "add_deps", "add_deps_recursive"])
 def test_dependencies_are_checked(flag: str) -> None:
     with pytest.raises(RequestError, match=f"--{flag} holds a backtick"):
-        check_exports(CM, {flag: {"loadgen": {"tags": "_`x`"}}}, {}, {}, MAPPING)
+        check_exports(CM, {flag: {"loadgen": {"tags": "_`x`"}}}, {}, {}, MAPPING, ())
     with pytest.raises(RequestError, match="is not the name of a dependency"):
-        check_exports(CM, {flag: {"loadgen": {"env": {"A;B": "x"}}}}, {}, {}, MAPPING)
+        check_exports(CM, {flag: {"loadgen": {"env": {"A;B": "x"}}}}, {}, {}, MAPPING, ())

@@ -1,0 +1,31 @@
+"""Keys that nobody types, of whoever sets them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cmx4trt import backends
+from cmx4trt.cm.hooks import CM
+from cmx4trt.errors import RequestError
+from cmx4trt.frameworks import dependencies
+from cmx4trt.frameworks.input import check_exports
+from cmx4trt.frameworks.keys import internal_keys
+
+
+def test_a_key_that_nobody_sets_is_refused() -> None:
+    for key in sorted(internal_keys()):
+        check_exports(CM, {}, {key: "yes"}, {}, {}, internal_keys())
+    with pytest.raises(RequestError, match="there is no environment key CMX4TRT_HAVE_NOTHING"):
+        check_exports(CM, {}, {"CMX4TRT_HAVE_NOTHING": "yes"}, {}, {}, internal_keys())
+
+
+def test_a_backends_own_libraries_have_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the second engine of a script would be refused: the first left the key in its environment."""
+    assert "CMX4TRT_HAVE_SPECIAL" not in internal_keys()
+    one: Any = backends.all_backends()[0]
+    other = type("Other", (), {"cm": replace(one.cm, modules={"SPECIAL": "special"})})()
+    monkeypatch.setattr(dependencies, "all_backends", lambda: (one, other))
+    assert "CMX4TRT_HAVE_SPECIAL" in internal_keys()
