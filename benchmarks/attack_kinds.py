@@ -1,4 +1,5 @@
-"""The kinds of files that attacks.py damages: a good one, how the package reads it, an independent reading to compare with."""
+"""The kinds of files that attacks.py damages: a valid file, how the package reads it, and an independent reader to compare
+with."""
 
 from __future__ import annotations
 
@@ -56,31 +57,31 @@ IMAGES = InputForm(IMAGENET_MEAN, IMAGENET_STD)
 
 
 class Kind(ABC):
-    """A kind of file; ``path`` is written anew for every case."""
+    """A kind of file; ``path`` is rewritten for every case."""
 
     slowness = 1
-    """Cases are divided by it."""
+    """The number of cases is divided by this."""
     path: Path
 
     @abstractmethod
     def __init__(self, folder: Path) -> None:
-        """Write the good file below ``folder``."""
+        """Write the valid file below ``folder``."""
 
     @abstractmethod
     def read(self) -> Any:
-        """Read the file as the package does. Raises CmxError."""
+        """Read the file like the package. Raises CmxError."""
 
     @abstractmethod
     def check(self, content: bytes, value: Any) -> None:
-        """Raises where ``value`` is not what an independent reading of ``content`` finds."""
+        """Raises if ``value`` differs from an independent reading of ``content``."""
 
     def names_file(self, sentence: str) -> bool:
-        """Whether an error's sentence says which file."""
+        """Whether an error names the file."""
         return str(self.path) in sentence
 
 
 def _small_model() -> Model:
-    """Convolution, batch normalisation, Relu, pooling, matrix product on x [N, 3, 8, 8]."""
+    """Convolution, batch normalization, Relu, pooling, matrix product on x [N, 3, 8, 8]."""
     rng = np.random.default_rng(0)
     shapes = {"w": (4, 3, 3, 3), "scale": (4,), "offset": (4,), "mean": (4,), "fc": (5, 4)}
     constants = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
@@ -99,8 +100,8 @@ def _small_model() -> Model:
 
 
 class OnnxFile(Kind):
-    """A small network: decoded, folded, run and verified against its own bytes in ONNX Runtime, as a build does; what passes is
-    compared with ONNX's reference evaluator."""
+    """A small network: decoded, folded, run and verified against its own bytes in ONNX Runtime, like in a build; accepted files
+    are compared with ONNX's reference evaluator."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "model.onnx"
@@ -133,14 +134,14 @@ class OnnxFile(Kind):
 
 
 def _agree(one: Any, other: Any) -> bool:
-    """Whether two arrays are equal up to rounding; a NaN is not."""
+    """Whether two arrays are equal up to rounding; NaN is never equal."""
     if other is None or one.shape != other.shape:
         return False
     return bool(np.allclose(one, other, rtol=1e-3, atol=1e-3 * float(np.abs(one).max(initial=0.0))))
 
 
 class Resnet50File(Kind):
-    """ResNet-50 with its weights in another file: whatever is accepted has the convolutions of ResNet-50."""
+    """ResNet-50 with its weights in another file: every accepted file has the convolutions of ResNet-50."""
 
     slowness = 20
 
@@ -212,7 +213,7 @@ class DatasetImage(Kind):
 
 
 class CalibrationState(Kind):
-    """What an interrupted calibration leaves: damaged in any bit it counts as none."""
+    """The checkpoint of an interrupted calibration: with any bit damaged it is ignored."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "run.state"
@@ -306,7 +307,7 @@ class CalibrationList(Kind):
 
 
 class ManifestFile(Kind):
-    """A manifest: shown, reported on, and read to run its engine."""
+    """A manifest: shown, used for a report, and read to run its engine."""
 
     def __init__(self, folder: Path) -> None:
         engine = folder / "e.plan"
@@ -353,7 +354,7 @@ class ManifestFile(Kind):
         assert engine.request.batch_size == int(written["request"]["batch_size"])
 
     def names_file(self, sentence: str) -> bool:
-        return str(self.path.parent) in sentence  # or the engine that it describes
+        return str(self.path.parent) in sentence  # or names the engine that it describes
 
 
 class RequestFile(Kind):
@@ -367,7 +368,7 @@ class RequestFile(Kind):
         values = _read_request(str(self.path))
         try:
             return BuildRequest.from_values(values)
-        except CmxError as error:  # flags could have been what does not fit: the sentence names options
+        except CmxError as error:  # the conflict could be with a flag, so the error names options
             raise type(error)(f"{self.path}: {error}") from error
 
     def check(self, content: bytes, value: Any) -> None:
@@ -376,7 +377,7 @@ class RequestFile(Kind):
 
 
 class EvaluationFile(Kind):
-    """What is to be evaluated after a build."""
+    """The evaluations after a build."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "evaluation.json"
@@ -392,7 +393,7 @@ class EvaluationFile(Kind):
 
 
 class ResultFile(Kind):
-    """A result of LoadGen beside an engine; what cannot be read is named on the page."""
+    """A LoadGen result beside an engine; the page names unreadable ones."""
 
     def __init__(self, folder: Path) -> None:
         self._manifest = ManifestFile(folder)

@@ -1,11 +1,11 @@
-"""Damaged files of every kind that is read: none may end in an unforeseen error, hang, or pass for what it is not.
+"""Damaged files of every kind that is read: none may cause an unforeseen error, hang, or be accepted wrongly.
 
     python benchmarks/attacks.py [--count 700] [--seed 1] [--kind NAME …]
 
-Every case is a good file after a few mutations (mutations.py) by a seed, read as the package reads it, in a process of its own
-for each kind. Counted: "unforeseen" (an exception that is none of cmx4trt.errors, a crash, a sentence that does not name the
-file), "hangs" (more than 60 s) and "wrong successes" (accepted although an independent reading of the bytes says otherwise:
-attack_kinds.py has it for each kind). Exit code 1 where one of them is not 0; the cases are printed and can be repeated.
+Every case is a valid file after a few seeded mutations (mutations.py), read like the package reads it, in a separate process
+per kind. Counted: "unforeseen" (an exception that is not from cmx4trt.errors, a crash, an error that does not name the
+file), "hangs" (more than 60 s) and "wrong successes" (accepted although an independent reading of the bytes disagrees:
+see attack_kinds.py). Exit code 1 if one of them is not 0; the cases are printed and can be repeated.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from cmx4trt.base.telemetry import switch_off
 from cmx4trt.errors import CmxError
 
 SECONDS = 60.0
-"""A case that takes longer hangs; the slowest takes about one second."""
+"""Seconds after which a case counts as hanging; the slowest takes about one second."""
 MEMORY = 12 << 30
-"""Address space of a worker: what asks for more gets a MemoryError instead of the machine."""
+"""Address space of a worker: larger allocations get a MemoryError instead of exhausting the machine."""
 FINE, UNFORESEEN, HANG, WRONG = "fine", "unforeseen", "hang", "wrong success"
 
 
 @dataclass
 class Tally:
-    """What became of the cases of a kind."""
+    """The outcomes of the cases of a kind."""
 
     cases: int = 0
     accepted: int = 0
@@ -52,7 +52,7 @@ class Tally:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=700, help="cases of each kind (slow kinds: a share of them)")
+    parser.add_argument("--count", type=int, default=700, help="cases per kind (slow kinds: fewer)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kind", nargs="+", default=list(attack_kinds.KINDS), choices=list(attack_kinds.KINDS))
     parser.add_argument("--worker", nargs=2, type=int, metavar=("FIRST", "END"), help=argparse.SUPPRESS)
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def attack(kind: str, seed: int, count: int) -> Tally:
-    """Run ``count`` cases; a worker that hangs or dies is replaced, and goes on behind the case it was at."""
+    """Run ``count`` cases; a worker that hangs or dies is replaced by one that continues after its last case."""
     tally = Tally()
     while tally.cases < count:
         command = [
@@ -101,7 +101,7 @@ def attack(kind: str, seed: int, count: int) -> Tally:
 
 
 def _listen(worker: subprocess.Popen[str], tally: Tally) -> str:
-    """Take the worker's outcomes until it ends; FINE, or what ended it."""
+    """Collect the worker's outcomes until it ends; returns FINE, or what ended it."""
     assert worker.stdout is not None
     late = threading.Event()
 
@@ -126,7 +126,7 @@ def _listen(worker: subprocess.Popen[str], tally: Tally) -> str:
 
 
 def work(kind: str, seed: int, first: int, end: int) -> None:
-    """Run cases ``first`` to ``end - 1``, a line of JSON for each."""
+    """Run cases ``first`` to ``end - 1``, printing one line of JSON per case."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     report = os.fdopen(os.dup(1), "w")
@@ -147,7 +147,7 @@ def work(kind: str, seed: int, first: int, end: int) -> None:
 
 
 def judge(target: attack_kinds.Kind, content: bytes) -> tuple[str, bool, str]:
-    """What a damaged file led to: the outcome, whether it was accepted, and words."""
+    """The effect of a damaged file: the outcome, whether it was accepted, and a description."""
     try:
         value = target.read()
     except CmxError as error:
@@ -156,7 +156,7 @@ def judge(target: attack_kinds.Kind, content: bytes) -> tuple[str, bool, str]:
         return UNFORESEEN, False, f"{type(error).__name__}: {error}"[:300]
     try:
         target.check(content, value)
-    except Exception as error:  # the independent reading fails, or differs
+    except Exception as error:  # the independent reader fails, or differs
         return WRONG, True, f"accepted, but {type(error).__name__}: {error}"[:300]
     return FINE, True, ""
 

@@ -1,9 +1,9 @@
-"""What a ResNet-50 build costs beside the floor, beside Polygraphy, and what a reuse hit costs.
+"""The cost of a ResNet-50 build compared with the floor and with Polygraphy, and the cost of a reuse hit.
 
     python benchmarks/build_time.py [--rounds 7] [--without-cm]
 
 Needs the extras rtx and test, and for the comparison: pip install polygraphy onnxconverter-common. Cases:
-(a) floor: import the library, parse, build, write; (b) `cmx4trt build` on an ONNX already in the target precision, without
+(a) floor: import the library, parse, build, write; (b) `cmx4trt build` with an ONNX file already in the target precision, without
 and with verification; (c) `polygraphy convert`; (d) float16 from the float32 file: ours against onnxconverter-common +
 polygraphy; (e) `cmr`, first build; (f) a reuse hit by command line and by `cmr`, against `python -c pass`.
 """
@@ -80,7 +80,7 @@ def build_cases(folder: Path, models: dict[str, Path], precision: str, polygraph
 
 
 def chain_cases(folder: Path, models: dict[str, Path], polygraphy: str) -> list[Case]:
-    """float16 from the float32 file: ours, and onnxconverter-common followed by Polygraphy, in one shell."""
+    """float16 from the float32 file: ours, and onnxconverter-common followed by Polygraphy in one shell."""
     ours, half, plan = folder / "chain", folder / "half.onnx", folder / "other.plan"
     flags = [f"--model={models['fp32']}", "--precision=fp16", f"--batch_size={BATCH}", f"--output_dir={ours}"]
     shapes = " ".join(
@@ -131,14 +131,14 @@ def main() -> None:
     polygraphy = shutil.which("polygraphy", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # In a process of its own: a child's peak memory counts from what its parent has when it starts.
+        # In a separate process, because a child's peak memory includes that of its parent at the start.
         subprocess.run([sys.executable, __file__, "--write-models", name], check=True)
         models = model_paths(folder)
         for precision in ("fp16", "fp32"):
             runs = measure(build_cases(folder, models, precision, polygraphy), arguments.rounds)
             print_table(f"ResNet-50 {precision}, batch 1..{BATCH}", runs, "(a) floor")
         if polygraphy is None:
-            print("(c), (d) left out: polygraphy is not installed", file=sys.stderr)
+            print("(c), (d) skipped: polygraphy is not installed", file=sys.stderr)
         else:
             runs = measure(chain_cases(folder, models, polygraphy), arguments.rounds)
             print_table("ResNet-50 float16 from the float32 file", runs, "(d) peers' chain")

@@ -1,13 +1,13 @@
-"""INT8 calibration: ours against onnxruntime.quantization and nvidia-modelopt, on the same network, images and methods.
+"""INT8 calibration: ours compared with onnxruntime.quantization and nvidia-modelopt, with the same network, images and methods.
 
     python benchmarks/calibration.py [--network resnet50] [--images 4 16 64] [--rounds 5] [--model FILE.onnx]
                                      [--trained FOLDER] [--modelopt PYTHON]
 
-Every case is a process of its own that reads the same float32 network (batch normalisation folded) and the same images and
+Every case is a separate process that reads the same float32 network (batch normalization folded) and the same images and
 writes an ONNX file with Q/DQ; "plain" only runs the images. Printed: wall and CPU seconds, peak memory, ratios to plain, and
-the SQNR of each result's outputs on other images. --trained takes the folder of train_resnet50.py and its kind of images
-instead of random weights and images. --modelopt (or CMX4TRT_MODELOPT_PYTHON) is the Python of an environment that holds
-nvidia-modelopt[onnx]; without it that row is left out, and said so.
+the SQNR of each result's outputs on other images. --trained uses the folder of train_resnet50.py and its kind of images
+instead of random weights and images. --modelopt (or CMX4TRT_MODELOPT_PYTHON) is the Python of an environment with
+nvidia-modelopt[onnx]; without it that row is skipped, with a note.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEED, TEST_SEED = 1234, 999
 TEST_IMAGES = {"resnet50": 16, "retinanet": 1}
 METHODS = ("minmax", "percentile", "entropy", "mse")
 ORT_MOST = {"resnet50": 64, "retinanet": 4}
-"""quantize_static keeps every image's activations of RetinaNet, about 2 GB each, until the last one is read."""
+"""quantize_static keeps the activations of every RetinaNet image, about 2 GB each, until the last one is read."""
 SHAPES = {"resnet50": (3, 224, 224), "retinanet": (3, 800, 800)}
 
 
@@ -56,13 +56,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--model", help="ONNX file (default: random weights)")
     parser.add_argument("--trained", type=Path, help="folder of train_resnet50.py")
     parser.add_argument("--modelopt", default=os.environ.get("CMX4TRT_MODELOPT_PYTHON"), metavar="PYTHON")
-    parser.add_argument("--only", nargs="+", help="cases to run, by name")
+    parser.add_argument("--only", nargs="+", help="names of the cases to run")
     parser.add_argument("--scratch", help="folder for temporary files")
     return parser.parse_args()
 
 
 def prepare_network(options: argparse.Namespace, folder: Path) -> Path:
-    """The float32 network that all tools are given."""
+    """The float32 network that all tools receive."""
     from cmx4trt.ir.onnx_file import decode_model, encode_model, read_bytes
     from cmx4trt.networks import model_from_seed, spec_of
     from cmx4trt.networks.graphs import network_from_model
@@ -112,7 +112,7 @@ def works(case: Any) -> bool:
     try:
         run_once(case)
     except RuntimeError as error:
-        print(f"left out: {case.name} ({str(error).strip().splitlines()[-1][:300]})", flush=True)
+        print(f"skipped: {case.name} ({str(error).strip().splitlines()[-1][:300]})", flush=True)
         return False
     return True
 
@@ -133,16 +133,16 @@ def all_cases(options: argparse.Namespace, folder: Path, network: Path, images: 
     if count <= ORT_MOST[options.network]:
         cases.append(case("ort minmax", sys.executable, "ort", "MinMax"))
     else:
-        print("left out: ort minmax (about 2 GB for each image)")
+        print("skipped: ort minmax (about 2 GB per image)")
     if options.modelopt:
         cases += [case(f"modelopt {method}", options.modelopt, "modelopt", method) for method in ("max", "entropy")]
     else:
-        print("left out: modelopt (give its Python with --modelopt)")
+        print("skipped: modelopt (give its Python with --modelopt)")
     return [c for c in cases if not options.only or c.name in (*options.only, "plain")]
 
 
 def sqnr(network: Path, quantized: Path, images: Any) -> float:
-    """10 log10 of signal over error, the error relative to its output's energy, averaged over the outputs."""
+    """10 log10 of signal over error, with the error relative to the energy of its output, averaged over the outputs."""
     import onnxruntime as ort
 
     sessions = [ort.InferenceSession(str(path), session_options()) for path in (network, quantized)]
@@ -166,7 +166,7 @@ def session_options() -> Any:
 
 
 def read_each(images: str) -> Any:
-    """The images one after the other, each as [1, C, H, W]; the file is not held in memory."""
+    """The images one after the other, each as [1, C, H, W]; the file is not kept in memory."""
     every = np.load(images, mmap_mode="r")
     for index in range(len(every)):
         yield np.array(every[index : index + 1])
@@ -195,7 +195,7 @@ def run_ours(network: str, images: str, output: str, kind: str, method: str) -> 
 
 
 def run_ort(network: str, images: str, output: str, kind: str, method: str) -> None:
-    """The options that TensorRT's layout of Q/DQ needs; all else is the library's default."""
+    """The options for TensorRT's Q/DQ layout; everything else is the library's default."""
     import logging
 
     from onnxruntime.quantization import (
@@ -231,7 +231,7 @@ def run_ort(network: str, images: str, output: str, kind: str, method: str) -> N
 def run_modelopt(network: str, images: str, output: str, kind: str, method: str) -> None:
     from modelopt.onnx.quantization import quantize
 
-    # It rewrites the file it is given.
+    # It rewrites its input file.
     source = f"{output}.source.onnx"
     shutil.copy(network, source)
     shape = "x".join(map(str, (1, *SHAPES[kind])))

@@ -1,10 +1,10 @@
-"""LoadGen Offline against a plain loop over the same session: ONNX Runtime's CUDA provider (or its CPU one) on our graphs.
+"""LoadGen Offline compared with a plain loop over the same session: ONNX Runtime's CUDA provider (or the CPU) with our graphs.
 
     python benchmarks/gpu_offline.py [--rounds 3] [--seconds 10] [--out FOLDER]
 
-For each model: the graph is prepared with random weights, in float32 and in float16; its answers on the GPU are held against
-the original model's on the CPU (the limits of `cmx4trt verify`), and against the same graph's on the CPU. Over the float16
-graph, loop and LoadGen then alternate. NVIDIA_TF32_OVERRIDE=0 keeps float32 what it says.
+For each model: the graph is prepared with random weights, in float32 and in float16; its answers on the GPU are compared with
+those of the original model on the CPU (with the limits of `cmx4trt verify`), and with those of the same graph on the CPU. With
+the float16 graph, loop and LoadGen then alternate. NVIDIA_TF32_OVERRIDE=0 prevents TF32 in float32.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from cmx4trt.verify import Verification, verify_graph
 IN_MEMORY = {"resnet50": 1024, "retinanet": 64}
 """Samples in memory, as in MLPerf's mlperf.conf."""
 COMPARED = {"resnet50": 32, "retinanet": 2}
-"""Images whose answers are compared with those of the CPU."""
+"""Number of images whose answers are compared with those of the CPU."""
 MATCH_IOU = 0.9
 
 
@@ -64,7 +64,7 @@ def loop(session: Any, library: SampleLibrary, order: list[int], batch: int, sec
 
 
 def same_answers(network: str, gpu: Any, cpu: Any, images: Any) -> dict[str, Any]:
-    """The GPU's answers against the CPU's, of the same graph."""
+    """The GPU's answers compared with the CPU's, for the same graph."""
     spec = spec_of(network)
     found, wanted = (session.run({session.inputs[0]: images}) for session in (gpu, cpu))
     if not isinstance(spec.details, DetectorSpec):
@@ -81,7 +81,7 @@ def same_answers(network: str, gpu: Any, cpu: Any, images: Any) -> dict[str, Any
 
 @dataclass
 class Setup:
-    """A model, prepared in one precision, on both processors; ``gpu`` is the CPU too where there is no CUDA provider."""
+    """A model, prepared in one precision, on both processors; ``gpu`` is also the CPU if there is no CUDA provider."""
 
     request: BuildRequest
     spec: ModelSpec
@@ -103,7 +103,7 @@ def prepare_on_both(network: str, precision: str, batch: int) -> Setup:
 
 
 def compare(setup: Setup) -> dict[str, Any]:
-    """The GPU's answers against those of the original model, and of the same graph on the CPU."""
+    """The GPU's answers compared with those of the original model, and of the same graph on the CPU."""
     network = setup.request.network
     dataset = SyntheticImages(
         setup.spec, network_of(network).input_form({}, None, setup.request.graph_options()), COMPARED[network]
@@ -166,9 +166,9 @@ def measure(network: str, batch: int, rounds: int, seconds: float) -> dict[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of one loop or LoadGen run")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of one loop or LoadGen run")
     parser.add_argument("--resnet50", type=int, default=256, metavar="BATCH")
-    parser.add_argument("--retinanet", type=int, default=16, metavar="BATCH", help="0 leaves the model out")
+    parser.add_argument("--retinanet", type=int, default=16, metavar="BATCH", help="0 skips the model")
     parser.add_argument("--out", type=Path, help="folder for gpu_offline.json")
     arguments = parser.parse_args()
     reports = []

@@ -1,9 +1,9 @@
-"""The benchmark harness itself: LoadGen over a session that does nothing, against minimal hand-written systems under test.
+"""Overhead of the harness: LoadGen with a session that does nothing, compared with minimal hand-written systems under test.
 
     python benchmarks/harness.py [--rounds 5] [--only Offline]
 
-Every figure is LoadGen's own, from a process of its own; cases run interleaved, A B C A B C …; medians (min..max) are printed,
-and the median over rounds of ours / best hand-written of the same round.
+Every figure is LoadGen's own, from a separate process; cases run interleaved, A B C A B C …; medians (min..max) are printed,
+and the median over rounds of ours / best hand-written system in the same round.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 OFFLINE_SAMPLES = 1_000_000
 SERVER_BATCH = 64
 SAMPLES_IN_MEMORY = 1024
-"""The same for all: Python keeps the integers up to 256 ready, so fewer samples would flatter whoever has them."""
+"""The same for all: Python caches the integers up to 256, so fewer samples would be an unfair advantage."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One measurement: a scenario with its size; ``better`` says whether more or less of ``unit`` is better."""
+    """One measurement: a scenario with its size; ``better``: whether more or less of ``unit`` is better."""
 
     name: str
     scenario: str
@@ -45,7 +45,7 @@ class Setup:
 
     @property
     def samples(self) -> int:
-        """Samples of the run."""
+        """Number of samples in the run."""
         return self.queries * (8 if self.scenario == "MultiStream" else 1)
 
 
@@ -78,7 +78,7 @@ def hand_written_loop(lg: Any, batch: int) -> tuple[Any, Callable[[Any], None]]:
 
 
 def hand_written_map(lg: Any, batch: int) -> tuple[Any, Callable[[Any], None]]:
-    """The same without the interpreter's loop."""
+    """The same without a loop in the interpreter."""
     pool, complete = [lg.QuerySampleResponse(0, 0, 0) for _ in range(batch)], lg.QuerySamplesComplete
     set_id = lg.QuerySampleResponse.id.fset
 
@@ -93,7 +93,7 @@ def hand_written_map(lg: Any, batch: int) -> tuple[Any, Callable[[Any], None]]:
 
 
 def hand_written_plain(lg: Any, batch: int) -> tuple[Any, Callable[[Any], None]]:
-    """ConstructSUT; a new response object for every sample: what tutorials show."""
+    """ConstructSUT; a new response object for every sample, as in tutorials."""
     response, complete = lg.QuerySampleResponse, lg.QuerySamplesComplete
 
     def issue(samples: list[Any]) -> None:
@@ -108,7 +108,7 @@ OURS = "cmx4trt"
 
 
 class NoData:
-    """1024 samples of nothing."""
+    """1024 empty samples."""
 
     shape = (1, 1, 1)
     description = "none"
@@ -199,7 +199,7 @@ def measure(number: int, cases: Sequence[str], rounds: int) -> dict[str, list[di
     for turn in range(rounds + 1):
         for case in cases:
             figures = run_child(case, number)
-            if turn:  # the first round warms caches
+            if turn:  # the first round warms up caches
                 runs[case].append(figures)
     return runs
 

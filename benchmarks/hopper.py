@@ -1,19 +1,19 @@
-"""Engines of the builder hopper on an H100 or H200: everything that is claimed of them, in one call.
+"""Engines of the builder hopper on an H100 or H200: everything that is claimed about them, in one call.
 
     python benchmarks/hopper.py equality stress sanitizer table short sustained [--out FOLDER]
 
-equality   every stored activation and all outputs against the specification, for every candidate kernel, random data, fresh
-           in every run, in buffers that are filled with another byte before
-stress     30,000 launches of every kernel at a small batch; replays of the network, bit for bit the same
+equality   every stored activation and all outputs against the specification, for every candidate kernel, with new random data
+           in every run, in buffers previously filled with a different byte
+stress     30,000 launches of every kernel at a small batch; replays of the network, which must be identical bit for bit
 sanitizer  compute-sanitizer's memcheck over every launch at small batches (needs the CUDA toolkit's tool)
 once       what it checks
-table      every launch against its bound
+table      every launch compared with its bound
 short      images/s for a quarter of a second
 sustained  images/s for --seconds, in windows, with clock, watts and temperature from nvidia-smi
 load       seconds to open an engine file
-kernels    only compile: writes all candidates to --kernels (no GPU needed)
+kernels    compile only: writes all candidates to --kernels (no GPU needed)
 
-Needs the extra [hopper]. ``--kernels FILE`` takes kernels that were compiled elsewhere from the same sources. Peers:
+Needs the extra [hopper]. ``--kernels FILE`` uses kernels that were compiled elsewhere from the same sources. Peers:
 hopper_peers.py; top-1: hopper_accuracy.py.
 """
 
@@ -62,7 +62,7 @@ from cmx4trt.networks import model_from_seed
 SPEED_BATCHES = (1, 8, 64, 256, 1024, 2048)
 EQUAL_BATCHES = (1, 3, 5, 64, 1024)
 CANDIDATE_BATCHES = (1, 3, 5, 64)
-"""At which every candidate is compared; at the largest only those that the table chooses."""
+"""Batch sizes at which every candidate is compared; at the largest only those that the table selects."""
 SMALL_BATCH, STRESS_LAUNCHES, QUEUED = 3, 30_000, 500
 REPLAYS = {SMALL_BATCH: 2000, 64: 500, 1024: 50}
 SANITIZED_BATCHES = (1, 3)
@@ -97,8 +97,8 @@ PROTOTYPES = {
     "AveragePool": 0.041,
     "Classifier": 0.014,
 }
-"""Milliseconds of throw-away prototypes of these kernels at batch 1024 on another H100: what they had to reach. Whole blocks at
-56x56 stand at their last convolution, the max pooling with the stem, projections that had a kernel of their own with it."""
+"""Milliseconds of throw-away prototypes of these kernels at batch 1024 on another H100, the target for these. Whole blocks at
+56x56 are listed with their last convolution, max pooling with the stem, separate projection kernels with their convolution."""
 
 
 class Bench:
@@ -111,7 +111,7 @@ class Bench:
         if options.kernels and options.commands != [kernels.__name__]:
             sources, self._cubins = pickle.loads(options.kernels.read_bytes())
             if sources != digest_of_kernels():
-                sys.exit(f"{options.kernels} was compiled from other sources; compile it anew: hopper.py kernels")
+                sys.exit(f"{options.kernels} was compiled from other sources; recompile it: hopper.py kernels")
 
     @cached_property
     def device(self) -> Any:
@@ -132,7 +132,7 @@ class Bench:
         return schedule(self.network, batch, types, choices or self.choices)
 
     def engine(self, batch: int, types: Types = ALL_TYPES[0], choices: Choices | None = None) -> Engine:
-        """Through an engine file."""
+        """The engine, after writing and reading its file."""
         made = self.scheduled(batch, types, choices)
         cubins = self.compiled(made.plan.kernels)
         return read_engine(write_engine(Engine(made.plan, cubins, made.weights)), "the engine")
@@ -148,7 +148,7 @@ class Bench:
 
     @contextmanager
     def session(self, batch: int, *more: Any) -> Iterator[HopperSession]:
-        """A session for batches up to ``batch``, with random images in place for one of that size."""
+        """A session for batches up to ``batch``, with random images uploaded for one of that size."""
         with closing(HopperSession(self.engine(batch, *more), self.device)) as session:
             session.place({INPUT: self.images(batch, 7, session.input_dtype(INPUT))})
             yield session
@@ -203,7 +203,7 @@ def _compare(
 
 
 def stress(bench: Bench) -> None:
-    """Rare faults: of barriers that are reused too early, for example."""
+    """Rare faults, for example of barriers that are reused too early."""
     seen: set[str] = set()
     for variant in (None, *variants(bench.network)):
         choices = None if variant is None else Choices("", {1: variant})
@@ -281,7 +281,7 @@ def _print_table(bench: Bench, batch: int, times: list[float], whole: float) -> 
         for index, value in enumerate((1, bound, measured, _prototype(signatures))):
             row[index] += value
     probe = batch == 1024
-    print(f"\nbatch {batch}, ms; launches of the same kind together, each measured among repetitions of itself\n")
+    print(f"\nbatch {batch}, ms; launches of the same kind added up, each timed in repetitions\n")
     print("| layers | kernel | launches | bound | measured |" + (" prototype |" if probe else ""))
     print("|---|---|---|---|---|" + ("---|" if probe else ""))
     for (name, kernel), (count, bound, measured, known) in rows.items():
@@ -352,7 +352,7 @@ def _sustain(session: HopperSession, batch: int, seconds: float) -> dict[str, An
 
 @contextmanager
 def _smi() -> Iterator[list[list[float]]]:
-    """Clock, power and temperature of the GPU, every second, there after the block."""
+    """Clock, power and temperature of the GPU, every second, available after the block."""
     fields = "clocks.sm,power.draw,temperature.gpu"
     words = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", "-lms", "1000"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
@@ -366,7 +366,7 @@ def _smi() -> Iterator[list[list[float]]]:
 
 
 def load(bench: Bench) -> None:
-    """From the bytes of an engine file to a session that can run, and its size."""
+    """Time from the bytes of an engine file to a session that can run, and its size."""
     made = bench.scheduled(1024)
     data = write_engine(Engine(made.plan, bench.compiled(made.plan.kernels), made.weights))
     times = []
@@ -404,7 +404,7 @@ def main() -> None:
     bench = Bench(options)
     if options.commands != [kernels.__name__]:
         facts = bench.device.facts
-        print(f"{facts.name}, driver {facts.driver or 'not told'}, {facts.multiprocessors} multiprocessors", flush=True)
+        print(f"{facts.name}, driver {facts.driver or 'not told'}, {facts.multiprocessors} SMs", flush=True)
     for command in options.commands:
         began = time.monotonic()
         print(f"\n## {command}\n", flush=True)
@@ -422,7 +422,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("commands", nargs="+", choices=list(COMMANDS), metavar="COMMAND")
     parser.add_argument("--kernels", type=Path, help="file of compiled kernels")
     parser.add_argument("--choices", help="table of cmx4trt tune instead of the shipped one")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each sustained measurement")
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of each sustained measurement")
     parser.add_argument("--sustained", type=numbers, default=[8, 64, 256, 1024, 2048], metavar="BATCH,…")
     parser.add_argument("--table", type=numbers, default=[1024, 64], metavar="BATCH,…")
     parser.add_argument("--out", type=Path, help="folder for hopper.json")

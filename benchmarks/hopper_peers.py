@@ -1,9 +1,9 @@
-"""ResNet-50 in PyTorch, FP16, on the GPU that hopper.py measures: what others reach there.
+"""ResNet-50 in PyTorch, FP16, on the GPU that hopper.py measures, for comparison.
 
     python benchmarks/hopper_peers.py [--batches 1,8,64,256,1024,2048] [--compiled 64,1024] [--seconds 5] [--out FOLDER]
 
-Random weights, channels last, inference mode, inputs in the GPU's memory: eager operators recorded as a CUDA graph, and
-torch.compile(mode="max-autotune"), which records one itself. Needs torch and torchvision. ONNX Runtime's CUDA provider:
+Random weights, channels last, inference mode, inputs in GPU memory: eager operators captured as a CUDA graph, and
+torch.compile(mode="max-autotune"), which captures one itself. Needs torch and torchvision. ONNX Runtime's CUDA provider:
 gpu_offline.py.
 """
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measured(prepare: Callable[[Any, Any], Callable[[], Any]], batch: int, seconds: float) -> float:
-    """Milliseconds of a batch: the median of windows over ``seconds``."""
+    """Milliseconds per batch: the median of windows over ``seconds``."""
     from torchvision import models
 
     torch.manual_seed(0)
@@ -94,7 +94,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=numbers, default=[1, 8, 64, 256, 1024, 2048])
     parser.add_argument("--compiled", type=numbers, default=[64, 1024])
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of each measurement")
     parser.add_argument("--out", type=Path, help="folder for peers.json")
     return parser.parse_args()
 

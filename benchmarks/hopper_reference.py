@@ -1,8 +1,8 @@
-"""How closely the specification of the builder hopper follows ONNX Runtime over the Q/DQ graph that it was lowered from.
+"""How closely the specification of the builder hopper matches ONNX Runtime on the Q/DQ graph from which it was lowered.
 
     python benchmarks/hopper_reference.py [FOLDER] [--images 8]
 
-Without FOLDER: random weights and random images. FOLDER holds the parts of a network that train_resnet50.py trained; then the
+Without FOLDER: random weights and random images. FOLDER contains the parts of a network trained by train_resnet50.py; then the
 images are its held-out ones, and top-1 is printed, too. CPU only.
 """
 
@@ -48,7 +48,7 @@ class Lowered:
 
 
 def network_for(model: Model, **options: object) -> Lowered:
-    """A ResNet-50 (consumed), quantized as ``options`` ask and lowered."""
+    """A ResNet-50 (consumed), quantized according to ``options`` and lowered."""
     request = BuildRequest.from_values({"precision": "int8", **options})
     found = network_from_model(model, spec_of("resnet50"), request.graph_options())
     exact = found.model.copy()
@@ -95,13 +95,15 @@ def report(title: str, found: Lowered, images: list[Any], labels: Any) -> None:
     logits: dict[str, Any] = {
         "FP32": run_logits(found.float32, images),
         "ONNX Runtime, INT8": run_logits(found.graph, images),
-        "ONNX Runtime, INT8 by its integer kernels": run_fused(found.graph, images),
+        "ONNX Runtime, INT8 with its integer kernels": run_fused(found.graph, images),
     }
     began = time.process_time()
     logits["specification"] = np.concatenate([reference.run(found.network, image).logits for image in images])
     seconds = (time.process_time() - began) / len(images)
-    print(f"{title}, {len(images)} images; the specification takes {seconds:.1f} s of processor time an image\n")
-    print("| | SQNR to FP32, dB | same class as FP32 | SQNR to ONNX Runtime's INT8, dB | same class | top-1 |")
+    print(f"{title}, {len(images)} images; the specification takes {seconds:.1f} s of processor time per image\n")
+    print(
+        "| | SQNR relative to FP32, dB | same class as FP32 | SQNR relative to ONNX Runtime's INT8, dB | same class | top-1 |"
+    )
     print("|---|---|---|---|---|---|")
     for name, values in logits.items():
         compared = [text for other in ("FP32", "ONNX Runtime, INT8") for text in agreement(logits[other], values)]
@@ -111,7 +113,7 @@ def report(title: str, found: Lowered, images: list[Any], labels: Any) -> None:
 
 
 def print_flavours(model: Callable[[], Model], asked: dict[str, object], images: list[Any]) -> None:
-    """What each choice of the flavour does to the logits; everything beside the INT8 layers is float32."""
+    """The effect of each choice of the flavor on the logits; everything except the INT8 layers is float32."""
     flavours = {
         "TensorRT's": replace(TENSORRT, rest=FLAVOUR.rest),
         "Hopper's, last matrix product in float32": replace(FLAVOUR, classifier=False),
@@ -119,7 +121,7 @@ def print_flavours(model: Callable[[], Model], asked: dict[str, object], images:
     }
     request = BuildRequest.from_values({"precision": "int8", **asked})
     exact = None
-    print("\n| flavour | SQNR to FP32, dB | same class |\n|---|---|---|")
+    print("\n| flavor | SQNR relative to FP32, dB | same class |\n|---|---|---|")
     for name, flavour in flavours.items():
         network = network_from_model(model(), spec_of("resnet50"), request.graph_options())
         exact = run_logits(network.model, images) if exact is None else exact
@@ -139,7 +141,7 @@ def agreement(expected: Any, found: Any) -> tuple[str, str]:
 
 
 def print_operations(found: Lowered, image: Any) -> None:
-    """Activations of one image: each operation on ONNX Runtime's inputs, and the whole network by itself."""
+    """Activations of one image: each operation on ONNX Runtime's inputs, and the whole network on its own."""
     theirs = stored_by_onnx_runtime(found.graph, image)
     whole = reference.run(found.network, image, keep=True).activations
     shares: dict[str, list[float]] = {}
@@ -152,12 +154,12 @@ def print_operations(found: Lowered, image: Any) -> None:
             kind = type(operation if addend is None else addend).__name__
             shares.setdefault(kind, []).append(float((difference > 0).mean()))
             last = operation.input
-    print("\n| operation on ONNX Runtime's inputs | values that differ, by one step: mean | most |\n|---|---|---|")
+    print("\n| operation on ONNX Runtime's inputs | values that differ, by one step: mean | maximum |\n|---|---|---|")
     for kind, values in shares.items():
         print(f"| {kind} | {np.mean(values):.4%} | {max(values):.4%} |")
     difference = np.abs(whole[last].astype(int) - theirs[last])
     print(
-        f"\nlast feature map of the whole network: {(difference == 0).mean():.0%} equal, by {difference.max()} at most"
+        f"\nlast feature map of the whole network: {(difference == 0).mean():.0%} equal, maximum difference {difference.max()}"
     )
 
 
@@ -176,7 +178,7 @@ def stored_by_onnx_runtime(model: Model, image: Any) -> dict[str, Any]:
 
 
 def run_fused(model: Model, images: list[Any]) -> Any:
-    """The logits by ONNX Runtime's integer kernels, which this package's sessions do not use."""
+    """The logits computed with ONNX Runtime's integer kernels, which this package's sessions do not use."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,8 +1,8 @@
-"""What fusion saves, and what bounds each stage: counted from ResNet-50's shapes, with measured times where there are some.
+"""What fusion saves, and what bounds each stage: counted from ResNet-50's shapes, with measured times if available.
 
     python benchmarks/hopper_roofline.py [--measured FOLDER/hopper.json] [--pictures FOLDER]
 
-CPU only. ``hopper.json`` is what hopper.py writes; with --pictures the two pictures of docs/explanation/hopper.md are drawn.
+CPU only. ``hopper.json`` is written by hopper.py; with --pictures, the two pictures of docs/explanation/hopper.md are drawn.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 @dataclass
 class Stage:
-    """Bytes and operations of one stage for a batch: one kernel for each layer, and as it is launched."""
+    """Bytes and operations of one stage for a batch: with one kernel per layer, and as launched."""
 
     layers: int = 0
     launches: int = 0
@@ -44,12 +44,12 @@ class Stage:
 
     @property
     def memory(self) -> float:
-        """Milliseconds that its bytes take."""
+        """Milliseconds for its memory traffic."""
         return 1e3 * self.launched / BANDWIDTH["H100"]
 
     @property
     def arithmetic(self) -> float:
-        """Milliseconds that its operations take."""
+        """Milliseconds for its operations."""
         return 1e3 * self.operations / PEAK_OPERATIONS
 
 
@@ -77,7 +77,7 @@ def _stage(network: Network, launch: Launch, named: dict[str, Operation]) -> str
 
 
 def _apart(network: Network, operation: Operation) -> float:
-    """Bytes of a batch if every layer were a kernel: it reads its inputs and writes its output, a projection likewise."""
+    """Bytes for a batch if every layer were a kernel that reads its inputs and writes its output; likewise for projections."""
 
     def size(name: str) -> int:
         a = network.activations[name]
@@ -95,7 +95,7 @@ def _apart(network: Network, operation: Operation) -> float:
 
 
 def print_stages(stages: dict[str, Stage], measured: bool) -> None:
-    head = ["", "layers", "launches", "GB, a kernel for each layer", "GB as launched", "memory, ms", "arithmetic, ms"]
+    head = ["", "layers", "launches", "GB, one kernel per layer", "GB as launched", "memory, ms", "arithmetic, ms"]
     if measured:
         head += ["measured, ms"]
     print(
@@ -123,7 +123,7 @@ def _total(stages: dict[str, Stage]) -> Stage:
 
 
 def draw_roofline(stages: dict[str, Stage], path: Path) -> None:
-    """Every stage twice: as a kernel for each layer, and as launched; an arrow from one to the other."""
+    """Every stage twice: with one kernel per layer, and as launched; an arrow from one to the other."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     ridge = PEAK_OPERATIONS / BANDWIDTH["H100"]
@@ -140,8 +140,8 @@ def draw_roofline(stages: dict[str, Stage], path: Path) -> None:
         if stage.milliseconds:
             reached = stage.operations / stage.milliseconds * 1e3 / 1e12
             axes.plot(points[1][0], reached, "x", color=colour)
-    axes.set(xscale="log", yscale="log", xlabel="operations for each byte", ylabel="10¹² operations a second")
-    marks = "\N{WHITE CIRCLE} a kernel for each layer\n\N{BLACK CIRCLE} as launched\n\N{MULTIPLICATION SIGN} measured"
+    axes.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="10¹² operations per second")
+    marks = "\N{WHITE CIRCLE} one kernel per layer\n\N{BLACK CIRCLE} as launched\n\N{MULTIPLICATION SIGN} measured"
     axes.legend(title=marks, fontsize="small", title_fontsize="small")
     _save(figure, path)
 
@@ -152,7 +152,7 @@ def _point(stage: Stage, total: float) -> tuple[float, float]:
 
 
 def draw_launches(rows: list[list[Any]], path: Path) -> None:
-    """Kinds of launches: measured time as bars, the bound as a mark on each."""
+    """Kinds of launches: measured time as bars, each with a mark for its bound."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 0.28 * len(rows) + 1))
     names = list(_shortened(rows))
@@ -161,7 +161,7 @@ def draw_launches(rows: list[list[Any]], path: Path) -> None:
     axes.barh(positions, [row[3] for row in rows], color="none", edgecolor="black", label="bound")
     axes.set_yticks(list(positions), names, fontsize="x-small")
     axes.invert_yaxis()
-    axes.set_xlabel(f"ms for a batch of {BATCH}, all launches of a kind together")
+    axes.set_xlabel(f"ms for a batch of {BATCH}, launches of the same kind added up")
     axes.legend()
     _save(figure, path)
 

@@ -1,12 +1,12 @@
-"""The host's side of many GPUs: do LoadGen, one queue and one Python process keep up? GPUs that only take their time say so.
+"""The host side of many GPUs: do LoadGen, one queue and one Python process keep up? Measured with simulated GPUs.
 
     python benchmarks/host_side.py [--gpus 1 2 4 8] [--scenario Offline Server] [--rate 100000] [--seconds 10] [--rounds 3]
 
 A simulated GPU has a copy stream like that of a real one, two batches deep; a batch takes the time of its samples, one batch
-after the other, and nothing is computed. So what is measured is all that the host does for a sample: LoadGen, the queue, rows of
-samples, waiting, answers. Every run is a process of its own. Offline: samples/s, and their share of what the GPUs could do.
-Server: the load sent is a share of that, and the table says which loads keep the latency bound. "host CPU" is CPU seconds a
-second; Python's lock allows one of them to Python code.
+after the other, and nothing is computed. So everything that the host does for a sample is measured: LoadGen, the queue, rows of
+samples, waiting, answers. Every run is a separate process. Offline: samples/s, and their share of the GPUs' capacity.
+Server: the target rate is a share of that, and the table shows which rates meet the latency bound. "host CPU" is CPU seconds per
+second; Python's interpreter lock limits Python code to one of them.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ from cmx4trt.sessions.group import SessionGroup
 
 BATCH = {"Offline": 1024, "Server": 256}
 FIXED_SECONDS = 150e-6
-"""What even the smallest batch takes: measured for ResNet-50 on one H100 (batch 1: 0.154 ms)."""
+"""Seconds of the smallest batch: measured for ResNet-50 on one H100 (batch 1: 0.154 ms)."""
 SAMPLES = 2048
-"""In memory; their size does not matter, since GPUs fetch them by themselves."""
+"""Number of samples in memory; their size does not matter, because GPUs fetch them themselves."""
 OFFLINE_EXPECTED = 1.1
 SERVER_LOADS = (0.5, 0.7, 0.85)
-"""Of the GPUs' rate; a measured H100 keeps Server's bound at 0.83 of its Offline rate."""
+"""Shares of the GPUs' rate; a measured H100 meets Server's bound at 0.83 of its Offline rate."""
 
 
 class PacedStream:
-    """See ``sessions.base.Stream``: batches end one after the other, ``FIXED_SECONDS`` and 1 / ``rate`` for each sample apart."""
+    """See ``sessions.base.Stream``: batches end one after the other, each after ``FIXED_SECONDS`` plus 1 / ``rate`` per
+    sample."""
 
     depth = 2
 
@@ -56,14 +57,14 @@ class PacedStream:
         self._answer = {"class": np.zeros(largest, np.int32)}
 
     def submit(self, feeds: Mapping[str, Any]) -> None:
-        """Begin when the batch before ends."""
+        """Begin when the previous batch ends."""
         (rows,) = feeds.values()
         seconds = max(FIXED_SECONDS, len(rows.rows) / self._rate)
         self._free = max(self._free, time.perf_counter()) + seconds
         self._ends.append(self._free)
 
     def wait(self) -> Mapping[str, Any]:
-        """Sleep until the oldest batch ends, as a thread does that waits for an event of the driver."""
+        """Sleep until the oldest batch ends, like a thread waiting for a driver event."""
         left = self._ends.popleft() - time.perf_counter()
         if left > 0:
             time.sleep(left)
@@ -76,7 +77,7 @@ class PacedStream:
 
 
 class PacedSession:
-    """A session of one simulated GPU that fetches rows by itself."""
+    """A session of one simulated GPU that fetches rows itself."""
 
     inputs, outputs = ("images",), ("class",)
     device, min_batch, gathers, placements = "simulated GPU", 1, True, ()
@@ -86,11 +87,11 @@ class PacedSession:
         self._stream = PacedStream(rate, largest)
 
     def input_shape(self, name: str) -> tuple[int | str | None, ...]:
-        """One byte for each sample."""
+        """One byte per sample."""
         return ("N", 1, 1, 1)
 
     def input_dtype(self, name: str) -> str:
-        """As ResNet-50's in int8."""
+        """int8, as for ResNet-50."""
         return "int8"
 
     def run(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -98,15 +99,15 @@ class PacedSession:
         return self._stream.execute(feeds)
 
     def streams(self) -> Sequence[PacedStream]:
-        """The only one."""
+        """The only stream."""
         return [self._stream]
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """Ordinary memory."""
+        """Pageable memory."""
         return np.zeros(shape, dtype)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to release."""
 
 
 class Bytes:
@@ -121,11 +122,11 @@ class Bytes:
         return SAMPLES
 
     def read(self, index: int, out: Any) -> None:
-        """Leave the zero."""
+        """Keep the zero."""
 
 
 def run(scenario: str, gpus: int, rate: float, load: float, seconds: float) -> dict[str, Any]:
-    """One LoadGen run; ``load`` is the share of the GPUs' rate that Server sends, or Offline expects."""
+    """One LoadGen run; ``load``: the share of the GPUs' rate that Server sends, or Offline expects."""
     batch = BATCH[scenario]
     sessions = [PacedSession(rate, batch) for _ in range(gpus)]
     session: Any = SessionGroup(sessions) if gpus > 1 else sessions[0]
@@ -146,7 +147,7 @@ def run(scenario: str, gpus: int, rate: float, load: float, seconds: float) -> d
 
 
 def run_apart(scenario: str, gpus: int, load: float, arguments: argparse.Namespace) -> dict[str, Any]:
-    """``run`` in a process of its own."""
+    """``run`` in a separate process."""
     numbers = [str(value) for value in (gpus, arguments.rate, load, arguments.seconds)]
     done = subprocess.run(
         [sys.executable, __file__, "--child", scenario, *numbers], capture_output=True, text=True, check=False
@@ -158,7 +159,7 @@ def run_apart(scenario: str, gpus: int, load: float, arguments: argparse.Namespa
 
 
 def report(scenario: str, gpus: int, load: float, arguments: argparse.Namespace) -> None:
-    """A line of the table: medians of the rounds."""
+    """A table row: medians over the rounds."""
     runs = [run_apart(scenario, gpus, load, arguments) for _ in range(arguments.rounds)]
     value, p99, cpu = (statistics.median(one[key] for one in runs) for key in ("value", "p99_ms", "cpu"))
     sent = f"{load * gpus * arguments.rate:,.0f}" if scenario == "Server" else "all at once"
@@ -170,10 +171,10 @@ def report(scenario: str, gpus: int, load: float, arguments: argparse.Namespace)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 4, 8], help="how many are simulated")
+    parser.add_argument("--gpus", nargs="+", type=int, default=[1, 2, 4, 8], help="numbers of simulated GPUs")
     parser.add_argument("--scenario", nargs="+", default=list(BATCH), choices=list(BATCH))
     parser.add_argument("--rate", type=float, default=100_000.0, help="samples/s of one GPU")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of one run")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of one run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -181,7 +182,7 @@ def main() -> None:
         scenario, gpus, *numbers = arguments.child
         print(json.dumps(run(scenario, int(gpus), *(float(number) for number in numbers))))
         return
-    print(f"{os.cpu_count()} CPUs, {arguments.rate:,.0f} samples/s a GPU, {arguments.seconds:g} s a run")
+    print(f"{os.cpu_count()} CPUs, {arguments.rate:,.0f} samples/s per GPU, {arguments.seconds:g} s per run")
     print("| scenario | GPUs | sent/s | samples/s | of the GPUs' rate | p99 ms | VALID | host CPU |")
     print("|---|---|---|---|---|---|---|---|")
     for scenario in arguments.scenario:

@@ -1,11 +1,11 @@
-"""Top-1 of FP32 and INT8 on held-out images, for the network that train_resnet50.py trained.
+"""Top-1 of FP32 and INT8 on held-out images, for the network trained by train_resnet50.py.
 
     python benchmarks/int8_accuracy.py FOLDER [--images 1000] [--calibration 64]
 
-FOLDER holds that script's parts. The images are drawn anew from their seed (textures.py), so nothing else is needed: once as
-in training, once with more noise, so that the network is no longer sure and small errors decide. All run in ONNX Runtime on the
-CPU. It computes float16 slowly there; so the network with float32 beside its int8 layers is measured, and the graph that a
-builder gets (float16 beside them) compared with it on a few images.
+FOLDER contains that script's parts. The images are regenerated from their seed (textures.py), so nothing else is needed: once
+as in training, once with more noise, so that the network is no longer certain and small errors matter. Everything runs in ONNX
+Runtime on the CPU, where float16 is slow; so the network with float32 for everything except the int8 layers is measured, and
+the graph that a builder gets (with float16 instead) is compared with it on a few images.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from cmx4trt.sessions.base import Session
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 CALIBRATION_SEED = 22
-"""Another series than the held-out images and the training's."""
+"""A series other than the held-out and the training images."""
 CLASSES_OF_FILE = 1000
-"""The package takes ResNet-50 with ImageNet's 1000 classes; those beyond the trained ones get a logit that never wins."""
+"""The package expects ResNet-50 with ImageNet's 1000 classes; untrained classes get a logit that never wins."""
 NEVER = -100.0
 NOISE_FACTORS = (1.0, 3.0)
 BUILT_IMAGES = 16
@@ -61,7 +61,7 @@ def main() -> None:
         f"trained network: top-1 {trained['top1']:.4f} on {trained['images']} held-out images (PyTorch, {trained['device']})"
     )
     with tempfile.TemporaryDirectory() as folder:
-        # A cache of its own: the times below are those of a first calibration.
+        # A separate cache, so that the times below are those of a first calibration.
         os.environ["XDG_CACHE_HOME"] = folder
         data = Path(folder, "calibration.npy")
         np.save(data, textures.preprocess(textures.held_out(CALIBRATION_SEED, 0, options.calibration)[0]))
@@ -102,7 +102,7 @@ def joined_model(folder: Path) -> bytes:
     """The ONNX file of the parts, with float32 weights and CLASSES_OF_FILE classes."""
     parts = sorted(folder.glob("resnet50.onnx.*"))
     if not parts:
-        sys.exit(f"{folder} holds no resnet50.onnx.000; run train_resnet50.py first")
+        sys.exit(f"{folder} contains no resnet50.onnx.000; run train_resnet50.py first")
     proto = onnx.load_from_string(b"".join(part.read_bytes() for part in parts))
     halves = {tensor.name: tensor for tensor in proto.graph.initializer if tensor.name.endswith(".half")}
     for node in [n for n in proto.graph.node if n.op_type == "Cast" and n.input[0] in halves]:
@@ -127,7 +127,7 @@ def widen_classes(proto: onnx.ModelProto) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """An INT8 network: with float32 beside the int8 layers, which ONNX Runtime runs fast, and as a builder gets it."""
+    """An INT8 network: with float32 for the rest, which ONNX Runtime runs fast, and as a builder gets it."""
 
     session: Session
     built: Session

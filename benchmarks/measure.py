@@ -1,4 +1,4 @@
-"""Runs commands one after the other, interleaved, and reports medians: wall and CPU seconds, peak memory."""
+"""Runs commands interleaved and reports medians: wall and CPU seconds, peak memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Case:
-    """One command to measure; ``before`` runs, unmeasured, in front of every run."""
+    """One command to measure; ``before`` is called, unmeasured, before every run."""
 
     name: str
     command: Sequence[str]
@@ -53,7 +53,7 @@ with open(sys.argv[2], "wb") as stream:
 
 
 def floor_command(model: str, plan: str, batch: int, size: int) -> list[str]:
-    """The least a build can do: import TensorRT-RTX, parse, build with one profile 1..batch of [N, 3, size, size], write."""
+    """The minimum work of a build: import TensorRT-RTX, parse, build with one profile 1..batch of [N, 3, size, size], write."""
     return [sys.executable, "-c", _FLOOR, model, plan, str(batch), str(size)]
 
 
@@ -81,7 +81,7 @@ def run_once(case: Case) -> Cost:
 
 
 def measure(cases: Sequence[Case], rounds: int) -> dict[str, list[Cost]]:
-    """``rounds`` runs of every case, A B C A B C …, after one uncounted round that warms the disk cache."""
+    """``rounds`` runs of every case, A B C A B C …, after one uncounted round that warms up the disk cache."""
     runs: dict[str, list[Cost]] = {case.name: [] for case in cases}
     for number in range(rounds + 1):
         for case in cases:

@@ -46,7 +46,7 @@ TOKENS = (
     ),
     *(b": ", b"=", b",", b" " * 2000, b"'", b'\\"', b"#"),
 )
-"""What parsers stumble over: long numbers, deep brackets, bytes that are no UTF-8, escapes of terminals, separators."""
+"""What parsers stumble over: long numbers, deep brackets, invalid UTF-8, terminal escape sequences, separators."""
 
 
 def _flip(r: random.Random, data: bytes) -> bytes:
@@ -92,7 +92,7 @@ def _overwrite(r: random.Random, data: bytes) -> bytes:
 
 
 def _number(r: random.Random, data: bytes) -> bytes:
-    """Another number in place of one that stands there in digits."""
+    """Another number in place of one written in digits."""
     places = [i for i, byte in enumerate(data[:20000]) if byte in _DIGITS]
     if not places:
         return _insert(r, data)
@@ -110,7 +110,7 @@ MUTATIONS: tuple[Mutation, ...] = (_flip, _flip, _set, _cut, _repeat, _truncate,
 
 
 def mutated(data: bytes, seed: str) -> bytes:
-    """``data`` after one to three mutations, always the same for the same ``seed``."""
+    """``data`` after one to three mutations, determined by ``seed``."""
     r = random.Random(seed)
     if r.random() < 0.03:
         return _whole(r, data)

@@ -1,10 +1,10 @@
-"""What a RetinaNet build costs beside the floor: its ten raw heads parsed, built and written by TensorRT-RTX alone.
+"""The cost of a RetinaNet build compared with the floor: its ten raw heads parsed, built and written by TensorRT-RTX alone.
 
     python benchmarks/retinanet_build.py [--rounds 5] [--precision fp32] [--model FILE.onnx]
 
 Needs the extra rtx. Without --model the network has random weights. Prints wall and CPU seconds and peak memory of
-(a) the floor, (b) `cmx4trt build` without and (c) with verification; then the engines' sizes beside the weights, and the
-scratch memory that the library reports for batch 16. Aims: (b) at most 4 x the floor's wall and 2.5 GB; engine at most 1.1 x
+(a) the floor, (b) `cmx4trt build` without and (c) with verification; then the engines' sizes relative to the weights, and the
+scratch memory that the library reports for batch 16. Targets: (b) at most 4 x the floor's wall and 2.5 GB; engine at most 1.1 x
 the weights and scratch within 1 % of the heads alone.
 """
 

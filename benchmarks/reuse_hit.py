@@ -1,4 +1,4 @@
-"""What finding a published engine again costs, beside a Python that does nothing, and what each way to hash would.
+"""The cost of a reuse hit compared with an empty Python process, and the cost of each hash function.
 
     python benchmarks/reuse_hit.py [--rounds 15]
 
@@ -30,9 +30,9 @@ CHUNK = 1 << 20
 
 
 def hit_cases(folder: Path, model: Path) -> list[Case]:
-    """A reuse hit, with and without the report, between what any process and any command of ours costs."""
+    """A reuse hit, with and without the report, compared with an empty process and with the cheapest command."""
     program = [sys.executable, "-m", "cmx4trt"]
-    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # as installed; else every run compiles the package
+    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # as if installed; otherwise every run would compile the package
     flags = [f"--model={model}", "--precision=fp16", "--batch_size=64", f"--output_dir={folder / 'store'}"]
     return [
         Case(NOTHING, [sys.executable, "-c", "pass"], env=compiled),
@@ -43,7 +43,7 @@ def hit_cases(folder: Path, model: Path) -> list[Case]:
 
 
 def digests() -> dict[str, Callable[[], Any]]:
-    """The ways to hash that are installed: name -> a new hash object."""
+    """The installed hash functions: name -> a new hash object."""
     found: dict[str, Callable[[], Any]] = {SHA256: hashlib.sha256, "blake2b": hashlib.blake2b}
     for module, name in (("blake3", "blake3"), ("xxhash", "xxh3_128")):
         if importlib.util.find_spec(module):
@@ -59,7 +59,7 @@ def hash_file(path: Path, digest: Any) -> None:
 
 
 def compare_digests(path: Path, rounds: int) -> None:
-    """Read and hash one file in one thread, by every digest."""
+    """Read and hash one file in one thread, with every hash function."""
     new = digests()
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in new}
     for number in range(rounds + 1):

@@ -1,9 +1,9 @@
 """A procedural image classification task: 100 classes of textured shapes, drawn on any device from a seed.
 
-It stands for a labelled data set where none can be downloaded: a network must learn it from pixels, and numbers of an
-INT8 network measured on it mean something. A class is (shape, pattern, frequency); place, size, rotation, colours,
+It replaces a labeled data set where none can be downloaded: a network must learn it from pixels, and the accuracy of an
+INT8 network measured on it is meaningful. A class is (shape, pattern, frequency); position, size, rotation, colors,
 contrast, background, an overlapping distractor and noise are nuisances. The same code draws with numpy or with torch
-(``xp``), so that a GPU can draw its training images while they are used, and every machine the same held-out images.
+(``xp``), so a GPU can draw its training images on the fly, and every machine draws the same held-out images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MLPERF_MEANS = (123.68, 116.78, 103.94)
 LOWEST_FREQUENCY = 9.0
 """Periods per image of the first frequency class."""
 FREQUENCY_STEP = 1.4
-"""Ratio of neighbouring frequency classes; with ``FREQUENCY_JITTER`` they lie close, but apart."""
+"""Ratio of neighboring frequency classes; with ``FREQUENCY_JITTER`` they are close, but distinct."""
 FREQUENCY_JITTER = 0.1
 NOISE = 40.0
 """Standard deviation of the pixel noise, in steps of 1/255, for the noisiest images."""
@@ -119,12 +119,12 @@ def render(xp: Any, scenes: Scenes, noise: Any) -> Any:
 
 
 def _step(xp: Any, distance: Any) -> Any:
-    """0 outside, 1 inside, over about one pixel."""
+    """0 outside, 1 inside, with a transition of about one pixel."""
     return xp.clip(distance * SIZE + 0.5, 0, 1)
 
 
 def _mask(xp: Any, one: Scenes, a: Any, b: Any) -> Any:
-    """The shape of each image: 1 inside, 0 outside; ``a`` and ``b`` are coordinates turned about its centre."""
+    """The shape of each image: 1 inside, 0 outside; ``a`` and ``b`` are coordinates rotated about its center."""
     r, distance = one.radius, xp.sqrt(a * a + b * b)
     box = xp.maximum(xp.abs(a), xp.abs(b))
     slim = xp.minimum(xp.abs(a), xp.abs(b))

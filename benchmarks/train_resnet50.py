@@ -3,10 +3,10 @@
     python benchmarks/train_resnet50.py --out FOLDER [--seconds 300]
     python benchmarks/train_resnet50.py --out FOLDER --device cpu --start FOLDER [--std 58] [--classes 25] [--size 64]
 
-Needs torch, torchvision and onnx, and a GPU to learn all of it from nothing in minutes; no network. Without a GPU a few minutes
-suffice to train an earlier network on (``--start``) for fewer classes, other pixels (``--std``), or to begin on small images.
-FOLDER gets ``resnet50.onnx.000`` … (the ONNX file, weights stored as float16, cut into parts that small transfer limits let
-through) and ``resnet50.json`` (top-1 on the held-out images with exactly the weights stored). ``int8_accuracy.py`` takes it.
+Needs torch, torchvision and onnx, and a GPU to train from scratch in minutes; no network access. Without a GPU a few minutes
+suffice to continue training an earlier network (``--start``) for fewer classes, other pixels (``--std``), or to begin with
+small images. FOLDER gets ``resnet50.onnx.000`` … (the ONNX file, weights stored as float16, split into parts for small transfer
+limits) and ``resnet50.json`` (top-1 on the held-out images with exactly the stored weights). ``int8_accuracy.py`` uses it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ HELD_OUT_SEED = 21
 HELD_OUT_IMAGES = 5000
 PART_BYTES = 15 * 1024**2
 PEAK_RATE = 1e-3
-"""AdamW's learning rate after the warm-up (its authors' default, arXiv:1711.05101): no tuning, for a run of minutes."""
+"""AdamW's learning rate after the warm-up (its authors' default, arXiv:1711.05101), not tuned, for a run of minutes."""
 HOPELESS = 0.3
-"""After this part of the time a loss still at chance ends the run."""
+"""After this share of the time, a loss that is still at chance level ends the run."""
 WARM_UP = 0.06
-"""Part of the time in which the rate rises linearly; afterwards it falls as a cosine."""
+"""Share of the time in which the rate rises linearly; afterwards it decays as a cosine."""
 
 
 def main() -> None:
@@ -76,13 +76,17 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--images", type=int, default=HELD_OUT_IMAGES, help="held-out images to measure top-1 on")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--bfloat16", action="store_true", help="on a CPU, too (faster only where it has such units)")
-    parser.add_argument("--start", type=Path, help="a folder that this script wrote: goes on from its weights")
-    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the highest learning rate")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="bfloat16 on a CPU, too (faster only if it has such units)"
+    )
+    parser.add_argument("--start", type=Path, help="a folder written by this script: continues from its weights")
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the maximum learning rate")
     parser.add_argument("--size", type=int, default=textures.SIZE, help="side of the training images in pixels")
-    parser.add_argument("--std", type=float, default=1.0, help="what pixels are divided by")
-    parser.add_argument("--classes", type=int, default=textures.CLASSES, help="fewer: labels modulo this")
-    parser.add_argument("--small", action="store_true", help="resnet18 and few held-out images, to try the script")
+    parser.add_argument("--std", type=float, default=1.0, help="divisor of the pixels")
+    parser.add_argument(
+        "--classes", type=int, default=textures.CLASSES, help="number of classes; if fewer, labels modulo this"
+    )
+    parser.add_argument("--small", action="store_true", help="resnet18 and few held-out images, to test the script")
     return parser.parse_args()
 
 
@@ -94,8 +98,8 @@ def new_model(small: bool, classes: int) -> Any:
 
 
 def load_start(model: Any, folder: Path, std: float) -> None:
-    """The weights of an earlier run, as far as they fit (another number of classes starts anew); the first ones scaled so that
-    pixels divided by ``std`` give what the earlier ones gave."""
+    """The weights of an earlier run, as far as they fit (another number of classes starts over); the first layer's are scaled so
+    that pixels divided by ``std`` give the same results."""
     import onnx
     from onnx import numpy_helper
 
@@ -115,7 +119,7 @@ def load_start(model: Any, folder: Path, std: float) -> None:
 
 
 def train(model: Any, options: argparse.Namespace, device: torch.device) -> int:
-    """Train for ``options.seconds``; every image is drawn once and never seen again. Returns the number of steps."""
+    """Train for ``options.seconds``; every image is drawn once and never reused. Returns the number of steps."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim == 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
@@ -144,7 +148,7 @@ def train(model: Any, options: argparse.Namespace, device: torch.device) -> int:
 
 
 def rate(done: float) -> float:
-    """The learning rate's factor at part ``done`` of the time."""
+    """The learning rate's factor at share ``done`` of the time."""
     if done < WARM_UP:
         return done / WARM_UP
     return 0.5 * (1 + float(np.cos(np.pi * (done - WARM_UP) / (1 - WARM_UP))))
@@ -161,7 +165,7 @@ def training_batch(
 
 
 def round_to_half(model: Any) -> None:
-    """Round the convolution and linear weights to what float16 holds: the files store them so."""
+    """Round the convolution and linear weights to float16, as they are stored in the files."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -182,10 +186,10 @@ def evaluate(model: Any, device: torch.device, count: int, options: argparse.Nam
 
 
 def onnx_bytes(model: Any) -> bytes:
-    """The model as an ONNX file: input 'input' [N, 3, 224, 224], output 'logits'; weights as float16 behind a Cast.
+    """The model as an ONNX file: input 'input' [N, 3, 224, 224], output 'logits'; weights as float16, followed by a Cast.
 
-    Batch normalisation stays in the file (``training=PRESERVE`` with constants unfolded), because folding would give
-    weights that float16 no longer holds exactly.
+    Batch normalization stays in the file (``training=PRESERVE`` with constants unfolded), because folding would give
+    weights that float16 no longer represents exactly.
     """
     import onnx
     from onnx import helper, numpy_helper
