@@ -170,7 +170,7 @@ def _shortened(rows: list[list[Any]]) -> Iterator[str]:
     for row in rows:
         layers = row[0].split(" + ")
         text = layers[0] if len(layers) == 1 else f"{layers[0]} … {layers[-1]} ({len(layers)} layers)"
-        yield f"{text}, {row[2]:.0f} of them"
+        yield f"{text} \N{MULTIPLICATION SIGN} {row[2]:.0f}"
 
 
 def _pyplot() -> Any:
