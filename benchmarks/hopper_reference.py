@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from cmx4trt.backends.flavour import TENSORRT
+from cmx4trt.backends.flavor import TENSORRT
 from cmx4trt.backends.hopper import reference
-from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
+from cmx4trt.backends.hopper.lowering import FLAVOR, lower
 from cmx4trt.backends.hopper.network import Classifier, Network
 from cmx4trt.base.progress import Silent
 from cmx4trt.ir.model import DType, Model, ValueInfo
@@ -52,8 +52,8 @@ def network_for(model: Model, **options: object) -> Lowered:
     request = BuildRequest.from_values({"precision": "int8", **options})
     found = network_from_model(model, spec_of("resnet50"), request.graph_options())
     exact = found.model.copy()
-    quantize_network(found, request, Silent(), FLAVOUR)
-    graph = prepared_from_network(found, request.graph_options(), FLAVOUR.rest).model
+    quantize_network(found, request, Silent(), FLAVOR)
+    graph = prepared_from_network(found, request.graph_options(), FLAVOR.rest).model
     return Lowered(exact, graph, lower(graph))
 
 
@@ -70,7 +70,7 @@ def main() -> None:
                 "random_weights": 0,
             }
             report("random weights", network_for(model_from_seed("resnet50", 0), **asked), images, None)
-            print_flavours(lambda: model_from_seed("resnet50", 0), asked, images)
+            print_flavors(lambda: model_from_seed("resnet50", 0), asked, images)
         else:
             report_trained(options.folder, options.images, Path(folder))
 
@@ -88,7 +88,7 @@ def report_trained(folder: Path, count: int, scratch: Path) -> None:
     labels = np.concatenate([label for _, label in pairs])
     images = [textures.preprocess(image) for image, _ in pairs]
     report("trained network", found, images, labels)
-    print_flavours(lambda: decode_model(joined_model(folder)), asked, images)
+    print_flavors(lambda: decode_model(joined_model(folder)), asked, images)
 
 
 def report(title: str, found: Lowered, images: list[Any], labels: Any) -> None:
@@ -112,20 +112,20 @@ def report(title: str, found: Lowered, images: list[Any], labels: Any) -> None:
     print_operations(found, images[0])
 
 
-def print_flavours(model: Callable[[], Model], asked: dict[str, object], images: list[Any]) -> None:
+def print_flavors(model: Callable[[], Model], asked: dict[str, object], images: list[Any]) -> None:
     """The effect of each choice of the flavor on the logits; everything except the INT8 layers is float32."""
-    flavours = {
-        "TensorRT's": replace(TENSORRT, rest=FLAVOUR.rest),
-        "Hopper's, last matrix product in float32": replace(FLAVOUR, classifier=False),
-        "Hopper's": FLAVOUR,
+    flavors = {
+        "TensorRT's": replace(TENSORRT, rest=FLAVOR.rest),
+        "Hopper's, last matrix product in float32": replace(FLAVOR, classifier=False),
+        "Hopper's": FLAVOR,
     }
     request = BuildRequest.from_values({"precision": "int8", **asked})
     exact = None
     print("\n| flavor | SQNR relative to FP32, dB | same class |\n|---|---|---|")
-    for name, flavour in flavours.items():
+    for name, flavor in flavors.items():
         network = network_from_model(model(), spec_of("resnet50"), request.graph_options())
         exact = run_logits(network.model, images) if exact is None else exact
-        quantize_network(network, request, Silent(), flavour)
+        quantize_network(network, request, Silent(), flavor)
         print(f"| {name} | {' | '.join(agreement(exact, run_logits(network.model, images)))} |")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cmx4trt.backends.base import BuiltEngine
-from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
+from cmx4trt.backends.hopper.lowering import FLAVOR, lower
 from cmx4trt.backends.hopper.network import Network
 from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import PreparedGraph
@@ -175,8 +175,8 @@ def lowered_for_hopper(tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         network = network_from_model(model, spec_of("resnet50"), request)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("ranges")))
-            quantize_network(network, request, Silent(), FLAVOUR)
-        prepared = prepared_from_network(network, request, FLAVOUR.rest)
+            quantize_network(network, request, Silent(), FLAVOR)
+        prepared = prepared_from_network(network, request, FLAVOR.rest)
         return HopperNetwork(prepared, lower(prepared.model))
 
     return make

@@ -19,7 +19,7 @@ from cmx4trt.base.options import Option, OwnOptions, options_of
 from cmx4trt.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.flavour import QuantizationFlavour
+    from cmx4trt.backends.flavor import QuantizationFlavor
     from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.sessions.base import Session
@@ -37,7 +37,7 @@ class Backend(ABC):
     - ``own_options``: the dataclass that declares options which apply to no other backend, and are rejected there
     - ``request_parts``: entries of its builder's ``identity`` that depend on files named in the request, such as a table
       or a checkout; requests that differ in them have engines at different paths
-    - ``quantizes``: whether this package quantizes int8 networks for it, in its ``flavour``; ``calibrates_itself``: whether
+    - ``quantizes``: whether this package quantizes int8 networks for it, in its ``flavor``; ``calibrates_itself``: whether
       it builds int8 engines on its own
     - ``takes_graph``: whether it builds the graph that this package prepares, which can be verified, or creates its own
     - ``cm``: what builds through CM need
@@ -84,9 +84,9 @@ class Backend(ABC):
         """Reject combinations of options that only this backend knows to be impossible. Raises RequestError; opens nothing."""
         return
 
-    def flavour(self) -> QuantizationFlavour:
+    def flavor(self) -> QuantizationFlavor:
         """How its int8 networks are quantized; by default like TensorRT's."""
-        from cmx4trt.backends.flavour import TENSORRT
+        from cmx4trt.backends.flavor import TENSORRT
 
         return TENSORRT
 

@@ -76,10 +76,10 @@ def prepare(
         return Prepared(prepared_from_network(network, options))
     from cmx4trt.quantize import quantize_network
 
-    flavour = backend_of(request.builder).flavour()
+    flavor = backend_of(request.builder).flavor()
     twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
-    report = quantize_network(network, request, progress, flavour, calibration)
-    graph = prepared_from_network(network, options, flavour.rest)
+    report = quantize_network(network, request, progress, flavor, calibration)
+    graph = prepared_from_network(network, options, flavor.rest)
     return Prepared(graph, prepared_from_network(twin, options.in_float32()), report)
 
 

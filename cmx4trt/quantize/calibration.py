@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavor import TENSORRT, QuantizationFlavor
 from cmx4trt.base.files import open_file
 from cmx4trt.base.progress import Progress
 from cmx4trt.base.values import RANDOM_DATA
@@ -103,7 +103,7 @@ def calibrate(
     placement: Placement,
     request: BuildRequest,
     progress: Progress,
-    flavour: QuantizationFlavour = TENSORRT,
+    flavor: QuantizationFlavor = TENSORRT,
     data: CalibrationData | None = None,
 ) -> Calibration:
     """The ranges of ``placement``'s activations, as ``request`` asks. Runs images only where no earlier run did.
@@ -116,7 +116,7 @@ def calibrate(
     if data.cache is None and data.samples is None:
         raise DataError(NO_CALIBRATION)
     if data.cache is None:
-        return _calibrate_on_images(network, placement, request, data, progress, flavour)
+        return _calibrate_on_images(network, placement, request, data, progress, flavor)
     where = f"calibration_cache {request.calibration_cache}"
     ranges, origin = ranges_from_content(data.cache, where, network, placement)
     images = data.rest or data.samples or _made_up(network, ranges)
@@ -140,12 +140,12 @@ def _calibrate_on_images(
     request: BuildRequest,
     data: CalibrationData,
     progress: Progress,
-    flavour: QuantizationFlavour,
+    flavor: QuantizationFlavor,
 ) -> Calibration:
     model, method, store = network.model, Method(request.calibration_method or DEFAULT_METHOD), RangesStore()
     samples = data.samples
     assert samples is not None
-    key = (digest_of_model(model), data.sha256, flavour.describe(method.description()))
+    key = (digest_of_model(model), data.sha256, flavor.describe(method.description()))
     ranges = store.find(*key)
     reused = ranges is not None
     if ranges is None:

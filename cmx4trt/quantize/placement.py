@@ -1,4 +1,4 @@
-"""Where Q/DQ pairs go: rules as data, applied to a float network for a backend's flavour of quantization.
+"""Where Q/DQ pairs go: rules as data, applied to a float network for a backend's flavor of quantization.
 
 Sources quoted by the rules:
 - GUIDE: NVIDIA TensorRT documentation, "Working with Quantized Types", sections "Explicit Quantization" and "Q/DQ Placement
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavor import TENSORRT, QuantizationFlavor
 from cmx4trt.ir.model import DType, Graph, Node
 
 _GUIDE = "TensorRT documentation, Q/DQ Placement Recommendations"
@@ -64,10 +64,10 @@ class Rule:
 class View:
     """A graph with what rules look up: producers, readers, depth in convolutions, and what is quantized so far."""
 
-    def __init__(self, graph: Graph, kept: frozenset[str], flavour: QuantizationFlavour) -> None:
+    def __init__(self, graph: Graph, kept: frozenset[str], flavor: QuantizationFlavor) -> None:
         self.graph = graph
         self.kept = kept
-        self.flavour = flavour
+        self.flavor = flavor
         self.producers = graph.producers()
         self.readers = graph.consumers()
         self.outputs = frozenset(info.name for info in graph.outputs)
@@ -129,7 +129,7 @@ def layer_name(node: Node) -> str:
 def _match_layer(view: View, node: Node) -> Match | None:
     if layer_name(node) in view.kept or len(node.inputs) < 2 or view.is_constant(node.inputs[0]):
         return None
-    if node.op_type == "Gemm" and node.outputs[0] in view.outputs and not view.flavour.classifier:
+    if node.op_type == "Gemm" and node.outputs[0] in view.outputs and not view.flavor.classifier:
         return None
     weight = view.graph.initializers.get(node.inputs[1])
     if weight is None or weight.dtype is not DType.FLOAT or node.attributes.get("transA", 0):
@@ -143,7 +143,7 @@ def _match_residual(view: View, node: Node) -> Match | None:
     if any(view.is_constant(name) for name in node.inputs) or node.inputs[0] == node.inputs[1]:
         return None
     fusable = [index for index, name in enumerate(node.inputs) if view.fusable_conv(name, node)]
-    if not fusable or (len(fusable) == 2 and not view.flavour.stored_shortcuts):
+    if not fusable or (len(fusable) == 2 and not view.flavor.stored_shortcuts):
         return None
     # Both are convolutions where a block changes its shape: the deeper one is the main branch, the other the shortcut.
     main = max(fusable, key=lambda index: (view.depth[node.inputs[index]], -index))
@@ -218,7 +218,7 @@ RULES: tuple[Rule, ...] = (
 def place(
     graph: Graph,
     kept: Collection[str] = (),
-    flavour: QuantizationFlavour = TENSORRT,
+    flavor: QuantizationFlavor = TENSORRT,
     rules: Iterable[Rule] = RULES,
 ) -> Placement:
     """What to quantize in ``graph``; the layers named in ``kept`` stay as they are.
@@ -226,7 +226,7 @@ def place(
     Graph outputs are never quantized: int8 scores would leave a few dozen distinct values. Requires a float32 graph
     without batch normalisation and subgraphs.
     """
-    view = View(graph, frozenset(kept), flavour)
+    view = View(graph, frozenset(kept), flavor)
     by_type = {op_type: rule for rule in rules for op_type in rule.op_types}
     edges: list[Edge] = []
     weights: list[Weight] = []
@@ -252,7 +252,7 @@ def place(
         groups=merged,
         layers=tuple(layers),
         kept=tuple(name for name in layers if name not in quantized),
-        unsigned=_unsigned(graph, view.demanded, merged) if flavour.unsigned else frozenset(),
+        unsigned=_unsigned(graph, view.demanded, merged) if flavor.unsigned else frozenset(),
         bounds=_bounds(view),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavor import TENSORRT, QuantizationFlavor
 from cmx4trt.ir.int8 import INT8_MAX, UINT8_MAX
 from cmx4trt.ir.model import DType, Model, Node, Tensor, fresh_name
 from cmx4trt.quantize.bias import kernel_error, mean_error, mean_source
@@ -54,7 +54,7 @@ def insert_qdq(
     scales: Mapping[str, float],
     means: Mapping[str, NDArray[Any]] | None = None,
     int8_input: bool = False,
-    flavour: QuantizationFlavour = TENSORRT,
+    flavor: QuantizationFlavor = TENSORRT,
     weight_scales: Mapping[str, NDArray[Any]] | None = None,
 ) -> Inserted:
     """Edit ``model`` so that ``placement`` holds.
@@ -65,7 +65,7 @@ def insert_qdq(
     -128 .. 127. ``weight_scales``: of constants whose scales, [M] or [1], are given; the others' come from their values.
     Requires opset 19.
     """
-    return _Inserter(model, placement, scales, means or {}, flavour.rest, weight_scales or {}).run(int8_input)
+    return _Inserter(model, placement, scales, means or {}, flavor.rest, weight_scales or {}).run(int8_input)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavor import TENSORRT, QuantizationFlavor
 from cmx4trt.base.progress import Progress
 from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import DataError, RequestError
@@ -93,28 +93,28 @@ def quantize_network(
     network: CanonicalGraph,
     request: BuildRequest,
     progress: Progress,
-    flavour: QuantizationFlavour = TENSORRT,
+    flavor: QuantizationFlavor = TENSORRT,
     data: CalibrationData | None = None,
 ) -> QuantizationReport:
-    """Insert Q/DQ into ``network.model`` (edited in place) as ``flavour`` has it. Raises DataError, RequestError.
+    """Insert Q/DQ into ``network.model`` (edited in place) as ``flavor`` has it. Raises DataError, RequestError.
 
     ``data`` is what ``open_data`` gave for the request, where that was done already.
     """
     check_request(request)
     model = network.model
-    full = place(model.graph, flavour=flavour)
-    calibration = calibrate(network, full, request, progress, flavour, data)
+    full = place(model.graph, flavor=flavor)
+    calibration = calibrate(network, full, request, progress, flavor, data)
     scales, missing = _covering_scales(full, calibration, request)
     own_float = [] if network.own is None else [n for n in full.layers if n in network.own.float_layers]
     if missing:
-        progress.note(f"{len(missing)} tensors have no range and stay in {flavour.rest.name.lower()}: {_some(missing)}")
+        progress.note(f"{len(missing)} tensors have no range and stay in {flavor.rest.name.lower()}: {_some(missing)}")
     ranking = _ranking(network, calibration, request, progress)
     kept = [*_kept_layers(request.keep_fp16, full, ranking), *own_float]
-    placement = restricted(place(model.graph, kept, flavour), scales)
+    placement = restricted(place(model.graph, kept, flavor), scales)
     _check_input(model.graph, placement, request)
     int8_input = request.input_dtype == "int8"
     own = network.own.weights if network.own else {}
-    inserted = insert_qdq(model, placement, scales, calibration.ranges.means, int8_input, flavour, own)
+    inserted = insert_qdq(model, placement, scales, calibration.ranges.means, int8_input, flavor, own)
     return QuantizationReport(
         origin=calibration.origin,
         method=calibration.ranges.method,

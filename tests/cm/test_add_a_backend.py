@@ -110,7 +110,7 @@ def test_a_failed_check_of_its_own_is_the_builds_failure(
     assert not list(tmp_path.rglob("*.plan"))
 
 
-def test_int8_in_its_flavour(cmx4trt: Callable[..., str], tmp_path: Path) -> None:
+def test_int8_in_its_flavor(cmx4trt: Callable[..., str], tmp_path: Path) -> None:
     flags = ("--precision=int8", "--calibration_data=random", "--calibration_count=1", "--random_weights=3")
     cmx4trt("build", "--builder=throwaway", *flags, "--verify=no", "--report=no", f"--output_dir={tmp_path}")
     graph = decode_model(next(tmp_path.rglob("*.plan")).read_bytes()).graph

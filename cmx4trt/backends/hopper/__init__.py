@@ -16,7 +16,7 @@ from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.flavour import QuantizationFlavour
+    from cmx4trt.backends.flavor import QuantizationFlavor
     from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.sessions.base import Session
@@ -72,11 +72,11 @@ class Hopper(Backend):
 
         check_request(request)
 
-    def flavour(self) -> QuantizationFlavour:
+    def flavor(self) -> QuantizationFlavor:
         """uint8 after Relu; see ``lowering``."""
-        from cmx4trt.backends.hopper.lowering import FLAVOUR
+        from cmx4trt.backends.hopper.lowering import FLAVOR
 
-        return FLAVOUR
+        return FLAVOR
 
     def check_engine(self, engine: Any, graph: PreparedGraph, session: Session | None) -> Sequence[Check]:
         """On a device, equality with the specification, activation by activation; otherwise that the file computes every

@@ -1,12 +1,12 @@
 """Lowers a prepared Q/DQ graph to the operations of ``network.py``; failures are one sentence that names the node.
 
-Requires ``FLAVOUR``'s quantization. A value is traced back from each QuantizeLinear to the preceding DequantizeLinear nodes:
+Requires ``FLAVOR``'s quantization. A value is traced back from each QuantizeLinear to the preceding DequantizeLinear nodes:
 everything in between is one operation.
 """
 
 from __future__ import annotations
 
-from cmx4trt.backends.flavour import QuantizationFlavour
+from cmx4trt.backends.flavor import QuantizationFlavor
 from cmx4trt.backends.hopper.network import (
     Activation,
     AveragePool,
@@ -24,13 +24,13 @@ from cmx4trt.errors import UnsupportedError
 from cmx4trt.ir.model import DType, Graph, Model, Node
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS
 
-FLAVOUR = QuantizationFlavour(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)
+FLAVOR = QuantizationFlavor(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)
 """uint8 after Relu, whose saturation implements the Relu; in blocks with a projection, both convolutions are added before
 rounding; the last matrix product is INT8; nothing is float16."""
 
 
 def lower(model: Model) -> Network:
-    """The operations of a graph that was quantized with ``FLAVOUR``. Raises UnsupportedError, naming the node."""
+    """The operations of a graph that was quantized with ``FLAVOR``. Raises UnsupportedError, naming the node."""
     return _Lowering(model.graph).run()
 
 

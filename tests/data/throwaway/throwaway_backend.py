@@ -14,7 +14,7 @@ from cmx4trt.base.options import PATH, OwnOptions, choice, option
 from cmx4trt.errors import RequestError
 
 if TYPE_CHECKING:
-    from cmx4trt.backends.flavour import QuantizationFlavour
+    from cmx4trt.backends.flavor import QuantizationFlavor
     from cmx4trt.base.progress import Progress
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.sessions.base import Session
@@ -52,11 +52,11 @@ class Throwaway(Backend):
     def builder(self) -> Builder:
         return Builder()
 
-    def flavour(self) -> QuantizationFlavour:
-        from cmx4trt.backends.flavour import QuantizationFlavour
+    def flavor(self) -> QuantizationFlavor:
+        from cmx4trt.backends.flavor import QuantizationFlavor
         from cmx4trt.ir.model import DType
 
-        return QuantizationFlavour(rest=DType.FLOAT, unsigned=True)
+        return QuantizationFlavor(rest=DType.FLOAT, unsigned=True)
 
     def open_session(self, engine: Any, cuda_graphs: bool = False) -> Session:
         from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession

@@ -10,7 +10,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from cmx4trt.backends.hopper.lowering import FLAVOUR, lower
+from cmx4trt.backends.hopper.lowering import FLAVOR, lower
 from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.spec import ModelSpec
@@ -91,7 +91,7 @@ def hopper_toy(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         network = CanonicalGraph(model, ModelSpec("resnet50", "a small network", (3, 32, 32), 1000))
         values = {"calibration_data": "random", "calibration_count": 2, "calibration_method": "minmax"}
         request = BuildRequest.from_values({"random_weights": 0, "precision": "int8", **values, **options})
-        quantize_network(network, request, Silent(), FLAVOUR)
-        return Toy(prepared_from_network(network, request, FLAVOUR.rest).model)
+        quantize_network(network, request, Silent(), FLAVOR)
+        return Toy(prepared_from_network(network, request, FLAVOR.rest).model)
 
     return make

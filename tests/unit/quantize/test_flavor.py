@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmx4trt.backends.flavour import TENSORRT, QuantizationFlavour
+from cmx4trt.backends.flavor import TENSORRT, QuantizationFlavor
 from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import DType, Graph, Model, ValueInfo
@@ -26,7 +26,7 @@ from cmx4trt.quantize.tensorrt_cache import encode_cache
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
-UNSIGNED = QuantizationFlavour(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)
+UNSIGNED = QuantizationFlavor(rest=DType.FLOAT, unsigned=True, stored_shortcuts=False, classifier=True)
 BEHIND_RELU = {"r1", "p1", "r2", "r3", "r5", "f"}
 
 
@@ -76,11 +76,11 @@ def with_outputs(model: Model, names: set[str]) -> Model:
 
 def test_scales_need_not_be_float16_values(residual_network: CanonicalGraph, image_folder: Path) -> None:
     found = {}
-    for flavour in (TENSORRT, UNSIGNED):
+    for flavor in (TENSORRT, UNSIGNED):
         network = fresh(residual_network)
-        quantize_network(network, request(calibration_data=image_folder), Silent(), flavour)
+        quantize_network(network, request(calibration_data=image_folder), Silent(), flavor)
         constants = network.model.graph.initializers
-        found[flavour] = constants["w2_scale"].numpy()
+        found[flavor] = constants["w2_scale"].numpy()
     exact = np.abs(residual_network.model.graph.initializers["w2"].numpy()).max(axis=(1, 2, 3)) / np.float64(127)
     np.testing.assert_array_equal(found[UNSIGNED], exact.astype(np.float32))
     np.testing.assert_array_equal(found[TENSORRT], found[TENSORRT].astype(np.float16))
@@ -97,14 +97,14 @@ def test_nothing_is_float16_beside_it(residual_network: CanonicalGraph, image_fo
 
 
 def test_both_convolutions_of_a_block_are_added_in_float(residual: Model) -> None:
-    ours, tensorrt = (place(residual.graph, flavour=flavour) for flavour in (UNSIGNED, TENSORRT))
+    ours, tensorrt = (place(residual.graph, flavor=flavor) for flavor in (UNSIGNED, TENSORRT))
     assert set(tensorrt.activations) - set(ours.activations) == {"d1"}
     assert set(ours.activations) - set(tensorrt.activations) == {"f"}
     assert "r3" in ours.activations  # an identity's addend is stored
     assert ours.kept == ()
 
 
-def test_tensorrts_flavour_stores_int8_only(residual_network: CanonicalGraph, image_folder: Path) -> None:
+def test_tensorrts_flavor_stores_int8_only(residual_network: CanonicalGraph, image_folder: Path) -> None:
     quantize_network(residual_network, request(calibration_data=image_folder), Silent())
     assert {dtype for _, dtype in stored(residual_network.model.graph).values()} == {DType.INT8}
 
@@ -115,7 +115,7 @@ def test_one_negative_part_makes_a_concatenation_signed(text_model: Callable[...
         t = Relu (v)  u = Relu (s)  d = Concat <axis = 1> (t, u)  y = Conv (d, w4)
     """
     shapes = {"w1": (4, 3, 1, 1), "w2": (4, 3, 1, 1), "w3": (4, 8, 1, 1), "w4": (4, 8, 1, 1)}
-    placement = place(text_model(body, shapes=shapes).graph, flavour=UNSIGNED)
+    placement = place(text_model(body, shapes=shapes).graph, flavor=UNSIGNED)
     assert placement.unsigned == {"t", "u", "d"}
     assert {frozenset(("r", "s", "c")), frozenset(("t", "u", "d"))} == set(placement.groups)
 
@@ -169,7 +169,7 @@ def test_ranges_are_taken_for_the_levels_that_are_stored(text_model: Callable[..
 
     model = text_model("r = Relu (x)  y = Conv (r, w)  z = Conv (x, w)", "y z", {"w": (4, 3, 1, 1)})
     model.graph.inputs[0].dims = ("N", 3, 256, 256)
-    placement = place(model.graph, flavour=UNSIGNED)
+    placement = place(model.graph, flavor=UNSIGNED)
     assert placement.unsigned == {"r"}
     wanted = [Wanted(placement.activations, {}, unsigned) for unsigned in (frozenset[str](), placement.unsigned)]
     signed, unsigned = (observe(model, one, Images((3, 256, 256), 1), method, Silent()).ranges for one in wanted)
@@ -180,7 +180,7 @@ def test_ranges_are_taken_for_the_levels_that_are_stored(text_model: Callable[..
 def test_the_classifiers_bias_is_corrected_by_the_means_of_what_is_averaged(
     residual_network: CanonicalGraph, image_folder: Path
 ) -> None:
-    placement = place(residual_network.model.graph, flavour=UNSIGNED)
+    placement = place(residual_network.model.graph, flavor=UNSIGNED)
     assert mean_channels(residual_network.model.graph, placement)["r5"] == 16
     report = quantize_network(residual_network, request(calibration_data=image_folder), Silent(), UNSIGNED)
     assert report.corrected_biases == 6
@@ -190,6 +190,6 @@ def test_the_classifiers_bias_is_corrected_by_the_means_of_what_is_averaged(
 
 
 def test_an_average_of_its_own_range_keeps_it(residual: Model) -> None:
-    placement = place(residual.graph, flavour=UNSIGNED)
+    placement = place(residual.graph, flavor=UNSIGNED)
     assert shared_scales(placement, {"r5": 4.0, "f": 1.0})["f"] == 1.0
     assert shared_scales(placement, {"r5": 4.0})["f"] == 4.0

@@ -8,7 +8,7 @@ from cmx4trt.ir.model import DType
 
 
 @dataclass(frozen=True, slots=True)
-class QuantizationFlavour:
+class QuantizationFlavor:
     """How a network is quantized for one kind of kernel; the defaults are TensorRT's.
 
     - ``rest``: type of what is not quantized; scales are values of this type
@@ -35,5 +35,5 @@ class QuantizationFlavour:
         return ", ".join(parts)
 
 
-TENSORRT = QuantizationFlavour()
+TENSORRT = QuantizationFlavor()
 """int8 everywhere, and float16 for the rest: the only 8-bit integer type TensorRT has (its documentation, Quantized Types)."""
