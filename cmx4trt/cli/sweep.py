@@ -11,8 +11,9 @@ from cmx4trt.base.values import parse_path
 from cmx4trt.cli.output import check_result, print_table, write_result
 from cmx4trt.cli.sweep_table import table_for
 from cmx4trt.errors import OutputError, RequestError
+from cmx4trt.sweep.file import PLACES, RAY
 from cmx4trt.sweep.results import Row, best_rows, failures
-from cmx4trt.sweep.run import CSV_NAME, LOCAL, PLACES, RAY, Sweep, SweepRequest, SweepResult, open_sweep
+from cmx4trt.sweep.run import CSV_NAME, Sweep, SweepRequest, SweepResult, open_sweep
 from cmx4trt.sweep.status import STATUS_NAME
 
 INIT = "init"
@@ -30,8 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--on",
         choices=PLACES,
-        default=LOCAL,
-        help="where tasks run: this machine, a Ray cluster, Slurm (default: local)",
+        help="where tasks run: this machine, a Ray cluster, Slurm (default: run_on of the file, else local)",
     )
     parser.add_argument(
         "--address", metavar="ADDRESS", help="ray: address of the cluster (default: Ray on this machine)"
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _show_plan(sweep, arguments.result)
     result = _run(sweep, request)
     _show(sweep, result)
-    arguments.outcome = {"exports": result.exports()}
+    arguments.outcome = {"exports": {}, "sweep_exports": result.exports()}
     if result.error is not None:
         raise result.error
     if arguments.result:
@@ -76,7 +76,7 @@ def _request(arguments: argparse.Namespace) -> SweepRequest:
     """Raises RequestError."""
     if arguments.new_file is not None:
         raise RequestError(f"there is a second file, '{arguments.new_file}'; a sweep has one")
-    if arguments.address is not None and arguments.on != RAY:
+    if arguments.address is not None and arguments.on not in (None, RAY):
         raise RequestError(f"--address is for --on=ray, not {arguments.on}; leave it out")
     given = {
         name: None if value is None else parse_path(name, value)

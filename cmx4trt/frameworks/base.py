@@ -8,6 +8,7 @@ from typing import Any
 
 EXPORT_PREFIX = "MLPERF_ENGINE_"
 RESULT_PREFIX = "MLPERF_RESULT_"
+SWEEP_PREFIX = "MLPERF_SWEEP_"
 """After the framework's prefix: what the next script gets."""
 
 

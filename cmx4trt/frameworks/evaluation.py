@@ -28,11 +28,13 @@ class ScriptEvaluation:
 
     commands: dict[str, EvaluationOptions] = field(default_factory=dict)
     needs_images: bool = False
+    needs_loadgen_too: bool = False
+    """Whether LoadGen runs for a sweep."""
 
     @property
     def needs_loadgen(self) -> bool:
         """Whether LoadGen runs."""
-        return "bench" in self.commands or self.needs_images or self._verifies_images
+        return self.needs_loadgen_too or "bench" in self.commands or self.needs_images or self._verifies_images
 
     @property
     def _verifies_images(self) -> bool:

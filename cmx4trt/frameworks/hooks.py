@@ -33,13 +33,14 @@ from cmx4trt.errors import (
     RequestError,
     UnsupportedError,
 )
-from cmx4trt.frameworks.base import EXPORT_PREFIX, RESULT_PREFIX, Framework
+from cmx4trt.frameworks.base import EXPORT_PREFIX, RESULT_PREFIX, SWEEP_PREFIX, Framework
 from cmx4trt.frameworks.dependencies import keys_for_dependencies, with_dependencies
 from cmx4trt.frameworks.evaluation import ScriptEvaluation, evaluation_of_environment
 from cmx4trt.frameworks.input import check_exports, check_flags, check_value, with_words
 from cmx4trt.frameworks.interruptions import Interruptions
 from cmx4trt.frameworks.keys import internal_keys
 from cmx4trt.frameworks.precedence import option_values, values_in_effect
+from cmx4trt.frameworks.sweep import sweep_of_environment
 from cmx4trt.requests.build import BuildRequest
 
 Answer = dict[str, Any]
@@ -57,6 +58,8 @@ class _Run:
 
     request: BuildRequest
     evaluation: ScriptEvaluation
+    sweep: str
+    """The sweep file that runs in place of the request; empty without one."""
     dry_run: bool
     home: str
     """The folder the user called from."""
@@ -126,17 +129,22 @@ class Hooks:
             end_with_help(framework, meta)
         self._check_input(i)
         values = values_in_effect(framework, i, with_words(framework, {**env, **const}, mapping))
-        request = BuildRequest.from_values(option_values(values, mapping, framework.prefix))
+        sweep = sweep_of_environment(framework, i, values, mapping)
+        asked = option_values(values, mapping, framework.prefix)
+        if sweep:  # its models are its own: nothing is fetched
+            asked = {"random_weights": 0, "output_dir": asked["output_dir"]}
+        request = BuildRequest.from_values(asked)
         evaluation = evaluation_of_environment(framework, values, given, mapping, request)
+        evaluation.needs_loadgen_too = bool(sweep)
         dry_run = parse_bool("dry_run", values.get(mapping["dry_run"], False)) or bool(given.get("h"))
         python = env.setdefault(framework.key("PYTHON_BIN_WITH_PATH"), sys.executable)
-        if not given.get("h"):
+        if not given.get("h") and not sweep:
             _check_early(request, python == sys.executable)
         callers = {key: None if flag in given else env.get(key) for flag, key in mapping.items()}
         keys = keys_for_dependencies(request, dry_run, python == sys.executable, mapping) | evaluation.keys()
         env |= keys
         const |= {key: value for key, value in keys.items() if key in const}
-        i["run_script_input"][_RUN_KEY] = self._enter(i, request, evaluation, dry_run, callers)
+        i["run_script_input"][_RUN_KEY] = self._enter(i, request, evaluation, sweep, dry_run, callers)
         return {"return": 0}
 
     def _check_input(self, i: Answer) -> None:
@@ -153,11 +161,19 @@ class Hooks:
         check_value(framework.name, "the folder for temporary files (TMPDIR)", tempfile.gettempdir())
 
     def _enter(
-        self, i: Answer, request: BuildRequest, evaluation: ScriptEvaluation, dry_run: bool, callers: dict[str, Any]
+        self,
+        i: Answer,
+        request: BuildRequest,
+        evaluation: ScriptEvaluation,
+        sweep: str,
+        dry_run: bool,
+        callers: dict[str, Any],
     ) -> _Run:
         """Move to a private folder: the temporary files would overwrite those of a second run in the same folder."""
         scratch = tempfile.mkdtemp(prefix="cmx4trt-")
-        run = _Run(request, evaluation, dry_run, os.getcwd(), scratch, Interruptions(self.framework.name), callers)
+        run = _Run(
+            request, evaluation, sweep, dry_run, os.getcwd(), scratch, Interruptions(self.framework.name), callers
+        )
         _runs[scratch] = run
         os.chdir(scratch)
         if self.framework.typed(i["input"]):
@@ -180,6 +196,8 @@ class Hooks:
             "CMX4TRT_WORKER_DRY_RUN": "yes" if run.dry_run else "",
             "CMX4TRT_WORKER_NEW": "yes" if i["input"].get("new") else "",
             "CMX4TRT_WORKER_EVALUATION": run.evaluation.worker_file(self.framework, run.scratch, env, run.dry_run),
+            "CMX4TRT_WORKER_SWEEP": run.sweep,
+            "CMX4TRT_WORKER_STORE": run.request.output_dir if run.sweep and "output_dir" in i["input"] else "",
             "CMX4TRT_PYTHON": env[self.framework.key("PYTHON_BIN_WITH_PATH")],
             "CMX4TRT_PYTHONPATH": _root_of_clone(),
             "CMX4TRT_RUN_SCRIPT": os.path.join(os.path.dirname(os.path.realpath(__file__)), _RUN_SCRIPT),
@@ -198,7 +216,8 @@ class Hooks:
         if result.get("error") or status:
             code = int(result.get("exit_code") or status or EXIT_UNFORESEEN)
             return self._failed(i, code, str(result.get("error") or f"exit status {status}"))
-        for prefix, name in ((EXPORT_PREFIX, "exports"), (RESULT_PREFIX, "result_exports")):
+        kinds = ((EXPORT_PREFIX, "exports"), (RESULT_PREFIX, "result_exports"), (SWEEP_PREFIX, "sweep_exports"))
+        for prefix, name in kinds:
             for key, value in result.get(name, {}).items():
                 env[self.framework.key(prefix + key)] = str(value)
         if i["input"].get("recursion"):

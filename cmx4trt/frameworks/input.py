@@ -14,6 +14,7 @@ from typing import Any
 
 from cmx4trt.errors import RequestError
 from cmx4trt.frameworks.base import Framework
+from cmx4trt.frameworks.sweep import SWEEP_FLAG
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options
 
@@ -52,7 +53,7 @@ def check_flags(
 
 
 def _is_switch(flag: str) -> bool:
-    if flag in _EVALUATION_FLAGS:
+    if flag in _EVALUATION_FLAGS or flag == SWEEP_FLAG:
         return False
     return all(flag != option.name or isinstance(option.default, bool) for option in build_options())
 

@@ -30,6 +30,9 @@ include:
 # Where engines go, relative to this file.
 store: engines
 
+# Where tasks run: local, ray or slurm; --on has priority.
+run_on: local
+
 # What one task takes. A lost node's tasks are begun again so many times; a request that is refused is not.
 tasks: {cores: 1, memory: 4GiB, retries: 2, minutes: 240}
 

@@ -51,7 +51,16 @@ GPU_OPTIONS: Mapping[str, Option] = {
         Option("partition", TEXT, "the partition of such nodes"),
     )
 }
-SECTIONS = ("defaults", "matrix", "include", "exclude", "store", "tasks", "slurm")
+LOCAL, RAY, SLURM = PLACES = ("local", "ray", "slurm")
+PLACE_OPTIONS: Mapping[str, Option] = {
+    one.name: one
+    for one in (
+        # Not "on", which YAML 1.1 reads as true.
+        Option("run_on", choice(PLACES), "where tasks run: this machine, a Ray cluster, Slurm", LOCAL),
+        Option("address", TEXT, "ray: address of the cluster (default: Ray on this machine)"),
+    )
+}
+SECTIONS = ("defaults", "matrix", "include", "exclude", "store", *PLACE_OPTIONS, "tasks", "slurm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +80,13 @@ class CellValues:
 
 @dataclass(frozen=True, slots=True)
 class SweepFile:
-    """A sweep: its cells in the file's order; ``store``: the folder of the engines; ``tasks``, ``slurm``: options by name;
-    ``gpus``: kind of GPU -> its options on Slurm."""
+    """A sweep: its cells in the file's order; ``store``: the folder of the engines; ``place``, ``tasks``, ``slurm``: options by
+    name; ``gpus``: kind of GPU -> its options on Slurm."""
 
     path: str
     cells: tuple[CellValues, ...]
     store: str
+    place: Mapping[str, Any]
     tasks: Mapping[str, Any]
     slurm: Mapping[str, Any] = field(default_factory=dict)
     gpus: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -95,6 +105,10 @@ def read_sweep(path: str) -> SweepFile:
         path,
         cells,
         os.path.join(os.path.dirname(path), os.path.expanduser(str(store))),
+        {
+            name: _parsed(one, parts[name]) if name in parts else one.value_of(None)
+            for name, one in PLACE_OPTIONS.items()
+        },
         _options(parts.get("tasks"), TASK_OPTIONS, "tasks"),
         slurm,
         gpus,

@@ -17,23 +17,22 @@ from cmx4trt.pipeline.build import plan
 from cmx4trt.report.writing import write_page
 from cmx4trt.sweep.cells import Cell, cells_of_file
 from cmx4trt.sweep.driver import Driver, Runner, Watcher
-from cmx4trt.sweep.file import SweepFile, read_sweep
+from cmx4trt.sweep.file import RAY, SLURM, SweepFile, read_sweep
 from cmx4trt.sweep.page import page_of_sweep
 from cmx4trt.sweep.results import UNFINISHED, Row, exports_of_rows, failures, rows_of_cells, rows_to_csv, rows_to_json
 from cmx4trt.sweep.status import SETTING, STATUS_NAME, open_status, read_records
 from cmx4trt.sweep.tasks import Task, tasks_of_cells
 
-LOCAL, RAY, SLURM = PLACES = ("local", "ray", "slurm")
 PAGE_NAME, CSV_NAME, JSON_NAME = "index.html", "cells.csv", "cells.json"
 _MARK = ".cmx4trt-sweep-"
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """What is asked of a sweep; paths absolute, ``state`` and ``store`` None for those of the file."""
+    """What is asked of a sweep; paths absolute, None for what the file says."""
 
     file: str
-    on: str = LOCAL
+    on: str | None = None
     address: str | None = None
     state: str | None = None
     store: str | None = None
@@ -128,12 +127,12 @@ def write_outcome(sweep: Sweep, rows: Sequence[Row], note: Callable[[str], None]
 
 
 def _runner(sweep: Sweep, request: SweepRequest, token: str) -> Runner:
-    store = sweep.file.store
-    if request.on == RAY:
+    store, on = sweep.file.store, request.on or sweep.file.place["run_on"]
+    if on == RAY:
         from cmx4trt.sweep.on_ray import RayRunner
 
-        return RayRunner(store, token, request.address)
-    if request.on == SLURM:
+        return RayRunner(store, token, request.address or sweep.file.place["address"])
+    if on == SLURM:
         from cmx4trt.sweep.on_slurm import SlurmRunner
 
         return SlurmRunner(store, token, os.path.join(sweep.state, "submitit"), sweep.file.slurm, sweep.file.gpus)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cmx4trt.base.options import YES_NO, Option
-from cmx4trt.sweep.file import GPU_OPTIONS, SLURM_OPTIONS, TASK_OPTIONS
+from cmx4trt.sweep.file import GPU_OPTIONS, PLACE_OPTIONS, SLURM_OPTIONS, TASK_OPTIONS
 from cmx4trt.sweep.options import ACCURACY, BENCH, cell_options
 
 _PLAIN = "string number boolean null".split()  # noqa: SIM905  (the architecture tests take a list for names of backends)
@@ -34,6 +34,7 @@ def schema_of_sweeps() -> dict[str, Any]:
         "exclude": {"type": "array", "items": _CELL, "description": "Combinations of the matrix to leave out."},
         "include": {"type": "array", "items": _CELL, "description": "Cells beside the matrix."},
         "store": {"type": "string", "description": "Folder of the engines, relative to the file (default: engines)."},
+        **{name: _value(one) for name, one in PLACE_OPTIONS.items()},
         "tasks": _options(TASK_OPTIONS, "What one task takes."),
         "slurm": slurm,
     }

@@ -151,7 +151,10 @@ def test_what_follows_from_declarations_is_written_from_them() -> None:
 
 
 def test_inputs_are_the_option_table(meta: dict[str, Any]) -> None:
-    assert list(meta["input_mapping"]) == [option.name for option in (*build_options(), *CM_OPTIONS)] + ["dry_run"]
+    assert list(meta["input_mapping"]) == [option.name for option in (*build_options(), *CM_OPTIONS)] + [
+        "dry_run",
+        "sweep",
+    ]
     assert list(meta["input_description"]) == list(meta["input_mapping"])
     assert not set(meta["input_mapping"]) & CM_FLAGS
 

@@ -38,6 +38,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 def inputs() -> str:
     dry_run = META["input_description"]["dry_run"]
     own = [*map(_input, build_options()), ["`dry_run`", "`CMX4TRT_DRY_RUN`", "yes, no", "`no`", dry_run["desc"]]]
+    own.append(["`sweep`", "`CMX4TRT_SWEEP`", "", "", META["input_description"]["sweep"]["desc"]])
     variations = (
         (
             f"`_{name.replace(',', '`, `_')}`",

@@ -44,7 +44,7 @@ def test_init_writes_an_example_over_nothing(tmp_path: Path, capsys: pytest.Capt
     [
         (["none.yaml"], 2, "cannot read sweep file"),
         (["s.yaml", "other.yaml"], 2, "there is a second file, 'other.yaml'"),
-        (["s.yaml", "--address=auto"], 2, "--address is for --on=ray, not local"),
+        (["s.yaml", "--address=auto", "--on=local"], 2, "--address is for --on=ray, not local"),
         (["s.yaml", "--on=pbs"], 2, "invalid choice: 'pbs'"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_sweep_is_killed_and_goes_on_and_another_shares_its_store(null: None, 
     engines = sorted(path.name for path in (tmp_path / "engines").rglob("*.plan"))
     assert engines == [f"resnet50-Offline-gpu-b{batch}-fp16.null.plan" for batch in (1, 2, 4)]
     assert not [path for path in (tmp_path / "engines").rglob("*") if path.suffix in (".lock", ".partial")]
-    exports: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())["exports"]
+    exports: dict[str, Any] = json.loads((tmp_path / "r.json").read_text())["sweep_exports"]
     assert Path(exports["BEST_OFFLINE_WITH_PATH"]).is_file()
     assert Path(exports["PAGE_WITH_PATH"]).read_text().startswith("<!DOCTYPE html>")
     again = start("s.yaml", cwd=tmp_path)
