@@ -51,6 +51,8 @@ class RayRunner:
         self._pending: dict[Any, Task] = {}
         self._since: dict[str, float] = {}
         self._looked = 0.0
+        self._kinds: dict[str, str] = {}
+        """Kind of GPU -> the resource that has stood for it: its nodes may come back."""
 
     def room(self) -> int:
         """Up to WINDOW at once."""
@@ -60,7 +62,7 @@ class RayRunner:
         """Hand them to Ray, with what they need."""
         resources = self._resources()
         for task, files in tasks:
-            options = options_of(task, resources)
+            options = options_of(task, resources, self._kinds.get(task.needs.gpu or "", ""))
             carried = self._ray.put(tuple(files)) if files else ()
             self._pending[self._remote.options(**options).remote(task, *self._place, carried)] = task
 
@@ -75,8 +77,13 @@ class RayRunner:
         return [*map(self._outcome, ready), *self._stranded()]
 
     def impossible(self, task: Task) -> str:
-        """A kind of GPU that no node has."""
-        return "" if _offered(task.needs.gpu, self._resources()) else _missing(task)
+        """A kind of GPU that no node has had yet."""
+        gpu = task.needs.gpu
+        if gpu is None or gpu in self._kinds:
+            return ""
+        if found := _offered(gpu, self._resources()):
+            self._kinds[gpu] = found
+        return "" if found else _missing(task)
 
     def close(self) -> None:
         """Cancel what still runs."""
@@ -123,12 +130,13 @@ class RayRunner:
         return [node for node in self._ray.nodes() if node.get("Alive")]
 
 
-def options_of(task: Task, resources: Mapping[str, float]) -> dict[str, Any]:
-    """What Ray is told of a task's needs; ``resources``: those of the whole cluster, by name."""
+def options_of(task: Task, resources: Mapping[str, float], known: str = "") -> dict[str, Any]:
+    """What Ray is told of a task's needs; ``resources``: those of the whole cluster, by name; ``known``: the one that has stood
+    for its kind of GPU."""
     needs = task.needs
     options: dict[str, Any] = {"num_cpus": needs.cores, "memory": needs.memory}
     if needs.gpu is not None:
-        name = _offered(needs.gpu, resources)
+        name = known or _offered(needs.gpu, resources)
         options["resources"] = {name: _SHARE if name.startswith(_ACCELERATOR) else 1}
         options["num_gpus"] = (
             1 if resources.get("GPU") else 0

@@ -59,7 +59,8 @@ def test_every_input_is_asked_for_once(form: Form, meta: dict[str, Any]) -> None
     asked = [field.flag for field in (*form.groups, *form.variations) if field.flag in meta["input_mapping"]]
     own = [field.name for section in form.sections for field in section.fields]
     assert not set(own) & {"network", "device", "builder", "precision", "batch_size", "copy_streams", "random_weights"}
-    # _verify and --verify are two things: accuracy after the build, and the comparison before publishing. --sweep is _sweep's file.
+    # _verify and --verify are two things: accuracy after the build, and the comparison before publishing. --sweep is the file
+    # of _sweep.
     assert {*asked} & {*own} == {"verify", "sweep"}
     assert {*asked, *own} == set(meta["input_mapping"])
     assert len(own) == len(set(own))
