@@ -67,7 +67,7 @@ CM = Framework(
         'cmr "generate engine mlperf inference nvidia [_variation ...]" [--flag=value ...]',
         "cm run script --tags=generate,engine,mlperf,inference,nvidia[,_variation...] [--flag=value ...]",
     ),
-    help_hint="--help in place of -h also offers CM's own flags.",
+    help_hint="Use --help instead of -h for CM's own help.",
     mounted="/cm-mount/",
     places={
         "CM_TMP_CURRENT_PATH": "the path of the current folder",

@@ -69,7 +69,7 @@ def _sentence(option: Option) -> str:
     elif not (option.applies_to or option.precisions):
         text = text[0].upper() + text[1:]
     if option.cm_variations:
-        text += f"; also by the variations {', '.join(f'_{choice}' for choice in option.choices)}"
+        text += f"; also set by the variations {', '.join(f'_{choice}' for choice in option.choices)}"
     return text + option.cm_note
 
 

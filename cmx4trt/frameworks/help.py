@@ -18,18 +18,18 @@ _COLUMN = 24
 
 EXAMPLES = (
     ("ResNet-50 with random weights: nothing is downloaded", "_random-weights", ""),
-    ("batches of up to 16, another seed", "_resnet50 _batch_size.16 _random-weights.7", ""),
-    ("your own file, bfloat16, for two generations of GPUs", "_bf16", "--model=resnet50.onnx --target=ampere,ada"),
-    ("RetinaNet into a folder of your choice", "_retinanet _random-weights", "--output_dir=my-engines"),
+    ("dynamic batch of 1 to 16, another seed", "_resnet50 _batch_size.16 _random-weights.7", ""),
+    ("your own ONNX file in bfloat16, for two GPU generations", "_bf16", "--model=resnet50.onnx --target=ampere,ada"),
+    ("RetinaNet, published in a folder of your choice", "_retinanet _random-weights", "--output_dir=my-engines"),
     ("int8 from a calibration cache", "_int8", "--model=resnet50.onnx --calibration_cache=cal.cache"),
-    ("and how fast it is, as MLPerf LoadGen measures", "_random-weights _bench", "--scenario=Offline"),
-    ("what would be built, building nothing", "_retinanet _batch_size.4", "--dry_run=yes"),
+    ("build, then benchmark with MLPerf LoadGen", "_random-weights _bench", "--scenario=Offline"),
+    ("show what would be built (dry run)", "_retinanet _batch_size.4", "--dry_run=yes"),
 )
-"""What each is for, variations, flags."""
+"""Purpose, variations, flags."""
 
 
 def end_with_help(framework: Framework, meta: Mapping[str, Any]) -> NoReturn:
-    """The answer to a typed -h: the framework would run the script, then describe itself; only this ends it without an error."""
+    """Answer a typed -h. The framework would run the script, then describe itself; exiting here avoids both without an error."""
     sys.stdout.write(help_text(framework, meta))
     sys.stdout.flush()
     raise SystemExit(0)
@@ -51,17 +51,17 @@ def _lines(framework: Framework, meta: Mapping[str, Any], width: int) -> Iterato
         yield f"  # {purpose}"
         yield f"  {framework.usage(variations, flags)}"
     yield ""
-    yield "Variations, at most one of each group"
+    yield "Variations (at most one per group)"
     groups = ["", *meta.get("variation_groups_order", [])]
     rows = [(name, row) for name, row in meta["variations"].items() if "," not in name]
     for group in sorted(groups, key=lambda name: name == ""):
-        yield f"  {group or 'no group, any number of them'}"
+        yield f"  {group or 'no group (any number)'}"
         for name, row in rows:
             if row.get("group", "") == group:
-                default = "default; " if row.get("default") else ""
-                yield from _row(f"    _{name.replace('#', 'N')}", default + _meaning(row, meta["input_mapping"]), width)
+                default = " (default)" if row.get("default") else ""
+                yield from _row(f"    _{name.replace('#', 'N')}", _meaning(row, meta["input_mapping"]) + default, width)
     yield ""
-    yield "Flags, with the equals sign; what is typed wins over every default"
+    yield "Flags (--flag=VALUE; an explicit value overrides every default)"
     for name, row in meta["input_description"].items():
         choices = "{" + ",".join(row["choices"]) + "}" if "choices" in row else "VALUE"
         default = f" (default: {row['default']})" if "default" in row else ""
@@ -73,7 +73,7 @@ def _lines(framework: Framework, meta: Mapping[str, Any], width: int) -> Iterato
 def _meaning(row: Mapping[str, Any], mapping: Mapping[str, str]) -> str:
     """A variation's description; one with a number does what the flag with the same key does."""
     same = next((flag for flag, key in mapping.items() if row.get("default_env", {}).get(key) == "#"), "")
-    return str(row.get("desc") or f"the same as --{same}=N")
+    return str(row.get("desc") or f"Same as --{same}=N")
 
 
 def _row(head: str, text: str, width: int) -> list[str]:

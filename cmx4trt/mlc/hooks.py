@@ -63,7 +63,7 @@ MLC = Framework(
         f"mlcr {_TAGS}[,_variation...] [--flag=value ...]",
         f"mlc run script --tags={_TAGS}[,_variation...] [--flag=value ...]",
     ),
-    help_hint="--help in place of -h shows what MLC knows of the script.",
+    help_hint="Use --help instead of -h for MLC's own help.",
     mounted="/mlc-mount/",
     places={
         "MLC_TMP_CURRENT_PATH": "the path of the current folder",

@@ -72,7 +72,7 @@ class EvaluationOptions:
     model: str | None = question(PATH, "current path of the engine's ONNX file, if it was moved", commands=_BOTH)
     execute: str = question(
         choice(EXECUTE),
-        "what to run: the engine, its graph in ONNX Runtime, or (auto) the engine where it can run, else the graph",
+        "what to run: the engine, its graph in ONNX Runtime, or (auto) the engine if it can run here, otherwise the graph",
         default=AUTO,
         commands=_BOTH,
     )
@@ -80,7 +80,7 @@ class EvaluationOptions:
         path_or(SYNTHETIC_DATA),
         "folder of preprocessed images (CM's get,dataset,preprocessed), or synthetic for synthetic images",
         commands=_BOTH,
-        cm_note="; default for accuracy CM's data set, for speed synthetic",
+        cm_note=" (default: CM's data set for accuracy, synthetic for speed)",
     )
     labels: str | None = question(
         PATH,
@@ -93,7 +93,7 @@ class EvaluationOptions:
         "number of samples: the first N images for accuracy, or the length of a performance run",
         commands=_BOTH,
         for_loadgen=True,
-        cm_note="; default CM_BATCH_COUNT x CM_BATCH_SIZE images",
+        cm_note=" (default for accuracy: CM_BATCH_COUNT x CM_BATCH_SIZE images; all images of a folder given by --data)",
     )
     batch_size: int | None = question(
         whole(1, MAX_BATCH_SIZE),

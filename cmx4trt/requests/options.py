@@ -101,7 +101,7 @@ class GeneralOptions:
         default=1,
         group=WHAT,
         cm_key="CM_MODEL_BATCH_SIZE",
-        cm_note="; also by the variation _batch_size.16",
+        cm_note="; also set by the variation _batch_size.16",
     )
     copy_streams: int = option(
         whole(1, MAX_COPY_STREAMS),
@@ -109,7 +109,7 @@ class GeneralOptions:
         default=1,
         group=WHAT,
         cm_key="CM_GPU_COPY_STREAMS",
-        cm_note="; also by the variation _copy_streams.2",
+        cm_note="; also set by the variation _copy_streams.2",
     )
     model: str | None = option(
         PATH,
@@ -120,10 +120,10 @@ class GeneralOptions:
     )
     random_weights: int | None = option(
         whole(0, MAX_SEED),
-        "seed (a whole number) of random weights: the exact topology, without a model file",
+        "seed (an integer) of random weights: the exact topology, without a model file",
         group=WEIGHTS,
         shapes_engine=False,
-        cm_note="; also by the variation _random-weights.7",
+        cm_note="; also set by the variation _random-weights.7",
     )
     target: str = option(
         TEXT,  # what it may be depends on the backend: backends.parse_target
@@ -179,7 +179,7 @@ class GeneralOptions:
     )
     calibration_cache: str | None = option(
         PATH,
-        "file of ranges, in place of images: a TensorRT calibration cache, or the JSON of cmx4trt calibrate",
+        "file of ranges, instead of images: a TensorRT calibration cache, or the JSON of cmx4trt calibrate",
         group=INT8,
         precisions=_INT8_ONLY,
         shapes_engine=False,
@@ -211,7 +211,7 @@ class GeneralOptions:
         group=OUTPUT,
         shapes_engine=False,
         cm_key="CM_MLPERF_OUTPUT_DIR",
-        cm_note="; relative to the folder the command is typed in",
+        cm_note="; relative to the current folder",
     )
     wait: int = option(
         whole(0, MAX_WAIT_SECONDS),

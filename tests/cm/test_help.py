@@ -133,7 +133,7 @@ def test_short_help_says_all_and_fits(meta: dict[str, Any]) -> None:
     for name, row in meta["variations"].items():
         assert "," in name or f"    _{name.replace('#', 'N')}" in text
         assert " ".join(row.get("desc", "").split()) in words
-    assert "the same as --batch_size=N" in text
+    assert "Same as --batch_size=N" in text
 
 
 @pytest.mark.parametrize(("purpose", "variations", "flags"), EXAMPLES)

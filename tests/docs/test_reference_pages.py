@@ -81,7 +81,7 @@ The defaults in `_cm.yaml`; a key set by `--env.KEY=VALUE` or a calling script o
 
 {table(("key", "default"), defaults)}
 `CM_BATCH_SIZE` is the batch size if neither `_batch_size.#` nor `--batch_size` is given. `_verify` measures accuracy on `CM_BATCH_COUNT`
-times `CM_BATCH_SIZE` images. `CM_TENSORRT_WORKSPACE_SIZE` is in KiB: 4194304 is 4 GiB. `CMX4TRT_DEBUG=1` shows the traceback of an
+times `CM_BATCH_SIZE` images; with `--data=FOLDER` and both at their defaults, on all images of the folder. `CM_TENSORRT_WORKSPACE_SIZE` is in KiB: 4194304 is 4 GiB. `CMX4TRT_DEBUG=1` shows the traceback of an
 unforeseen error; calibration ranges are kept below `XDG_CACHE_HOME` (default `~/.cache`).
 
 ## Engine files

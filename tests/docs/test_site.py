@@ -124,3 +124,10 @@ def test_requests_of_proofs_are_checked() -> None:
     for values in ({"durations": 2}, {"duration": "long"}, {"mode": "fast"}):
         with pytest.raises(cmx4trt.errors.RequestError):
             cmx4trt.EvaluationRequest.from_values("engine.plan", values)
+
+
+def test_no_command_needs_a_release_on_the_index() -> None:
+    """Documents install from a clone or a wheel, which works on any day; errors say what works for the copy at hand."""
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    lines = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    assert [line for line in lines if re.search(r"pip install\b.*[\s'\"]cmx4trt\b(?!\S*/)", line)] == []

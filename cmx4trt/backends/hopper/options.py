@@ -13,7 +13,7 @@ class HopperOptions(OwnOptions):
 
     kernel_choices: str | None = option(
         PATH,
-        "file of kernel timings measured by cmx4trt tune, to select kernels by (default: timings of an H100)",
+        "file of kernel timings from cmx4trt tune, by which kernels are selected (default: timings of an H100)",
         group="Hopper kernels",
         shapes_engine=False,  # its digest is part of the builder's identity
     )
