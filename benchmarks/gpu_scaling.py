@@ -3,10 +3,10 @@
     python benchmarks/gpu_scaling.py ENGINE [--gpus 1 2 4 8] [--scenario Offline Server] [--rules short] [--rounds 3]
         [--server_load 0.8] [--out FOLDER]
 
-Every run is a `cmx4trt bench` of its own, whose LoadGen logs stay in FOLDER. Numbers of GPUs that the host does not have are left
-out. Server is sent ``--server_load`` of what Offline reached on as many GPUs in the same call; scaling is against one GPU in the
-same call. "PCIe" is what the samples take of the link: samples/s of a GPU times the bytes of a sample. "host CPU" is CPU
-seconds a second, start and loading included.
+Every run is a separate `cmx4trt bench`, whose LoadGen logs stay in FOLDER. Numbers of GPUs that the host does not have are
+skipped. Server's target rate is ``--server_load`` of what Offline reached with the same number of GPUs in the same call;
+scaling is relative to one GPU in the same call. "PCIe" is the bandwidth of the samples: samples/s of a GPU times the bytes of a
+sample. "host CPU" is CPU seconds per second, including startup and loading.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PUBLISHED = {"Offline": {8: 771_137, 1: 96_392}, "Server": {8: 681_328, 1: 85_16
 
 
 def bench(engine: str, folder: Path, scenario: str, gpus: int, rules: str, target_qps: float | None) -> dict[str, Any]:
-    """One run: its result as `cmx4trt bench` wrote it, and the host CPU it took. Raises RuntimeError without a result."""
+    """One run: its result as written by `cmx4trt bench`, and the host CPU it used. Raises RuntimeError without a result."""
     words = [sys.executable, "-m", "cmx4trt", "bench", engine, f"--scenario={scenario}", f"--log_dir={folder}"]
     words += [f"--gpus={','.join(map(str, range(gpus)))}", f"--rules={rules}", "--execute=engine"]
     words += [f"--target_qps={target_qps:.0f}"] if target_qps else []
@@ -43,14 +43,14 @@ def bench(engine: str, folder: Path, scenario: str, gpus: int, rules: str, targe
 
 
 def gigabytes(result: dict[str, Any], gpus: int) -> float:
-    """GB/s that the samples take of one GPU's link."""
+    """GB/s that the samples use on one GPU's link."""
     memory = result["memory"]
     size = memory["bytes"] / memory["samples"] if memory else 0.0
     return float(result["metric"]["value"]) / gpus * size / 1e9
 
 
 def row(scenario: str, gpus: int, results: list[dict[str, Any]], of_one: float | None) -> tuple[float, str]:
-    """The median samples/s, and the line of the table."""
+    """The median samples/s, and the table row."""
     value = statistics.median(float(result["metric"]["value"]) for result in results)
     valid = f"{sum(bool(result['valid']) for result in results)} of {len(results)}"
     scaling = f"{value / of_one:.2f}" if of_one else "-"
@@ -74,7 +74,7 @@ def row(scenario: str, gpus: int, results: list[dict[str, Any]], of_one: float |
 
 
 def count_gpus(engine: str) -> int:
-    """GPUs of this host that can be asked for."""
+    """The number of GPUs of this host."""
     from cmx4trt.pipeline.published import read_published
 
     return read_published(engine).backend.count_gpus()

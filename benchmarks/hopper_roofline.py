@@ -28,7 +28,7 @@ from cmx4trt.backends.hopper.work import launch_records, weight_bytes
 BATCH = 1024
 STAGES = {112: "stem", 56: "stage 2", 28: "stage 3", 14: "stage 4", 7: "stage 5", 1: "head"}
 """Height of an operation's output -> stage of the network."""
-COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
+COLORS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860")
 
 
 @dataclass
@@ -132,14 +132,14 @@ def draw_roofline(stages: dict[str, Stage], path: Path) -> None:
         [10 * BANDWIDTH["H100"] / 1e12, PEAK_OPERATIONS / 1e12, PEAK_OPERATIONS / 1e12],
         color="black",
     )
-    for (name, stage), colour in zip(list(stages.items())[:5], COLOURS, strict=False):
+    for (name, stage), color in zip(list(stages.items())[:5], COLORS, strict=False):
         points = [_point(stage, total) for total in (stage.apart, stage.launched)]
-        axes.annotate("", points[1], points[0], arrowprops={"arrowstyle": "->", "color": colour})
-        axes.plot(*points[0], "o", color=colour, fillstyle="none")
-        axes.plot(*points[1], "o", color=colour, label=name)
+        axes.annotate("", points[1], points[0], arrowprops={"arrowstyle": "->", "color": color})
+        axes.plot(*points[0], "o", color=color, fillstyle="none")
+        axes.plot(*points[1], "o", color=color, label=name)
         if stage.milliseconds:
             reached = stage.operations / stage.milliseconds * 1e3 / 1e12
-            axes.plot(points[1][0], reached, "x", color=colour)
+            axes.plot(points[1][0], reached, "x", color=color)
     axes.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="10¹² operations per second")
     marks = "\N{WHITE CIRCLE} one kernel per layer\n\N{BLACK CIRCLE} as launched\n\N{MULTIPLICATION SIGN} measured"
     axes.legend(title=marks, fontsize="small", title_fontsize="small")
@@ -157,7 +157,7 @@ def draw_launches(rows: list[list[Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 0.28 * len(rows) + 1))
     names = list(_shortened(rows))
     positions = range(len(rows))
-    axes.barh(positions, [row[4] for row in rows], color=COLOURS[0], label="measured")
+    axes.barh(positions, [row[4] for row in rows], color=COLORS[0], label="measured")
     axes.barh(positions, [row[3] for row in rows], color="none", edgecolor="black", label="bound")
     axes.set_yticks(list(positions), names, fontsize="x-small")
     axes.invert_yaxis()

@@ -54,7 +54,7 @@ class Scenes:
     distractor_x: Any
     distractor_y: Any
     distractor_radius: Any
-    distractor_colour: Any
+    distractor_color: Any
 
     def mapped(self, function: Any) -> Scenes:
         """The scenes with ``function`` applied to every array."""
@@ -91,7 +91,7 @@ def draw_scenes(rng: np.random.Generator, count: int) -> Scenes:
         distractor_x=uniform(-0.5, 0.5),
         distractor_y=uniform(-0.5, 0.5),
         distractor_radius=uniform(0.03, 0.1),
-        distractor_colour=uniform(0, 255, 3),
+        distractor_color=uniform(0, 255, 3),
     )
 
 
@@ -114,7 +114,7 @@ def render(xp: Any, scenes: Scenes, noise: Any) -> Any:
     image = image + (inside - image) * mask[:, None]
     ex, ey = u - one.distractor_x, v - one.distractor_y
     spot = _step(xp, one.distractor_radius - xp.sqrt(ex * ex + ey * ey))[:, None]
-    image = image + (one.distractor_colour - image) * spot
+    image = image + (one.distractor_color - image) * spot
     return xp.clip(image + noise * (NOISE * one.noise[:, None]), 0, 255)
 
 

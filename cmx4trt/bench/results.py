@@ -1,4 +1,4 @@
-"""LoadGen's logs -> what a result says of them; and the result's two files."""
+"""LoadGen's logs -> the fields of a result; and the result's two files."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _metric_of_log(values: Mapping[str, Any], scenario: str) -> Metric | None:
 
 
 def loadgen_of_log(facts: LogFacts) -> LoadGenFacts:
-    """What LoadGen says of itself."""
+    """LoadGen's own information."""
     return LoadGenFacts(str(facts.values.get("loadgen_version", "")), facts.errors, len(facts.warnings))
 
 

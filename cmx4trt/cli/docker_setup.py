@@ -10,12 +10,12 @@ from cmx4trt.cli.output import print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
-    """The folder."""
-    parser.add_argument("folder", metavar="FOLDER", help="where Dockerfiles are written: the value of --docker_path")
+    """The argument for the folder."""
+    parser.add_argument("folder", metavar="FOLDER", help="folder for Dockerfiles: the value of --docker_path")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prepare the folder, and show the lines that use it. Raises CmxError."""
+    """Prepare the folder, and print the commands that use it. Raises CmxError."""
     from cmx4trt.frameworks.image import prepare
 
     folder = parse_path("folder", arguments.folder)

@@ -107,7 +107,7 @@ def after_mlc_setup() -> Rows:
 
 
 def after_docker_setup(folder: str) -> Rows:
-    """The line of each framework that builds the image and runs the script in it."""
+    """The command of each framework that builds the image and runs the script in it."""
     from cmx4trt.frameworks.image import INSIDE, SOURCE
 
     flags = f"{shlex.quote(f'--docker_path={folder}')} --docker_copy_files,={SOURCE}:{INSIDE}"

@@ -1,4 +1,4 @@
-"""What builds and evaluations give back, as rows for people."""
+"""The results of builds and evaluations as rows for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AGREES = {PASSED: "yes", FAILED: "no", SKIPPED: "not judged: inconclusive on th
 
 
 def rows_of_build(result: BuildResult) -> Rows:
-    """What lies where, and how far it is verified."""
+    """Where the files are, and what was verified."""
     engine, verification = result.manifest.engine, result.manifest.verification
     measured = Measurement.from_record(result.manifest.execution)
     return [
@@ -31,12 +31,12 @@ def rows_of_build(result: BuildResult) -> Rows:
 
 
 def rows_of_plan(plan: Plan) -> Rows:
-    """What would be built."""
+    """The planned engine."""
     return [("engine", plan.engine), ("builder", plan.builder), ("source", plan.source)]
 
 
 def rows_of_evaluation(evaluation: Evaluation) -> Rows:
-    """What was found; the first row says what ran."""
+    """The results; the first row says what ran."""
     rows = [("executed", evaluation.executed), ("engine", evaluation.engine)]
     if (found := evaluation.comparison) is not None:
         rows += [("agrees with the original model", _AGREES[found.verdict]), ("measured", found.sentence)]

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a live table on a terminal, plain lines elsewhere."""
+"""The output of a running sweep: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cmx4trt.sweep.status import DONE, Record
 from cmx4trt.sweep.tasks import Task
 
 _SHOWN = 8
-"""Rows of the live table: what runs now, and before it what ended last."""
+"""Rows of the live table: running tasks, preceded by those that ended last."""
 _LINE_SECONDS = 30.0
-"""Between two lines in a log that say no more than that work goes on."""
+"""Seconds between lines in a log that only say that work is still in progress."""
 
 
 def figure_of(record: Record) -> str:
-    """What a task found, in a few words."""
+    """The result of a task in a few words."""
     if record["state"] != DONE:
         return str(record["error"])
     for result in record["results"].values():
@@ -31,7 +31,7 @@ def figure_of(record: Record) -> str:
 
 
 class PlainTable:
-    """A line for every task that ends."""
+    """One line per finished task."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -40,38 +40,38 @@ class PlainTable:
         self._total = self._ended = 0
 
     def planned(self, tasks: int, finished: int) -> None:
-        """How much there is to do."""
+        """The number of tasks."""
         self._total, self._ended = tasks, finished
         self._write(f"{tasks} tasks, {finished} of them finished before")
 
     def ended(self, task: Task, record: Record) -> None:
-        """Its outcome."""
+        """The outcome of a task."""
         self._ended += 1
         figure = figure_of(record)
         words = f"{self._ended}/{self._total} {task.kind} {task.name}: {record['state']} in {record['seconds']:.1f} s"
         self._write(f"{words} on {record['host']}{f': {figure}' if figure else ''}")
 
     def going(self, running: Iterable[Task], waiting: int) -> None:
-        """Now and then, that it goes on."""
+        """A progress line from time to time."""
         if time.monotonic() - self._told >= _LINE_SECONDS:
             self._write(f"{self._ended}/{self._total} ended, {len(list(running))} handed over, {waiting} ready")
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """A separate line."""
         self._write(f"note: {text}")
 
     def close(self) -> None:
-        """Nothing is left to draw."""
+        """There is nothing to restore."""
 
     def _write(self, text: str) -> None:
         self._told = time.monotonic()
-        with suppress(OSError, ValueError):  # a reader that is gone ends no sweep
+        with suppress(OSError, ValueError):  # a sweep does not fail because its reader is gone
             self._stream.write(f"[{self._told - self._start:7.1f} s] {printable(text)}\n")
             self._stream.flush()
 
 
 class LiveTable(PlainTable):
-    """The same in a table that stays in its place. Raises ImportError without rich."""
+    """The same as a table that is updated in place. Raises ImportError without rich."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -87,18 +87,18 @@ class LiveTable(PlainTable):
         self._live.start()
 
     def ended(self, task: Task, record: Record) -> None:
-        """Into the table; what failed is also told above it."""
+        """Add to the table; failures are also printed above it."""
         self._ended += 1
         self._rows = [*self._rows, (task, record)][-_SHOWN:]
         if record["state"] != DONE:
             self.note(f"{task.kind} {task.name}: {record['error']}")
 
     def going(self, running: Iterable[Task], waiting: int) -> None:
-        """What is drawn next."""
+        """The next frame."""
         self._running, self._waiting = list(running), waiting
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._live.stop()
 
     def _write(self, text: str) -> None:
@@ -124,14 +124,14 @@ class LiveTable(PlainTable):
 
 
 def _plain(text: str) -> Any:
-    """Text that is shown as it is: rich would read brackets as markup."""
+    """Text that is shown literally: rich would interpret brackets as markup."""
     from rich.text import Text
 
     return Text(printable(text))
 
 
 def table_for(stream: TextIO) -> PlainTable:
-    """The live table where the stream is a terminal and rich is installed."""
+    """The live table if the stream is a terminal and rich is installed."""
     if stream.isatty():
         with suppress(ImportError):
             return LiveTable(stream)

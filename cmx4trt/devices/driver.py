@@ -80,7 +80,7 @@ def local_gpu(index: int = 0) -> Gpu:
 
     Raises MissingSoftwareError without pycuda, DeviceError without a driver or that device.
     """
-    cuda = _initialised()
+    cuda = _initialized()
     count = cuda.Device.count()
     if count == 0:
         raise DeviceError(_no_device("the driver reports none"), advice=_BUILD_WITHOUT)
@@ -106,7 +106,7 @@ def local_gpu(index: int = 0) -> Gpu:
 @cache
 def open_device(index: int = 0) -> Device:
     """A visible GPU, ready to work; its primary context stays until the process ends. Raises as ``local_gpu``."""
-    gpu, cuda = local_gpu(index), _initialised()
+    gpu, cuda = local_gpu(index), _initialized()
     with _translated(f"open {gpu.name}"):
         device = cuda.Device(index)
         placement = Placement(index, gpu.name, device.pci_bus_id())
@@ -186,7 +186,7 @@ def check_workspace(size: int, device: Device) -> None:
         )
 
 
-def _initialised() -> Any:
+def _initialized() -> Any:
     """``pycuda.driver`` after cuInit."""
     try:
         import pycuda.driver as cuda

@@ -1,4 +1,4 @@
-"""Made-up photographs: random fields with structures of several sizes, as smooth and as varied as real images."""
+"""Synthetic images: random fields with structures of several sizes, as smooth and as varied as photographs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 SEED = 20241123
 GRIDS = (10, 40, 160)
-"""Cells of the random fields an image is the mean of: large, middling and small structures."""
+"""Grid sizes of the random fields whose mean is an image: large, medium and small structures."""
 
 
 def seeded_images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32]:
@@ -27,7 +27,7 @@ def seeded_images(shape: tuple[int, int, int], count: int) -> NDArray[np.float32
 
 
 def _enlarged(field: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Linear interpolation of [N, C, h, w] along h to ``size`` rows, half-pixel centres, borders repeated."""
+    """Linear interpolation of [N, C, h, w] along h to ``size`` rows, half-pixel centers, borders repeated."""
     import numpy as np
 
     cells = field.shape[2]

@@ -44,7 +44,7 @@ class ExternalData:
 
 
 class _Locations(ExternalData):
-    """Reads nothing, and keeps the names of the files."""
+    """Reads nothing, and collects the names of the files."""
 
     def __init__(self) -> None:
         super().__init__(None, memoryview)  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ def model_from_message(data: memoryview, external: ExternalData) -> Model:
 
 
 def _decode_graph(data: memoryview, external: ExternalData, graph: Graph | None = None) -> Graph:
-    """The graph of a GraphProto, appended to what an earlier field of it holds (protobuf.dev, "Last One Wins")."""
+    """The graph of a GraphProto, appended to that of an earlier field (protobuf.dev, "Last One Wins")."""
     graph = graph or Graph("", [], {}, [], [])
     for number, _, payload in wire.read_fields(data):
         if number == 1:

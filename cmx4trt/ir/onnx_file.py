@@ -91,26 +91,26 @@ def decode_model(content: Buffer, external: ExternalData | str | None = None, wh
 
 
 def decode_encoded(graph: EncodedGraph) -> Model:
-    """The model of an encoded graph, constants of which may lie outside. Raises ModelError."""
+    """The model of an encoded graph, whose constants may be external. Raises ModelError."""
     return decode_model(graph.message, _GivenConstants(graph.constants))
 
 
 class _GivenConstants(ExternalData):
-    """Constants outside a message, by name."""
+    """External constants by name."""
 
     def __init__(self, constants: dict[str, Tensor]) -> None:
         super().__init__(None, memoryview)  # type: ignore[arg-type]
         self._given = constants
 
     def fill(self, tensor: Tensor, location: dict[str, str], size: int) -> None:
-        """Give ``tensor`` its bytes. Raises ValueError."""
+        """Assign to ``tensor`` its bytes. Raises ValueError."""
         if tensor.name not in self._given:
             raise ValueError(f"constant '{tensor.name}' is missing")
         tensor.data = self._given[tensor.name].data
 
 
 def encode_model(model: Model, inline_bytes: int | None = INLINE_BYTES) -> EncodedGraph:
-    """The model as a ModelProto; constants above ``inline_bytes`` stay outside (None: everything inside)."""
+    """The model as a ModelProto; constants above ``inline_bytes`` stay external (None: everything inside)."""
     constants: dict[str, Tensor] = {}
     parts = [wire.int_field(1, model.ir_version), wire.text_field(2, "cmx4trt")]
     parts.append(wire.bytes_field(7, message_of_graph(model.graph, constants, inline_bytes)))
@@ -120,7 +120,8 @@ def encode_model(model: Model, inline_bytes: int | None = INLINE_BYTES) -> Encod
 
 
 def with_output(message: Buffer, name: str) -> bytes:
-    """The ModelProto with value ``name`` among its graph outputs (the type is left to inference); else byte for byte the same.
+    """The ModelProto with value ``name`` among its graph outputs (the type is left to inference); otherwise byte for byte the
+    same.
 
     Protobuf merges concatenated messages: a second ``graph`` field appends to the repeated fields of the first
     (protobuf.dev, encoding, "Last One Wins").

@@ -225,7 +225,7 @@ def _runs(engine: str, sha256: str) -> tuple[tuple[LoadGenRun, ...], tuple[str, 
 
 
 def _run(path: str, sha256: str) -> LoadGenRun | str:
-    """The run whose result lies at ``path``, or why it cannot be read."""
+    """The run whose result is at ``path``, or why it cannot be read."""
     try:
         with open_text(path) as stream:
             result = BenchResult.from_json(stream.read())

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _FAINT = "#010203", "#010204"
-_COLOURS = {"fp32": "#010205", "fp16": "#010206", "bf16": "#010207", "int8": "#010208"}
-_VARIABLES = {_INK: "--ink", _FAINT: "--line", **{colour: f"--{name}" for name, colour in _COLOURS.items()}}
+_COLORS = {"fp32": "#010205", "fp16": "#010206", "bf16": "#010207", "int8": "#010208"}
+_VARIABLES = {_INK: "--ink", _FAINT: "--line", **{color: f"--{name}" for name, color in _COLORS.items()}}
 """Colors that occur nowhere else in a drawing -> the variables of page.css that replace them."""
 _LINES = ("-", "--", ":", "-.")
 """Line styles that distinguish the GPUs of one run."""
@@ -68,7 +68,7 @@ def plot_roofline(estimate: Estimate) -> Html:
         for number, precision in enumerate(precisions):
             peak = rates[precision]
             ridge = [low, peak / bandwidth, high]
-            axes.plot(ridge, [low * bandwidth, peak, peak], color=_COLOURS[precision], linewidth=1.8)
+            axes.plot(ridge, [low * bandwidth, peak, peak], color=_COLORS[precision], linewidth=1.8)
             place, text = (-2, -17 if number else 13), f"{precision.upper()}: {peak:g} T/s"
             axes.annotate(text, (high, peak), place, textcoords="offset points", ha="right")
             _mark_layers(axes, [b for b in counted if b.layer.precision == precision], estimate)
@@ -96,7 +96,7 @@ def _mark_layers(axes: Axes, layers: Sequence[LayerEstimate], estimate: Estimate
         speeds,
         s=areas,
         marker=_MARKERS[precision],
-        color=_COLOURS[precision],
+        color=_COLORS[precision],
         alpha=0.55,
         edgecolors=_INK,
         linewidths=0.6,
@@ -115,8 +115,8 @@ def plot_ranges(ranges: Sequence[float]) -> Html:
             floor = smallest / 2
             axes.set(yscale="log")
             axes.yaxis.set_major_formatter("{x:g}")
-        axes.vlines(places, floor, ranges, color=_COLOURS["int8"], linewidth=1.2, alpha=0.6)
-        axes.plot(places, ranges, "D", color=_COLOURS["int8"], markersize=4)
+        axes.vlines(places, floor, ranges, color=_COLORS["int8"], linewidth=1.2, alpha=0.6)
+        axes.plot(places, ranges, "D", color=_COLORS["int8"], markersize=4)
         axes.set(ylim=(floor, largest * 1.1), xlim=(0, len(ranges) + 1))
         axes.set(xlabel="int8 layers, first to last", ylabel="input range ±")
         axes.grid(visible=True, axis="y", which="major")
@@ -130,8 +130,8 @@ def plot_throughput(name: str, lines: Mapping[str, Sequence[tuple[int, float]]],
     def draw(axes: Axes) -> None:
         batches = sorted({batch for points in lines.values() for batch, _ in points})
         for precision, points in lines.items():
-            colour = _COLOURS.get(precision, _INK)
-            axes.plot(*zip(*points, strict=True), marker=_MARKERS.get(precision, "o"), color=colour, linewidth=1.8)
+            color = _COLORS.get(precision, _INK)
+            axes.plot(*zip(*points, strict=True), marker=_MARKERS.get(precision, "o"), color=color, linewidth=1.8)
             axes.annotate(precision.upper(), points[-1], (8, -4), textcoords="offset points")
         axes.set(xscale="log", xticks=batches, xticklabels=[str(batch) for batch in batches], ylim=(0, None))
         axes.margins(x=0.15)
@@ -148,7 +148,7 @@ def plot_run(name: str, seconds: Sequence[float], curves: Sequence[tuple[str, Se
     def draw(panels: Any) -> None:
         for axes, (label, lines) in zip(panels, curves, strict=True):
             for line, style in zip(lines, _LINES * len(lines), strict=False):
-                axes.plot(seconds[: len(line)], line, style, color=_COLOURS["int8"], linewidth=1.6)
+                axes.plot(seconds[: len(line)], line, style, color=_COLORS["int8"], linewidth=1.6)
             axes.set(ylabel=label, ylim=(0, 1.1 * max(1.0, *(max(line, default=0) for line in lines))))
             axes.yaxis.set_major_formatter("{x:,.0f}")
             axes.grid(visible=True, axis="y")
@@ -201,23 +201,21 @@ def _for_page(svg: str, name: str) -> Html:
     svg = re.sub(r'(href="|url\()#', rf"\1#{name}-", svg)
     svg = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", svg)  # matplotlib before 3.10
     svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
     return Html(re.sub(r"\n\s*", "\n", svg))
 
 
 def plot_trade(
     name: str, points: Sequence[tuple[str, float, float]], front: Sequence[tuple[float, float]], labels: tuple[str, str]
 ) -> Html:
-    """Points (precision, x, y) with the line through those that no other beats in both; ``labels``: of the two axes."""
+    """Points (precision, x, y) and the Pareto front; ``labels``: of the two axes."""
 
     def draw(axes: Axes) -> None:
         for precision in sorted({precision for precision, _, _ in points}):
             chosen = [(x, y) for own, x, y in points if own == precision]
-            colour, marker = _COLOURS.get(precision, _INK), _MARKERS.get(precision, "o")
-            axes.plot(
-                *zip(*chosen, strict=True), marker, color=colour, markersize=7, alpha=0.8, label=precision.upper()
-            )
+            color, marker = _COLORS.get(precision, _INK), _MARKERS.get(precision, "o")
+            axes.plot(*zip(*chosen, strict=True), marker, color=color, markersize=7, alpha=0.8, label=precision.upper())
         axes.plot(*zip(*front, strict=True), "--", color=_INK, linewidth=1.2)
         for name_of_scale, values in (("xscale", [x for _, x, _ in points]), ("yscale", [y for _, _, y in points])):
             if min(values) > 0 and max(values) > _LOG_FROM * min(values):
@@ -229,4 +227,4 @@ def plot_trade(
         axes.grid(visible=True, which="major")
         axes.legend()
 
-    return _svg(draw, name, f"{labels[1]} against {labels[0]}; the table of cells has the figures")
+    return _svg(draw, name, f"{labels[1]} over {labels[0]}; the table of cells has the figures")

@@ -87,8 +87,8 @@ def _figures_of_layers(record: Mapping[str, Any]) -> str:
     if not isinstance(layers, dict):
         return ""
     return (
-        f" {layers.get('judged')} of {layers.get('layers')} layers are the original's up to rounding, the largest error "
-        f"{_short(layers.get('error_over_bound'))} of what rounding explains."
+        f" {layers.get('judged')} of {layers.get('layers')} layers agree with the original up to rounding; the largest error "
+        f"is {_short(layers.get('error_over_bound'))} of the rounding bound."
     )
 
 

@@ -82,7 +82,7 @@ class Session(Protocol):
         """All outputs for one batch; blocks until they are available. Uses the first stream."""
 
     def streams(self) -> Sequence[Stream]:
-        """The copy streams: one per optimisation profile of an engine, one for a graph."""
+        """The copy streams: one per optimization profile of an engine, one for a graph."""
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Host memory that this runtime reads fastest (page-locked for a GPU); uninitialized.

@@ -11,9 +11,9 @@ _GROUP = "NVIDIA's MLPerf code (common-code)"
 
 @dataclass(frozen=True, slots=True)
 class CommonCodeOptions(OwnOptions):
-    """Where it lies. Digests of the folders are part of the builder's identity.
+    """Where the code is. Digests of the folders are part of the builder's identity.
 
-    Other scripts of CM export both keys, so that they are passed over, not refused, with another builder.
+    Other CM scripts export both keys, so with another builder they are ignored rather than rejected.
     """
 
     common_code: str | None = option(

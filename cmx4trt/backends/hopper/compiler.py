@@ -35,7 +35,7 @@ OPTIONS = (
     "--ptxas-options=-v",
 )
 CACHE_SETTING = "XDG_CACHE_HOME"
-_SERIALISED = re.compile(r"C75(?:0[89]|1\d|20)\b")
+_SERIALIZED = re.compile(r"C75(?:0[89]|1\d|20)\b")
 """ptxas's advisories C7508 to C7520: wgmma is serialized, or setmaxnreg ignored; correct, but slow."""
 _FIGURES = {
     "registers": re.compile(r"Used (\d+) registers"),
@@ -179,7 +179,7 @@ def parse_resources(log: str) -> Resources:
 
 def parse_warnings(log: str) -> tuple[str, ...]:
     """The lines in which ptxas reports that wgmma is serialized or registers are not redistributed, without duplicates."""
-    return tuple(dict.fromkeys(line.strip() for line in log.splitlines() if _SERIALISED.search(line)))
+    return tuple(dict.fromkeys(line.strip() for line in log.splitlines() if _SERIALIZED.search(line)))
 
 
 def _definitions(constants: Mapping[str, int]) -> list[str]:

@@ -9,7 +9,7 @@ from cmx4trt.base.options import PATH, OwnOptions, option
 
 @dataclass(frozen=True, slots=True)
 class HopperOptions(OwnOptions):
-    """What its kernels are selected by."""
+    """How its kernels are selected."""
 
     kernel_choices: str | None = option(
         PATH,

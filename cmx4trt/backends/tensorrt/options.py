@@ -9,7 +9,7 @@ from cmx4trt.base.options import PATH, OwnOptions, choice, option, whole
 TILING_LEVELS = ("none", "fast", "moderate", "full")
 """TensorRT's enumeration ``TilingOptimizationLevel``."""
 MAX_AUX_STREAMS = 64
-"""Far above what TensorRT uses of its own accord; each stream costs a CUDA stream and scratch memory."""
+"""Far more than TensorRT uses by default; each stream costs a CUDA stream and scratch memory."""
 _GROUP = "TensorRT's builder"
 
 
@@ -34,5 +34,5 @@ class TensorRTOptions(OwnOptions):
         PATH,
         "timing cache to reuse (default: one in the output folder)",
         group=_GROUP,
-        shapes_engine=False,  # it says how long kernels take, which an engine depends on as it does on the hour
+        shapes_engine=False,  # it only has kernel timings, on which an engine depends no more than on the time of day
     )

@@ -387,7 +387,7 @@ def test_detections_in_words(published: Any) -> None:
     published.edit(verification={**counted, "matched_fraction_at_iou_0.9": 0.99, "layers": layers})
     (graph, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
     assert "99.0% of 2000 detections on 2 images matched; relative error of the heads 0.001" in graph.figures
-    assert "220 of 222 layers are the original's up to rounding, the largest error 0.25" in graph.figures
+    assert "220 of 222 layers agree with the original up to rounding; the largest error is 0.25" in graph.figures
     published.drop("verification", "head_error", "layers")
     published.edit(verification={"matched_fraction_limit": 0.45})
     (engine, *_) = verdicts_of_engine(facts_of_engine(str(published.engine)))
