@@ -59,11 +59,11 @@ def test_the_model_is_copied_too(engine: Path) -> None:
 
 @pytest.mark.parametrize(("name", "expected"), [("verify", "cmx4trt bench x.plan"), ("bench", "cmx4trt report x.plan")])
 def test_after_an_evaluation(capsys: pytest.CaptureFixture[str], name: str, expected: str) -> None:
-    print_evaluation(name, "x.plan", Evaluation([("executed", "e")], {"EXECUTED": "graph"}))
+    print_evaluation(name, "x.plan", Evaluation("x.plan", "the graph", ran_engine=False, device="cpu"))
     out = capsys.readouterr().out
     assert "the same command on a machine with a GPU that the engine supports" in out
     assert out.endswith(f"{expected}\n")
-    print_evaluation(name, "x.plan", Evaluation([("executed", "e")], {"EXECUTED": "engine"}))
+    print_evaluation(name, "x.plan", Evaluation("x.plan", "the engine", ran_engine=True, device="cuda"))
     assert "the same command" not in capsys.readouterr().out
 
 
