@@ -194,8 +194,8 @@ def run_ours(network: str, images: str, output: str, kind: str, method: str) -> 
     Path(output).write_bytes(encode_model(found.model, None).message)
 
 
-def run_ort(network: str, images: str, output: str, kind: str, method: str) -> None:
-    """The options for TensorRT's Q/DQ layout; everything else is the library's default."""
+def run_ort(network: str, images: str, output: str, kind: str, method: str, symmetric: bool = True) -> None:
+    """The options for TensorRT's Q/DQ layout (the last one aside); everything else is the library's default."""
     import logging
 
     from onnxruntime.quantization import (
@@ -224,7 +224,7 @@ def run_ort(network: str, images: str, output: str, kind: str, method: str) -> N
         activation_type=QuantType.QInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=CalibrationMethod[method],
-        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+        extra_options={"ActivationSymmetric": symmetric, "WeightSymmetric": True, "QuantizeBias": False},
     )
 
 
