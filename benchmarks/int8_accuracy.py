@@ -5,7 +5,7 @@
 Each FOLDER holds the parts that train_resnet50.py wrote. The images are drawn anew from their seed (textures.py), so nothing else
 is needed; ``--noise`` above 1 makes them harder, so that the network is no longer sure and small errors decide. All run in ONNX
 Runtime on the CPU. It computes float16 slowly there, so the network with float32 besides its int8 layers is measured. All tools
-get the same network (batch normalization folded) and calibration images, and quantize symmetrically with scales by output channel,
+get the same network (batch normalization folded) and calibration images, and quantize symmetrically, weights by output channel,
 unless the row says otherwise. ``--modelopt`` names a Python that has Model Optimizer (pip install nvidia-modelopt[onnx]).
 """
 
@@ -107,7 +107,7 @@ def cases(
     plain.write_bytes(encode_model(model, None).message)
 
     output = folder / "peer.onnx"
-    files = [str(plain), str(trained.calibration), str(output), "resnet50"]
+    files = (str(plain), str(trained.calibration), str(output), "resnet50")
 
     def onnxruntime(method: str, symmetric: bool = True) -> Callable[[], OnnxRuntimeSession]:
         def quantized() -> OnnxRuntimeSession:

@@ -127,6 +127,10 @@ class Network(ABC):
         changed.spec = spec
         return changed
 
+    def of_engine(self, notes: Mapping[str, Any]) -> Network:
+        """The same network as an engine has it; ``notes``: of the engine's graph, from the manifest."""
+        return self
+
     def check_request(self, request: GraphOptions) -> None:
         """Refuse combinations of options that only this network knows to be impossible. Raises RequestError."""
         return

@@ -52,7 +52,7 @@ class PublishedEngine:
     @property
     def network(self) -> Network:
         """What it is of."""
-        return network_of(self.request.network)
+        return network_of(self.request.network).of_engine(self.manifest.graph)
 
     def asked_as(self, network: str | None, model: str | None) -> PublishedEngine:
         """The same engine, which must be of ``network``, with its source file at ``model``; None: as its manifest says.
@@ -79,11 +79,10 @@ def read_published(path: str) -> PublishedEngine:
         request = BuildRequest.from_dict(manifest.request)
     with _reading("network.outputs", manifest_path):
         declared = [{"name": str(o["name"]), "shape": list(o["shape"])} for o in manifest.network.get("outputs", ())]
-        answers = network_of(request.network).answers(declared, request.graph_options())
     with _reading("graph", manifest_path):
-        form = network_of(request.network).input_form(
-            manifest.graph, _input_scale(manifest.graph), request.graph_options()
-        )
+        network = network_of(request.network).of_engine(manifest.graph)
+        answers = network.answers(declared, request.graph_options())
+        form = network.input_form(manifest.graph, _input_scale(manifest.graph), request.graph_options())
     engine = store.engine_path_of(manifest_path, manifest)
     return PublishedEngine(engine, manifest_path, manifest, request, form, answers, data)
 

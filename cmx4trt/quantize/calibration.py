@@ -19,6 +19,7 @@ from cmx4trt.networks import network_of_spec
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import STAGE, Method, Wanted, observe
 from cmx4trt.quantize.placement import Placement
+from cmx4trt.quantize.plausibility import Cited
 from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.ranges import Ranges, RangesStore, digest_of_model
 from cmx4trt.quantize.samples import READING, FileSamples, Samples, choose_samples, open_samples
@@ -48,7 +49,7 @@ class Calibration:
 
     ``origin`` is where they come from, ``reused`` whether an earlier run had kept them; ``samples`` are the images they
     were taken from, if they are at hand, ``images`` those to measure on: others, if there are, else the same, else random
-    ones (``synthetic``).
+    ones (``synthetic``). ``cited`` says where in a file a range stands.
     """
 
     ranges: Ranges
@@ -56,6 +57,7 @@ class Calibration:
     reused: bool
     samples: Samples | None
     images: Samples
+    cited: Cited | None = None
 
     @property
     def held_out(self) -> bool:
@@ -118,9 +120,9 @@ def calibrate(
     if data.cache is None:
         return _calibrate_on_images(network, placement, request, data, progress, flavor)
     where = f"calibration_cache {request.calibration_cache}"
-    ranges, origin = ranges_from_content(data.cache, where, network, placement)
+    ranges, origin, cited = ranges_from_content(data.cache, where, network, placement)
     images = data.rest or data.samples or _made_up(network, ranges)
-    return Calibration(ranges, origin, False, data.samples, images)
+    return Calibration(ranges, origin, False, data.samples, images, cited)
 
 
 def _own_calibration(network: CanonicalGraph, own: OwnQuantization, data: CalibrationData) -> Calibration:
@@ -176,14 +178,15 @@ def _read_cache(path: str) -> bytes:
 
 def ranges_from_content(
     content: bytes, where: str, network: CanonicalGraph, placement: Placement
-) -> tuple[Ranges, str]:
-    """The ranges in a TensorRT cache or in our JSON, by the names of ``network``, and which of the two it was.
+) -> tuple[Ranges, str, Cited]:
+    """The ranges in a TensorRT cache or in our JSON, by the names of ``network``, which of the two it was, and where each stands.
 
     Raises DataError on a damaged file, and on our JSON made for another network.
     """
     model, model_sha256 = network.model, digest_of_model(network.model)
-    if content.lstrip()[:1] == b"{":
-        ranges = Ranges.from_json(content.decode("utf-8", errors="replace"), where)
+    text = content.decode("utf-8-sig", errors="replace")
+    if text.lstrip()[:1] == "{":
+        ranges = Ranges.from_json(text, where)
         if ranges.model_sha256 != model_sha256:
             raise DataError(f"{where} was made for another network (or another version of this one); calibrate again")
         channels = mean_channels(model.graph, placement)
@@ -193,11 +196,12 @@ def ranges_from_content(
                 f"{where} holds {len(ranges.means[wrong[0]])} means for '{wrong[0]}', expected one for each of its "
                 f"{channels[wrong[0]]} channels; calibrate again"
             )
-        return ranges, "ranges file"
+        return ranges, "ranges file", lambda tensor: where
     cache = parse_cache(content, where)
     names = names_in_cache(network, cache.scales)
     scales = {tensor: cache.scales[names[tensor]] for tensor in placement.activations if tensor in names}
-    return Ranges(scales, model_sha256, hashlib.sha256(content).hexdigest(), cache.header, 0), "TensorRT cache"
+    ranges = Ranges(scales, model_sha256, hashlib.sha256(content).hexdigest(), cache.header, 0)
+    return ranges, "TensorRT cache", lambda tensor: f"{where}, line {cache.lines[names[tensor]]}"
 
 
 def names_in_cache(network: CanonicalGraph, entries: Mapping[str, float]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from cmx4trt.ir.model import Graph
 from cmx4trt.quantize.calibration import NO_CALIBRATION, OWN, Calibration, CalibrationData, calibrate
 from cmx4trt.quantize.own import holds_pairs
 from cmx4trt.quantize.placement import Placement, place, restricted, shared_scales
+from cmx4trt.quantize.plausibility import check_plausible
 from cmx4trt.quantize.qdq import insert_qdq
 from cmx4trt.quantize.samples import Samples
 from cmx4trt.quantize.sensitivity import LayerGain, choose_automatically, rank_layers
@@ -105,6 +106,8 @@ def quantize_network(
     full = place(model.graph, flavor=flavor)
     calibration = calibrate(network, full, request, progress, flavor, data)
     scales, missing = _covering_scales(full, calibration, request)
+    if calibration.cited is not None:
+        check_plausible(model, full, calibration.ranges.scales, calibration.images, calibration.cited, progress)
     own_float = [] if network.own is None else [n for n in full.layers if n in network.own.float_layers]
     if missing:
         progress.note(f"{len(missing)} tensors have no range and stay in {flavor.rest.name.lower()}: {_some(missing)}")

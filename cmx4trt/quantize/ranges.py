@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "cmx4trt-ranges/1"
 """Name and version of the layout; raised when a field changes its meaning."""
+CHECKSUM = "sha256"
+"""The field that shows a flipped bit; files of earlier versions have none."""
 CACHE_SETTING = "XDG_CACHE_HOME"
 """What a user changes to have ranges kept elsewhere."""
 
@@ -54,7 +56,7 @@ class Ranges:
             "scales": dict(self.scales),
             "channel_means_float32_base64": means,
         }
-        return json.dumps(content, indent=1) + "\n"
+        return json.dumps({**content, CHECKSUM: _checksum(content)}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> Ranges:
@@ -65,6 +67,8 @@ class Ranges:
             content = parse_json(text)
             if not isinstance(content, dict) or content.get("schema") != SCHEMA:
                 raise ValueError(f"its schema is not {SCHEMA}")
+            if content.pop(CHECKSUM, None) not in (None, _checksum(content)):
+                raise ValueError(f"its {CHECKSUM} is not that of its content; whoever edits it removes that line")
             means = content["channel_means_float32_base64"]
             ranges = cls(
                 {str(name): _float32(scale) for name, scale in content["scales"].items()},
@@ -82,6 +86,10 @@ class Ranges:
         if not all(np.isfinite(values).all() for values in ranges.means.values()):
             raise DataError(f"{where} holds means that are NaN or infinite; write it again with cmx4trt calibrate")
         return ranges
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _float32(value: object) -> float:

@@ -25,6 +25,10 @@ MIN_SQNR_DB = 10.0
 """Outputs whose error exceeds a tenth of their energy are no longer those of the network. Sound INT8 networks lie at 20 to
 45 dB (ResNet-50, random weights: 44 dB; without bias correction, and in other tools, 35 dB), wrong scales below 5 dB."""
 
+FLOOR_SQNR_DB = 3.0
+"""Below this an output is half noise, whatever the images: no engine is published. Sound caches on synthetic images lie above the
+limit itself (measured on the networks of benchmarks/int8_accuracy.py); one range flipped to nothing gives 0 dB."""
+
 MIN_AGREEMENT = 0.5
 """Of a detector whose heads are not among the outputs (an engine) only the detections can be compared. INT8 keeps more than
 nine tenths of a trained network's (MLPerf accepts a loss of 1 % of mAP); where less than half are found again it is another
@@ -80,7 +84,10 @@ class QuantizationAccuracy:
     @property
     def verdict(self) -> str:
         """PASSED where every output keeps its SQNR (a NaN does not), or, without such outputs, enough detections are found
-        again. Synthetic images can show that graphs agree, but not that they differ where it matters: then SKIPPED."""
+        again. Synthetic images can show that graphs agree, but not that they differ where it matters: then SKIPPED, unless
+        nothing is left of an output."""
+        if any(value is not None and not value >= FLOOR_SQNR_DB for value in self.sqnr_db.values()):
+            return FAILED
         if self.sqnr_db:
             good = all(value is None or value >= self.limit_db for value in self.sqnr_db.values())
             telling = not self.synthetic

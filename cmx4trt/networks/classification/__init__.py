@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,15 @@ class Classifier(Network):
     classes: int
     metric = "top-1"
     label_file = "val_map.txt"
+
+    def of_engine(self, notes: Mapping[str, Any]) -> Network:
+        """With the number of classes of the file that the engine was built from, where it is another data set's."""
+        count = int(notes.get("classes", self.classes))
+        if count in (self.classes, self.classes + 1):  # the one more is a background class
+            return self
+        changed = copy.copy(self)
+        changed.classes = count
+        return changed
 
     def attach_outputs(self, graph: CanonicalGraph, options: GraphOptions) -> None:
         """The class beside the logits."""

@@ -43,6 +43,14 @@ class RetinaNet(Network):
 
         return detector_spec(self.spec)
 
+    def of_engine(self, notes: Mapping[str, Any]) -> Network:
+        """With the classes, thresholds and counts of the file that the engine was built from."""
+        from cmx4trt.networks.retinanet.details import with_parameters
+
+        if "postprocessing" not in notes:
+            return self
+        return self.with_spec(with_parameters(self.spec, json.loads(notes["postprocessing"])))
+
     def check_request(self, request: GraphOptions) -> None:
         """Boxes need float32."""
         if RetinaNetOptions.of(request).postprocess != RAW and request.output_dtype != "fp32":

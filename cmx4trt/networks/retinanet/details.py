@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.spec import ModelSpec
@@ -72,6 +73,30 @@ def detector_spec(spec: ModelSpec) -> DetectorSpec:
     if not isinstance(spec.details, DetectorSpec):
         raise TypeError(f"{spec.title} carries no detector data")
     return spec.details
+
+
+_PARAMETERS = ("classes", "score_threshold", "iou_threshold", "candidates", "detections", "max_log_ratio")
+"""What files differ in, of a detector's data."""
+
+
+def parameters_of(detector: DetectorSpec) -> dict[str, float]:
+    """What a file said of its classes and post-processing, for the manifest."""
+    return {name: getattr(detector, name) for name in _PARAMETERS}
+
+
+def with_parameters(spec: ModelSpec, recorded: Mapping[str, Any]) -> ModelSpec:
+    """``spec`` with what ``parameters_of`` recorded. Raises TypeError, ValueError on a damaged record."""
+    kinds = {name: type(value) for name, value in parameters_of(detector_spec(spec)).items()}
+    found: dict[str, Any] = {name: kind(recorded[name]) for name, kind in kinds.items() if name in recorded}
+    return with_detector(spec, replace(detector_spec(spec), **found))
+
+
+def with_detector(spec: ModelSpec, detector: DetectorSpec) -> ModelSpec:
+    """``spec`` with another detector: the largest tensor is the class logits of the finest level, or the stem's result."""
+    _, height, width = spec.input_shape
+    logits = detector.anchors_per_location * detector.classes * (height // 8) * (width // 8)
+    stem = detector.body.stem * (height // 2) * (width // 2)
+    return replace(spec, details=detector, largest_activation=max(logits, stem))
 
 
 def head_names(levels: int) -> tuple[list[str], list[str]]:

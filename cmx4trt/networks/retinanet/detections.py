@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.networks.retinanet.nms import LEAST_UNION, is_power_of_two
+
 if TYPE_CHECKING:
     from cmx4trt.networks.retinanet.details import Detector
     from cmx4trt.networks.retinanet.spec import DetectorSpec
@@ -99,10 +101,19 @@ def finish_detections(candidates: Array, spec: DetectorSpec, offset: bool = True
         low, high = np.maximum(boxes[i, :2], rest[:, :2]), np.minimum(boxes[i, 2:], rest[:, 2:])
         sides = np.maximum(high - low, np.float32(0))
         intersection = sides[:, 0] * sides[:, 1]
-        overlaps = intersection > (areas[i] + areas[i + 1 :] - intersection) * np.float32(spec.iou_threshold)
+        overlaps = _is_above(intersection, areas[i] + areas[i + 1 :] - intersection, spec.iou_threshold)
         alive[i + 1 :] &= ~(overlaps & (labels[i + 1 :] == labels[i]))
     chosen = rows[kept]
     return Detections(chosen[:, :4], chosen[:, 4], chosen[:, 5].astype(np.int32))
+
+
+def _is_above(intersection: Array, union: Array, limit: float) -> Array:
+    """Bool [n]: is intersection / union, as the graph rounds it, above the limit?"""
+    import numpy as np
+
+    if is_power_of_two(limit):
+        return intersection > union * np.float32(limit)
+    return intersection / np.maximum(union, np.float32(LEAST_UNION)) > np.float32(limit)
 
 
 def candidates_from_heads(outputs: Mapping[str, Array], image: int, detector: Detector) -> Array:

@@ -16,10 +16,12 @@ _COLOURS = 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heads:
-    """The last convolutions before post-processing, in the file's order, and the value that the first convolution reads."""
+    """The last convolutions before post-processing, in the file's order, how many classes there are, and the value that the first
+    convolution reads."""
 
     classes: tuple[Node, ...]
     boxes: tuple[Node, ...]
+    class_count: int
     image: str
 
 
@@ -46,8 +48,8 @@ def find_heads(graph: Graph, spec: ModelSpec) -> Heads:
         found = "no Sigmoid behind either head" if not scored else "a Sigmoid behind both heads"
         raise wrong_model(spec, found, "one behind the class head")
     boxes = next(group for group in shared if group is not scored[0])
-    _check_channels(graph, spec, scored[0][0], boxes[0])
-    return Heads(tuple(scored[0]), tuple(boxes), _image_value(graph, spec))
+    count = _class_count(graph, spec, scored[0][0], boxes[0])
+    return Heads(tuple(scored[0]), tuple(boxes), count, _image_value(graph, spec))
 
 
 def _check_weights(graph: Graph, spec: ModelSpec) -> None:
@@ -83,17 +85,15 @@ def _last_convolutions(graph: Graph) -> dict[tuple[str, ...], list[Node]]:
     return groups
 
 
-def _check_channels(graph: Graph, spec: ModelSpec, class_head: Node, box_head: Node) -> None:
-    detector = detector_spec(spec)
+def _class_count(graph: Graph, spec: ModelSpec, class_head: Node, box_head: Node) -> int:
+    """Classes of each anchor. Raises ModelError on another number of anchors."""
     classes, boxes = (graph.initializers[node.inputs[1]].dims[0] for node in (class_head, box_head))
-    anchors = detector.anchors_per_location
-    if boxes != 4 * anchors or classes != anchors * detector.classes:
+    anchors = detector_spec(spec).anchors_per_location
+    if boxes != 4 * anchors or not classes or classes % anchors:
         per_anchor = f"{classes / (boxes / 4):g} classes" if boxes else "no boxes"
-        raise wrong_model(
-            spec,
-            f"{boxes / 4:g} anchors a location with {per_anchor}",
-            f"{anchors} with {detector.classes}",
-        )
+        need = f"{anchors} with a whole number of classes"
+        raise wrong_model(spec, f"{boxes / 4:g} anchors a location with {per_anchor}", need)
+    return classes // anchors
 
 
 def _image_value(graph: Graph, spec: ModelSpec) -> str:

@@ -8,6 +8,7 @@ are settled. Blocks of boxes in the order of their scores are settled one after 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import frexp
 
 from cmx4trt.ir.writer import GraphWriter
 from cmx4trt.networks.retinanet.details import Detector
@@ -16,6 +17,15 @@ MAX_TOP_K = 3840
 """Largest k of TensorRT's TopK (NvInfer.h, INetworkDefinition::addTopK)."""
 COLUMNS = 6
 """A candidate's numbers: x1, y1, x2, y2, score, label."""
+
+
+LEAST_UNION = 1e-30
+"""Stands for the union of two boxes without area, so that 0 / 0 is 0."""
+
+
+def is_power_of_two(value: float) -> bool:
+    """Whether multiplying by ``value`` is exact."""
+    return frexp(value)[0] == 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +142,21 @@ class _Blocks:
             sides.append(write.op("Max", side, write.number(0.0)))
         intersection = write.op("Mul", *sides)
         union = write.op("Sub", write.op("Add", own[-1], other[-1]), intersection)
-        # Without division: no 0/0 for boxes without area, and the same truth for a limit that is a power of two.
-        overlap = write.op("Greater", intersection, write.op("Mul", union, write.number(self._spec.iou_threshold)))
+        overlap = self._is_above(intersection, union)
         if len(own) == len("xyxy") + 1:
             return overlap
         return write.op("And", overlap, write.op("Equal", own[4], other[4]))
+
+    def _is_above(self, intersection: str, union: str) -> str:
+        """Bool: is intersection / union, rounded to float32, above the limit?
+
+        Without division where that is the same: for a limit that is a power of two, whose product is exact.
+        """
+        write, limit = self._write, self._write.number(self._spec.iou_threshold)
+        if is_power_of_two(self._spec.iou_threshold):
+            return write.op("Greater", intersection, write.op("Mul", union, limit))
+        safe = write.op("Max", union, write.number(LEAST_UNION))
+        return write.op("Greater", write.op("Div", intersection, safe), limit)
 
     def _split(self, column: str) -> list[str]:
         sizes = self._sizes

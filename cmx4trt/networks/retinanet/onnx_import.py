@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.batchnorm import fold_batch_norm
@@ -19,9 +19,18 @@ from cmx4trt.networks.recognition import find_layers
 from cmx4trt.networks.retinanet import topology
 from cmx4trt.networks.retinanet.anchors import find_anchors, probe_normalization
 from cmx4trt.networks.retinanet.body import Shape, fix_shapes, fold_weight_expressions
-from cmx4trt.networks.retinanet.details import Detector, Level, Normalization, detector_spec, head_names
+from cmx4trt.networks.retinanet.details import (
+    Detector,
+    Level,
+    Normalization,
+    detector_spec,
+    head_names,
+    parameters_of,
+    with_detector,
+)
 from cmx4trt.networks.retinanet.heads import Heads, find_heads, image_input
-from cmx4trt.networks.retinanet.options import PIXELS, RetinaNetOptions
+from cmx4trt.networks.retinanet.options import PIXELS, RAW, RetinaNetOptions
+from cmx4trt.networks.retinanet.parameters import read_parameters
 
 _FOLDED = ("Conv", "BatchNormalization")
 """Operators whose operands some exporters compute in the graph; those of frozen batch normalisation follow later."""
@@ -45,6 +54,7 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     source = image_input(graph, spec)
     shared = share_equal_constants(graph)
     heads = find_heads(graph, spec)
+    spec = _as_in_file(model, heads, spec, request)
     names = [node.outputs[0] for node in (*heads.classes, *heads.boxes)]
     computed = fold_weight_expressions(model, heads.image, names)
     shapes = fix_shapes(model, heads.image, names, spec)
@@ -74,12 +84,24 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
         "constants_evaluated": str(computed),
         "normalization": json.dumps(asdict(normalization)),
         "input_range": own.input_range,
+        "postprocessing": json.dumps(parameters_of(detector.spec)),
     }
     _rename(body, heads.image, file_heads)
     find_layers(body, topology.layers(detector.spec), spec)
     if own.input_range == PIXELS:
         _keep_normalization(body, normalization, spec)
     return CanonicalGraph(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes)
+
+
+def _as_in_file(model: Model, heads: Heads, spec: ModelSpec, request: GraphOptions) -> ModelSpec:
+    """``spec`` with the file's classes, thresholds and counts; for raw heads those that cannot be read stay MLPerf's."""
+    detector = replace(detector_spec(spec), classes=heads.class_count)
+    try:
+        detector = read_parameters(model, [node.outputs[0] for node in heads.boxes], spec, detector)
+    except ModelError:
+        if RetinaNetOptions.of(request).postprocess != RAW:
+            raise
+    return with_detector(spec, detector)
 
 
 def _by_level(heads: Heads, shapes: dict[str, Shape], spec: ModelSpec) -> list[tuple[str, str]]:

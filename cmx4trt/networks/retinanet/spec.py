@@ -44,8 +44,7 @@ class DetectorSpec:
     """What a detector's heads must look like, and how detections are made of them.
 
     Thresholds and counts are those of MLPerf's model: torchvision's defaults, except for the number of detections (300
-    there). ``iou_threshold`` must be a power of two: the graph compares ``intersection`` with
-    ``iou_threshold * union``, which is the same as comparing the rounded quotient only if the product is exact.
+    there). A file's own take their place.
     """
 
     classes: int = CLASSES

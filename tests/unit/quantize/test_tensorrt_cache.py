@@ -12,7 +12,7 @@ from cmx4trt.errors import DataError
 from cmx4trt.quantize.tensorrt_cache import DEFAULT_HEADER, encode_cache, parse_cache
 
 names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
-scales = st.dictionaries(names, st.floats(0, 2.0**100, width=32), min_size=1)
+scales = st.dictionaries(names, st.floats(0, 2.0**100, width=32, exclude_min=True), min_size=1)
 
 
 @given(scales)
@@ -22,6 +22,10 @@ def test_round_trip_is_bit_equal(values: dict[str, float]) -> None:
     assert {name: struct.pack("<f", scale) for name, scale in again.scales.items()} == {
         name: struct.pack("<f", scale) for name, scale in values.items()
     }
+
+
+def test_a_tensor_that_was_always_zero_gets_a_scale() -> None:
+    assert parse_cache(encode_cache({"dead": 0.0}), "it").scales == {"dead": 1.0}
 
 
 def test_entries_of_nvidias_files() -> None:
