@@ -53,8 +53,8 @@ def flipped(scale: float, bit: int) -> float:
 def test_a_flipped_exponent_bit_is_found(
     residual_network: CanonicalGraph, tmp_path: Path, tensor: str, bit: int
 ) -> None:
-    """Bits 0 and 1 are factors of 2 and 4, which entropy's clipping has, too; the input's bit 2, a factor of 16, makes the synthetic
-    images as much larger, as those of another normalization are."""
+    """Bits 0 and 1 are factors of 2 and 4, which entropy's clipping has, too; the input's bit 2 makes the synthetic
+    images 16 times larger, as another normalization does."""
     scales = scales_of(residual_network)
     scales[tensor] = flipped(scales[tensor], bit)
     line = 2 + list(scales).index(tensor)
