@@ -39,9 +39,12 @@ def test_other_files_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("bad", [-0.5, float("nan"), float("inf")])
 def test_impossible_scales_are_refused(bad: float) -> None:
-    text = json.dumps({**json.loads(some_ranges().to_json()), "scales": {"a": 1.0, "b": bad}})
+    content = {**json.loads(some_ranges().to_json()), "scales": {"a": 1.0, "b": bad}}
+    with pytest.raises(DataError, match="its sha256 is not that of its content"):
+        Ranges.from_json(json.dumps(content), "it")
+    del content["sha256"]
     with pytest.raises(DataError, match="it gives tensor 'b' the scale"):
-        Ranges.from_json(text, "it")
+        Ranges.from_json(json.dumps(content), "it")
 
 
 def test_store_finds_what_it_kept_and_nothing_else(own_cache: Path) -> None:
