@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.quantities import rounded
 from cmx4trt.errors import MissingSoftwareError
 from cmx4trt.report.estimates import Estimate, LayerEstimate
 from cmx4trt.report.html import Html, element
@@ -221,7 +222,7 @@ def plot_trade(
             if min(values) > 0 and max(values) > _LOG_FROM * min(values):
                 axes.set(**{name_of_scale: "log"})
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter("{x:,g}")
+            axis.set_major_formatter(lambda value, place: rounded(value))
         axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.margins(0.08)
         axes.grid(visible=True, which="major")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cmx4trt.base.install import pip_line
@@ -28,9 +28,12 @@ _SHARE = 0.001
 
 
 class RayRunner:
-    """``address``: of a running cluster; None starts Ray on this machine, or uses the one that is connected to already."""
+    """``address``: of a running cluster; None starts Ray on this machine, or uses the one that is connected to already.
+    ``work``: what a task runs, for measurements of all else."""
 
-    def __init__(self, store: str, token: str, address: str | None = None) -> None:
+    def __init__(
+        self, store: str, token: str, address: str | None = None, work: Callable[..., Outcome] = run_task
+    ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -46,7 +49,7 @@ class RayRunner:
                     f"there is no Ray cluster at {address} ({error}); start one, or leave --address out"
                 ) from error
         self.title = f"Ray ({len(self._alive())} nodes)"
-        self._remote: Any = ray.remote(max_retries=0)(run_task)
+        self._remote: Any = ray.remote(max_retries=0)(work)
         self._place = store, token
         self._pending: dict[Any, Task] = {}
         self._since: dict[str, float] = {}

@@ -169,6 +169,7 @@ def _cells(rows: Sequence[Row], folder: str) -> Html:
     shown = [
         (
             joined(_engine(row, folder), element("small", row.cell)),
+            _MARKS[row.state],
             row.scenario,
             _where(row.ran_on, row),
             _number(row.samples_per_second),
@@ -176,7 +177,6 @@ def _cells(rows: Sequence[Row], folder: str) -> Html:
             _accuracy(row),
             Figure(row.bytes or -1, parts.NONE if row.bytes is None else f"{row.bytes / 1e6:,.1f}"),
             row.verified or parts.NONE,
-            _MARKS[row.state],
         )
         for row in ordered
     ]
