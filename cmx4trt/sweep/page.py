@@ -181,14 +181,8 @@ def _cells(rows: Sequence[Row], folder: str) -> Html:
         for row in ordered
     ]
     columns = (
-        *(
-            Column("engine"),
-            Column("scenario"),
-            Column("ran on"),
-            Column("samples/s", True),
-            Column("latency, ms", True),
-        ),
-        *(Column("accuracy"), Column("MB", True), Column("graph verified"), Column("state")),
+        *(Column("engine"), Column("state"), Column("scenario"), Column("ran on"), Column("samples/s", True)),
+        *(Column("latency, ms", True), Column("accuracy"), Column("MB", True), Column("graph verified")),
     )
     caption = (
         "Links lead to the report of an engine. Latency: the scenario's own figure in SingleStream and MultiStream, else the "
