@@ -21,7 +21,9 @@ ABANDONED_SECONDS = 600.0
 hold on one machine only, or not at all."""
 OUTPUT_SETTING = "--output_dir"
 """What a user changes to have files elsewhere, unless the sentence names another setting."""
-_TEMPORARY_NAME = re.compile(rf"\.[0-9a-f]{{16}}{re.escape(PARTIAL_SUFFIX)}$")
+LOCK_SUFFIX = ".lock"
+"""Ends the names of files that stand for work under way."""
+_TEMPORARY_NAME = re.compile(rf"(\.[0-9a-f]{{16}}{re.escape(PARTIAL_SUFFIX)}|\.plan{re.escape(LOCK_SUFFIX)})$")
 
 
 class NotRegularError(OSError):
@@ -211,7 +213,10 @@ def _sync_folder(folder: str) -> None:
 
 
 def remove_abandoned(folder: str) -> None:
-    """Remove the temporary files in ``folder`` whose writers were killed: old ones that nobody has locked."""
+    """Remove what killed processes left in ``folder``, temporary files and locks of builds: old ones that nobody has locked.
+
+    Whoever has opened such a lock, but does not hold it yet, sees that it is gone (``lock_work``).
+    """
     for name in os.listdir(folder):
         if not _TEMPORARY_NAME.search(name):
             continue

@@ -12,6 +12,7 @@ from typing import Any
 from cmx4trt.base.background import Background
 from cmx4trt.base.digests import blake3_of_file, sha256_of_file
 from cmx4trt.base.files import (
+    LOCK_SUFFIX,
     OUTPUT_SETTING,
     check_place,
     encode_json,
@@ -162,7 +163,7 @@ def building(paths: EnginePaths, wait: float, progress: Progress) -> Iterator[No
     Raises OutputError.
     """
     make_folder(os.path.dirname(paths.engine))
-    with lock_work(f"{paths.engine}.lock", f"the build of {paths.engine}", progress, wait, OUTPUT_SETTING):
+    with lock_work(f"{paths.engine}{LOCK_SUFFIX}", f"the build of {paths.engine}", progress, wait, OUTPUT_SETTING):
         yield
 
 

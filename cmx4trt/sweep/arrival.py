@@ -54,10 +54,13 @@ def receive_results(outcome: Outcome, engine: str) -> Outcome:
         path = os.path.join(top, file.name)
         make_folder(os.path.dirname(path), _STORE)
         write_together([(path, file.data)], _STORE)
+    error = outcome.error
+    for found in outcome.results.values():
+        error = error.replace(str(found.get("folder")), _moved(str(found.get("folder")), top))
     results = {
         mode: {**found, "folder": _moved(str(found.get("folder")), top)} for mode, found in outcome.results.items()
     }
-    return replace(outcome, engine=engine, results=results, carried=())
+    return replace(outcome, engine=engine, error=error, results=results, carried=())
 
 
 def checked(outcome: Outcome) -> Sequence[Carried]:

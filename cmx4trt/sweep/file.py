@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cmx4trt.base.options import SIZE, TEXT, Option, choice, whole
+from cmx4trt.base.records import readable
 from cmx4trt.errors import RequestError
 from cmx4trt.sweep.located import Located, read_located
 from cmx4trt.sweep.options import ACCURACY, BENCH, GPU, GPU_KIND, cell_options
@@ -75,7 +76,7 @@ class CellValues:
     @property
     def name(self) -> str:
         """What tells it from others, in the file's words."""
-        return ", ".join(f"{name}={self.values[name]}" for name in self.varied) or "the one cell"
+        return ", ".join(f"{name}={readable(name, self.values[name])}" for name in self.varied) or "the one cell"
 
 
 @dataclass(frozen=True, slots=True)

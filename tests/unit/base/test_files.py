@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -171,3 +172,15 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
 def test_read_only_file_system_is_noticed_even_by_root(tmpfs: Callable[..., Path]) -> None:
     with pytest.raises(OutputError, match="read-only"):
         check_writable(str(tmpfs("ro") / "engines"))
+
+
+def test_locks_of_killed_builds_go_with_the_temporary_files(tmp_path: Path) -> None:
+    old, held, young = (tmp_path / f"{name}.plan.lock" for name in ("old", "held", "young"))
+    for path in (old, held, young):
+        path.touch()
+    for path in (old, held):
+        os.utime(path, (0, 0))
+    with held.open() as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        remove_abandoned(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["held.plan.lock", "young.plan.lock"]

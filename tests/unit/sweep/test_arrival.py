@@ -46,8 +46,10 @@ def test_an_engine_and_its_results_arrive(sent: Sent, tmp_path: Path) -> None:
     assert run_task(measure, str(tmp_path / "not here"), "no token").wants_engine
     measured = run_task(measure, str(tmp_path / "not here"), "no token", engine_to_carry(received.engine))
     assert (measured.exit_code, measured.error) == (0, "")
-    laid = receive_results(measured, received.engine)
+    there = measured.results["performance"]["folder"]
+    laid = receive_results(replace(measured, error=f"not valid; logs in {there}"), received.engine)
     folder = Path(laid.results["performance"]["folder"])
+    assert laid.error == f"not valid; logs in {folder}"
     assert folder.parts[-4:] == (measure.key, "Offline", "performance", "run_1")
     assert json.loads((folder / "cmx4trt_result.json").read_text())["valid"] is True
     assert folder.is_relative_to(Path(received.engine).parent)
