@@ -54,7 +54,7 @@ def _words(env: Mapping[str, Any], given: Mapping[str, Any], mapping: Mapping[st
     for flag in given:
         if flag not in mapping and flag not in CM_FLAGS:
             hint = nearest(flag, tuple(mapping)) or f"; the flags are {', '.join(sorted(mapping))}"
-            raise RequestError(f"there is no flag --{flag}{hint}")
+            raise RequestError(f"unknown flag --{flag}{hint}")
     app = env.get(_APP_KEY) or "app"
     if app != "app":
         raise RequestError(f"'{app}' is an application of CM's own gui, which does not parse; leave out _{app}")

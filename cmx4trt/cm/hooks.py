@@ -27,10 +27,10 @@ CM_FLAGS = frozenset(_FLAGS.split())
 (docstring and code of its method run; the id of a test input), and of its list ``input_flags_converted_to_env``."""
 
 FLAGS_WITHOUT_EFFECT = {
-    "input": "; the model file is --model",
-    "outbasename": "; the folder of the engine is --output_dir",
-    "output": "; the folder of the engine is --output_dir",
-    "path": "; the model file is --model",
+    "input": "; use --model for the model file",
+    "outbasename": "; use --output_dir for the engine's folder",
+    "output": "; use --output_dir for the engine's folder",
+    "path": "; use --model for the model file",
     "version": "",
     "version_max": "",
     "version_max_usable": "",

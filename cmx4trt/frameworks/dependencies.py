@@ -84,7 +84,7 @@ def with_dependencies(framework: Framework, request: BuildRequest, env: Mapping[
         paths["model"] = env.get(key)
         if not paths["model"]:
             raise ModelError(
-                f"the dependency get,ml-model,{request.network} named no file ({key}); give your own with --model=PATH"
+                f"the dependency get,ml-model,{request.network} provided no file ({key}); give your own with --model=PATH"
             )
     backend = backend_of(request.builder)
     for option, key in backend.cm.paths.items():

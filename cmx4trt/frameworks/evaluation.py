@@ -62,7 +62,7 @@ class ScriptEvaluation:
             key = framework.key("DATASET_PREPROCESSED_PATH")
             folder = env.get(key)
             if not folder:
-                raise DataError(f"the dependency get,dataset,preprocessed named no folder ({key}); give --data=PATH")
+                raise DataError(f"the dependency get,dataset,preprocessed provided no folder ({key}); give --data=PATH")
             commands = {
                 command: replace(options, data=absolute_path(folder))
                 if _measures_accuracy(command, options)

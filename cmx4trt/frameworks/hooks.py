@@ -153,7 +153,7 @@ class Hooks:
         if i["os_info"]["platform"] == "windows":
             raise UnsupportedError("Windows is not supported; use Linux, or WSL 2")
         if env.get(folder := framework.key("OUTDIRNAME")):
-            raise RequestError(f"{folder} (--outdirname) has no effect here; the folder of the engine is --output_dir")
+            raise RequestError(f"{folder} (--outdirname) has no effect here; use --output_dir for the engine's folder")
         if not given.get("recursion"):
             check_flags(framework, given, meta["input_mapping"], tuple(meta["variations"]))
         const = i["run_script_input"]["const"]

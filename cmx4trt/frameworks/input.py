@@ -44,7 +44,7 @@ def check_flags(
                 hint = framework.flags_without_effect[flag]
                 raise RequestError(f"--{flag} is a flag of {framework.name} that has no effect here{hint}")
         elif flag not in framework.flags:
-            raise RequestError(f"there is no flag --{flag}{_instead_of(flag, tuple(mapping), variations)}")
+            raise RequestError(f"unknown flag --{flag}{_instead_of(flag, tuple(mapping), variations)}")
     if lost:
         raise RequestError(
             f"the word '{lost[0]}' stands alone; put variations beside the tags ({framework.usage('_variation', '')}) "
@@ -92,7 +92,7 @@ def check_exports(
             check_value(framework.name, where, value, ours or typed)
         if key.startswith("CMX4TRT_") and key not in internal and key not in flag_of:
             close = get_close_matches(key, tuple(flag_of), n=1)
-            raise RequestError(f"there is no environment key {key}{f'; did you mean {close[0]}?' if close else ''}")
+            raise RequestError(f"unknown environment key {key}{f'; did you mean {close[0]}?' if close else ''}")
     for flag in _DEPENDENCY_FLAGS:
         if not dependency:
             check_value(framework.name, f"--{flag}", given.get(flag))
@@ -109,7 +109,7 @@ def check_value(framework: str, where: str, value: Any, strict: bool = True) -> 
         found = _UNSAFE.search(text if strict else _ESCAPED.sub("", text))
         if found:
             raise RequestError(
-                f"{where} holds {_named(found[0])}, which the shell that {framework} starts would execute or alter; "
+                f"{where} contains {_named(found[0])}, which the shell that {framework} starts would execute or alter; "
                 "use a value without quotation marks, dollar signs, backticks, backslashes and line breaks"
             )
 

@@ -116,7 +116,7 @@ def _refuse_contradictions(typed: Sequence[Setting], mapping: Mapping[str, str])
             continue
         _, other, place = first.setdefault(key, (key, value, where))
         if _parsed(option_of[key], other) != _parsed(option_of[key], value):
-            raise RequestError(f"{place} and {where} contradict each other; give one of them")
+            raise RequestError(f"{place} and {where} conflict; give only one of them")
 
 
 def _parsed(option: str, value: object) -> object:

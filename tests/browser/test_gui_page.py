@@ -291,7 +291,7 @@ def test_bad_input_is_answered_in_the_words_of_cmr(site: Site, open_page: Callab
 def test_what_a_shell_would_execute_is_refused(site: Site, open_page: Callable[..., Page]) -> None:
     page = open_page(site)
     page.fill("Output dir", "$(touch PWNED)")
-    assert page.error().startswith("--output_dir holds a dollar sign, which the shell that CM starts would execute")
+    assert page.error().startswith("--output_dir contains a dollar sign, which the shell that CM starts would execute")
     page.until(lambda: page.button("Build").count() == 0)
     page.fill("Output dir", "good")
     page.button("Build").wait_for()

@@ -33,14 +33,14 @@ def refused(cm: Any, folder: Path, tags: str, *flags: str, **environment: str) -
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (("--batchsize=4",), "there is no flag --batchsize; did you mean --batch_size"),
+        (("--batchsize=4",), "unknown flag --batchsize; did you mean --batch_size"),
         (("--batch_sise=4",), "did you mean --batch_size"),
         (("--outputdir=x",), "did you mean --output_dir"),
-        (("--frobnicate=1",), "there is no flag --frobnicate; the flags are batch_size, "),
+        (("--frobnicate=1",), "unknown flag --frobnicate; the flags are batch_size, "),
         (("--cuda",), "'cuda' is a variation, add _cuda to the tags"),
-        (("--output=x",), "--output is a flag of CM that has no effect here; the folder of the engine is --output_dir"),
+        (("--output=x",), "--output is a flag of CM that has no effect here; use --output_dir for the engine's folder"),
         (("--outdirname=x",), "has no effect here"),
-        (("--env.CMX4TRT_BUILDR=x",), "there is no environment key CMX4TRT_BUILDR; did you mean CMX4TRT_BUILDER"),
+        (("--env.CMX4TRT_BUILDR=x",), "unknown environment key CMX4TRT_BUILDR; did you mean CMX4TRT_BUILDER"),
         (("--scenario", "Server"), "--scenario was given without a value (the word 'Server' stands alone)"),
         (("--batch_size", "4"), "write --batch_size=VALUE, with the equals sign"),
         (("--model",), "--model was given without a value"),
@@ -132,7 +132,7 @@ HOSTILE = [
 def test_hostile_values(cm: Any, folder: Path, flag: str, value: str) -> None:
     """Nothing is executed or altered: the value is refused before CM starts its first shell."""
     sentence = refused(cm, folder, RANDOM if flag != "--model" else "", f"{flag}={value}")
-    assert " holds a" in sentence
+    assert " contains a" in sentence
     assert not (folder / "PWNED").exists()
 
 
@@ -145,7 +145,7 @@ def test_hostile_names(cm: Any, folder: Path, key: str) -> None:
 def test_hostile_folder(cm: Any, tmp_path: Path) -> None:
     folder = tmp_path / "$(touch PWNED)"
     folder.mkdir()
-    assert "the path of the current folder holds a dollar sign" in refused(cm, folder, RANDOM)
+    assert "the path of the current folder contains a dollar sign" in refused(cm, folder, RANDOM)
     assert list(folder.iterdir()) == []
 
 

@@ -271,7 +271,7 @@ def handshake(address: str, token: str, host: str, origin: str) -> int:
         (("--script=" + PLAIN + ",_resnet",), "has no variation _resnet"),
         (("--script",), "--script was given without a value"),
         (("--port=http",), "port is 'http', expected a whole number from 0 to 65535"),
-        (("--prot=1",), "there is no flag --prot; did you mean 'port'"),
+        (("--prot=1",), "unknown flag --prot; did you mean 'port'"),
         (("--address=192.0.2.1",), "cannot listen on port 8501 of 192.0.2.1"),
         (("--folder=gone",), "gone does not exist"),
     ],

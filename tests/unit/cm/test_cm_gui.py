@@ -85,8 +85,8 @@ def test_a_page_that_ends_without_words(
 @pytest.mark.parametrize(
     ("flags", "env", "expected"),
     [
-        ({"prot": "1"}, {}, "there is no flag --prot; did you mean 'port'"),
-        ({"exp_tags": "x"}, {}, "there is no flag --exp_tags; the flags are address, folder, no_browser"),
+        ({"prot": "1"}, {}, "unknown flag --prot; did you mean 'port'"),
+        ({"exp_tags": "x"}, {}, "unknown flag --exp_tags; the flags are address, folder, no_browser"),
         ({"port": True}, {}, "--port was given without a value; write --port=VALUE, with the equals sign"),
         (
             {},

@@ -125,7 +125,7 @@ def test_dependency_without_a_model(home: Path) -> None:
     assert hooks.predeps(i)["return"] == 0
     answer = hooks.preprocess(i)
     assert answer["return"] == 3
-    assert "get,ml-model,resnet50 named no file" in answer["error"]
+    assert "get,ml-model,resnet50 provided no file" in answer["error"]
     assert Path.cwd() == home
 
 

@@ -51,7 +51,7 @@ def test_flags_of_cm_without_effect(flag: str) -> None:
 
 
 def test_far_from_every_flag() -> None:
-    with pytest.raises(RequestError, match="there is no flag --zzz; the flags are batch_size, builder"):
+    with pytest.raises(RequestError, match="unknown flag --zzz; the flags are batch_size, builder"):
         check_flags(CM, {"zzz": "1"}, MAPPING, VARIATIONS)
 
 
@@ -90,13 +90,13 @@ def test_escapes_of_other_scripts() -> None:
     check_exports(CM, {}, env, {}, MAPPING, ())
     with pytest.raises(RequestError, match="a backslash"):
         check_exports(CM, {"cmd": ["run"]}, env, {}, MAPPING, ())
-    with pytest.raises(RequestError, match="--output_dir holds a backslash"):
+    with pytest.raises(RequestError, match="--output_dir contains a backslash"):
         check_exports(CM, {}, {MAPPING["output_dir"]: '\\"x\\"'}, {}, MAPPING, ())
 
 
 def test_as_a_dependency_only_own_keys_are_checked() -> None:
     check_exports(CM, {"recursion": True}, {"CM_RUN_CMD": "echo $HOME", "+ CFLAGS": ["$X"]}, {}, MAPPING, ())
-    with pytest.raises(RequestError, match="--model holds"):
+    with pytest.raises(RequestError, match="--model contains"):
         check_exports(CM, {"recursion": True}, {MAPPING["model"]: "$HOME/x"}, {}, MAPPING, ())
 
 
@@ -112,13 +112,13 @@ def test_names_that_are_not(key: str) -> None:
 
 
 def test_constants_are_checked_too() -> None:
-    with pytest.raises(RequestError, match="the environment key K holds"):
+    with pytest.raises(RequestError, match="the environment key K contains"):
         check_exports(CM, {}, {}, {"K": "$(x)"}, MAPPING, ())
 
 
 @pytest.mark.parametrize("flag", ["ad", "adr", "add_deps", "add_deps_recursive"])
 def test_dependencies_are_checked(flag: str) -> None:
-    with pytest.raises(RequestError, match=f"--{flag} holds a backtick"):
+    with pytest.raises(RequestError, match=f"--{flag} contains a backtick"):
         check_exports(CM, {flag: {"loadgen": {"tags": "_`x`"}}}, {}, {}, MAPPING, ())
     with pytest.raises(RequestError, match="is not the name of a dependency"):
         check_exports(CM, {flag: {"loadgen": {"env": {"A;B": "x"}}}}, {}, {}, MAPPING, ())

@@ -104,14 +104,14 @@ def test_contradictions(
     with pytest.raises(RequestError) as caught:
         request_of(framework, env, variations, flags)
     first, second = (place.replace("CM_", framework.prefix) if "=" in place else place for place in places)
-    assert str(caught.value) == f"{first} and {second} contradict each other; give one of them"
+    assert str(caught.value) == f"{first} and {second} conflict; give only one of them"
 
 
 def test_flag_and_key_of_one_line(framework: Framework) -> None:
     """The framework's environment has the flag only; the line still says both."""
     key = framework.key("MODEL_BATCH_SIZE")
     line = {"cmd": [f"--env.{key}=4"], "mlc_run_cmd": f"mlcr tags --env.{key}=4"}
-    with pytest.raises(RequestError, match=f"--env.{key}=4 and --batch_size=8 contradict"):
+    with pytest.raises(RequestError, match=f"--env.{key}=4 and --batch_size=8 conflict"):
         request_of(framework, flags={"batch_size": "8"}, **line)
     assert request_of(framework, flags={"batch_size": "4"}, **line).batch_size == 4
 

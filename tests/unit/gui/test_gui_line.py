@@ -68,9 +68,9 @@ def test_a_shell_reads_the_words(value: str, tag: str) -> None:
 @pytest.mark.parametrize("value", ['a"b', "$(touch X)", "`touch X`", "$HOME", "a\\", "a\nb", "a\rb"])
 def test_what_cm_would_execute_is_refused(form: Form, value: str) -> None:
     """With the sentence of this package's script, which tests/cm compares with the real cmr."""
-    with pytest.raises(RequestError, match=r"^--output_dir holds a .*; use a value without"):
+    with pytest.raises(RequestError, match=r"^--output_dir contains a .*; use a value without"):
         check_values(form, keyed(form, {"output_dir": value}))
-    with pytest.raises(RequestError, match=r"^--batch_size holds a "):
+    with pytest.raises(RequestError, match=r"^--batch_size contains a "):
         check_values(form, keyed(form, {"batch_size": value}))
 
 
