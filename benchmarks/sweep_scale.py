@@ -110,7 +110,7 @@ def main() -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(arguments.nodes):
         cluster.add_node(wait=False, num_cpus=1, object_store_memory=80 * 2**20)
     cluster.wait_for_nodes(timeout=600)
@@ -118,7 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         measure(folder, arguments.cells)
     ray.shutdown()
-    cluster.shutdown()  # type: ignore[no-untyped-call]
+    cluster.shutdown()
 
 
 def measure(folder: str, cells: int) -> None:
