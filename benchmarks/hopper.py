@@ -404,7 +404,7 @@ def main() -> None:
     bench = Bench(options)
     if options.commands != [kernels.__name__]:
         facts = bench.device.facts
-        print(f"{facts.name}, driver {facts.driver or 'not told'}, {facts.multiprocessors} SMs", flush=True)
+        print(f"{facts.name}, driver {facts.driver or 'unknown'}, {facts.multiprocessors} SMs", flush=True)
     for command in options.commands:
         began = time.monotonic()
         print(f"\n## {command}\n", flush=True)

@@ -1,4 +1,4 @@
-"""The result of a run as rows for people, which also lie beside LoadGen's logs as text."""
+"""The result of a run as rows for people, which are also stored as text beside LoadGen's logs."""
 
 from __future__ import annotations
 

@@ -19,42 +19,42 @@ from cmx4trt.sweep.status import STATUS_NAME
 INIT = "init"
 DEFAULT_FILE = "sweep.yaml"
 _SHOWN_CELLS = 200
-"""Of a dry run; the rest is counted."""
+"""Number of cells shown by a dry run; the rest is counted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """The arguments of ``cmx4trt sweep``."""
-    parser.add_argument("file", metavar="FILE", help="the sweep file; init writes an example")
+    parser.add_argument("file", metavar="FILE", help="the sweep file; 'init' writes an example")
     parser.add_argument(
-        "new_file", metavar="NEW_FILE", nargs="?", help=f"after init: its name (default: {DEFAULT_FILE})"
+        "new_file", metavar="NEW_FILE", nargs="?", help=f"after 'init': name of the new file (default: {DEFAULT_FILE})"
     )
     parser.add_argument(
         "--on",
         choices=PLACES,
-        help="where tasks run: this machine, a Ray cluster, Slurm (default: run_on of the file, else local)",
+        help="where tasks run: this machine, a Ray cluster, Slurm (default: run_on in the file, or local)",
     )
     parser.add_argument(
         "--address", metavar="ADDRESS", help="ray: address of the cluster (default: Ray on this machine)"
     )
     parser.add_argument(
-        "--dry_run", "--dry-run", action="store_true", help="show the cells, what exists, what runs where"
+        "--dry_run", "--dry-run", action="store_true", help="show the cells, what exists, and what would run where"
     )
     parser.add_argument(
         "--state",
         metavar="FOLDER",
-        help="folder of the status file and the page (default: the file's name with .sweep)",
+        help="folder for the status file and the page (default: the file's name with .sweep)",
     )
     parser.add_argument(
-        "--output_dir", "--output-dir", metavar="FOLDER", help="folder of the engines (default: store of the file)"
+        "--output_dir", "--output-dir", metavar="FOLDER", help="folder for the engines (default: store in the file)"
     )
     parser.add_argument(
         "--result", metavar="FILE", help="write the outcome to a JSON file; an error is then not printed"
     )
-    parser.set_defaults(interrupted="interrupted; what is finished is kept, the same command goes on from there")
+    parser.set_defaults(interrupted="interrupted; finished tasks are kept, and the same command will resume the sweep")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the sweep, show the best and what failed. Raises CmxError."""
+    """Run the sweep, and print the best results and the failures. Raises CmxError."""
     if arguments.file == INIT:
         return _init(arguments.new_file or DEFAULT_FILE)
     request = _request(arguments)
@@ -73,11 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _request(arguments: argparse.Namespace) -> SweepRequest:
-    """Raises RequestError."""
+    """The request from the arguments. Raises RequestError."""
     if arguments.new_file is not None:
-        raise RequestError(f"there is a second file, '{arguments.new_file}'; a sweep has one")
+        raise RequestError(f"unexpected second file '{arguments.new_file}'; give one sweep file")
     if arguments.address is not None and arguments.on not in (None, RAY):
-        raise RequestError(f"--address is for --on=ray, not {arguments.on}; leave it out")
+        raise RequestError(f"--address is for --on=ray, not {arguments.on}; omit it")
     given = {
         name: None if value is None else parse_path(name, value)
         for name, value in (("state", arguments.state), ("store", arguments.output_dir))
@@ -86,17 +86,17 @@ def _request(arguments: argparse.Namespace) -> SweepRequest:
 
 
 def _init(path: str) -> int:
-    """Write the example, over nothing. Raises OutputError."""
+    """Write the example to a new file. Raises OutputError."""
     from cmx4trt.base.files import check_file, write_atomic
     from cmx4trt.sweep.example import EXAMPLE
 
     path = parse_path("file", path)
     check_file(path, "NEW_FILE")
     if os.path.lexists(path):
-        raise OutputError(f"{path} is there already; give another name: cmx4trt sweep init NEW_FILE")
+        raise OutputError(f"{path} already exists; give another name: cmx4trt sweep init NEW_FILE")
     write_atomic(path, EXAMPLE.encode(), "NEW_FILE")
     print_table(
-        "written", [("sweep file", path), ("look at it with", f"cmx4trt sweep {os.path.relpath(path)} --dry_run")]
+        "written", [("sweep file", path), ("preview it with", f"cmx4trt sweep {os.path.relpath(path)} --dry_run")]
     )
     return 0
 
@@ -138,7 +138,7 @@ def _rest(rows: Sequence[object]) -> list[tuple[str, str]]:
 
 def _show(sweep: Sweep, result: SweepResult) -> None:
     if failed := failures(result.rows):
-        print_table("failed or not valid", [(row.cell, row.error) for row in failed])
+        print_table("failed or INVALID", [(row.cell, row.error) for row in failed])
     best = [(f"{scenario}, {network}", _words(row)) for (network, scenario, _), row in best_rows(result.rows).items()]
     if best:
         print_table("best of each scenario", best)

@@ -1,4 +1,4 @@
-"""The section on what MLPerf LoadGen measured, where it has run."""
+"""The section on what MLPerf LoadGen measured, if it has run."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def test_init_writes_an_example_over_nothing(tmp_path: Path, capsys: pytest.Capt
     assert main(["sweep", "init", str(path)]) == 0
     assert "matrix:" in path.read_text()
     assert main(["sweep", "init", str(path)]) == 4
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(["sweep", str(path), "--dry_run"]) == 0
     assert "4 builds, 7 measurements" in capsys.readouterr().out
     assert [p.name for p in tmp_path.iterdir()] == ["s.yaml"], "a dry run writes nothing"
@@ -43,7 +43,7 @@ def test_init_writes_an_example_over_nothing(tmp_path: Path, capsys: pytest.Capt
     ("words", "code", "sentence"),
     [
         (["none.yaml"], 2, "cannot read sweep file"),
-        (["s.yaml", "other.yaml"], 2, "there is a second file, 'other.yaml'"),
+        (["s.yaml", "other.yaml"], 2, "unexpected second file 'other.yaml'"),
         (["s.yaml", "--address=auto", "--on=local"], 2, "--address is for --on=ray, not local"),
         (["s.yaml", "--on=pbs"], 2, "invalid choice: 'pbs'"),
     ],
