@@ -43,7 +43,7 @@ def rows(text: str, heading: str) -> list[list[str]]:
 
 def test_flags(reference: Callable[[str], str], meta: dict) -> None:
     built, measured = (rows(reference("inputs"), heading) for heading in ("Build", "Verify and bench"))
-    assert [row[0] for row in built] == [*(option.name for option in build_options()), "dry_run"]
+    assert [row[0] for row in built] == [*(option.name for option in build_options()), "dry_run", "sweep"]
     assert [row[0] for row in measured] == [option.name for option in CM_OPTIONS]
     table = {row[0]: row[1:] for row in (*built, *measured)}
     assert set(table) == set(meta["input_mapping"]) == set(meta["input_description"])
