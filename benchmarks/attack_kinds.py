@@ -318,20 +318,22 @@ class ManifestFile(Kind):
         layer = {"name": "conv", "op": "Conv", "precision": "fp16", "shape": [64, 112, 112], "input_scale": 0.5}
         sizes = {"macs": 118013952, "weight_bytes": 18816, "activation_bytes": 1605632}
         graph = {"message_sha256": "0" * 64, "layers": [{**layer, **sizes}], "constant_bytes": 5, "quantization": None}
-        manifest = Manifest(
-            fingerprint="f" * 64,
-            parts={"builder.name": "tensorrt-rtx", "source": "seed:1"},
-            engine={"file": "e.plan", "bytes": 9, "sha256": _sha256(b"an engine")},
-            request=request.to_dict(),
-            source={"kind": "random-weights", "seed": 1},
-            network=network,
-            builder={"name": "tensorrt-rtx", "version": "1.7.1", "warnings": []},
-            graph=graph,
-            verification={"verdict": "passed", "method": "m", "relative_l2": 1e-6},
-            execution={"engine_executed_on_a_device": "no"},
-            stages={"build": 1.5},
-            created="2026-01-01T00:00:00+00:00",
-            tool={"cmx4trt": "0.1.0", "python": "3.11"},
+        manifest = Manifest.from_dict(
+            {
+                "fingerprint": "f" * 64,
+                "parts": {"builder.name": "tensorrt-rtx", "source": "seed:1"},
+                "engine": {"file": "e.plan", "bytes": 9, "sha256": _sha256(b"an engine")},
+                "request": request.to_dict(),
+                "source": {"kind": "random-weights", "seed": 1},
+                "network": network,
+                "builder": {"name": "tensorrt-rtx", "version": "1.7.1", "warnings": []},
+                "graph": graph,
+                "verification": {"verdict": "passed", "method": "m", "relative_l2": 1e-6},
+                "execution": {"engine_executed_on_a_device": "no"},
+                "stages": {"build": 1.5},
+                "created": "2026-01-01T00:00:00+00:00",
+                "tool": {"cmx4trt": "0.1.0", "python": "3.11"},
+            }
         )
         self.path.write_text(manifest.to_json())
 

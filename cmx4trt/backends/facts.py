@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cmx4trt.base.damage import MALFORMED
+from cmx4trt.base.typed import Record, WrongRecordError, rest
 
 PRECISION_TITLES: Mapping[str, str] = {
     "fp32": "32-bit floating point",
@@ -34,7 +34,7 @@ class CmNeeds:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(Record):
     """The result of a backend's own check of an engine, in addition to the comparison with the original model.
 
     ``title`` names the check in a few words, ``sentence`` says what was measured; ``figures`` go into the manifest.
@@ -43,19 +43,11 @@ class Check:
     title: str
     passed: bool
     sentence: str
-    figures: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record for the manifest."""
-        return {"title": self.title, "passed": self.passed, "sentence": self.sentence, **self.figures}
-
-
-MEASURED = "measured"
-"""The key of a backend's Measurement in the manifest's record of the execution."""
+    figures: Mapping[str, Any] = rest()
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(Record):
     """How fast an engine was when its backend ran it on the local GPU, with inputs in GPU memory.
 
     ``milliseconds``: of one batch of ``batch`` samples; ``figures`` go into the manifest beside them (JSON types only).
@@ -64,22 +56,12 @@ class Measurement:
     gpu: str
     batch: int
     milliseconds: float
-    figures: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Any] = rest()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The record for the manifest."""
-        return {"gpu": self.gpu, "batch": self.batch, "milliseconds": self.milliseconds, **self.figures}
-
-    @classmethod
-    def from_record(cls, executed: Mapping[str, Any]) -> Measurement | None:
-        """The measurement in the manifest's record of the execution, without the figures; None if nothing was measured, or if
-        the record has another format."""
-        record = executed.get(MEASURED)
-        try:
-            found = cls(str(record["gpu"]), int(record["batch"]), float(record["milliseconds"])) if record else None
-        except MALFORMED:
-            return None
-        return found if found is not None and found.batch > 0 and 0 < found.milliseconds < math.inf else None
+    def __post_init__(self) -> None:
+        """Raises WrongRecordError for a time or a batch that nothing can have."""
+        if self.batch < 1 or not 0 < self.milliseconds < math.inf:
+            raise WrongRecordError(f"a batch of {self.batch} in {self.milliseconds} ms is no measurement")
 
     @property
     def images_per_second(self) -> float:

@@ -2,7 +2,7 @@
 
 A field is written under its own name, or that of ``named``. A record that is absent (None) is an empty object; another None is
 null, or missing if the field is ``absent()``. What is read must have the types of the fields; keys that no field has go into the
-field ``more``, if there is one, and are passed over otherwise.
+field that is ``rest()``, if there is one, and are passed over otherwise.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cmx4trt.base.damage import shortened
 
-MORE = "more"
-"""The field for keys that no other field has."""
-_NAME, _ABSENT = "name", "absent"
+_NAME, _ABSENT, _REST = "name", "absent", "rest"
 _WORDS: Mapping[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -43,6 +41,11 @@ def absent(name: str = "") -> Any:
     return field(default=None, metadata={_ABSENT: True, **({_NAME: name} if name else {})})
 
 
+def rest() -> Any:
+    """The field, a mapping, for the keys that no other field has: what a library, a network or a backend adds."""
+    return field(default_factory=dict, metadata={_REST: True})
+
+
 class Record:
     """Base of such dataclasses."""
 
@@ -53,9 +56,10 @@ class Record:
         """The record that ``to_dict`` wrote; ``where``: its name in sentences. Raises WrongRecordError for anything else."""
         if not isinstance(value, Mapping):
             raise WrongRecordError(f"{where or 'it'} is {_shown(value)}, expected an object")
-        hints, found, known = _hints(cls), {}, set()
+        hints, found, known, others = _hints(cls), {}, set(), ""
         for one in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
-            if one.name == MORE:
+            if one.metadata.get(_REST):
+                others = one.name
                 continue
             name = _name(one)
             known.add(name)
@@ -63,8 +67,8 @@ class Record:
                 found[one.name] = _read(hints[one.name], value[name], f"{where}.{name}".lstrip("."))
             elif one.default is MISSING and one.default_factory is MISSING:
                 raise WrongRecordError(f"{f'{where}.{name}'.lstrip('.')} is missing")
-        if MORE in hints:
-            found[MORE] = {name: inner for name, inner in value.items() if name not in known}
+        if others:
+            found[others] = {name: inner for name, inner in value.items() if name not in known}
         return cls(**found)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +77,7 @@ class Record:
         hints = _hints(type(self))
         for one in fields(self):  # type: ignore[arg-type]
             value = getattr(self, one.name)
-            if one.name == MORE:
+            if one.metadata.get(_REST):
                 written.update(value)
             elif value is None and _record_in(hints[one.name]) is not None and not one.metadata.get(_ABSENT):
                 written[_name(one)] = {}

@@ -14,7 +14,7 @@ from cmx4trt.devices.cards import described
 
 if TYPE_CHECKING:
     from cmx4trt.pipeline.result import Evaluation
-    from cmx4trt.store.manifest import Manifest
+    from cmx4trt.store.manifest import Manifest, RequestRecord
 
 Rows = list[tuple[str, str]]
 
@@ -36,9 +36,9 @@ def after_build(engine: str, manifest: Manifest) -> Rows:
     if not capabilities:
         return [("verify it", command("verify", engine)), ("benchmark it", command("bench", engine))]
     name, model = os.path.basename(engine), []
-    if source.get("path"):
-        model = [f"--model={os.path.basename(str(source['path']))}"]
-    files = [engine, f"{os.path.splitext(engine)[0]}.json", *([str(source["path"])] if model else [])]
+    if source.path:
+        model = [f"--model={os.path.basename(source.path)}"]
+    files = [engine, f"{os.path.splitext(engine)[0]}.json", *([source.path] if source.path else [])]
     return [
         ("copy", shlex.join(files)),
         ("to a machine with", gpus_of_capabilities(capabilities)),
@@ -47,10 +47,10 @@ def after_build(engine: str, manifest: Manifest) -> Rows:
     ]
 
 
-def _capabilities(request: Mapping[str, Any]) -> tuple[str, ...]:
+def _capabilities(request: RequestRecord) -> tuple[str, ...]:
     """What an engine was compiled for; empty if that is the GPU of the machine that built it."""
-    target, backend = str(request.get("target")), find_backend(str(request.get("builder")))
-    return backend.targets.capabilities_of(target) if backend else capabilities_in(target)
+    backend = find_backend(request.builder)
+    return backend.targets.capabilities_of(request.target) if backend else capabilities_in(request.target)
 
 
 def gpus_of_capabilities(capabilities: Sequence[str]) -> str:

@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _own_sections(manifest: Manifest) -> Sequence[Section]:
     """What the engine's backend reports; nothing if this installation does not have that backend."""
-    backend = find_backend(str(manifest.builder.get("name")))
-    return backend.sections(manifest.builder, manifest.execution) if backend else ()
+    backend = find_backend(manifest.builder.name)
+    return backend.sections(manifest.builder.to_dict(), manifest.execution.to_dict()) if backend else ()
 
 
 def _row(cells: Sequence[Cell]) -> tuple[str, str]:

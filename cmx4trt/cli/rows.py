@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cmx4trt.backends.facts import Measurement
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 
 if TYPE_CHECKING:
@@ -16,17 +15,16 @@ _AGREES = {PASSED: "yes", FAILED: "no", SKIPPED: "not judged: inconclusive on th
 
 def rows_of_build(result: BuildResult) -> Rows:
     """Where the files are, and what was verified."""
-    engine, verification = result.manifest.engine, result.manifest.verification
-    measured = Measurement.from_record(result.manifest.execution)
+    engine, execution = result.manifest.engine, result.manifest.execution
     return [
         ("engine", result.engine),
         ("manifest", result.manifest_path),
         *([("report", result.report)] if result.report else []),
-        ("size", f"{engine['bytes'] / 1e6:.1f} MB"),
-        ("sha256", str(engine["sha256"])),
-        ("graph verified", str(verification.get("verdict"))),
-        ("engine run on a device", str(result.manifest.execution.get("engine_executed_on_a_device"))),
-        *([("speed", measured.sentence())] if measured else []),
+        ("size", f"{engine.bytes / 1e6:.1f} MB"),
+        ("sha256", engine.sha256),
+        ("graph verified", result.manifest.verification.verdict),
+        ("engine run on a device", execution.executed),
+        *([("speed", execution.measured.sentence())] if execution.measured else []),
     ]
 
 

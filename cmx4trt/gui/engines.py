@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from cmx4trt.base.typed import WrongRecordError
 from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import RequestError
 from cmx4trt.store.folder import doubt_of_engine, engine_path_of, read_manifest, report_path_of
@@ -38,12 +39,11 @@ class EngineRecord:
     def title(self) -> str:
         """Network, precision and batch in a few words."""
         request = self.manifest.request
-        title = self.manifest.network.get("title") or request.get("network")
-        return f"{title} · {str(request.get('precision')).upper()} · batch {request.get('batch_size')}"
+        return f"{self.manifest.network.title} · {request.precision.upper()} · batch {request.batch_size}"
 
     def verdict(self) -> str:
         """The outcome of its verification, in words."""
-        return _VERDICTS.get(str(self.manifest.verification.get("verdict")), "not verified")
+        return _VERDICTS.get(self.manifest.verification.verdict, "not verified")
 
     def doubt(self) -> str:
         """Why the file is not the engine that was published; empty if it is."""
@@ -53,20 +53,16 @@ class EngineRecord:
         """What readers want to know first."""
         manifest = self.manifest
         request, source = manifest.request, manifest.source
-        weights = (
-            "random weights" if source.get("kind") == "random-weights" else source.get("path") or source.get("kind")
-        )
-        size = manifest.engine.get("bytes")
-        executed = manifest.execution.get("engine_executed_on_a_device")
+        weights = "random weights" if source.is_random else source.path or source.kind
         return [
-            ("Network", f"{manifest.network.get('title') or request.get('network')}, {weights}"),
-            ("Precision", str(request.get("precision")).upper()),
-            ("Batch", f"1 to {request.get('batch_size')}"),
-            ("For GPUs", str(request.get("target"))),
-            ("Built with", f"{manifest.builder.get('name')} {manifest.builder.get('version')}"),
-            ("Size", f"{size / 1e6:.1f} MB" if isinstance(size, int) else "unknown"),
+            ("Network", f"{manifest.network.title}, {weights}"),
+            ("Precision", request.precision.upper()),
+            ("Batch", f"1 to {request.batch_size}"),
+            ("For GPUs", request.target),
+            ("Built with", f"{manifest.builder.name} {manifest.builder.version}"),
+            ("Size", f"{manifest.engine.bytes / 1e6:.1f} MB"),
             ("Graph", self.verdict()),
-            ("Run on a GPU", "not yet" if executed in (None, "no") else str(executed)),
+            ("Run on a GPU", "yes" if manifest.ran_on_a_device else "not yet"),
             ("Created", manifest.created.replace("T", " ").replace("+00:00", " UTC")),
             ("File", self.engine),
         ]
@@ -79,27 +75,35 @@ def folder_from_text(text: str, start: str) -> str:
     return os.path.join(start, os.path.expanduser(text.strip()))
 
 
-def engines_in(folder: str) -> list[EngineRecord]:
-    """The engines in ``folder`` and below, newest first; none if there is no such folder. Raises RequestError.
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines of a folder, newest first, and a sentence about each manifest that was damaged or edited."""
+
+    records: list[EngineRecord]
+    damaged: list[str]
+
+
+def engines_in(folder: str) -> Engines:
+    """The engines in ``folder`` and below; none if there is no such folder. Raises RequestError.
 
     A ``.json`` file counts if it is a manifest and its engine is beside it.
     """
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise RequestError(f"{folder} is not a folder; give the folder in which engines were published")
     found: list[EngineRecord] = []
+    damaged: list[str] = []
     for place, folders, files in os.walk(folder):
         folders.sort()
         for name in files:
             if name.endswith(".json") and f"{name[:-5]}.plan" in files:
-                record = _record_or_none(os.path.join(place, name))
-                if record is not None:
-                    found.append(record)
-    return sorted(found, key=lambda record: record.manifest.created, reverse=True)[:MAX_ENGINES]
-
-
-def _record_or_none(path: str) -> EngineRecord | None:
-    try:
-        record = EngineRecord.read(path)
-    except (OSError, ValueError):
-        return None
-    return record if os.path.isfile(record.engine) else None
+                path = os.path.join(place, name)
+                try:
+                    record = EngineRecord.read(path)
+                except WrongRecordError as error:
+                    damaged.append(f"manifest {path} was damaged or edited ({error}); build the engine again")
+                except (OSError, ValueError):  # not a manifest
+                    continue
+                else:
+                    found += [record] if os.path.isfile(record.engine) else []
+    newest = sorted(found, key=lambda record: record.manifest.created, reverse=True)[:MAX_ENGINES]
+    return Engines(newest, damaged[:MAX_ENGINES])

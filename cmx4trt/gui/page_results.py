@@ -132,13 +132,15 @@ def show_engines(folder: str, start: str) -> None:
     """The engines in a folder that can be changed on the page; a relative path is relative to ``start``."""
     asked = st.text_input("Folder", printable(folder), help="Engines in this folder and below, newest first.")
     try:
-        records = engines_in(folder if asked.strip() in ("", printable(folder)) else folder_from_text(asked, start))
+        engines = engines_in(folder if asked.strip() in ("", printable(folder)) else folder_from_text(asked, start))
     except CmxError as error:
         st.error(plain(str(error)))
         return
-    if not records:
+    if not engines.records:
         st.info("No engines here yet.")
-    for record in records:
+    for sentence in engines.damaged:
+        st.error(plain(printable(sentence)))
+    for record in engines.records:
         _show_manifest(record.manifest_path, partial(_show_card, record))
 
 
@@ -149,7 +151,7 @@ def _show_card(record: EngineRecord) -> None:
         st.markdown(f"**{plain(record.title())}**")
         report = "report" if os.path.isfile(record.report) else "no report"
         words = (
-            str(request.get("scenario")),
+            request.scenario,
             f"for {facts['For GPUs']}",
             facts["Size"],
             record.verdict(),

@@ -26,11 +26,23 @@ from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
 from cmx4trt.store.fingerprint import CALIBRATION, SOURCE, engine_parts, fingerprint_of, source_of_record
 from cmx4trt.store.folder import EnginePaths
-from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.manifest import (
+    BuilderRecord,
+    EngineFile,
+    ExecutionRecord,
+    GraphRecord,
+    Manifest,
+    NetworkRecord,
+    RequestRecord,
+    SourceRecord,
+    TensorRecord,
+    VerificationRecord,
+)
 
 if TYPE_CHECKING:
     from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.ir.model import ValueInfo
     from cmx4trt.quantize import CalibrationData
 
 STOP_SECONDS = 10.0
@@ -155,9 +167,9 @@ class _Outcome:
 
     engine: BuiltEngine
     digests: Background[dict[str, str]]
-    verification: Mapping[str, Any]
+    verification: VerificationRecord
     graph: PreparedGraph | None = None
-    described: Mapping[str, Any] = field(default_factory=dict)
+    described: GraphRecord = field(default_factory=GraphRecord)
 
 
 class _Build:
@@ -172,7 +184,7 @@ class _Build:
         self._parts = known.parts
         self._progress = progress
         self._seconds: dict[str, float] = {}
-        self._execution: dict[str, Any] = {"engine_executed_on_a_device": "no"}
+        self._execution = ExecutionRecord("no")
         self._stop = False
         self._loading: Background[None] | None = None
         self.graph: CheckedGraph | None = None
@@ -188,7 +200,7 @@ class _Build:
             log = f"{self._paths.engine.removesuffix('.plan')}.log"
             engine = builder.build_from_model(self._request, self._progress, log)
         with self._stage("publish"):
-            skipped = {"verdict": SKIPPED, "reason": builder.unverified}
+            skipped = VerificationRecord(SKIPPED, reason=builder.unverified)
             return self._publish(_Outcome(engine, _digests(engine), skipped))
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
@@ -212,13 +224,13 @@ class _Build:
                 atexit.register(self._loading.wait, STOP_SECONDS)
             raise
         if self._request.verify:
-            self._execution |= self._check_engine(engine, digests, graph)
+            self._execution = self._check_engine(engine, digests, graph)
         with self._stage("publish"):
             return self._publish(_Outcome(engine, digests, verification, prepared.graph, described))
 
     def _check_engine(
         self, engine: BuiltEngine, digests: Background[dict[str, str]], graph: CheckedGraph
-    ) -> dict[str, Any]:
+    ) -> ExecutionRecord:
         """What is found of the engine itself: on the device, where there is one, and by its backend's own means."""
         from cmx4trt.verify.engine import check_unexecuted, execute_engine
 
@@ -256,9 +268,9 @@ class _Build:
 
             self._loading = Background(get_ready)
 
-    def _verify(self, graph: CheckedGraph) -> dict[str, Any]:
+    def _verify(self, graph: CheckedGraph) -> VerificationRecord:
         if not self._request.verify:
-            return {"verdict": SKIPPED, "reason": "verification was switched off"}
+            return VerificationRecord(SKIPPED, reason="verification was switched off")
         with self._stage("verify"):
             found = graph.verify()
         if found.verdict == FAILED:
@@ -266,31 +278,36 @@ class _Build:
                 f"the prepared graph of {graph.prepared.graph.spec.title} disagrees with the original model: "
                 f"{found.sentence()}; no engine was published (try another precision, or --verify=no)"
             )
-        return found.to_dict()
+        return VerificationRecord.from_dict(found.to_dict())
 
     def _publish(self, outcome: _Outcome) -> Manifest:
-        manifest = self._manifest(outcome)
+        parts = {**self._parts, SOURCE: self._source.part()}
+        fingerprint, judged = fingerprint_of(parts), outcome.verification.method is not None
         # Not where it was looked for, should the model's file have been exchanged before it was read.
-        paths = EnginePaths.of(self._request, manifest.parts)
-        return store.publish(paths, outcome.engine.data, outcome.digests, manifest, self._request.wait, self._progress)
+        paths = EnginePaths.of(self._request, parts)
+        return store.publish(
+            paths,
+            outcome.engine.data,
+            outcome.digests,
+            lambda file: self._manifest(outcome, file, parts),
+            lambda there: there.fingerprint == fingerprint and (there.judged or not judged),
+            self._request.wait,
+            self._progress,
+        )
 
-    def _manifest(self, outcome: _Outcome) -> Manifest:
+    def _manifest(self, outcome: _Outcome, file: EngineFile, parts: Mapping[str, Any]) -> Manifest:
         import datetime
         import platform
 
-        parts = {**self._parts, SOURCE: self._source.part()}
+        facts = {**self._builder.identity(self._request), **outcome.engine.facts}
         return Manifest(
             fingerprint=fingerprint_of(parts),
             parts=parts,
-            engine={},
-            request=self._request.to_dict(),
-            source=self._source.record(),
+            engine=file,
+            request=RequestRecord.from_dict(self._request.to_dict()),
+            source=SourceRecord.from_dict(self._source.record()),
             network=_network_record(outcome.graph, self._request),
-            builder={
-                **self._builder.identity(self._request),
-                **outcome.engine.facts,
-                "warnings": list(outcome.engine.log),
-            },
+            builder=BuilderRecord.from_dict({**facts, "warnings": list(outcome.engine.log)}),
             graph=outcome.described,
             verification=outcome.verification,
             execution=self._execution,
@@ -304,7 +321,7 @@ def _digests(engine: BuiltEngine) -> Background[dict[str, str]]:
     return Background(lambda: digests_of(engine.data))
 
 
-def _graph_record(prepared: Prepared) -> dict[str, Any]:
+def _graph_record(prepared: Prepared) -> GraphRecord:
     from cmx4trt.graph.layers import count_layers
 
     graph = prepared.graph
@@ -312,20 +329,17 @@ def _graph_record(prepared: Prepared) -> dict[str, Any]:
     record.update(count_layers(graph.model.graph).to_dict())
     if prepared.quantization is not None:
         record["quantization"] = prepared.quantization.to_dict()
-    return record
+    return GraphRecord.from_dict(record)
 
 
-def _network_record(graph: PreparedGraph | None, request: BuildRequest) -> dict[str, Any]:
-    def shown(infos: list[Any]) -> list[dict[str, Any]]:
-        return [{"name": i.name, "dtype": i.dtype.name.lower(), "shape": list(i.dims or ())} for i in infos]
+def _network_record(graph: PreparedGraph | None, request: BuildRequest) -> NetworkRecord:
+    def shown(infos: list[ValueInfo]) -> list[TensorRecord]:
+        return [TensorRecord(i.name, i.dtype.name.lower(), list(i.dims or ())) for i in infos]
 
-    return {
-        "title": spec_of(request.network).title,
-        **({"inputs": shown(graph.inputs), "outputs": shown(graph.outputs)} if graph else {}),
-        "profiles": {
-            "count": request.copy_streams,
-            "batch_min": 1,
-            "batch_opt": request.batch_size,
-            "batch_max": request.batch_size,
-        },
-    }
+    count, batch = request.copy_streams, request.batch_size
+    return NetworkRecord(
+        spec_of(request.network).title,
+        shown(graph.inputs) if graph else None,
+        shown(graph.outputs) if graph else None,
+        {"count": count, "batch_min": 1, "batch_opt": batch, "batch_max": batch},
+    )

@@ -106,7 +106,8 @@ def _compare(subject: EngineGraph, executable: Executable, begun: Evaluation, pr
     engine, graph = subject.engine, subject.graph
     with progress.stage("verify"):
         if executable.is_engine:
-            found = graph.verify_engine(executable.session, engine.manifest.engine["sha256"])
+            sha256 = engine.manifest.engine.sha256
+            found = graph.verify_engine(executable.session, sha256)
         else:
             found = graph.verify()
     where = ", the graph on the CPU" if executable.on_gpu and not executable.is_engine else ""
@@ -134,7 +135,7 @@ def _run(
     batch = options.batch_size or engine.request.batch_size
     responder = engine.answers(executable.session.outputs)
     title, precision = engine.network.spec.title, engine.request.precision
-    subject = Subject(engine.path, title, precision, engine.manifest.engine["sha256"], batch)
+    subject = Subject(engine.path, title, precision, engine.manifest.engine.sha256, batch)
     bench = Bench(executable.session, engine.request.network, responder, dataset, batch, executable.sentence, subject)
     result = run_bench(bench, settings, _log_folder(engine, options, settings), progress)
     if settings.mode != ACCURACY:

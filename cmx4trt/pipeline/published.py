@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmx4trt import __version__
 from cmx4trt.backends import backend_of
@@ -23,7 +22,7 @@ from cmx4trt.pipeline.source import Source, source_of_request
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
 from cmx4trt.store.fingerprint import CALIBRATION, SOURCE, source_of_record
-from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.manifest import GraphRecord, Manifest
 
 if TYPE_CHECKING:
     from cmx4trt.quantize import CalibrationData
@@ -72,17 +71,16 @@ def read_published(path: str) -> PublishedEngine:
     Raises ModelError where there is no manifest or a damaged one, or the engine is not the published one.
     """
     manifest_path, manifest = store.read_published_manifest(path)
-    with _reading("engine.file", manifest_path):
-        os.fspath(manifest.engine["file"])
     data = store.read_engine(manifest_path, manifest)
     with _reading("request", manifest_path):
-        request = BuildRequest.from_dict(manifest.request)
+        request = BuildRequest.from_dict(manifest.request.to_dict())
     with _reading("network.outputs", manifest_path):
-        declared = [{"name": str(o["name"]), "shape": list(o["shape"])} for o in manifest.network.get("outputs", ())]
+        declared = [{"name": one.name, "shape": one.shape} for one in manifest.network.outputs or ()]
     with _reading("graph", manifest_path):
-        network = network_of(request.network).of_engine(manifest.graph)
-        answers = network.answers(declared, request.graph_options())
-        form = network.input_form(manifest.graph, _input_scale(manifest.graph), request.graph_options())
+        notes, options = manifest.graph.more, request.graph_options()
+        network = network_of(request.network).of_engine(notes)
+        answers = network.answers(declared, options)
+        form = network.input_form(notes, _input_scale(manifest.graph), options)
     engine = store.engine_path_of(manifest_path, manifest)
     return PublishedEngine(engine, manifest_path, manifest, request, form, answers, data)
 
@@ -99,8 +97,8 @@ def _reading(part: str, manifest_path: str) -> Iterator[None]:
         ) from error
 
 
-def _input_scale(graph: Mapping[str, Any]) -> float | None:
-    scale = (graph.get("quantization") or {}).get("input_scale")
+def _input_scale(graph: GraphRecord) -> float | None:
+    scale = (graph.quantization or {}).get("input_scale")
     return None if scale is None else float(scale)
 
 
@@ -123,7 +121,7 @@ class EngineGraph:
             calibration = self._calibration()
             with self._progress.stage("prepare"):
                 prepared = prepare(engine.request, source, self._progress, calibration)
-            if prepared.graph.encoded.sha256() != engine.manifest.graph.get("sha256"):
+            if prepared.graph.encoded.sha256() != engine.manifest.graph.sha256:
                 raise ModelError(
                     f"cmx4trt {__version__} prepares a different graph than {engine.manifest.tool.get('cmx4trt')} did for "
                     f"{engine.path}; build it again"

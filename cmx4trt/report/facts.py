@@ -80,20 +80,19 @@ class EngineFacts:
     @property
     def gpu_that_ran(self) -> Gpu | None:
         """The GPU in the table that ran the engine, or otherwise the one it was built on; None if neither is known."""
-        built_on = self.manifest.builder.get("gpu")
+        built_on = self.manifest.builder.more.get("gpu")
         recorded = built_on.get("name", "") if isinstance(built_on, dict) else ""
-        return gpu_of_device(str(self.manifest.execution.get("device") or recorded))
+        return gpu_of_device(self.manifest.execution.device or str(recorded))
 
     @property
     def ran_on_device(self) -> bool:
         """Whether this very engine file has run on a device: when it was built, or under LoadGen since."""
-        built = self.manifest.execution.get("engine_executed_on_a_device") == "yes"
-        return built or any(run.of_this_engine and run.result.ran_engine for run in self.runs)
+        return self.manifest.ran_on_a_device or any(run.of_this_engine and run.result.ran_engine for run in self.runs)
 
     @property
     def measurement(self) -> Measurement | None:
         """What the backend measured when it built the engine, on the device that ran it."""
-        return Measurement.from_record(self.manifest.execution)
+        return self.manifest.execution.measured
 
     @property
     def backend(self) -> Backend | None:
@@ -108,8 +107,7 @@ class EngineFacts:
     @property
     def quantization(self) -> Mapping[str, Any]:
         """What the manifest says about INT8; empty for other engines."""
-        found = self.manifest.graph.get("quantization")
-        return found if isinstance(found, dict) else {}
+        return self.manifest.graph.quantization or {}
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON types."""
@@ -119,16 +117,16 @@ class EngineFacts:
             "manifest": self.manifest_path,
             "engine_file": self.doubt or "unchanged since it was published",
             **{name: getattr(self, name) for name in _SHOWN},
-            "sha256": manifest.engine.get("sha256"),
+            "sha256": manifest.engine.sha256,
             "created": manifest.created,
-            "source": dict(manifest.source),
+            "source": manifest.source.to_dict(),
             "stages_seconds": dict(self.stages),
             "macs_per_image": self.macs if self.layers else None,
             "uncounted_operators": dict(self.uncounted),
             "layers": [{name: getattr(layer, name) for name in layer.__slots__} for layer in self.layers],
             "quantization": dict(self.quantization),
-            "verification": dict(manifest.verification),
-            "execution": dict(manifest.execution),
+            "verification": manifest.verification.to_dict(),
+            "execution": manifest.execution.to_dict(),
             "loadgen": [{"of_this_engine": run.of_this_engine, **run.result.to_dict()} for run in self.runs],
         }
 
@@ -180,22 +178,25 @@ def showing(manifest_path: str) -> Iterator[None]:
 def _facts(manifest_path: str, manifest: Manifest) -> EngineFacts:
     request, graph = manifest.request, manifest.graph
     engine = store.engine_path_of(manifest_path, manifest)
-    size = graph.get("constant_bytes")
-    runs, unreadable = _runs(engine, str(manifest.engine["sha256"]))
+    runs, unreadable = _runs(engine, manifest.engine.sha256)
     return EngineFacts(
         engine=engine,
         manifest_path=manifest_path,
         manifest=manifest,
         doubt=store.doubt_of_engine(manifest_path, manifest),
-        title=str(manifest.network["title"]),
-        version=str(manifest.builder["version"]),
-        **{name: str(request[name]) for name in ("network", "precision", "builder", "target", "scenario")},
-        batch=int(request["batch_size"]),
-        bytes=int(manifest.engine["bytes"]),
-        layers=tuple(_layer(entry) for entry in graph.get("layers", ())),
-        constant_bytes=None if size is None else int(size),
-        uncounted={str(name): int(count) for name, count in graph.get("uncounted_operators", {}).items()},
-        stages={str(name): float(seconds) for name, seconds in manifest.stages.items()},
+        title=manifest.network.title,
+        version=manifest.builder.version,
+        network=request.network,
+        precision=request.precision,
+        builder=request.builder,
+        target=request.target,
+        scenario=request.scenario,
+        batch=request.batch_size,
+        bytes=manifest.engine.bytes,
+        layers=tuple(_layer(entry) for entry in graph.layers or ()),
+        constant_bytes=graph.constant_bytes,
+        uncounted=graph.uncounted_operators or {},
+        stages=manifest.stages,
         runs=runs,
         unreadable_runs=unreadable,
     )

@@ -20,7 +20,12 @@ def int8_sections(facts: EngineFacts, note: Callable[[str], None]) -> Iterator[H
     """One section for an INT8 engine, none for others."""
     record = facts.quantization
     if record:
-        content = (_summary(record), *_noise(facts.manifest.verification), _ranges(facts, note), _ranking(record))
+        content = (
+            _summary(record),
+            *_noise(facts.manifest.verification.figures),
+            _ranges(facts, note),
+            _ranking(record),
+        )
         yield parts.section("INT8", *content)
 
 

@@ -13,7 +13,10 @@ def backend_sections(facts: EngineFacts) -> list[Html]:
     """What the backend reports about the engine; nothing if this installation does not have that backend."""
     if facts.backend is None:
         return []
-    return [_section(one) for one in facts.backend.sections(facts.manifest.builder, facts.manifest.execution)]
+    return [
+        _section(one)
+        for one in facts.backend.sections(facts.manifest.builder.to_dict(), facts.manifest.execution.to_dict())
+    ]
 
 
 def _section(section: Section) -> Html:

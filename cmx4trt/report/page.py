@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from cmx4trt.base.quantities import rounded
 from cmx4trt.base.records import rows_of_record
@@ -19,6 +18,7 @@ from cmx4trt.report.own import backend_sections
 from cmx4trt.report.parts import Column, Figure
 from cmx4trt.report.speed import speed_sections
 from cmx4trt.report.verdicts import NO, NOTE, OPEN, YES, verdicts_of_engine
+from cmx4trt.store.manifest import TensorRecord
 
 _MARKS = {YES: "✓ checked", NO: "✗ failed", OPEN: "\N{EN DASH} not checked", NOTE: "! note"}
 _NOT_RECORDED = (
@@ -93,34 +93,34 @@ def _verdicts(facts: EngineFacts) -> Html:
 def _origin(facts: EngineFacts) -> Html:
     manifest, source = facts.manifest, facts.manifest.source
     rows: list[tuple[str, object]] = []
-    if source.get("kind") == "random-weights":
-        rows.append(("model", f"{facts.title} with random weights from seed {source.get('seed')}"))
+    if source.is_random:
+        rows.append(("model", f"{facts.title} with random weights from seed {source.seed}"))
     else:
-        rows.append(("model file", parts.code(source.get("path", source.get("file", "not recorded")))))
-        rows.append(("model SHA-256", parts.code(source.get("sha256", "not recorded"))))
-        if isinstance(source.get("bytes"), int):
-            rows.append(("model size", parts.megabytes(source["bytes"])))
-    rows += [(kind, parts.code(_tensors(manifest.network.get(kind, [])))) for kind in ("inputs", "outputs")]
+        rows.append(("model file", parts.code(source.path or "not recorded")))
+        rows.append(("model SHA-256", parts.code(source.sha256 or "not recorded")))
+        if source.bytes is not None:
+            rows.append(("model size", parts.megabytes(source.bytes)))
+    network = manifest.network
+    rows += [("inputs", parts.code(_tensors(network.inputs))), ("outputs", parts.code(_tensors(network.outputs)))]
     rows += [
         ("engine", parts.code(facts.engine)),
-        ("engine SHA-256", parts.code(manifest.engine.get("sha256"))),
+        ("engine SHA-256", parts.code(manifest.engine.sha256)),
         ("manifest", parts.code(facts.manifest_path)),
         ("built", f"{manifest.created}, by " + ", ".join(f"{name} {value}" for name, value in manifest.tool.items())),
     ]
     return parts.section("Provenance", parts.definitions(rows), _options(facts))
 
 
-def _tensors(infos: Any) -> str:
+def _tensors(infos: Sequence[TensorRecord] | None) -> str:
     names = {"float": "float32"}  # ONNX's name of the type
     shown = (
-        f"{info['name']} [{', '.join(map(str, info['shape']))}] {names.get(info['dtype'], info['dtype'])}"
-        for info in infos
+        f"{info.name} [{', '.join(map(str, info.shape))}] {names.get(info.dtype, info.dtype)}" for info in infos or ()
     )
     return "; ".join(shown) or "not recorded"
 
 
 def _options(facts: EngineFacts) -> Html:
-    shown = [(name, parts.code(text)) for name, text in rows_of_record(facts.manifest.request)]
+    shown = [(name, parts.code(text)) for name, text in rows_of_record(facts.manifest.request.to_dict())]
     return element("details", element("summary", "All options"), parts.definitions(shown))
 
 
@@ -151,8 +151,8 @@ def _size(facts: EngineFacts) -> Html:
     sizes = {"engine file": float(facts.bytes)}
     if facts.constant_bytes is not None:
         sizes["weights and other constants in the graph"] = float(facts.constant_bytes)
-    if isinstance(facts.manifest.source.get("bytes"), int):
-        sizes["model file"] = float(facts.manifest.source["bytes"])
+    if facts.manifest.source.bytes is not None:
+        sizes["model file"] = float(facts.manifest.source.bytes)
     top = max(sizes.values())
     rows = [(name, parts.megabytes(size), parts.bar(size / top)) for name, size in sizes.items()]
     columns = (Column("what"), Column("size", True), Column("", wide=True))
@@ -234,7 +234,7 @@ def _uncounted(facts: EngineFacts) -> Html:
 
 
 def _builder(facts: EngineFacts) -> Html:
-    record = dict(facts.manifest.builder)
+    record = facts.manifest.builder.to_dict()
     warnings, layers = record.pop("warnings", []), record.pop("layers", [])
     record.pop("launches", None)  # the backend shows them
     rows = [(name.removesuffix("_bytes").replace("_", " "), parts.code(text)) for name, text in rows_of_record(record)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cmx4trt.backends.facts import Check
 from cmx4trt.base.quantities import rounded
 from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.report.facts import EngineFacts
@@ -34,19 +35,18 @@ def verdicts_of_engine(facts: EngineFacts) -> list[Verdict]:
         if facts.doubt
         else Verdict(YES, "The engine file is unchanged since it was published.")
     )
-    checks = _of_checks(facts.manifest.execution)
+    checks = _of_checks(facts.manifest.execution.checks or ())
     return [*_of_graph(facts), _of_execution(facts), *checks, *_of_weights(facts), file]
 
 
 def _of_graph(facts: EngineFacts) -> Iterator[Verdict]:
-    record = facts.manifest.verification
-    verdict = record.get("verdict")
+    record = facts.manifest.verification.to_dict()
     if "sqnr_db" in record:
         yield _of_int8(record, "the INT8 graph given to the builder")
         inner = record.get("float32_graph")
         if isinstance(inner, dict):
             yield _of_comparison(inner, "The same network in float32 computes what the original computes.")
-    elif verdict == SKIPPED:
+    elif facts.manifest.verification.verdict == SKIPPED:
         yield Verdict(
             OPEN, f"There was no comparison with the original model: {record.get('reason', 'no reason recorded')}."
         )
@@ -119,8 +119,8 @@ def _figures_of_int8(record: Mapping[str, Any]) -> str:
 
 
 def _of_execution(facts: EngineFacts) -> Verdict:
-    record = facts.manifest.execution
-    if record.get("engine_executed_on_a_device") != "yes":
+    record, device = facts.manifest.execution.to_dict(), facts.manifest.execution.device
+    if not facts.manifest.ran_on_a_device:
         if facts.ran_on_device:
             return Verdict(
                 OPEN,
@@ -129,7 +129,6 @@ def _of_execution(facts: EngineFacts) -> Verdict:
         return Verdict(
             OPEN, "The engine itself has not run: the build used no device. The figures above describe its graph."
         )
-    device = record.get("device")
     if "verdict" not in record:
         return Verdict(OPEN, f"The engine ran on {device}; no comparison was recorded.")
     if "sqnr_db" in record:
@@ -137,15 +136,14 @@ def _of_execution(facts: EngineFacts) -> Verdict:
     return _of_comparison(record, f"The engine ran on {device} and computes what the original computes.")
 
 
-def _of_checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
+def _of_checks(checks: Sequence[Check]) -> Iterator[Verdict]:
     """The results of the backend's own checks."""
-    for check in record.get("backend_checks", ()):
-        holds = check["passed"] is True
-        yield Verdict(YES if holds else NO, f"Checked by its builder: {check['title']}.", str(check["sentence"]))
+    for check in checks:
+        yield Verdict(YES if check.passed else NO, f"Checked by its builder: {check.title}.", check.sentence)
 
 
 def _of_weights(facts: EngineFacts) -> Iterator[Verdict]:
-    if facts.manifest.source.get("kind") == "random-weights":
+    if facts.manifest.source.is_random:
         yield Verdict(NOTE, "The weights are random: speed and size are real, predictions are meaningless.")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.base.background import Background
@@ -24,10 +24,11 @@ from cmx4trt.base.files import (
 )
 from cmx4trt.base.locks import lock_folder, lock_work
 from cmx4trt.base.progress import Progress
+from cmx4trt.base.typed import WrongRecordError
 from cmx4trt.errors import ModelError
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store.fingerprint import fingerprint_of, fits
-from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.manifest import EngineFile, Manifest
 from cmx4trt.store.naming import own_of, place_of
 
 
@@ -92,6 +93,8 @@ def read_published_manifest(path: str) -> tuple[str, Manifest]:
         raise ModelError(
             f"cannot read manifest {manifest_path}: {error.strerror}; give an engine that cmx4trt built"
         ) from error
+    except WrongRecordError as error:
+        raise ModelError(f"manifest {manifest_path} was damaged or edited ({error}); build the engine again") from error
     except ValueError as error:
         raise ModelError(
             f"{manifest_path} is not a manifest of cmx4trt ({error}); give an engine that cmx4trt built"
@@ -100,7 +103,7 @@ def read_published_manifest(path: str) -> tuple[str, Manifest]:
 
 def engine_path_of(manifest_path: str, manifest: Manifest) -> str:
     """The engine that lies beside a manifest: whatever folders its record may name, the file is looked for there only."""
-    return os.path.join(os.path.dirname(manifest_path), os.path.basename(str(manifest.engine.get("file"))))
+    return os.path.join(os.path.dirname(manifest_path), os.path.basename(manifest.engine.file))
 
 
 def report_path_of(path: str) -> str:
@@ -111,7 +114,7 @@ def report_path_of(path: str) -> str:
 def doubt_of_engine(manifest_path: str, manifest: Manifest) -> str:
     """Why the engine beside a manifest is not the one that was published; empty if it is."""
     path = engine_path_of(manifest_path, manifest)
-    return _check_engine(path, manifest, "sha256", sha256_of_file).doubt  # what people compare
+    return _check_engine(path, manifest, manifest.engine.sha256, sha256_of_file).doubt  # what people compare
 
 
 def read_engine(manifest_path: str, manifest: Manifest) -> bytes:
@@ -122,7 +125,7 @@ def read_engine(manifest_path: str, manifest: Manifest) -> bytes:
             data = stream.read()
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise ModelError(f"{_unreadable(path, error)}; build it again") from error
-    if hashlib.sha256(data).hexdigest() != manifest.engine.get("sha256"):
+    if hashlib.sha256(data).hexdigest() != manifest.engine.sha256:
         raise ModelError(f"{_another(path)}; build it again")
     return data
 
@@ -168,16 +171,16 @@ def building(paths: EnginePaths, wait: float, progress: Progress) -> Iterator[No
 
 
 def _check_fast(path: str, manifest: Manifest) -> Lookup:
-    return _check_engine(path, manifest, "blake3", blake3_of_file)
+    return _check_engine(path, manifest, manifest.engine.blake3, blake3_of_file)
 
 
-def _check_engine(path: str, manifest: Manifest, name: str, digest_of: Callable[[str], str]) -> Lookup:
-    """Whether the engine's bytes are those that were published, by the digest that the manifest calls ``name``."""
+def _check_engine(path: str, manifest: Manifest, published: str | None, digest_of: Callable[[str], str]) -> Lookup:
+    """Whether the engine's bytes have the digest of those that were ``published``."""
     try:
         digest = digest_of(path)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         return Lookup(doubt=_unreadable(path, error))
-    return Lookup(manifest) if digest == manifest.engine.get(name) else Lookup(doubt=_another(path))
+    return Lookup(manifest) if digest == published else Lookup(doubt=_another(path))
 
 
 def _unreadable(path: str, error: Exception) -> str:
@@ -192,35 +195,36 @@ def publish(
     paths: EnginePaths,
     data: Any,
     digests: Background[dict[str, str]],
-    manifest: Manifest,
+    describe: Callable[[EngineFile], Manifest],
+    is_same: Callable[[Manifest], bool],
     wait: float,
     progress: Progress,
 ) -> Manifest:
-    """Write engine and manifest, then give both their names, under the folder's lock; returns the final manifest.
+    """Write engine and manifest, then give both their names, under the folder's lock; returns the manifest.
 
-    ``digests`` are the engine's (``digests_of``), computed while the engine is written; ``wait``: seconds to wait for the lock.
+    ``describe`` makes it when the file is known; ``is_same``: whether another manifest is of this engine. ``digests`` are the
+    engine's (``digests_of``), computed while the engine is written; ``wait``: seconds to wait for the lock.
     Where another process has published the same engine meanwhile, that one stays and its manifest is returned.
     An error leaves the previous pair. A crash between the two renames leaves an engine whose manifest does not fit, which
     ``find`` treats as a miss. Raises OutputError.
     """
     folder = os.path.dirname(paths.engine)
     make_folder(folder)
-    final = manifest
+    written: list[Manifest] = []
 
     def contents() -> Iterator[tuple[str, Any]]:
-        nonlocal final
         yield paths.engine, data
-        name, size = os.path.basename(paths.engine), memoryview(data).nbytes
-        final = replace(manifest, engine={"file": name, "bytes": size, **digests.result()})
-        yield paths.manifest, encode_json(final.to_json())
+        file = EngineFile(os.path.basename(paths.engine), memoryview(data).nbytes, **digests.result())
+        written.append(describe(file))
+        yield paths.manifest, encode_json(written[0].to_json())
 
     with lock_folder(folder, progress, wait, OUTPUT_SETTING):
         remove_abandoned(folder)
-        if (other := _published_meanwhile(paths, manifest)) is not None:
+        if (other := _published_meanwhile(paths, is_same)) is not None:
             return other
         check_places(paths)
         write_together(contents())
-    return final
+    return written[0]
 
 
 def check_places(paths: EnginePaths) -> None:
@@ -229,15 +233,13 @@ def check_places(paths: EnginePaths) -> None:
         check_place(path)
 
 
-def _published_meanwhile(paths: EnginePaths, manifest: Manifest) -> Manifest | None:
+def _published_meanwhile(paths: EnginePaths, is_same: Callable[[Manifest], bool]) -> Manifest | None:
     """What another process published for the very same request while we were building: its engine stays."""
     try:
         there = read_manifest(paths.manifest)
     except (OSError, ValueError):
         return None
-    if there.fingerprint != manifest.fingerprint or (manifest.judged and not there.judged):
-        return None
-    return _check_fast(paths.engine, there).manifest
+    return None if not is_same(there) else _check_fast(paths.engine, there).manifest
 
 
 def _reason(error: Exception) -> str:

@@ -3,49 +3,155 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from cmx4trt.backends.facts import Check, Measurement
 from cmx4trt.base.damage import parse_json
+from cmx4trt.base.typed import Record, absent, named, rest
 from cmx4trt.base.verdicts import PASSED
 
 SCHEMA = "cmx4trt-manifest/2"
 """Name and version of the layout; raised when a field changes its meaning or goes."""
-
-ENGINE_SHA256 = "engine sha256"
-"""Under this name a result of LoadGen records the digest of the engine that it is of."""
 
 ENGINE_ITSELF = "the engine itself"
 """So begins what a result says was executed, unless it was the engine's graph instead."""
 
 
 _LISTS = ("layers", "launches", "launch_milliseconds")
+_SHOWN = ("request", "source", "network", "graph", "builder", "verification", "execution", "stages", "tool")
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """A manifest as it lies on disk; all parts are JSON types.
+class EngineFile(Record):
+    """The engine's file beside the manifest, its size in bytes, and its digests."""
+
+    file: str
+    bytes: int
+    sha256: str
+    blake3: str | None = absent()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord(Record):
+    """Every effective option by name, in ``more`` those that no other part of the package reads from here."""
+
+    network: str
+    device: str
+    builder: str
+    precision: str
+    scenario: str
+    batch_size: int
+    copy_streams: int
+    model: str | None
+    random_weights: int | None
+    target: str
+    more: Mapping[str, Any] = rest()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord(Record):
+    """Where the network came from: a seed, or a file with its size and digests, and those of its ``external`` data."""
+
+    kind: str
+    path: str | None = absent()
+    bytes: int | None = absent()
+    sha256: str | None = absent()
+    blake3: str | None = absent()
+    seed: int | None = absent()
+    external: Sequence[Mapping[str, Any]] | None = absent()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random."""
+        return self.kind == "random-weights"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRecord(Record):
+    """An input or output; ``shape`` with the batch dimension's symbol."""
+
+    name: str
+    dtype: str
+    shape: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRecord(Record):
+    """The network's title; inputs, outputs and profiles, unless the builder has a graph of its own."""
+
+    title: str
+    inputs: Sequence[TensorRecord] | None = absent()
+    outputs: Sequence[TensorRecord] | None = absent()
+    profiles: Mapping[str, int] | None = absent()
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderRecord(Record):
+    """What built the engine, in ``more`` what it reported."""
+
+    name: str
+    version: str
+    warnings: Sequence[str] = ()
+    more: Mapping[str, Any] = rest()
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRecord(Record):
+    """The prepared graph: its digest with all constants, their bytes, its layers (cmx4trt.graph.layers), INT8, and in ``more``
+    what was done to the source. Empty where the builder has a graph of its own."""
+
+    sha256: str | None = absent()
+    constant_bytes: int | None = absent()
+    layers: Sequence[Any] | None = absent()
+    uncounted_operators: Mapping[str, int] | None = absent()
+    quantization: Mapping[str, Any] | None = absent()
+    more: Mapping[str, Any] = rest()
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationRecord(Record):
+    """A verdict; the method, or the reason why there was no comparison; in ``figures`` what was measured, and the limits."""
+
+    verdict: str
+    method: str | None = absent()
+    reason: str | None = absent()
+    figures: Mapping[str, Any] = rest()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRecord(Record):
+    """Whether a device ran the engine ('yes', 'no'), and which; what was found there: as in VerificationRecord, by the backend's
+    own checks, and of the speed."""
+
+    executed: str = named("engine_executed_on_a_device")
+    device: str | None = absent()
+    verdict: str | None = absent()
+    method: str | None = absent()
+    checks: Sequence[Check] | None = absent("backend_checks")
+    measured: Measurement | None = absent()
+    figures: Mapping[str, Any] = rest()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest(Record):
+    """A manifest as it lies on disk.
 
     - ``fingerprint``: key of everything the engine depends on; ``parts``: those things, so that a difference can be named
-    - ``engine``: file (name beside the manifest), bytes, sha256
-    - ``request``: every effective option; ``source``: the model file or generator; ``network``: title, inputs, outputs
-    - ``builder``: library, version, what it reported
-    - ``graph``: what was done to the source, sha256 of the result with all its constants, its layers (see cmx4trt.graph.layers)
-    - ``verification``: verdict, method, measured differences and their limits; ``execution``: whether a device ran the engine
     - ``stages``: wall seconds of each stage; ``created``: UTC time; ``tool``: package and versions
     """
 
     fingerprint: str
     parts: Mapping[str, Any]
-    engine: Mapping[str, Any]
-    request: Mapping[str, Any]
-    source: Mapping[str, Any]
-    network: Mapping[str, Any]
-    builder: Mapping[str, Any]
-    graph: Mapping[str, Any]
-    verification: Mapping[str, Any]
-    execution: Mapping[str, Any]
+    engine: EngineFile
+    request: RequestRecord
+    source: SourceRecord
+    network: NetworkRecord
+    builder: BuilderRecord
+    graph: GraphRecord
+    verification: VerificationRecord
+    execution: ExecutionRecord
     stages: Mapping[str, float]
     created: str
     tool: Mapping[str, Any]
@@ -53,47 +159,37 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as indented JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """The manifest that ``to_json`` wrote. Raises ValueError on anything else."""
+        """The manifest that ``to_json`` wrote. Raises ValueError on anything else, naming what is wrong."""
         values = parse_json(text)
-        names = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or values.get("schema") != SCHEMA:
             raise ValueError(f"not a manifest of schema {SCHEMA}")
-        if not names <= values.keys():
-            raise ValueError(f"the manifest lacks {', '.join(sorted(names - values.keys()))}")
-        types = {f.name: (str if f.name in ("fingerprint", "created", "schema") else dict) for f in fields(cls)}
-        wrong = [name for name, kind in types.items() if not isinstance(values[name], kind)]
-        if wrong:
-            raise ValueError(f"the manifest's {', '.join(wrong)} are of the wrong type")
-        return cls(**{name: values[name] for name in names})
+        return cls.from_dict(values)
 
     def sections(self) -> list[tuple[str, Mapping[str, Any]]]:
         """The parts worth reading, titled, in the order of a reader's questions."""
-        return [
-            ("engine", {**self.engine, "created": self.created}),
-            ("request", self.request),
-            ("source", self.source),
-            ("network", self.network),
-            ("graph", _without_lists(self.graph)),
-            ("builder", _without_lists(self.builder)),
-            ("verification", self.verification),
-            ("execution", _without_lists(self.execution)),
-            ("stages (seconds)", self.stages),
-            ("tool", self.tool),
-        ]
+        written = self.to_dict()
+        named_so = {"stages": "stages (seconds)"}
+        parts = [(named_so.get(name, name), _without_lists(written[name])) for name in _SHOWN]
+        return [("engine", {**written["engine"], "created": self.created}), *parts]
 
     @property
     def judged(self) -> bool:
         """Whether a verification ran, even one whose images could not tell: to run it again would say the same."""
-        return "method" in self.verification
+        return self.verification.method is not None
 
     @property
     def verified(self) -> bool:
         """Whether the engine's graph was compared with the original model and agreed."""
-        return self.verification.get("verdict") == PASSED
+        return self.verification.verdict == PASSED
+
+    @property
+    def ran_on_a_device(self) -> bool:
+        """Whether a device ran the engine when it was built."""
+        return self.execution.executed == "yes"
 
 
 def _without_lists(part: Mapping[str, Any]) -> dict[str, Any]:

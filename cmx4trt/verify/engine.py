@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cmx4trt.backends.base import Backend, BuiltEngine
-from cmx4trt.backends.facts import MEASURED, Check
+from cmx4trt.backends.facts import Check
 from cmx4trt.base.verdicts import FAILED
 from cmx4trt.errors import VerificationError
 from cmx4trt.requests.build import BuildRequest
+from cmx4trt.store.manifest import ExecutionRecord, VerificationRecord
 from cmx4trt.verify import Verification
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.sessions.base import Session
-
-CHECKS = "backend_checks"
-"""Where the manifest keeps what the backend found by its own means."""
 
 
 def execute_engine(
@@ -26,7 +24,7 @@ def execute_engine(
     graph: PreparedGraph,
     request: BuildRequest,
     judge: Callable[[Session], Verification],
-) -> dict[str, Any]:
+) -> ExecutionRecord:
     """Run ``engine``, which was built from ``graph``, on the local GPU, have it judged and measured; returns the manifest's
     record.
 
@@ -47,21 +45,22 @@ def execute_engine(
         )
     reference = "the float32 graph" if request.precision == "int8" else "the original model"
     method = f"the engine on the GPU against {reference} in ONNX Runtime"
-    record = {"engine_executed_on_a_device": "yes", "device": session.device, **found.to_dict(), "method": method}
-    speed = {MEASURED: measured.to_dict()} if measured is not None else {}
-    return record | record_of_checks(checks, what) | speed
+    judged = VerificationRecord.from_dict({**found.to_dict(), "method": method})
+    passed = _passed(checks, what)
+    return ExecutionRecord("yes", session.device, judged.verdict, method, passed, measured, judged.figures)
 
 
-def check_unexecuted(backend: Backend, engine: BuiltEngine, graph: PreparedGraph) -> dict[str, Any]:
+def check_unexecuted(backend: Backend, engine: BuiltEngine, graph: PreparedGraph) -> ExecutionRecord:
     """What the backend can check of an engine that does not run here. Raises VerificationError where it finds fault."""
-    return record_of_checks(backend.check_engine(engine.data, graph, None), f"the engine of {graph.spec.title}")
+    checks = backend.check_engine(engine.data, graph, None)
+    return ExecutionRecord("no", checks=_passed(checks, f"the engine of {graph.spec.title}"))
 
 
-def record_of_checks(checks: Sequence[Check], what: str) -> dict[str, Any]:
-    """The manifest's record of a backend's checks of an unpublished engine, if any. Raises VerificationError for a failure."""
+def _passed(checks: Sequence[Check], what: str) -> Sequence[Check] | None:
+    """A backend's checks of an unpublished engine; None if it has none. Raises VerificationError for a failure."""
     if (failure := failure_of_checks(checks, what, "no engine was published")) is not None:
         raise failure
-    return {CHECKS: [check.to_dict() for check in checks]} if checks else {}
+    return list(checks) or None
 
 
 def failure_of_checks(checks: Sequence[Check], what: str, consequence: str) -> VerificationError | None:

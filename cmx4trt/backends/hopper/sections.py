@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cmx4trt.backends.facts import MEASURED, Cell, Section, Share
+from cmx4trt.backends.facts import Cell, Section, Share
 from cmx4trt.base.damage import MALFORMED
 
 PEAK_OPERATIONS = 1979e12
@@ -19,7 +19,7 @@ def sections(built: Mapping[str, Any], executed: Mapping[str, Any]) -> tuple[Sec
 
     Nothing if the records have another format.
     """
-    launches, measured = built.get("launches"), executed.get(MEASURED)
+    launches, measured = built.get("launches"), executed.get("measured")
     if not launches:
         return ()
     try:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmx4trt.base.typed import Record, WrongRecordError, absent, named
+from cmx4trt.base.typed import Record, WrongRecordError, absent, named, rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Tree(Record):
     best: Leaf | None = None
     leaves: Sequence[Leaf] = ()
     names: Mapping[str, int] = field(default_factory=dict)
-    more: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = rest()
 
 
 TREE = Tree("oak", 3, None, None, [Leaf(1), Leaf(2, "torn")], {"a": 1}, {"planted": [1990]})

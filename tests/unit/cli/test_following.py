@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ def engine(publish_small: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def rows_after_build(engine: Path, **request: str) -> dict[str, str]:
     manifest = store.read_manifest(str(engine.with_suffix(".json")))
-    for name, value in request.items():
-        dict.__setitem__(manifest.request, name, value)  # type: ignore[arg-type]
+    manifest = replace(manifest, request=replace(manifest.request, **request))
     return dict(following.after_build(str(engine), manifest))
 
 
@@ -51,7 +51,7 @@ def test_an_engine_for_this_machine(engine: Path) -> None:
 
 def test_the_model_is_copied_too(engine: Path) -> None:
     manifest = store.read_manifest(str(engine.with_suffix(".json")))
-    dict.update(manifest.source, kind="file", path="/models/my net.onnx")  # type: ignore[arg-type]
+    manifest = replace(manifest, source=replace(manifest.source, kind="file", path="/models/my net.onnx"))
     rows = dict(following.after_build(str(engine), manifest))
     assert shlex.split(rows["copy"])[-1] == "/models/my net.onnx"
     assert "'--model=my net.onnx'" in rows["verify it there"]

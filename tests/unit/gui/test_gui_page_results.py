@@ -13,32 +13,34 @@ import pytest
 
 from cmx4trt.base.verdicts import PASSED
 from cmx4trt.gui.runner import Outcome, Stage, Step
-from cmx4trt.store.manifest import Manifest
+from cmx4trt.requests.build import BuildRequest
+from cmx4trt.store.manifest import SCHEMA, Manifest
 
 if importlib.util.find_spec("streamlit") is None:
     pytest.skip("Streamlit is not installed (pip install 'cmx4trt[gui]')", allow_module_level=True)
 
-MANIFEST = Manifest(
-    fingerprint="f",
-    parts={},
-    engine={"file": "good.plan", "bytes": 51918196, "sha256": "00"},
-    request={"network": "resnet50", "precision": "fp16", "batch_size": 4, "target": "portable", "scenario": "Offline"},
-    source={"kind": "random-weights", "seed": 0},
-    network={"title": "ResNet-50 v1.5"},
-    builder={"name": "tensorrt-rtx", "version": "1.7"},
-    graph={},
-    verification={"verdict": PASSED},
-    execution={},
-    stages={},
-    created="2026-11-23T22:15:25+00:00",
-    tool={},
-)
+MANIFEST: dict[str, Any] = {
+    "schema": SCHEMA,
+    "fingerprint": "f",
+    "parts": {},
+    "engine": {"file": "good.plan", "bytes": 51918196, "sha256": "00"},
+    "request": BuildRequest.from_values({"random_weights": 0, "batch_size": 4}).to_dict(),
+    "source": {"kind": "random-weights", "seed": 0},
+    "network": {"title": "ResNet-50 v1.5"},
+    "builder": {"name": "tensorrt-rtx", "version": "1.7"},
+    "graph": {},
+    "verification": {"verdict": PASSED},
+    "execution": {"engine_executed_on_a_device": "no"},
+    "stages": {},
+    "created": "2026-11-23T22:15:25+00:00",
+    "tool": {},
+}
 
 
 def publish(folder: Path, stem: str, **changes: object) -> None:
     (folder / f"{stem}.plan").write_bytes(b"engine")
-    engine = {**MANIFEST.engine, "file": f"{stem}.plan", **changes.pop("engine", {})}  # type: ignore[dict-item]
-    text = json.dumps({**json.loads(MANIFEST.to_json()), "engine": engine, **changes})
+    engine = {**MANIFEST["engine"], "file": f"{stem}.plan", **changes.pop("engine", {})}  # type: ignore[dict-item]
+    text = json.dumps({**MANIFEST, "engine": engine, **changes})
     (folder / f"{stem}.json").write_text(text)
 
 
@@ -91,8 +93,12 @@ def publish_nested(folder: Path, depth: int) -> None:
     path.write_text(path.read_text().replace('"HERE"', "[" * depth + "]" * depth))
 
 
-def test_what_cannot_be_shown_is_a_sentence(tmp_path: Path) -> None:
-    publish_nested(tmp_path, 900)
+def test_what_cannot_be_shown_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_deep(manifest: Manifest) -> str:
+        raise RecursionError
+
+    publish(tmp_path, "good")
+    monkeypatch.setattr(Manifest, "to_json", too_deep)
     (error,) = engines(tmp_path).error
     assert error.value.startswith("The manifest ")
     assert "cannot be shown (RecursionError" in error.value

@@ -102,17 +102,17 @@ def test_a_real_build(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path, pr
     manifest = read_manifest(result.manifest_path)
     assert not result.reused
     assert manifest.to_json() == result.manifest.to_json()
-    assert manifest.engine["sha256"] == sha256_of_file(result.engine)
-    assert manifest.source["sha256"] == sha256_of_file(str(resnet50_file))
-    assert manifest.verification["verdict"] == PASSED
-    assert 0 <= manifest.verification["relative_l2"] <= manifest.verification["relative_l2_limit"]
-    assert manifest.execution == {"engine_executed_on_a_device": "no"}
-    assert manifest.builder["version"] == tensorrt_rtx
-    assert manifest.builder["optimization_profiles"] == 2
-    assert manifest.builder["max_scratch_memory_bytes"] > 0
+    assert manifest.engine.sha256 == sha256_of_file(result.engine)
+    assert manifest.source.sha256 == sha256_of_file(str(resnet50_file))
+    assert manifest.verification.verdict == PASSED
+    assert 0 <= manifest.verification.figures["relative_l2"] <= manifest.verification.figures["relative_l2_limit"]
+    assert manifest.execution.to_dict() == {"engine_executed_on_a_device": "no"}
+    assert manifest.builder.version == tensorrt_rtx
+    assert manifest.builder.more["optimization_profiles"] == 2
+    assert manifest.builder.more["max_scratch_memory_bytes"] > 0
     assert {"prepare begins", "build ends", "verify ends", "publish ends", "step"} <= set(progress.events)
     half = 2 if precision == "fp32" else 1
-    assert 0.95 < manifest.engine["bytes"] / (25.6e6 * 2 * half * 2 / 2) < 1.15
+    assert 0.95 < manifest.engine.bytes / (25.6e6 * 2 * half * 2 / 2) < 1.15
     assert pipeline.build(request_for(resnet50_file, tmp_path, precision=precision, copy_streams=2)).reused
     assert not {"numpy", "onnxruntime", "tensorrt_rtx", "matplotlib", "zipfile", "ctypes"} & loaded_by_a_hit(result)
 
@@ -120,7 +120,7 @@ def test_a_real_build(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path, pr
 def loaded_by_a_hit(result: BuildResult) -> set[str]:
     """The modules of a new process that finds the engine again."""
     names = ("model", "precision", "batch_size", "copy_streams", "output_dir")
-    values = {name: result.manifest.request[name] for name in names}
+    values = {name: result.manifest.request.to_dict()[name] for name in names}
     code = (
         "import json, sys; from cmx4trt.pipeline import build as pipeline; from cmx4trt.requests.build import BuildRequest; "
         "assert pipeline.build(BuildRequest.from_values(json.loads(sys.argv[1]))).reused; print(*sys.modules)"
@@ -132,8 +132,8 @@ def loaded_by_a_hit(result: BuildResult) -> set[str]:
 def test_random_weights_say_so(tensorrt_rtx: str, tmp_path: Path) -> None:
     request = BuildRequest.from_values({"random_weights": 5, "output_dir": tmp_path, "verify": False})
     result = pipeline.build(request)
-    assert result.manifest.source == {"kind": "random-weights", "seed": 5}
-    assert result.manifest.verification["verdict"] == SKIPPED
+    assert result.manifest.source.to_dict() == {"kind": "random-weights", "seed": 5}
+    assert result.manifest.verification.verdict == SKIPPED
     assert not result.manifest.verified
     assert result.exports()["VERIFIED"] == "no"
 
@@ -211,7 +211,7 @@ def test_exchanged_external_weights_are_built_and_verified_anew(
     model, weights = with_external_weights(resnet50_file, tmp_path)
     request = request_for(model, tmp_path)
     old = pipeline.build(request)
-    assert old.manifest.source["external"] == [
+    assert old.manifest.source.external == [
         {"file": "m.bin", "bytes": weights.stat().st_size, **digests_of(weights.read_bytes())}
     ]
     assert pipeline.build(request).reused
@@ -221,7 +221,7 @@ def test_exchanged_external_weights_are_built_and_verified_anew(
         verify_engine(EvaluationRequest.from_values(old.engine, {"execute": "graph"}))
     new = pipeline.build(request)
     assert not new.reused
-    assert new.manifest.graph["sha256"] != old.manifest.graph["sha256"], "the graph's digest leaves its weights out"
+    assert new.manifest.graph.sha256 != old.manifest.graph.sha256, "the graph's digest leaves its weights out"
     assert new.manifest.parts["source"] != old.manifest.parts["source"]
     weights.write_bytes(content)
     again = pipeline.build(request)
@@ -271,7 +271,7 @@ def test_what_is_verified_is_what_was_read(
     monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder())
     manifest = pipeline.build(request_for(model, tmp_path)).manifest
     assert manifest.verified
-    assert manifest.source["external"][0]["sha256"] == digest
+    assert manifest.source.external[0]["sha256"] == digest
     assert not pipeline.build(request_for(model, tmp_path)).reused
 
 
@@ -469,7 +469,7 @@ def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(
     int8 = {"precision": "int8", "calibration_cache": cache, "output_dir": tmp_path / "out"}
     request = BuildRequest.from_values({"random_weights": 0, **int8})
     result = pipeline.build(request)
-    assert result.manifest.verification["verdict"] == SKIPPED
+    assert result.manifest.verification.verdict == SKIPPED
     assert result.exports()["VERIFIED"] == "no"
     assert pipeline.build(request).reused, "to verify it again would say the same"
     evaluation = verify_engine(EvaluationRequest.from_values(result.engine, {"execute": "graph"}))

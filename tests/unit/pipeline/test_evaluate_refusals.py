@@ -111,14 +111,14 @@ def test_engines_of_nvidias_code_have_no_graph_to_compare(
 @pytest.mark.parametrize(
     ("part", "value", "words"),
     [
-        ("engine", {}, "engine.file in manifest"),
-        ("engine", {"file": 5}, "engine.file in manifest"),
+        ("engine", {}, "engine.file is missing"),
+        ("engine", {"file": 5}, "engine.file is 5, expected text"),
         ("request", {"network": "resnet51"}, "request in manifest"),
-        ("request", {"network": ["resnet50"]}, "request in manifest"),
-        ("network", {"outputs": [{}]}, "network.outputs in manifest"),
-        ("network", {"outputs": 5}, "network.outputs in manifest"),
-        ("network", {"outputs": [{"name": "logits", "shape": []}]}, "network.outputs in manifest"),
-        ("graph", {"quantization": 3}, "graph in manifest"),
+        ("request", {"network": ["resnet50"]}, "request.network is ['resnet50'], expected text"),
+        ("network", {"outputs": [{}]}, "network.outputs[0].name is missing"),
+        ("network", {"outputs": 5}, "network.outputs is 5, expected a list"),
+        ("network", {"outputs": [{"name": "logits", "dtype": "float", "shape": []}]}, "network.outputs in manifest"),
+        ("graph", {"quantization": 3}, "graph.quantization is 3, expected an object"),
         ("graph", {"quantization": {"input_scale": "x"}}, "graph in manifest"),
     ],
 )
@@ -126,7 +126,7 @@ def test_a_damaged_manifest_is_told_in_a_sentence(
     cmx4trt: Run, copied: Path, command: str, part: str, value: dict[str, Any], words: str
 ) -> None:
     manifest = json.loads(copied.with_suffix(".json").read_text())
-    manifest[part] = value
+    manifest[part] = {**(manifest[part] if value else {}), **value}
     copied.with_suffix(".json").write_text(json.dumps(manifest))
     code, _, result = cmx4trt(command, copied, "--execute=graph")
     assert code == ModelError.exit_code

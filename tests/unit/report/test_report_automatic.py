@@ -66,7 +66,7 @@ def test_a_build_leaves_a_report(build: Build, page_of: Callable[[Path], Any]) -
     result = build(progress)
     assert result.report == f"{result.engine.removesuffix('.plan')}.report.html"
     assert is_report(result.report)
-    assert result.manifest.engine["sha256"] in page_of(Path(result.report)).text
+    assert result.manifest.engine.sha256 in page_of(Path(result.report)).text
     assert ("report", result.report) in rows_of_build(result)
     assert result.exports()["REPORT_WITH_PATH"] == result.report
     assert progress.stages[-1] == "report"
@@ -110,7 +110,7 @@ def test_another_engine_gets_another_report(
     second = build()
     assert (second.report, second.reused) == (first.report, False)
     assert "of the older engine" not in page_of(report).text
-    assert second.manifest.engine["sha256"] in page_of(report).text
+    assert second.manifest.engine.sha256 in page_of(report).text
 
 
 def test_no_report_tells_of_an_engine_that_is_gone(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.backends.facts import MEASURED
 from cmx4trt.devices.gpus import gpu_of_name
+from cmx4trt.errors import ModelError
 from cmx4trt.report.comparison import page_of_engines
 from cmx4trt.report.facts import facts_of_engine
 from cmx4trt.report.page import page_of_engine
@@ -34,7 +34,7 @@ def test_the_measurement_takes_the_place_of_the_estimate(published: Any, text_of
     gpu = gpu_of_name("H100")
     before = text_of(page_of_engine(facts_of_engine(str(published.engine)), gpu, unexpected))
     assert "Estimated speed" in before.texts["h2"]
-    published.edit(execution={MEASURED: RECORD})
+    published.edit(execution={"measured": RECORD})
     page = text_of(page_of_engine(facts_of_engine(str(published.engine)), gpu, unexpected))
     assert "Measured speed" in page.texts["h2"]
     assert "Estimated speed" not in page.texts["h2"]
@@ -43,14 +43,14 @@ def test_the_measurement_takes_the_place_of_the_estimate(published: Any, text_of
 
 
 def test_a_comparison_shows_it_beside_what_loadgen_found(published: Any, text_of: Callable[..., Any]) -> None:
-    other = published.copy("other", execution={MEASURED: RECORD})
+    other = published.copy("other", execution={"measured": RECORD})
     engines = [facts_of_engine(str(one.engine)) for one in (published, other)]
     page = text_of(page_of_engines(engines, gpu_of_name("H100"), unexpected))
     assert "106,667 images/s" in page.text
     assert "on NVIDIA H100 80GB HBM3, without LoadGen" in page.text
 
 
-def test_a_record_of_something_else_leaves_the_estimate(published: Any, text_of: Callable[..., Any]) -> None:
-    published.edit(execution={MEASURED: {"gpu": "H100"}})
-    page = text_of(page_of_engine(facts_of_engine(str(published.engine)), gpu_of_name("L4"), unexpected))
-    assert "Estimated speed" in page.texts["h2"]
+def test_a_record_of_something_else_is_named(published: Any) -> None:
+    published.edit(execution={"measured": {"gpu": "H100"}})
+    with pytest.raises(ModelError, match=r"execution\.measured\.batch is missing"):
+        facts_of_engine(str(published.engine))

@@ -395,18 +395,20 @@ def test_detections_in_words(published: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "value"),
+    ("part", "value", "words"),
     [
-        ("stages", {"build": "long"}),
-        ("engine", {"bytes": "many"}),
-        ("request", {"batch_size": None}),
-        ("graph", {"layers": [{"name": "only"}]}),
-        ("graph", {"layers": 3}),
+        ("stages", {"build": "long"}, "stages.build is 'long', expected a number"),
+        ("engine", {"bytes": "many"}, "engine.bytes is 'many', expected a whole number"),
+        ("request", {"batch_size": None}, "request.batch_size is None, expected a whole number"),
+        ("graph", {"layers": [{"name": "only"}]}, "has a value that a report cannot show"),
+        ("graph", {"layers": 3}, "graph.layers is 3, expected a list"),
     ],
 )
-def test_manifests_with_odd_values_end_in_a_sentence(published: Any, part: str, value: dict[str, Any]) -> None:
+def test_manifests_with_odd_values_end_in_a_sentence(
+    published: Any, part: str, value: dict[str, Any], words: str
+) -> None:
     published.edit(**{part: value})
-    with pytest.raises(ModelError, match="has a value that a report cannot show"):
+    with pytest.raises(ModelError, match=re.escape(words)):
         facts_of_engine(str(published.engine))
 
 

@@ -14,7 +14,7 @@ from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
 from cmx4trt.store.fingerprint import SOURCE, engine_parts, fingerprint_of
-from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.manifest import EngineFile, Manifest
 
 BUILDER = {"name": "tensorrt-rtx", "version": "1.7"}
 ENGINE = b"engine" * 1000
@@ -34,21 +34,23 @@ def paths_of(request: BuildRequest, source: str = "s") -> store.EnginePaths:
 
 def manifest_for(request: BuildRequest, source: str = "s", verdict: str = PASSED) -> Manifest:
     parts = parts_of(request, source)
-    empty: dict[str, object] = {}
-    return Manifest(
-        fingerprint_of(parts),
-        parts,
-        empty,
-        empty,
-        {"kind": "seed"},
-        empty,
-        empty,
-        empty,
-        {"verdict": verdict, **({"method": "compared"} if verdict == PASSED else {"reason": "switched off"})},
-        empty,
-        {},
-        "now",
-        empty,
+    method = {"method": "compared"} if verdict == PASSED else {"reason": "switched off"}
+    return Manifest.from_dict(
+        {
+            "fingerprint": fingerprint_of(parts),
+            "parts": parts,
+            "engine": {"file": "", "bytes": 0, "sha256": ""},
+            "request": request.to_dict(),
+            "source": {"kind": "seed"},
+            "network": {"title": "ResNet-50"},
+            "builder": BUILDER,
+            "graph": {},
+            "verification": {"verdict": verdict, **method},
+            "execution": {"engine_executed_on_a_device": "no"},
+            "stages": {},
+            "created": "now",
+            "tool": {},
+        }
     )
 
 
@@ -56,7 +58,15 @@ def publish(request: BuildRequest, data: bytes = ENGINE, **keywords: str) -> Man
     digest = Background(lambda: digests_of(data))
     manifest = manifest_for(request, **keywords)
     paths = store.EnginePaths.of(request, manifest.parts)
-    return store.publish(paths, data, digest, manifest, 1.0, Silent())
+    return store.publish(
+        paths,
+        data,
+        digest,
+        lambda file: replace(manifest, engine=file),
+        lambda there: there.fingerprint == manifest.fingerprint and (there.judged or not manifest.judged),
+        1.0,
+        Silent(),
+    )
 
 
 def find(request: BuildRequest, source: str = "s", builder: dict[str, str] = BUILDER) -> store.Lookup:
@@ -72,7 +82,7 @@ def test_a_published_engine_is_found_with_its_manifest(tmp_path: Path) -> None:
     assert found.to_json() == published.to_json()
     path = paths_of(request).engine
     assert Path(path).read_bytes() == ENGINE
-    assert found.engine["sha256"] == sha256_of_file(path)
+    assert found.engine.sha256 == sha256_of_file(path)
     assert sorted(os.listdir(Path(path).parent)) == sorted(
         [os.path.basename(path), os.path.basename(path)[:-4] + "json"]
     )
@@ -173,7 +183,7 @@ def test_an_engine_copied_elsewhere_is_still_good(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../elsewhere/x.plan", "/etc/x.plan"])
 def test_a_manifest_names_no_file_outside_its_folder(tmp_path: Path, name: str) -> None:
-    manifest = replace(manifest_for(request_in(tmp_path)), engine={"file": name})
+    manifest = replace(manifest_for(request_in(tmp_path)), engine=EngineFile(name, 0, ""))
     assert store.engine_path_of(str(tmp_path / "x.json"), manifest) == str(tmp_path / "x.plan")
 
 

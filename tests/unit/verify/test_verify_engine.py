@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from cmx4trt.backends.base import BuiltEngine
-from cmx4trt.backends.facts import MEASURED, Check, Measurement
+from cmx4trt.backends.facts import Check, Measurement
 from cmx4trt.backends.null import NullBackend
 from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import VerificationError
 from cmx4trt.requests.build import BuildRequest
+from cmx4trt.store.manifest import ExecutionRecord
 from cmx4trt.verify.engine import execute_engine
 
 ENGINE = BuiltEngine(b'{"batch_size": 4, "copy_streams": 1}')
@@ -46,22 +47,22 @@ class Graph:
         title = "ResNet-50 v1.5"
 
 
-def execute(backend: Measuring, verdict: str = PASSED) -> dict[str, Any]:
+def execute(backend: Measuring, verdict: str = PASSED) -> ExecutionRecord:
     request = BuildRequest.from_values({"random_weights": 0})
     return execute_engine(backend, ENGINE, Graph, request, lambda session: Judged(verdict))  # type: ignore[arg-type, return-value]
 
 
 def test_what_was_measured_is_recorded() -> None:
-    record = execute(Measuring())
+    record = execute(Measuring()).to_dict()
     assert record["engine_executed_on_a_device"] == "yes"
-    assert record[MEASURED] == {"gpu": "NVIDIA H100", "batch": 4, "milliseconds": 0.5, "watts": 3.0}
+    assert record["measured"] == {"gpu": "NVIDIA H100", "batch": 4, "milliseconds": 0.5, "watts": 3.0}
     assert record["backend_checks"][0]["passed"] is True
 
 
 def test_a_backend_that_does_not_measure_leaves_no_record() -> None:
     backend = Measuring()
     backend.measure = lambda session: None  # type: ignore[assignment, method-assign, return-value]
-    assert MEASURED not in execute(backend)
+    assert "measured" not in execute(backend).to_dict()
 
 
 @pytest.mark.parametrize(("passed", "verdict"), [(False, PASSED), (True, FAILED)])

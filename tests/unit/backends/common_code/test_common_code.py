@@ -60,14 +60,14 @@ def test_ok_build(checkout: Make, request_for: Make, generation: str, network: s
         "linear",
     )
     assert (understood["benchmarks"], understood["scenarios"]) == (network, "Offline")
-    assert manifest.builder["version"] == generation
-    assert manifest.builder["system_id"] == SYSTEM
-    assert manifest.builder["gpu"] == "NVIDIA Fake 5090"
-    assert "--precision=int8" in manifest.builder["flags"]
-    assert manifest.verification["verdict"] == SKIPPED
-    assert manifest.execution == {"engine_executed_on_a_device": "no"}
-    assert manifest.source["sha256"]
-    log = Path(manifest.builder["log"])
+    assert manifest.builder.version == generation
+    assert manifest.builder.more["system_id"] == SYSTEM
+    assert manifest.builder.more["gpu"] == "NVIDIA Fake 5090"
+    assert "--precision=int8" in manifest.builder.more["flags"]
+    assert manifest.verification.verdict == SKIPPED
+    assert manifest.execution.to_dict() == {"engine_executed_on_a_device": "no"}
+    assert manifest.source.sha256
+    log = Path(manifest.builder.more["log"])
     assert log == Path(result.engine).with_suffix(".log")
     assert "Time taken to generate engines" in log.read_text()
 
@@ -270,12 +270,12 @@ def test_what_was_given_is_linked(checkout: Make, request_for: Make, tmp_path: P
     model = tmp_path / "given.onnx"
     model.write_text("the given model")
     result = pipeline.build(request_for(tree, model=model, inference_source=inference))
-    assert result.manifest.source["path"] == str(model)
+    assert result.manifest.source.path == str(model)
     assert os.path.samefile(tree.scratch / tree.models["resnet50"], model)
     assert os.path.samefile(tree.root / "build/inference", inference)
     other = tmp_path / "other.onnx"
     other.write_text("another model")
-    assert pipeline.build(request_for(tree, model=other)).manifest.source["path"] == str(other)
+    assert pipeline.build(request_for(tree, model=other)).manifest.source.path == str(other)
 
 
 def test_a_file_in_the_place_of_the_model_stays(checkout: Make, request_for: Make, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_unregistered_systems_build_with_a_minimal_configuration(checkout: Make,
     tree.know_system(None)
     tree.write("configs/minimal/Offline/resnet50.py", "EXPORTS = {}\n")
     manifest = pipeline.build(request_for(tree)).manifest
-    assert manifest.builder["system_id"] == "UNREGISTERED_x86_64_NVIDIA_H200x1"
+    assert manifest.builder.more["system_id"] == "UNREGISTERED_x86_64_NVIDIA_H200x1"
 
 
 def test_system_name_names_the_system(checkout: Make, request_for: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +359,7 @@ def test_system_name_names_the_system(checkout: Make, request_for: Make, monkeyp
     with pytest.raises(UnsupportedError, match=r"on the system mine; write configs/mine/Offline/resnet50\.py"):
         pipeline.build(request_for(tree))
     tree.write("configs/mine/Offline/resnet50.py", "EXPORTS = {}\n")
-    assert pipeline.build(request_for(tree)).manifest.builder["system_id"] == "mine"
+    assert pipeline.build(request_for(tree)).manifest.builder.more["system_id"] == "mine"
 
 
 def test_code_that_does_not_import(checkout: Make, request_for: Make) -> None:

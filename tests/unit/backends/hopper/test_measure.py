@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.backends.facts import MEASURED, Measurement
+from cmx4trt.backends.facts import Measurement
 from cmx4trt.backends.hopper import measure
 from cmx4trt.backends.hopper.images import random_images
 from cmx4trt.backends.hopper.session import HopperSession
+from cmx4trt.base.typed import WrongRecordError
 from cmx4trt.devices.nvml import Readings
 from cmx4trt.sessions.null import NullSession
 
@@ -63,8 +64,6 @@ def test_other_sessions_are_not_measured() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        None,
-        {},
         "text",
         {"gpu": "H100", "batch": 4},
         {"gpu": "H100", "batch": 0, "milliseconds": 1.0},
@@ -74,12 +73,13 @@ def test_other_sessions_are_not_measured() -> None:
     ],
 )
 def test_records_of_something_else_are_no_measurement(record: Any) -> None:
-    assert Measurement.from_record({MEASURED: record}) is None
+    with pytest.raises(WrongRecordError):
+        Measurement.from_dict(record)
 
 
 def test_a_measurement_is_read_from_its_own_record() -> None:
     written = Measurement("NVIDIA H100", 4, 0.5, {"watts": 1.0})
-    assert Measurement.from_record({MEASURED: written.to_dict()}) == Measurement("NVIDIA H100", 4, 0.5)
+    assert Measurement.from_dict(written.to_dict()) == written
 
 
 def test_images_are_the_same_values_in_every_type() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.backends.facts import MEASURED, Share
+from cmx4trt.backends.facts import Share
 from cmx4trt.backends.hopper.sections import bound_seconds, sections
 
 
@@ -41,7 +41,7 @@ def test_a_launch_is_bound_by_memory_or_by_arithmetic() -> None:
 
 
 def test_measured_times_stand_beside_their_bounds() -> None:
-    (section,) = sections({"launches": LAUNCHES}, {MEASURED: MEASURED_ON})
+    (section,) = sections({"launches": LAUNCHES}, {"measured": MEASURED_ON})
     text = " ".join(section.paragraphs)
     assert (
         "Measured on NVIDIA H100 80GB HBM3 at batch 1000 (driver 550.54.15, 1755 MHz, 690 W, 61 degrees Celsius)"
@@ -66,14 +66,14 @@ def test_without_a_measurement_only_the_work_is_shown() -> None:
     ("built", "executed"),
     [
         ({}, {}),
-        ({"launches": []}, {MEASURED: MEASURED_ON}),
+        ({"launches": []}, {"measured": MEASURED_ON}),
         ({"launches": "many"}, {}),
         ({"launches": [{}]}, {}),
-        ({"launches": LAUNCHES[:1]}, {MEASURED: MEASURED_ON}),
-        ({"launches": LAUNCHES}, {MEASURED: {}, "x": 1} | {MEASURED: {"batch": 3}}),
-        ({"launches": LAUNCHES}, {MEASURED: {**MEASURED_ON, "launch_milliseconds": ["a", "b"]}}),
-        ({"launches": LAUNCHES}, {MEASURED: {**MEASURED_ON, "milliseconds": 0}}),
-        ({"launches": LAUNCHES}, {MEASURED: {**MEASURED_ON, "watts": "much"}}),
+        ({"launches": LAUNCHES[:1]}, {"measured": MEASURED_ON}),
+        ({"launches": LAUNCHES}, {"measured": {}, "x": 1} | {"measured": {"batch": 3}}),
+        ({"launches": LAUNCHES}, {"measured": {**MEASURED_ON, "launch_milliseconds": ["a", "b"]}}),
+        ({"launches": LAUNCHES}, {"measured": {**MEASURED_ON, "milliseconds": 0}}),
+        ({"launches": LAUNCHES}, {"measured": {**MEASURED_ON, "watts": "much"}}),
     ],
 )
 def test_records_that_are_not_ours_show_nothing(built: Any, executed: Any) -> None:

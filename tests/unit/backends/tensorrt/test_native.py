@@ -282,7 +282,7 @@ def test_a_whole_build_is_executed_before_it_is_published(
     """Prepared, built, verified, run on the 'device' and compared, published; found again by the next request."""
     request = request_for(model=resnet50_file, precision="fp32", batch_size=2, copy_streams=2)
     result = pipeline.build(request)
-    execution = result.manifest.execution
+    execution = result.manifest.execution.to_dict()
     assert execution["engine_executed_on_a_device"] == "yes"
     assert execution["device"] == "TensorRT 10.13.3.9 on NVIDIA Fake 5090"
     assert execution["verdict"] == "passed"
@@ -305,12 +305,14 @@ def test_an_int8_engine_is_executed_and_held_to_the_float32_graph(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     int8 = {"random_weights": 3, "precision": "int8", "calibration_data": "random", "calibration_count": 2, **values}
     result = pipeline.build(request_for(**int8))
-    execution = result.manifest.execution
+    execution = result.manifest.execution.to_dict()
     assert execution["engine_executed_on_a_device"] == "yes"
     assert execution["method"] == "the engine on the GPU against the float32 graph in ONNX Runtime"
     assert execution["verdict"] == "passed"
     # The stand-in fuses float16 layers otherwise than the check before it: values at the edge of a step fall either way.
-    assert execution["sqnr_db"]["logits"] == pytest.approx(result.manifest.verification["sqnr_db"]["logits"], abs=1)
+    assert execution["sqnr_db"]["logits"] == pytest.approx(
+        result.manifest.verification.figures["sqnr_db"]["logits"], abs=1
+    )
     evaluation = verify_engine(EvaluationRequest.from_values(result.engine))
     assert evaluation.error is None
     assert evaluation.exports["EXECUTED"] == "engine"
@@ -325,7 +327,7 @@ def test_another_gpu_does_not_reuse(
     fake_tensorrt: ModuleType, fake_pycuda: Any, resnet50_file: Path, request_for: Callable[..., BuildRequest]
 ) -> None:
     request = request_for(model=resnet50_file, precision="fp32", batch_size=2, verify=False)
-    assert pipeline.build(request).manifest.execution == {"engine_executed_on_a_device": "no"}
+    assert pipeline.build(request).manifest.execution.to_dict() == {"engine_executed_on_a_device": "no"}
     from cmx4trt.devices.driver import local_gpu, open_device
 
     local_gpu.cache_clear()
