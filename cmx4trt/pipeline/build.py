@@ -282,7 +282,6 @@ class _Build:
 
     def _publish(self, outcome: _Outcome) -> Manifest:
         parts = {**self._parts, SOURCE: self._source.part()}
-        fingerprint, judged = fingerprint_of(parts), outcome.verification.method is not None
         # Not where it was looked for, should the model's file have been exchanged before it was read.
         paths = EnginePaths.of(self._request, parts)
         return store.publish(
@@ -290,9 +289,10 @@ class _Build:
             outcome.engine.data,
             outcome.digests,
             lambda file: self._manifest(outcome, file, parts),
-            lambda there: there.fingerprint == fingerprint and (there.judged or not judged),
             self._request.wait,
             self._progress,
+            fingerprint=fingerprint_of(parts),
+            judged=outcome.verification.method is not None,
         )
 
     def _manifest(self, outcome: _Outcome, file: EngineFile, parts: Mapping[str, Any]) -> Manifest:

@@ -196,15 +196,17 @@ def publish(
     data: Any,
     digests: Background[dict[str, str]],
     describe: Callable[[EngineFile], Manifest],
-    is_same: Callable[[Manifest], bool],
     wait: float,
     progress: Progress,
+    *,
+    fingerprint: str,
+    judged: bool,
 ) -> Manifest:
     """Write engine and manifest, then give both their names, under the folder's lock; returns the manifest.
 
-    ``describe`` makes it when the file is known; ``is_same``: whether another manifest is of this engine. ``digests`` are the
-    engine's (``digests_of``), computed while the engine is written; ``wait``: seconds to wait for the lock.
-    Where another process has published the same engine meanwhile, that one stays and its manifest is returned.
+    ``describe`` makes it when the file is known; ``digests`` are the engine's (``digests_of``), computed while the engine is
+    written; ``wait``: seconds to wait for the lock. Where another process has published an engine with this ``fingerprint``
+    meanwhile, ``judged`` no less, that one stays and its manifest is returned.
     An error leaves the previous pair. A crash between the two renames leaves an engine whose manifest does not fit, which
     ``find`` treats as a miss. Raises OutputError.
     """
@@ -220,7 +222,7 @@ def publish(
 
     with lock_folder(folder, progress, wait, OUTPUT_SETTING):
         remove_abandoned(folder)
-        if (other := _published_meanwhile(paths, is_same)) is not None:
+        if (other := _published_meanwhile(paths, fingerprint, judged)) is not None:
             return other
         check_places(paths)
         write_together(contents())
@@ -233,13 +235,15 @@ def check_places(paths: EnginePaths) -> None:
         check_place(path)
 
 
-def _published_meanwhile(paths: EnginePaths, is_same: Callable[[Manifest], bool]) -> Manifest | None:
+def _published_meanwhile(paths: EnginePaths, fingerprint: str, judged: bool) -> Manifest | None:
     """What another process published for the very same request while we were building: its engine stays."""
     try:
         there = read_manifest(paths.manifest)
     except (OSError, ValueError):
         return None
-    return None if not is_same(there) else _check_fast(paths.engine, there).manifest
+    if there.fingerprint != fingerprint or (judged and not there.judged):
+        return None
+    return _check_fast(paths.engine, there).manifest
 
 
 def _reason(error: Exception) -> str:

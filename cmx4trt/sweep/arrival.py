@@ -15,7 +15,7 @@ from cmx4trt.errors import OutputError
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
 from cmx4trt.store.folder import EnginePaths
-from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.manifest import Manifest, RequestRecord
 from cmx4trt.sweep.tasks import Carried, Outcome
 
 _STORE = "store of the sweep"
@@ -34,11 +34,21 @@ def receive_engine(outcome: Outcome, request: BuildRequest) -> Outcome:
         raise OutputError(
             f"what came from {outcome.host} is no engine with its manifest ({error}); run the sweep again"
         ) from error
-    if hashlib.sha256(data).hexdigest() != manifest.engine.get("sha256"):
+    if hashlib.sha256(data).hexdigest() != manifest.engine.sha256:
         raise OutputError(f"the engine from {outcome.host} is not the one of its manifest; run the sweep again")
-    manifest = replace(manifest, request={**manifest.request, "output_dir": request.output_dir})
+    asked = {**manifest.request.to_dict(), "output_dir": request.output_dir}
+    arrived = replace(manifest, request=RequestRecord.from_dict(asked))
     paths = EnginePaths.of(request, manifest.parts)
-    store.publish(paths, data, Background(lambda: digests_of(data)), manifest, request.wait, Silent())
+    store.publish(
+        paths,
+        data,
+        Background(lambda: digests_of(data)),
+        lambda file: replace(arrived, engine=file),
+        request.wait,
+        Silent(),
+        fingerprint=arrived.fingerprint,
+        judged=arrived.judged,
+    )
     stem = os.path.splitext(name)[0]
     others = {
         f"{os.path.splitext(paths.engine)[0]}{other.removeprefix(stem)}": content for other, content in files.items()

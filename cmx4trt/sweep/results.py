@@ -136,8 +136,7 @@ def _engine_facts(engine: str) -> tuple[int | None, str]:
         manifest = read_manifest(manifest_path_of(engine))
     except (OSError, ValueError):
         return None, ""
-    size = manifest.engine.get("bytes")
-    return size if isinstance(size, int) else None, str(manifest.verification.get("verdict", ""))
+    return manifest.engine.bytes, manifest.verification.verdict
 
 
 def _device(executed: str) -> str:

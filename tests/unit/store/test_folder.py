@@ -63,9 +63,10 @@ def publish(request: BuildRequest, data: bytes = ENGINE, **keywords: str) -> Man
         data,
         digest,
         lambda file: replace(manifest, engine=file),
-        lambda there: there.fingerprint == manifest.fingerprint and (there.judged or not manifest.judged),
         1.0,
         Silent(),
+        fingerprint=manifest.fingerprint,
+        judged=manifest.judged,
     )
 
 
