@@ -23,7 +23,17 @@ from cmx4trt.base.digests import digests_of
 from cmx4trt.base.progress import Silent
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_seed
-from cmx4trt.store.manifest import Manifest
+from cmx4trt.store.manifest import (
+    BuilderRecord,
+    EngineFile,
+    ExecutionRecord,
+    GraphRecord,
+    Manifest,
+    NetworkRecord,
+    RequestRecord,
+    SourceRecord,
+    VerificationRecord,
+)
 from cmx4trt.sweep.driver import Driver
 from cmx4trt.sweep.on_ray import RayRunner
 from cmx4trt.sweep.results import rows_of_cells
@@ -48,17 +58,21 @@ def work(task: Task, store: str, token: str, files: Sequence[Carried] = ()) -> O
     parts = {**engine_parts(request, {"name": "stub", "version": "1"}), SOURCE: source_of_seed(0)}
     data = hashlib.sha256(task.key.encode()).digest() * (int(os.environ[SIZE]) // 32)
     name = f"{task.key}.plan"
-    empty: dict[str, Any] = {}
     digests = Background(lambda: digests_of(data)).result()
     manifest = Manifest(
         fingerprint_of(parts),
         parts,
-        {"file": name, "bytes": len(data), **digests},
-        dict(task.request),
-        {"kind": "random-weights", "seed": 0},
-        *(empty, empty, empty, {"verdict": "skipped"}, empty, {}),
+        EngineFile(name, len(data), **digests),
+        RequestRecord.from_dict(task.request),
+        SourceRecord("random-weights", seed=0),
+        NetworkRecord("none"),
+        BuilderRecord("stub", "1"),
+        GraphRecord(),
+        VerificationRecord("skipped"),
+        ExecutionRecord("no"),
+        stages={},
         created="2000-01-01T00:00:00+00:00",
-        tool=empty,
+        tool={},
     )
     contents = {name: data, f"{task.key}.json": manifest.to_json().encode()}
     carried = tuple(Carried(n, hashlib.sha256(content).hexdigest(), content) for n, content in contents.items())

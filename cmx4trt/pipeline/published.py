@@ -51,7 +51,7 @@ class PublishedEngine:
     @property
     def network(self) -> Network:
         """What it is of."""
-        return network_of(self.request.network).of_engine(self.manifest.graph)
+        return network_of(self.request.network).of_engine(self.manifest.graph.more)
 
     def asked_as(self, network: str | None, model: str | None) -> PublishedEngine:
         """The same engine, which must be of ``network``, with its source file at ``model``; None: as its manifest says.
