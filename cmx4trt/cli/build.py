@@ -12,6 +12,7 @@ from cmx4trt.base.files import open_text
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_build, after_dry_run, print_next
 from cmx4trt.cli.output import check_result, print_table, write_result
+from cmx4trt.cli.prepare import saving_path
 from cmx4trt.cli.rows import rows_of_build, rows_of_plan
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.build import BuildRequest
@@ -21,6 +22,9 @@ from cmx4trt.requests.options import build_options
 if TYPE_CHECKING:
     from cmx4trt.base.progress import Progress
     from cmx4trt.pipeline.published import EngineAtHand
+
+
+SAVE_GRAPH = "--save_graph"
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -33,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         "--dry_run", "--dry-run", action="store_true", help="show what would be built without building it"
     )
     parser.add_argument("--new", action="store_true", help="build even if the same engine already exists")
+    parser.add_argument(
+        SAVE_GRAPH,
+        "--save-graph",
+        metavar="FILE",
+        help="also write the graph that the builder is given, as an ONNX file",
+    )
     parser.add_argument("--request", metavar="FILE", help="read options from a JSON file (flags override it)")
     parser.add_argument(
         "--evaluation", metavar="FILE", help="then run verify and bench, with the options of a JSON file"
@@ -49,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     request = _request(arguments)
     check_result(arguments.result)
+    saved = saving_path(SAVE_GRAPH, arguments.save_graph)
     print_table("cmx4trt build" + (" (dry run)" if arguments.dry_run else ""), request.summary())
     evaluations = _read_evaluations(arguments.evaluation, request)
     if arguments.dry_run:
@@ -61,6 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
     progress = TerminalProgress(sys.stderr)
     result, graph = build_with_graph(request, progress, new=arguments.new)
     print_table("reused" if result.reused else "built", rows_of_build(result))
+    if saved is not None:
+        from cmx4trt.pipeline.saved import graph_of, save_graph
+
+        save_graph(graph.prepared.graph if graph is not None else graph_of(request, progress), saved, SAVE_GRAPH)
     if not evaluations:
         print_next(after_build(result.engine, result.manifest))
     outcome = {"engine": result.engine, "manifest": result.manifest_path, "exports": result.exports()}

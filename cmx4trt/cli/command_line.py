@@ -135,6 +135,7 @@ _COMMANDS = {
     "verify": _Command("compare an engine with its original model; measure accuracy", "cmx4trt.cli.evaluations"),
     "bench": _Command("run MLPerf LoadGen with an engine or its graph", "cmx4trt.cli.evaluations"),
     "report": _Command("write a report on an engine, or a comparison of several", "cmx4trt.cli.report"),
+    "prepare": _Command("write the graph that a builder is given, without building", "cmx4trt.cli.prepare"),
     "calibrate": _Command("calibrate a network for int8: write its tensor ranges", "cmx4trt.cli.calibrate"),
     "tune": _Command("measure which kernels are fastest on this GPU", "cmx4trt.cli.tune"),
     "sweep": _Command("build, verify and measure many engines from one file", "cmx4trt.cli.sweep"),

@@ -47,6 +47,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = {
         Example("a report beside the engine", _ENGINE),
         Example("two engines side by side", f"{_ENGINE} other.plan --html=both.html"),
     ),
+    "prepare": (Example("the graph of an fp16 engine", "--model=resnet50.onnx --precision=fp16 --save=graph.onnx"),),
     "calibrate": (
         Example(
             "ranges of your model from your images",

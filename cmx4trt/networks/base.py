@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.base.options import Option, OwnOptions, options_of
@@ -83,12 +83,17 @@ class Results:
     """What a graph's results are, so that two runs of it can be compared.
 
     ``values``: raw results, compared by their signal-to-noise ratio; ``kind``: what they mean ('classes'); ``count_agreeing``:
-    of two runs' outputs, how many results the two share, and how many the first has.
+    of two runs' outputs, how many results the two share, and how many the first has. ``priors``: what a raw result is without
+    its image, [C] for each channel; ``from_values``: whether ``count_agreeing`` needs no more than ``values``; ``follow``:
+    whether what a run's outputs mean is what its raw results lead to.
     """
 
     values: tuple[str, ...]
     kind: str
     count_agreeing: Callable[[Outputs, Outputs], tuple[int, int]]
+    priors: Mapping[str, Any] = field(default_factory=dict)
+    from_values: bool = False
+    follow: Callable[[Outputs], bool] | None = None
 
 
 class Network(ABC):

@@ -15,6 +15,7 @@ from cmx4trt.requests.build import BuildRequest
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.ir.model import Model
     from cmx4trt.quantize import CalibrationData, QuantizationReport
     from cmx4trt.sessions.base import Session
     from cmx4trt.verify import OriginalMessage, Verification
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The graph to build; of an int8 graph also the same network in float32, and what was quantized on what grounds."""
+    """The graph to build; of an int8 graph also the same network in float32, what was quantized on what grounds, and the
+    ``quantized`` network before it was cast."""
 
     graph: PreparedGraph
     float32: PreparedGraph | None = None
     quantization: QuantizationReport | None = None
+    quantized: Model | None = None
 
 
 def quantizes(request: BuildRequest) -> bool:
@@ -79,8 +82,9 @@ def prepare(
     flavor = backend_of(request.builder).flavor()
     twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
     report = quantize_network(network, request, progress, flavor, calibration)
+    quantized = network.model.copy()
     graph = prepared_from_network(network, options, flavor.rest)
-    return Prepared(graph, prepared_from_network(twin, options.in_float32()), report)
+    return Prepared(graph, prepared_from_network(twin, options.in_float32()), report, quantized)
 
 
 def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest) -> Verification:
@@ -127,4 +131,4 @@ def _verify_quantized(prepared: Prepared, request: BuildRequest, engine: Session
     assert float32 is not None
     assert report is not None
     evidence = Evidence(report.images, report.held_out, report.synthetic)
-    return verify_quantized(float32, prepared.graph, evidence, request, report.input_scale, engine)
+    return verify_quantized(float32, prepared.graph, evidence, request, report.input_scale, engine, prepared.quantized)

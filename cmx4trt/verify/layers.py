@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cmx4trt.ir.model import DType, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
-from cmx4trt.verify.quantization import Images, sqnr_db
+from cmx4trt.verify.quantization import Images
+from cmx4trt.verify.tally import sqnr_db
 
 
 @dataclass(frozen=True, slots=True)

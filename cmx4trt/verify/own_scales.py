@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.verdicts import FAILED, PASSED
-from cmx4trt.graph.execution import open_original
+from cmx4trt.graph.execution import open_faithful, open_original
 from cmx4trt.networks import network_of_spec
 from cmx4trt.networks.base import OriginalMessage
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
@@ -36,7 +35,7 @@ class OwnScalesAccuracy(QuantizationAccuracy):
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
         method = "ONNX Runtime: the INT8 graph given to the builder against the quantized model"
-        values = {name: value for name, value in asdict(self).items() if name != "float32_graph"}
+        values = super().to_dict()
         return {**values, "verdict": self.verdict, "method": method}
 
 
@@ -48,7 +47,7 @@ def verify_own_scales(
     assert isinstance(details, ClassifierDetails)
     network = network_of_spec(graph.spec)
     file = _File(open_original(original(details.reference_output), details.source_precision), details.reference_output)
-    session = OnnxRuntimeSession.from_graph(graph.encoded)
+    session = open_faithful(graph.model)
     results = network.results(graph, options)
     found = measure_quantization(file, session, evidence, network.int8_images, results, scale)  # type: ignore[arg-type]
     return OwnScalesAccuracy(**{name: getattr(found, name) for name in QuantizationAccuracy.__dataclass_fields__})

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import log10
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
+from cmx4trt.graph.arithmetic import faithful, is_reduced
+from cmx4trt.graph.judge import LayerJudgement, judge_layers
+from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.images.int8 import quantized_image
-from cmx4trt.ir.onnx_file import EncodedGraph, with_output
+from cmx4trt.ir.model import DType, Model, ValueInfo
+from cmx4trt.ir.onnx_file import EncodedGraph, encode_model, with_output
 from cmx4trt.networks import network_of_spec
 from cmx4trt.networks.base import Outputs, Results
 from cmx4trt.requests.build import BuildRequest
+from cmx4trt.verify.tally import REDUCED, Tally
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,15 +34,13 @@ FLOOR_SQNR_DB = 3.0
 """Below this an output is half noise, whatever the images: no engine is published. Sound caches on synthetic images lie above the
 limit itself (measured on the networks of benchmarks/int8_accuracy.py); one range flipped to nothing gives 0 dB."""
 
+NOISE_KEEPS = 0.7
+"""Where noise of INT8's own energy in the heads leaves fewer detections than this, their agreement tells nothing."""
 MIN_AGREEMENT = 0.5
 """Of a detector whose heads are not among the outputs (an engine) only the detections can be compared. INT8 keeps more than
 nine tenths of a trained network's (MLPerf accepts a loss of 1 % of mAP); where less than half are found again it is another
 network. Random weights show nothing here: their best scores are tied, and ONNX Runtime's own two ways to compute one INT8
 RetinaNet share 15 % of the detections (measured), as many as INT8 and float32 do."""
-
-
-_REDUCED = "_float16"
-"""Ends the names of values that graph.precision computes in float16."""
 
 
 class Images(Protocol):
@@ -67,7 +70,10 @@ class QuantizationAccuracy:
     ``sqnr_db``: output -> 10 log10 of signal over error energy (None: equal bit for bit); ``agreement``: part of the
     images with the same class, or of the float32 detections that are found again (None: there were none to find).
     ``trained``: whether the weights are. ``float32_graph``: how the float32 graph agrees with the original model, where that
-    was measured too.
+    was measured too. ``agreement_of_noise``: how many detections are found again where the raw results are off by as much noise:
+    what a right network of this error has, or, where it is little, that detections cannot tell (random weights' best scores are
+    tied). ``layers``: the graph's against those of the same network quantized in float32. ``consistent``: whether what the
+    outputs mean follows from the raw results, and each image of a batch has its own.
     """
 
     images: int
@@ -80,16 +86,22 @@ class QuantizationAccuracy:
     limit_agreement: float = MIN_AGREEMENT
     trained: bool = True
     float32_graph: Mapping[str, Any] | None = None
+    agreement_of_noise: float | None = None
+    layers: LayerJudgement | None = None
+    consistent: bool = True
 
     @property
     def verdict(self) -> str:
-        """PASSED where every output keeps its SQNR (a NaN does not), or, without such outputs, enough detections are found
-        again. Synthetic images can show that graphs agree, but not that they differ where it matters: then SKIPPED, unless
-        nothing is left of an output."""
+        """PASSED where every output keeps its SQNR (a NaN does not) and, where detections can tell or there are no such outputs,
+        enough of them are found again. Synthetic images can show that graphs agree, but not that they differ where it matters:
+        then SKIPPED; but a wrong layer is wrong on any image, and so is an output of which nothing is left."""
+        if (self.layers is not None and not self.layers.passed) or not self.consistent:
+            return FAILED
         if any(value is not None and not value >= FLOOR_SQNR_DB for value in self.sqnr_db.values()):
             return FAILED
         if self.sqnr_db:
             good = all(value is None or value >= self.limit_db for value in self.sqnr_db.values())
+            good = good and (not self.detections_tell or _share(self.agreement) >= self.limit_agreement)
             telling = not self.synthetic
         else:
             good = self.agreement is not None and self.agreement >= self.limit_agreement
@@ -101,14 +113,32 @@ class QuantizationAccuracy:
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
         method = "ONNX Runtime: the INT8 graph given to the builder against the float32 graph"
-        values = {name: value for name, value in asdict(self).items() if name != "float32_graph" or value is not None}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("float32_graph", "agreement_of_noise", "layers"):
+            if values[name] is None:
+                del values[name]
+        if self.layers is not None:
+            values["layers"] = self.layers.to_dict()
         return {**values, "verdict": self.verdict, "method": method}
+
+    @property
+    def detections_tell(self) -> bool:
+        """Whether as many detections as a right network keeps were to be expected."""
+        return self.agreement_of_noise is not None and self.agreement_of_noise >= NOISE_KEEPS
 
     def sentence(self) -> str:
         """The measurement in words."""
+        if self.layers is not None and not self.layers.passed:
+            return self.layers.sentence()
+        if not self.consistent:
+            return f"the {self.agreement_of} are not those that the graph's own raw results lead to, or an image has another's"
         kind = "synthetic" if self.synthetic else "held-out" if self.held_out else "calibration"
         share = "none" if self.agreement is None else f"{self.agreement:.1%}"
         found = f"{share} of {self.agreement_of} agree"
+        if self.detections_tell:
+            found += f" (limit {self.limit_agreement:.0%})"
+        elif self.sqnr_db and self.agreement_of_noise is not None:
+            found += " (they cannot tell: noise alone would change as many)"
         if not self.sqnr_db:
             return f"{found} (limit {self.limit_agreement:.0%}), on {self.images} {kind} images"
         values = [value for value in self.sqnr_db.values() if value is not None]
@@ -123,20 +153,60 @@ def verify_quantized(
     request: BuildRequest,
     input_scale: float | None = None,
     engine: Session | None = None,
+    quantized: Model | None = None,
 ) -> QuantizationAccuracy:
     """Compare ``graph``, the bytes given to the builder, with ``reference``, the same network prepared in float32.
 
     ``input_scale`` is that of an int8 input; ``engine``, where given, runs in place of the graph it was built from.
+    ``quantized``: the quantized network before anything of it was cast, which the layers of ``graph`` are held to.
     """
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
     network = network_of_spec(graph.spec)
-    results = network.results(graph, request.graph_options())
+    results = network.results(reference, request.graph_options())
     values = results.values if engine is None else ()  # an engine has the outputs it was built with
     exact = OnnxRuntimeSession.from_graph(_with_values(reference, values))
-    rounded = engine or OnnxRuntimeSession.from_graph(_with_values(graph, values))
+    rounded = engine or _open_with_values(graph, values)
     found = measure_quantization(exact, rounded, evidence, network.int8_images, results, input_scale)
-    return replace(found, trained=request.random_weights is None)
+    layers = None
+    if engine is None and not _has_own_images(rounded, evidence, input_scale, values):
+        found = replace(found, consistent=False)
+    if quantized is not None and engine is None:
+        finite = all(value is None or isfinite(value) for value in found.sqnr_db.values())
+        layers = _judge(graph.model, quantized, evidence, 1 if finite else found.images, input_scale)
+    return replace(found, trained=request.random_weights is None, layers=layers)
+
+
+def _judge(graph: Model, quantized: Model, evidence: Evidence, count: int, scale: float | None) -> LayerJudgement:
+    """The layers of ``graph`` on the first of ``count`` images on which they are not those of ``quantized``, or on the first."""
+    names = {info.name: info.name for info in (*quantized.graph.inputs, *quantized.graph.outputs)}
+    takes_int8 = quantized.graph.inputs[0].dtype is DType.INT8
+    judgements = []
+    for index in range(count):
+        image = evidence.images.read(index)
+        fed = quantized_image(image, scale) if takes_int8 and scale is not None else image
+        judgements.append(judge_layers(graph, quantized.copy(), names, fed))
+        if not judgements[-1].passed:
+            return judgements[-1]
+    return judgements[0]
+
+
+def _has_own_images(session: Session, evidence: Evidence, scale: float | None, values: Sequence[str]) -> bool:
+    """Whether the second image of a batch has the raw results that it has alone, rather than the first one's."""
+    import numpy as np
+
+    if len(evidence.images) < 2:
+        return True
+    name = session.inputs[0]
+    images = [_as_input(session, evidence.images.read(index), scale) for index in range(2)]
+    first, second = (session.run({name: image}) for image in images)
+    both = session.run({name: np.concatenate(images)})
+    raw = [n for n in both if n.removesuffix(REDUCED) in values]
+
+    def distance(one: Outputs, other: Outputs, row: int) -> float:
+        return float(sum(np.square(one[n][0] - other[n][row], dtype=np.float64).sum() for n in raw) ** 0.5)
+
+    return distance(second, both, 1) <= distance(second, first, 0) / 2
 
 
 def measure_quantization(
@@ -149,7 +219,7 @@ def measure_quantization(
 ) -> QuantizationAccuracy:
     """Run both on the first ``count`` images and compare the raw ``results`` that both have among their outputs, and what they
     mean."""
-    tally, total = _Tally(results), min(count, len(evidence.images))
+    tally, total = Tally(results), min(count, len(evidence.images))
     for index in range(total):
         image = evidence.images.read(index)
         expected, got = (s.run({s.inputs[0]: _as_input(s, image, input_scale)}) for s in (reference, candidate))
@@ -161,43 +231,24 @@ def measure_quantization(
         sqnr_db=tally.sqnr_db(),
         agreement=tally.agreed / tally.compared if tally.compared else None,
         agreement_of=results.kind,
+        agreement_of_noise=tally.agreement_of_noise(),
+        consistent=tally.consistent,
     )
 
 
-def sqnr_db(signal: float, noise: float) -> float | None:
-    """10 log10 (signal / noise) of two energies; None where there is no noise."""
-    if noise == 0:
-        return None
-    return 10 * log10(signal / noise) if signal > 0 else float("-inf")
+def _open_with_values(graph: PreparedGraph, names: Sequence[str]) -> Session:
+    """The graph in its own arithmetic, with these values among the outputs as float32."""
+    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
+
+    model = faithful(graph.model) if is_reduced(graph.model) else graph.model.copy()
+    declared = {info.name for info in model.graph.outputs}
+    inner = [computed_name(graph.model.graph, name) for name in names]
+    model.graph.outputs += [ValueInfo(name, DType.FLOAT, None) for name in inner if name not in declared]
+    return OnnxRuntimeSession.from_graph(encode_model(model))
 
 
-class _Tally:
-    """Sums over images."""
-
-    def __init__(self, results: Results) -> None:
-        self.agreed = self.compared = 0
-        self._results = results
-        self._energies: dict[str, tuple[float, float]] = {}
-
-    def add(self, expected: Outputs, got: Outputs) -> None:
-        agreed, compared = self._results.count_agreeing(expected, got)
-        self.agreed += agreed
-        self.compared += compared
-        found = {name.removesuffix(_REDUCED): name for name in got}
-        for name in self._results.values:
-            if name in expected and name in found:
-                self._add_energies(name, expected[name], got[found[name]])
-
-    def _add_energies(self, name: str, expected: NDArray[Any], got: NDArray[Any]) -> None:
-        import numpy as np
-
-        exact = expected.astype(np.float64)
-        signal, noise = self._energies.get(name, (0.0, 0.0))
-        error = got.astype(np.float64) - exact
-        self._energies[name] = (signal + float(np.square(exact).sum()), noise + float(np.square(error).sum()))
-
-    def sqnr_db(self) -> dict[str, float | None]:
-        return {name: sqnr_db(*energies) for name, energies in sorted(self._energies.items())}
+def _share(value: float | None) -> float:
+    return 0.0 if value is None else value
 
 
 def _with_values(graph: PreparedGraph, names: Sequence[str]) -> EncodedGraph:
@@ -205,7 +256,7 @@ def _with_values(graph: PreparedGraph, names: Sequence[str]) -> EncodedGraph:
     encoded, produced = graph.encoded, graph.model.graph.producers()
     message = encoded.message
     for name in names:
-        message = with_output(message, name if name in produced else f"{name}{_REDUCED}")
+        message = with_output(message, name if name in produced else f"{name}{REDUCED}")
     return replace(encoded, message=message)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.arithmetic import faithful, is_reduced, reduced_values
 from cmx4trt.graph.constants import fold_dequantized, nodes_before
-from cmx4trt.graph.judge.correspondence import channels_first, computed_name, correspondence
+from cmx4trt.graph.judge.correspondence import bends, channels_first, computed_name, correspondence
 from cmx4trt.graph.judge.fragment import EXCESSES, SUMS, write_fragment
 from cmx4trt.graph.judge.reference import Reference, as_float32
 from cmx4trt.graph.shapes import Shape, output_shape
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PART_ELEMENTS = 2**25
 """Elements of the original's values that are compared at a time: 128 MB of float32."""
+_WITH_BIAS = 3
+"""Inputs of a Conv or Gemm with a bias."""
 _KINDS = {DType.INT8: "i"}
 _TYPES = {DType.FLOAT: "float32", DType.FLOAT16: "float16", DType.BFLOAT16: "bfloat16", DType.INT8: "int8"}
 
@@ -60,7 +62,8 @@ class LayerJudgement:
     """What was found over ``images`` images.
 
     ``layers``: how many there are; ``judged``: how many of them were compared; ``excess``: the largest error over its bound,
-    which ``worst`` has; ``failed``: how many are above 1, ``first`` the first of them. ``results``: what the original gives in
+    which ``worst`` has; ``failed``: how many are above 1, ``first`` the first of them, and
+    ``unlike`` what it is, where that is no matter of figures. ``results``: what the original gives in
     the engine's arithmetic, by the names of its results.
     """
 
@@ -73,6 +76,7 @@ class LayerJudgement:
     first: str
     first_excess: float
     non_finite: NonFinite | None = None
+    unlike: str = ""
     results: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -97,6 +101,8 @@ class LayerJudgement:
             return self.non_finite.sentence()
         if self.failed:
             more = f", and {self.failed - 1} more" if self.failed > 1 else ""
+            if self.unlike:
+                return f"{self.first} {self.unlike}{more}"
             return (
                 f"{self.first} differs from the original by {self.first_excess:.3g} times what rounding explains{more}"
             )
@@ -123,13 +129,15 @@ class _Judge:
         original = as_float32(original)
         self._pairs = correspondence(graph.graph, original.graph, results)
         self._image = original.graph.inputs[0].name
-        reduced = reduced_values(graph.graph)
+        reduced = self._reduced = reduced_values(graph.graph)
         self._types = {name: reduced.get(name, DType.FLOAT) for name in self._pairs}
         self._types.update(_type_of_image(graph.graph, reduced))
         self._shapes = _shapes(graph.graph)
         self._ends = {theirs: computed_name(graph.graph, own) for own, theirs in results.items()}
         self._reference = Reference(original, {theirs: self._types[own] for own, theirs in self._pairs.items()})
+        self._unlike: dict[str, str] = {}
         self._same = self._share_weights()
+        self._own_producers = self._body.graph.producers()
 
     def _share_weights(self) -> set[str]:
         """The products whose constants are the original's but for rounding; the original gets the rounded ones."""
@@ -141,6 +149,8 @@ class _Judge:
             weights = [constants[n] for n in node.inputs[1:] if n in constants]
             if self._reference.use_weights(self._pairs[name], weights, self._types[name]):
                 same.add(name)
+            elif len(node.inputs) < _WITH_BIAS and self._reference.has_bias(self._pairs[name], node.op_type):
+                self._unlike[name] = "has no bias, the original's has one"
         return same
 
     def run(self, images: Array) -> LayerJudgement:
@@ -156,7 +166,7 @@ class _Judge:
             later = {name for other in parts[number + 1 :] for name in other.needs}
             values = self._values_of(part, later, {self._image: images})
             excesses, sums = self._run_part(part, values)
-            found.update(excesses)
+            found.update({name: excesses[name] for name in part.judged if name in excesses})
             bad = bad or next(
                 (self._non_finite(name, values[name]) for name, s in sums.items() if not isfinite(s)), None
             )
@@ -186,7 +196,26 @@ class _Judge:
         """The original's values that the part is fed with; without those whose shape is another than the prepared graph's."""
         found = self._reference.run([self._pairs[name] for name in part.fed], later, images)
         values = {name: channels_first(name, found[self._pairs[name]]) for name in part.fed}
-        return {name: array for name, array in values.items() if self._fits(name, array)}
+        for name, array in values.items():
+            if self._is_misshapen(name, array):
+                self._unlike[name] = "gives another shape than the original"
+        fitting = {name: array for name, array in values.items() if self._fits(name, array)}
+        self._compare_operators([name for name in part.judged if name in fitting], fitting)
+        return fitting
+
+    def _compare_operators(self, judged: Sequence[str], known: Collection[str]) -> None:
+        """A ReLU whose input is hardly ever negative can be missing without effect on an image; it is missing all the same."""
+        theirs = {self._pairs[name] for name in known}
+        for name in judged:
+            own = bends(self._own_producers, name, known)
+            wanted = bends(self._reference.producers, self._pairs[name], theirs)
+            if own != wanted:
+                self._unlike[name] = f"is computed with {_listed(own)}, the original's with {_listed(wanted)}"
+
+    def _is_misshapen(self, name: str, array: Array) -> bool:
+        """Whether the original's value of this name has another shape though the same operator gives it: a wrong stride, say."""
+        own, theirs = self._prepared.graph.producers().get(name), self._reference.producers.get(self._pairs[name])
+        return not self._fits(name, array) and own is not None and theirs is not None and own.op_type == theirs.op_type
 
     def _fits(self, name: str, array: Array) -> bool:
         kind = _KINDS.get(self._types[name], "f")
@@ -197,13 +226,15 @@ class _Judge:
         from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
         fed = {name: self._types[name] for name in self._pairs if name in values}
-        fragment = write_fragment(self._body, part.nodes, fed, [n for n in part.judged if n in values], self._same)
+        judged = [name for name in part.judged if name in values]
+        fragment = write_fragment(self._body, part.nodes, fed, judged, self._same, self._reduced)
+        unlike = {name: inf for name in part.judged if name in self._unlike}
         if not fragment.values:
-            return {}, {}
+            return unlike, {}
         session = OnnxRuntimeSession.from_graph(encode_model(fragment.model))
         outputs = session.run({name: values[name] for name in session.inputs})
         excesses, sums = (dict(zip(fragment.values, map(float, outputs[n]), strict=True)) for n in (EXCESSES, SUMS))
-        return excesses, sums
+        return {**excesses, **unlike}, sums
 
     def _non_finite(self, name: str, value: Array) -> NonFinite:
         import numpy as np
@@ -236,6 +267,7 @@ class _Judge:
             first=self._label(wrong[0]) if wrong else "",
             first_excess=found[wrong[0]] if wrong else 0.0,
             non_finite=bad,
+            unlike=self._unlike.get(wrong[0], "") if wrong else "",
             results=results,
         )
 
@@ -251,6 +283,10 @@ class _Part:
 
 
 _NO_LAYERS = {"Transpose", "Cast", "QuantizeLinear", "DequantizeLinear", "Flatten", "Reshape", "Identity"}
+
+
+def _listed(operators: Sequence[str]) -> str:
+    return " and ".join(operators) or "no activation"
 
 
 def _type_of_image(graph: Graph, reduced: Mapping[str, DType]) -> dict[str, DType]:

@@ -6,7 +6,7 @@ for different things would show as a shape that differs, or as a layer that does
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.constants import nodes_before
@@ -19,6 +19,7 @@ _SUFFIXES = ("_float16", "_bfloat16", "")
 """``graph.precision`` calls what it computes in another type by the value's name and the type's, before a Cast to the output."""
 TURNED = "_nchw"
 """Ends the names of values that ``graph.layout`` computes as [N, C, H, W] where the file has [N, H, W, C]."""
+_BENDS = {"Abs", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "MaxPool", "Relu", "Sigmoid", "Softplus", "Tanh"}
 _TRANSPARENT = {"Cast", "QuantizeLinear", "DequantizeLinear"}
 """Operators in front of the first convolution that leave the image what it is."""
 
@@ -34,14 +35,14 @@ def correspondence(prepared: Graph, original: Graph, results: Mapping[str, str])
 
     ``results`` names those where both end, and whatever else bears another name. What lies behind the results is left out.
     """
-    renamed = {computed_name(prepared, own): theirs for own, theirs in results.items()}
+    image = prepared.inputs[0].name
+    renamed = {computed_name(prepared, own): theirs for own, theirs in results.items() if own != image}
     taken = set(renamed.values())
     known = {name for node in original.nodes for name in node.outputs if name} | {info.name for info in original.inputs}
-    image = prepared.inputs[0].name
-    pairs = {image: renamed.pop(image, "") or image_value(prepared, original)}
+    pairs = {image: results[image] if image in results else image_value(prepared, original)}
     for node in nodes_before(prepared, renamed):
-        if node.op_type == "QuantizeLinear":
-            continue  # integers are compared as what they stand for
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue  # judged with what reads them: it multiplies the integers themselves
         for name in node.outputs:
             own = name.removesuffix(TURNED)
             theirs = renamed.get(name, own if own in known and own not in taken else "")
@@ -53,6 +54,20 @@ def correspondence(prepared: Graph, original: Graph, results: Mapping[str, str])
 def channels_first(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The file's value for the value ``name`` of the prepared graph, in the order of axes that this has."""
     return array.transpose(0, 3, 1, 2) if name.endswith(TURNED) and array.ndim == 4 else array
+
+
+def bends(producers: Mapping[str, Node], value: str, known: Collection[str]) -> list[str]:
+    """The activations and poolings, sorted, between ``value`` and the values ``known`` that it is computed from."""
+    found, open_, seen = [], [value], {value}
+    while open_:
+        node = producers.get(open_.pop())
+        if node is None:
+            continue
+        found += [kind for kind in (node.op_type, str(node.attributes.get("activation", ""))) if kind in _BENDS]
+        new = [name for name in node.inputs if name not in known and name not in seen]
+        seen.update(new)
+        open_ += new
+    return sorted(found)
 
 
 def image_value(prepared: Graph, original: Graph) -> str:

@@ -26,23 +26,30 @@ class Fragment:
 
 
 def write_fragment(
-    body: Model, nodes: list[Node], fed: Mapping[str, DType], judged: Collection[str], same: Collection[str]
+    body: Model,
+    nodes: list[Node],
+    fed: Mapping[str, DType],
+    judged: Collection[str],
+    same: Collection[str],
+    reduced: Mapping[str, DType],
 ) -> Fragment:
     """The fragment that computes and judges the values ``judged`` from those ``fed``, which they are among.
 
     ``body``: a prepared graph as ``faithful`` makes it; ``nodes``: those of its nodes that lie behind fed values, in order;
-    the types of ``fed`` are those in the prepared graph; ``same``: values whose layers have the original's constants. What has no
-    bound is not judged.
+    the types of ``fed``, and of the ``reduced`` values, are those in the prepared graph; ``same``: values whose layers have the
+    original's constants. What has no bound is not judged.
     """
-    writer = _FragmentWriter(body, fed, same)
+    writer = _FragmentWriter(body, fed, same, reduced)
     for node in nodes:
         writer.compute(node, node.outputs[0] in judged)
     return writer.fragment()
 
 
 class _FragmentWriter:
-    def __init__(self, body: Model, fed: Mapping[str, DType], same: Collection[str]) -> None:
-        self._body, self._fed, self._same = body, fed, same
+    def __init__(
+        self, body: Model, fed: Mapping[str, DType], same: Collection[str], reduced: Mapping[str, DType]
+    ) -> None:
+        self._body, self._fed, self._same, self._reduced = body, fed, same, reduced
         graph = Graph("layers", [], dict(body.graph.initializers), [], [])
         self._used = body.graph.names() | set(fed)
         self._write = GraphWriter(graph, "judged/")
@@ -62,16 +69,18 @@ class _FragmentWriter:
         copy = Node(node.op_type, names, [own], node.attributes, own)
         self._write.graph.nodes.append(copy)
         try:
-            value = self._value(copy, inputs, own, node.outputs[0] in self._same)
+            value = self._value(copy, inputs, own, node)
         except UnknownBoundError:
             return
         if judge:
             self._judge(node.outputs[0], value)
         self._values.setdefault(node.outputs[0], value)
 
-    def _value(self, node: Node, inputs: list[Value | None], own: str, same: bool) -> Value:
+    def _value(self, node: Node, inputs: list[Value | None], own: str, source: Node) -> Value:
         dtype = next(value.dtype for value in inputs if value is not None)
         wanted = node.attributes.get("to")
+        if node.op_type == "DequantizeLinear":
+            dtype = self._reduced.get(source.outputs[0], DType.FLOAT)
         if node.op_type == "Cast" and wanted in REDUCED:
             before, dtype = inputs[0], DType(wanted)  # type: ignore[arg-type]
             assert before is not None
@@ -79,7 +88,7 @@ class _FragmentWriter:
                 return Value(own, dtype)
             wide = self._write.cast(own, DType.FLOAT)
             return Value(own, dtype, self._bounds.rounded(before.bound, wide, dtype))
-        bound = self._bounds.bound(node, inputs, own, same)
+        bound = self._bounds.bound(node, inputs, own, source.outputs[0] in self._same)
         if bound is not None and dtype is DType.FLOAT and node.op_type != "Cast":
             bound = self._bounds.rounded(bound, own, dtype)
         return Value(own, dtype, bound)

@@ -30,7 +30,7 @@ def as_float32(model: Model) -> Model:
 class Reference:
     """A file's graph in float32 whose values that ``types`` names are rounded to these types.
 
-    ``model`` is what ``as_float32`` has made of the file's, and is consumed.
+    ``producers``: what gives each of the file's values. ``model`` is what ``as_float32`` has made of the file's, and is consumed.
     """
 
     def __init__(self, model: Model, types: Mapping[str, DType]) -> None:
@@ -40,7 +40,7 @@ class Reference:
         self._image = graph.inputs[0].name
         batch = (graph.inputs[0].dims or (None,))[0]
         self._batch = batch if isinstance(batch, int) and batch > 0 else 1  # what some files fix
-        self._producers = graph.producers()
+        self.producers: Mapping[str, Node] = graph.producers()
         self._inputs = _round(model, types, self._used)
         self._known: Arrays = {}
 
@@ -49,10 +49,16 @@ class Reference:
         """The graph, values under the names that they have in the file; a rounded input has another."""
         return self._model.graph
 
+    def has_bias(self, value: str, op_type: str) -> bool:
+        """Whether ``value`` is the result of an operator of this type with a bias that is not all zeros."""
+        node = self.producers.get(value)
+        bias = self.graph.initializers.get(node.inputs[2]) if node is not None and len(node.inputs) > 2 else None
+        return node is not None and node.op_type == op_type and bias is not None and bool(bias.numpy().any())
+
     def use_weights(self, value: str, weights: Sequence[Tensor], dtype: DType) -> bool:
         """Let the operator that gives ``value`` multiply by the float32 ``weights``, where its own are these but for rounding to
         ``dtype``; returns whether it does."""
-        node = self._producers.get(value)
+        node = self.producers.get(value)
         own = [self.graph.initializers.get(name) for name in node.inputs[1:] if name] if node else []
         if node is None or len(own) != len(weights):
             return False
@@ -94,12 +100,16 @@ class Reference:
         graph = self.graph
         nodes = nodes_before(graph, names, given)
         reads = {name for node in nodes for name in node_reads(node)}
-        inputs = [ValueInfo(name, DType.FLOAT, None) for name in given if name in reads]
+        inputs = [ValueInfo(name, _declared(array), None) for name, array in given.items() if name in reads]
         part = Graph("part", nodes, graph.initializers, inputs, [ValueInfo(name, DType.FLOAT, None) for name in names])
         part.prune()
         message = encode_model(Model(part, self._model.opsets, self._model.ir_version))
         session = OnnxRuntimeSession.from_bytes(message.message, constants=message.constants, what="the original model")
         return session, [info.name for info in inputs]
+
+
+def _declared(array: NDArray[Any]) -> DType:
+    return DType.INT8 if array.dtype == "int8" else DType.FLOAT
 
 
 def _round(model: Model, types: Mapping[str, DType], used: set[str]) -> dict[str, str]:

@@ -87,4 +87,8 @@ def _count_equal_classes(expected: Outputs, found: Outputs) -> tuple[int, int]:
     return int((expected["class"] == found["class"]).sum()), len(expected["class"])
 
 
-CLASS_RESULTS = Results(("logits",), "classes", _count_equal_classes)
+def _class_is_largest(outputs: Outputs) -> bool:
+    return bool((outputs["logits"].argmax(axis=1) == outputs["class"]).all())
+
+
+CLASS_RESULTS = Results(("logits",), "classes", _count_equal_classes, follow=_class_is_largest)

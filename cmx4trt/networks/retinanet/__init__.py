@@ -89,10 +89,11 @@ class RetinaNet(Network):
         return verify_detector(graph, original, options, engine)
 
     def results(self, graph: PreparedGraph, options: GraphOptions) -> Results:
-        """The head tensors, and the detections."""
+        """The head tensors, the classes' without their prior, and the detections."""
         from cmx4trt.networks.retinanet.details import Detector, head_names
         from cmx4trt.networks.retinanet.detections import detections_from_outputs
-        from cmx4trt.networks.retinanet.matching import found_again
+        from cmx4trt.networks.retinanet.heads_compared import class_priors
+        from cmx4trt.networks.retinanet.matching import compare_exactly, found_again, total_agreement
 
         detector, own = graph.details, RetinaNetOptions.of(options)
         assert isinstance(detector, Detector)
@@ -102,7 +103,15 @@ class RetinaNet(Network):
             return found_again(*both)
 
         classes, boxes = head_names(len(detector.levels))
-        return Results((*classes, *boxes), "detections", count_found_again)
+
+        def follow(outputs: Outputs) -> bool:
+            heads = {name: outputs[name] for name in (*classes, *boxes)}
+            both = (detections_from_outputs(o, detector.spec, own.nms_offset, detector) for o in (heads, outputs))
+            found = [compare_exactly(wanted, got, detector.spec) for wanted, got in zip(*both, strict=True)]
+            return total_agreement(found).agrees
+
+        priors = class_priors(graph.model.graph, classes)
+        return Results((*classes, *boxes), "detections", count_found_again, priors, True, follow)
 
     def input_form(self, notes: Mapping[str, Any], scale: float | None, options: GraphOptions) -> InputForm:
         """MLPerf's normalisation, unless its file was seen to have another, or the engine normalises by itself."""

@@ -35,6 +35,7 @@ from cmx4trt.networks.retinanet.matching import (
     Agreement,
     compare_exactly,
     match_by_overlap,
+    total_agreement,
 )
 from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES
@@ -54,8 +55,6 @@ IMAGES = 2
 """Two images: the smallest batch that shows a frozen batch dimension; each further one costs seconds."""
 MATCH_IOU = 0.9
 
-EXPLAINED_LIMIT = 0.01
-"""Largest share of detections without a partner, even where rounding explains each of them."""
 ENGINE_SHARE = 0.5
 """An engine, whose heads do not show, finds at least this part of what its graph finds again of the original's detections."""
 CANDIDATE_SHARE = 0.5
@@ -92,8 +91,8 @@ class DetectionComparison:
         """Whether each of the parts agrees (a NaN does not)."""
         return (
             (self.layers is None or self.layers.passed)
-            and _agrees(self.reading)
-            and _agrees(self.post_processing)
+            and self.reading.agrees
+            and self.post_processing.agrees
             and (self.candidate_share is None or self.candidate_share >= CANDIDATE_SHARE)
             and (self.heads is None or self.heads.passed)
             and (self.matched_limit is None or self.matched_fraction >= self.matched_limit)
@@ -129,9 +128,9 @@ class DetectionComparison:
         """The measurement in words: of what does not agree where there is such a thing."""
         if self.layers is not None and not self.layers.passed:
             return self.layers.sentence()
-        if not _agrees(self.reading):
+        if not self.reading.agrees:
             return f"the file's own detections are not those that its heads lead to: {_words(self.reading)}"
-        if not _agrees(self.post_processing):
+        if not self.post_processing.agrees:
             return f"the detections are not those that the heads lead to: {_words(self.post_processing)}"
         if self.candidate_share is not None and not self.candidate_share >= CANDIDATE_SHARE:
             return f"boxes or classes are decoded wrongly: {self.candidate_share:.1%} of the candidates are as the heads say"
@@ -145,11 +144,6 @@ class DetectionComparison:
             *([self.layers.sentence()] if self.layers else []),
         ]
         return "; ".join(parts)
-
-
-def _agrees(agreement: Agreement) -> bool:
-    total = agreement.pairs + agreement.explained + agreement.unexplained
-    return agreement.unexplained == 0 and agreement.explained <= EXPLAINED_LIMIT * max(total, 1)
 
 
 def _words(agreement: Agreement) -> str:
@@ -264,8 +258,8 @@ class _Verification:
             images=len(found),
             expected=sum(map(len, wanted)),
             found=sum(map(len, found)),
-            reading=_total(reading),
-            post_processing=_total(processed),
+            reading=total_agreement(reading),
+            post_processing=total_agreement(processed),
             matched_fraction=sum(map(len, matches)) / total if total else 1.0,
             matched_score_error=max(_score_gaps(wanted, found, matches), default=0.0),
             inexact=int(outputs["inexact"].sum()) if "inexact" in outputs else sum(f.inexact for f in found),
@@ -297,16 +291,6 @@ def _file_detections(results: Mapping[str, Array], detector: Detector) -> Detect
             "build with --verify=no if that is intended"
         )
     return Detections(boxes[0], scores[0], labels[0].astype(np.int32))
-
-
-def _total(agreements: list[Agreement]) -> Agreement:
-    return Agreement(
-        pairs=sum(a.pairs for a in agreements),
-        explained=sum(a.explained for a in agreements),
-        unexplained=sum(a.unexplained for a in agreements),
-        score_error=max((a.score_error for a in agreements), default=0.0),
-        box_error=max((a.box_error for a in agreements), default=0.0),
-    )
 
 
 def _score_gaps(wanted: list[Detections], found: list[Detections], matches: list[dict[int, int]]) -> list[float]:

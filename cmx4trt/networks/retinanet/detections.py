@@ -146,7 +146,11 @@ def _largest(values: Array, count: int) -> Array:
     """Indices of the ``count`` largest values [n], largest first, of equal ones the first first."""
     import numpy as np
 
-    best = np.argpartition(-values, count - 1)[:count]
+    least = -np.partition(-values, count - 1)[count - 1]
+    if np.isnan(least):
+        return np.argsort(-values, kind="stable")[:count]
+    above = np.flatnonzero(values > least)
+    best = np.concatenate([above, np.flatnonzero(values == least)[: count - len(above)]])
     return best[np.lexsort((best, -values[best]))]
 
 

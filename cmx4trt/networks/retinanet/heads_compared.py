@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.graph.judge.correspondence import computed_name
+from cmx4trt.graph.precision import floats_from_tensor
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from cmx4trt.ir.model import Graph
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -45,6 +50,17 @@ class HeadErrors:
         """The measurement in words."""
         own = "" if self.own_images else ", images have each other's"
         return f"relative error of the heads {self.error:.2e} (limit {self.limit:.2g}){own}"
+
+
+def class_priors(graph: Graph, heads: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The biases [A * K] of the convolutions that give ``heads``: the logits of an image that says nothing."""
+    producers, priors = graph.producers(), {}
+    for head in heads:
+        node = producers[computed_name(graph, head)]
+        bias = graph.initializers.get(node.inputs[2]) if node.op_type == "Conv" and len(node.inputs) > 2 else None
+        if bias is not None:
+            priors[head] = floats_from_tensor(bias)
+    return priors
 
 
 def compare_heads(expected: Sequence[Arrays], found: Arrays, rounded: Arrays) -> HeadErrors:

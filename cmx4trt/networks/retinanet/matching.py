@@ -22,6 +22,8 @@ COORDINATE_ROUNDING = 1 / 64
 2^18, whose float32 steps are 1/64."""
 SAME_IOU = 0.5
 """Boxes that overlap at least so much and have the same label count as the same detection (PASCAL VOC's criterion)."""
+EXPLAINED_LIMIT = 0.01
+"""Largest share of detections without a partner, even where rounding explains each of them."""
 NEAR_PIXELS = 1.0
 """Boxes this close in every coordinate are the same; below that size overlap says nothing (without area it is 0)."""
 
@@ -35,6 +37,23 @@ class Agreement:
     unexplained: int
     score_error: float
     box_error: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether rounding explains every difference, and there are few."""
+        total = self.pairs + self.explained + self.unexplained
+        return self.unexplained == 0 and self.explained <= EXPLAINED_LIMIT * max(total, 1)
+
+
+def total_agreement(agreements: Sequence[Agreement]) -> Agreement:
+    """Of several images."""
+    return Agreement(
+        pairs=sum(a.pairs for a in agreements),
+        explained=sum(a.explained for a in agreements),
+        unexplained=sum(a.unexplained for a in agreements),
+        score_error=max((a.score_error for a in agreements), default=0.0),
+        box_error=max((a.box_error for a in agreements), default=0.0),
+    )
 
 
 def compare_exactly(expected: Detections, found: Detections, spec: DetectorSpec) -> Agreement:

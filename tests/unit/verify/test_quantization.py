@@ -12,8 +12,10 @@ import pytest
 
 from cmx4trt.base.progress import Silent
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
+from cmx4trt.graph.execution import open_prepared
+from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
-from cmx4trt.ir.model import DType, Model, Tensor
+from cmx4trt.ir.model import DType, Graph, Model, Tensor
 from cmx4trt.ir.onnx_file import decode_model
 from cmx4trt.networks.base import Results
 from cmx4trt.networks.classification import CLASS_RESULTS
@@ -22,7 +24,6 @@ from cmx4trt.networks.retinanet.detections import Detections
 from cmx4trt.networks.retinanet.matching import found_again
 from cmx4trt.quantize import QuantizationReport, quantize_network
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 from cmx4trt.verify.layers import layer_errors
 from cmx4trt.verify.quantization import (
     MIN_SQNR_DB,
@@ -30,9 +31,9 @@ from cmx4trt.verify.quantization import (
     QuantizationAccuracy,
     measure_quantization,
     quantized_image,
-    sqnr_db,
     verify_quantized,
 )
+from cmx4trt.verify.tally import sqnr_db
 
 
 class Images:
@@ -197,11 +198,74 @@ def test_detector(toy_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     again = verify_quantized(reference, reference, Evidence(report.images), request)
     assert set(again.sqnr_db.values()) == {None}
     assert again.agreement in (None, 1.0)
-    engine = OnnxRuntimeSession.from_graph(graph.encoded)
+    engine = open_prepared(graph)
     run = verify_quantized(reference, graph, Evidence(report.images), request, engine=engine)
     assert (run.sqnr_db == {}) == (postprocess == "tensors"), "an engine has the outputs it was built with"
     assert run.agreement == found.agreement
     assert not run.trained
+
+
+def class_scales(graph: Graph, factor: float) -> None:
+    """The scale of what every class head's last convolution reads."""
+    producers = graph.producers()
+    for level in range(5):
+        dequantized = producers[producers[computed_name(graph, f"cls_{level}")].inputs[0]]
+        for node in (dequantized, producers[dequantized.inputs[0]]):
+            name = f"{node.inputs[1]}/{factor}"
+            scale = graph.initializers[node.inputs[1]]
+            graph.initializers[name] = Tensor.from_numpy(name, scale.numpy() * scale.numpy().dtype.type(factor))
+            node.inputs[1] = name
+
+
+def test_wrong_scales_in_front_of_the_class_heads_fail(toy_detector, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Their prior, which no scale changes, has most of the energy of the logits."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    values = {"random_weights": 0, "calibration_data": "random", "precision": "int8"}
+    request = toy_detector.request(**values)
+    reference, graph, report = quantized_pair(toy_detector.network(toy_detector.model(), **values), request)
+    evidence = Evidence(report.images)
+    right = verify_quantized(reference, graph, evidence, request)
+    assert right.verdict == PASSED, right.sentence()
+    assert right.agreement_of_noise is not None
+    class_scales(graph.model.graph, 100.0)
+    wrong = verify_quantized(reference, graph, evidence, request)
+    assert wrong.verdict == FAILED
+    assert min(value for name, value in wrong.sqnr_db.items() if name.startswith("cls")) < MIN_SQNR_DB
+
+
+@pytest.mark.parametrize(
+    ("agreement", "of_noise", "verdict", "words"),
+    [
+        (0.9, 0.9, PASSED, "90.0% of detections agree (limit 50%)"),
+        (0.3, 0.9, FAILED, "30.0% of detections agree (limit 50%)"),
+        (0.1, 0.3, PASSED, "they cannot tell: noise alone would change as many"),
+    ],
+)
+def test_detections_count_where_they_can_tell(agreement: float, of_noise: float, verdict: str, words: str) -> None:
+    found = QuantizationAccuracy(2, True, False, {"cls_0": 20.0}, agreement, "detections", agreement_of_noise=of_noise)
+    assert found.verdict == verdict
+    assert words in found.sentence()
+
+
+def test_layers_are_held_to_the_quantized_network(toy_detector, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    values = {"random_weights": 0, "calibration_data": "random", "precision": "int8"}
+    request = toy_detector.request(**values)
+    network = toy_detector.network(toy_detector.model(), **values)
+    report = quantize_network(network, request, Silent())
+    quantized = network.model.copy()
+    graph = prepared_from_network(network, request.graph_options())
+    twin = toy_detector.prepared(toy_detector.model())
+    evidence = Evidence(report.images, synthetic=True)
+    right = verify_quantized(twin, graph, evidence, request, quantized=quantized)
+    assert right.layers is not None
+    assert right.layers.passed, right.sentence()
+    assert right.to_dict()["layers"]["judged"] == right.layers.layers
+    relu = next(node for node in graph.model.graph.nodes if node.op_type == "Relu")
+    relu.op_type = "Abs"
+    wrong = verify_quantized(twin, graph, evidence, request, quantized=quantized)
+    assert wrong.verdict == FAILED
+    assert wrong.sentence().startswith("Abs '")
 
 
 def text_model(weight: np.ndarray) -> Model:

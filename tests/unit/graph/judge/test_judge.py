@@ -79,8 +79,18 @@ def other_function(graph: Graph) -> None:
     node(graph, "r2").op_type = "Softplus"
 
 
+def other_stride(graph: Graph) -> None:
+    """As ResNet v1 differs from v1.5: what follows has the shape that it had."""
+    node(graph, "c1").attributes["strides"] = [2, 2]
+    node(graph, "p1").attributes.update(strides=[1, 1], kernel_shape=[1, 1])
+
+
 def swapped_branches(graph: Graph) -> None:
     node(graph, "c5").inputs[0], node(graph, "a2").inputs[1] = "a1", "a1"
+
+
+def no_bias(graph: Graph) -> None:
+    node(graph, "c3").inputs.pop()
 
 
 MISTAKES: dict[str, tuple[Callable[[Graph], None], str]] = {
@@ -88,9 +98,11 @@ MISTAKES: dict[str, tuple[Callable[[Graph], None], str]] = {
     "missing addition": (lambda graph: without(graph, "a2"), "r5"),
     "padding": (other_pads, "c2"),
     "pooling": (other_pool, "p1"),
+    "stride": (other_stride, "c1"),
     "another function": (other_function, "r2"),
     "scale x2": (lambda graph: scaled(graph, "w3", 2.0), "c3"),
     "bias gone": (lambda graph: scaled(graph, "b5", 0.0), "c5"),
+    "no bias": (no_bias, "c3"),
     "permuted channels": (lambda graph: permuted(graph, "w2"), "c2"),
     "swapped branches": (swapped_branches, "c5"),
 }
@@ -109,6 +121,16 @@ def test_right_graphs_pass(text_model: Any, precision: str, amplified: bool) -> 
         assert "\n" not in found.sentence()
 
 
+WORDS = {
+    "no bias": "Conv 'c3' has no bias, the original's has one",
+    "stride": "gives another shape than the original",
+    "missing ReLU": "Conv 'c3' is computed with no activation, the original's with Relu",
+    "pooling": "is computed with no activation, the original's with MaxPool",
+    "another function": "is computed with Softplus, the original's with Relu",
+    "swapped branches": "is computed with no activation, the original's with Relu",
+}
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_found(text_model: Any, precision: str, mistake: str) -> None:
@@ -119,7 +141,7 @@ def test_mistakes_are_found(text_model: Any, precision: str, mistake: str) -> No
     found = judge(graph, model)
     assert not found.passed
     assert layer in found.first
-    assert "differs from the original by" in found.sentence()
+    assert WORDS.get(mistake, "differs from the original by") in found.sentence()
 
 
 def test_an_overflow_names_the_layer_and_helps(text_model: Any) -> None:
@@ -149,3 +171,15 @@ def test_parts_are_judged_one_after_the_other(text_model: Any, monkeypatch: pyte
     assert found.passed, found.sentence()
     assert found.judged == 14
     assert found.results["y"].shape == (1, 5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_missing_relu_is_found_where_it_has_no_effect(text_model: Any, precision: str) -> None:
+    model = original(text_model)
+    bias = np.full(RESIDUAL_SHAPES["b1"], 1000.0, np.float32)
+    model.graph.initializers["b1"] = Tensor.from_numpy("b1", bias)
+    graph = prepared(model, precision)
+    without(graph.graph, "r1")
+    found = judge(graph, model)
+    assert not found.passed
+    assert "the original's with MaxPool and Relu" in found.sentence()

@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.networks.retinanet.detections import detections_from_outputs, detections_from_record, finish_detections
+from cmx4trt.networks.retinanet.detections import (
+    _largest,
+    detections_from_outputs,
+    detections_from_record,
+    finish_detections,
+)
 from cmx4trt.networks.retinanet.spec import DETECTOR
 
 ROWS = np.array(
@@ -95,3 +100,12 @@ def test_records_of_a_graph(toy_detector: Any) -> None:
     for other in found[1:]:
         np.testing.assert_array_equal(other.labels, found[0].labels)
         np.testing.assert_allclose(other.boxes, found[0].boxes, rtol=0, atol=1e-3)
+
+
+def test_of_equal_logits_the_first_are_candidates() -> None:
+    """As TopK takes them; in bfloat16 many logits are equal."""
+    values = np.random.default_rng(0).integers(0, 6, 500).astype(np.float32)
+    for logits in (values, np.where(values == 3, np.float32(np.nan), values)):
+        for count in (1, 7, 100, 499, 500):
+            expected = np.argsort(-logits, kind="stable")[:count]
+            assert np.array_equal(_largest(logits, count), expected)
