@@ -31,7 +31,7 @@ def test_the_file_is_the_builders_graph(tensorrt_rtx: str, tmp_path: Path, capsy
         "output_dir": str(tmp_path),
     }
     manifest = build(BuildRequest.from_values(values)).manifest
-    assert manifest.graph["sha256"] in printed
+    assert manifest.graph.sha256 in printed
     again = tmp_path / "again.onnx"
     flags = [WEIGHTS, "--output_dtype=fp16", "--verify=no", f"--output_dir={tmp_path}", f"--save_graph={again}"]
     assert main(["build", *flags]) == 0  # the published engine's; its graph is prepared once more
