@@ -20,7 +20,6 @@ from typing import Any
 
 from cmx4trt.base.background import Background
 from cmx4trt.base.digests import digests_of
-from cmx4trt.base.progress import Silent
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store.fingerprint import SOURCE, engine_parts, fingerprint_of, source_of_seed
 from cmx4trt.store.manifest import (
@@ -149,7 +148,7 @@ def measure(folder: str, cells: int) -> None:
     tasks = sweep.tasks()
     clock.tell(f"read and check {len(sweep.cells)} cells", cells)
     watcher = Watcher(len(tasks))
-    with open_status(sweep.state, Silent()) as status:
+    with open_status(sweep.state) as status:
         os.makedirs(sweep.file.store, exist_ok=True)
         runner = RayRunner(sweep.file.store, "no token", work=work)
         begin = time.perf_counter()

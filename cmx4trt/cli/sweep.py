@@ -102,12 +102,11 @@ def _init(path: str) -> int:
 
 
 def _run(sweep: Sweep, request: SweepRequest) -> SweepResult:
-    from cmx4trt.cli.terminal import TerminalProgress
     from cmx4trt.sweep.run import run_sweep
 
     table = table_for(sys.stderr)
     try:
-        return run_sweep(sweep, request, table, TerminalProgress(sys.stderr))
+        return run_sweep(sweep, request, table)
     finally:
         table.close()
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from cmx4trt.errors import CmxError, DeviceError, ResultInvalidError
+from cmx4trt.base.damage import reason
+from cmx4trt.errors import CmxError, DeviceError, OutputError, ResultInvalidError
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sweep.arrival import engine_to_carry, receive_engine, receive_results
 from cmx4trt.sweep.status import DONE, FAILED, INVALID, Record, Status
@@ -101,8 +102,13 @@ class Driver:
             if why := self._runner.impossible(task):
                 self._end(task, Outcome(task.key, DeviceError.exit_code, why))
                 continue
+            try:
+                files = engine_to_carry(task.engine) if carried else ()
+            except OSError as error:
+                self._end(task, Outcome(task.key, OutputError.exit_code, f"cannot read {task.engine}: {reason(error)}"))
+                continue
             self._running[task.key] = task
-            chosen.append((task, engine_to_carry(task.engine) if carried else ()))
+            chosen.append((task, files))
         if chosen:
             self._runner.submit(chosen)
 
@@ -115,9 +121,10 @@ class Driver:
             self._watcher.note(f"{task.kind} {task.name}: {outcome.error}; trying it again")
             self._ready.append((task, bool(task.engine)))
             return
-        if outcome.carried:
+        elsewhere = bool(outcome.carried)
+        if elsewhere:
             outcome = self._received(task, outcome)
-        self._end(task, outcome)
+        self._end(task, outcome, elsewhere)
 
     def _received(self, task: Task, outcome: Outcome) -> Outcome:
         """The outcome with what it carried laid down in the store."""
@@ -128,12 +135,13 @@ class Driver:
         except CmxError as error:
             return replace(outcome, exit_code=error.exit_code, error=str(error), carried=(), results={})
 
-    def _end(self, task: Task, outcome: Outcome) -> None:
+    def _end(self, task: Task, outcome: Outcome, elsewhere: bool = False) -> None:
+        """``elsewhere``: on a node that does not see the store; what is measured of its engine probably runs on its like."""
         record = self._record(task, outcome)
         self._status.add(record)
         self._watcher.ended(task, record)
         if task.kind == BUILD and record["state"] == DONE:
-            self._ready.extend((replace(t, engine=outcome.engine), False) for t in self._after.pop(task.key, ()))
+            self._ready.extend((replace(t, engine=outcome.engine), elsewhere) for t in self._after.pop(task.key, ()))
 
     def _record(self, task: Task, outcome: Outcome) -> dict[str, Any]:
         invalid = outcome.exit_code == ResultInvalidError.exit_code and bool(outcome.results)

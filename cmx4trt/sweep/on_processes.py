@@ -7,6 +7,7 @@ import queue
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from glob import glob
 
 from cmx4trt.base.background import Background
@@ -32,7 +33,7 @@ class ProcessRunner:
         self._memory = memory or _memory()
         self._gpus = list(_gpus() if gpus is None else gpus)
         self._free = list(self._gpus)
-        self._waiting: list[Task] = []
+        self._waiting: list[tuple[Task, Sequence[Carried]]] = []
         self._running: dict[str, tuple[Task, str | None]] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
@@ -44,7 +45,7 @@ class ProcessRunner:
 
     def submit(self, tasks: Sequence[tuple[Task, Sequence[Carried]]]) -> None:
         """Begin what fits now; the rest when others have ended."""
-        self._waiting += [task for task, _ in tasks]
+        self._waiting += tasks
         self._begin()
 
     def wait(self, seconds: float) -> list[Outcome]:
@@ -87,13 +88,13 @@ class ProcessRunner:
             process.kill()  # nothing, where it has ended
 
     def _begin(self) -> None:
-        for task in list(self._waiting):
+        for task, files in list(self._waiting):
             if self._closed or not self._fits(task.needs):
                 continue
-            self._waiting.remove(task)
+            self._waiting.remove((task, files))
             gpu = self._free.pop() if task.needs.gpu else None
             self._running[task.key] = task, gpu
-            Background(lambda task=task, gpu=gpu: self._run(task, gpu))  # type: ignore[misc]
+            Background(partial(self._run, task, files, gpu))
 
     def _fits(self, needs: Needs) -> bool:
         used = [task.needs for task, _ in self._running.values()]
@@ -101,14 +102,14 @@ class ProcessRunner:
         enough = cores + needs.cores <= self._cores and memory + needs.memory <= self._memory
         return enough and (not needs.gpu or bool(self._free))
 
-    def _run(self, task: Task, gpu: str | None) -> None:
+    def _run(self, task: Task, files: Sequence[Carried], gpu: str | None) -> None:
         def started(process: subprocess.Popen[bytes]) -> None:
             self._processes[task.key] = process
             if self._closed:
                 process.terminate()
 
         try:
-            outcome = run_task(task, self._store, self._token, started=started, gpu=gpu)
+            outcome = run_task(task, self._store, self._token, files, started, gpu)
         except Exception as error:  # whatever it is, the driver waits for an outcome
             outcome = Outcome(task.key, lost=True, error=f"its worker failed ({error!r})")
         self._ended.put(outcome)

@@ -17,12 +17,14 @@ from cmx4trt.errors import DeviceError, MissingSoftwareError
 from cmx4trt.sweep.tasks import Carried, Outcome, Task
 from cmx4trt.sweep.worker import run_task
 
-WINDOW = 500
-"""Tasks that Ray is given at once: more would not run earlier, and each costs the driver memory."""
+WINDOW_PER_CORE, LEAST_WINDOW = 2, 32
+"""Tasks that Ray is given at once, for each core of the cluster: more would not run earlier, and the driver looks at all of them
+whenever one ends."""
 PATIENCE_SECONDS = 60.0
 """How long a task may wait for a kind of GPU that the cluster no longer has: a node may come back."""
 _ACCELERATOR = "accelerator_type:"
 """Begins the name of the resource by which Ray says which accelerator a node has (Ray's manual, Accelerator Support)."""
+_FRESH_SECONDS = 1.0
 _SHARE = 0.001
 """Of that resource, which a node has one of; the GPU itself is counted by num_gpus."""
 
@@ -54,12 +56,15 @@ class RayRunner:
         self._pending: dict[Any, Task] = {}
         self._since: dict[str, float] = {}
         self._looked = 0.0
+        self._asked = float("-inf")
+        self._known: Mapping[str, float] = {}
         self._kinds: dict[str, str] = {}
         """Kind of GPU -> the resource that has stood for it: its nodes may come back."""
 
     def room(self) -> int:
-        """Up to WINDOW at once."""
-        return WINDOW - len(self._pending)
+        """A few for each core that the cluster has now."""
+        window = LEAST_WINDOW + WINDOW_PER_CORE * int(self._resources().get("CPU", 0))
+        return window - len(self._pending)
 
     def submit(self, tasks: Sequence[tuple[Task, Sequence[Carried]]]) -> None:
         """Hand them to Ray, with what they need."""
@@ -126,8 +131,11 @@ class RayRunner:
         return outcomes
 
     def _resources(self) -> Mapping[str, float]:
-        found: Mapping[str, float] = self._ray.cluster_resources()
-        return found
+        """Those of the whole cluster, a second old at most: Ray adds them up over all nodes each time."""
+        now = time.monotonic()
+        if now - self._asked >= _FRESH_SECONDS:
+            self._asked, self._known = now, self._ray.cluster_resources()
+        return self._known
 
     def _alive(self) -> list[Any]:
         return [node for node in self._ray.nodes() if node.get("Alive")]

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from cmx4trt.base.files import check_writable, encode_json, make_folder, write_atomic
-from cmx4trt.base.progress import Progress
 from cmx4trt.errors import CellsFailedError, CmxError
 from cmx4trt.pipeline.build import plan
 from cmx4trt.report.writing import write_page
@@ -103,9 +102,9 @@ def _engine_state(cell: Cell) -> str:
         return f"refused: {error}"
 
 
-def run_sweep(sweep: Sweep, request: SweepRequest, watcher: Watcher, progress: Progress) -> SweepResult:
+def run_sweep(sweep: Sweep, request: SweepRequest, watcher: Watcher) -> SweepResult:
     """Run what is not finished, and write the page. Raises CmxError; failed cells are in the result."""
-    with open_status(sweep.state, progress) as status, _token(sweep.file.store, sweep.state) as token:
+    with open_status(sweep.state) as status, _token(sweep.file.store, sweep.state) as token:
         tasks = sweep.tasks()
         if any(not status.finished(task.key) for task in tasks):
             runner = _runner(sweep, request, token)

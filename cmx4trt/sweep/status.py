@@ -11,8 +11,7 @@ from typing import Any, TextIO
 
 from cmx4trt.base.damage import MALFORMED, parse_json, reason
 from cmx4trt.base.files import make_folder, open_text
-from cmx4trt.base.locks import lock_folder
-from cmx4trt.base.progress import Progress
+from cmx4trt.base.locks import holder_of, try_lock
 from cmx4trt.errors import OutputError
 
 STATUS_NAME = "status.jsonl"
@@ -51,19 +50,21 @@ class Status:
 
 
 @contextmanager
-def open_status(folder: str, progress: Progress) -> Iterator[Status]:
+def open_status(folder: str) -> Iterator[Status]:
     """The status in ``folder``, made where it is missing; one sweep at a time. Raises OutputError."""
     make_folder(folder, SETTING)
     path = os.path.join(folder, STATUS_NAME)
-    with lock_folder(folder, progress, 0, f"folder with {SETTING}=FOLDER"):
-        records = read_records(path)
-        try:
-            with open(path, "a", encoding="utf-8") as stream:
-                if stream.tell() and not _ends_with_newline(path):
-                    stream.write("\n")  # whoever wrote the last line was killed meanwhile
-                yield Status(stream, records)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror}; give another {SETTING}") from error
+    try:
+        with open(path, "a", encoding="utf-8") as stream:
+            if not try_lock(stream.fileno()):
+                raise OutputError(
+                    f"a sweep is running with {path}: {holder_of(stream.fileno())}; wait for it, or give another {SETTING}"
+                )
+            if stream.tell() and not _ends_with_newline(path):
+                stream.write("\n")  # whoever wrote the last line was killed meanwhile
+            yield Status(stream, read_records(path))
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; give another {SETTING}") from error
 
 
 def read_records(path: str) -> dict[str, Record]:

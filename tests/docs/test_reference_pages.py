@@ -162,6 +162,14 @@ RESULT_KEYS = {
 }
 
 
+SWEEP_KEYS = {
+    "PAGE_WITH_PATH": "the page that compares all cells",
+    "CELLS": "how many cells there are",
+    "FAILED": "how many of them failed or are not valid; anything but 0 is an error",
+    "BEST_OFFLINE_WITH_PATH": "the best engine in Offline, on the GPU that runs it best; likewise `BEST_SERVER_…`, `BEST_SINGLESTREAM_…`, `BEST_MULTISTREAM_…`",
+}
+
+
 def exports() -> str:
     engine = ((f"`CM_MLPERF_ENGINE_{key}`", meaning) for key, meaning in ENGINE_KEYS.items())
     result = (
@@ -182,6 +190,11 @@ CM; with codes 7 and 11 of `cmx4trt verify` and `bench`, `--result=FILE` holds t
 A key is set if it applies; with both variations, the values are those of `_bench`.
 
 {table(("key", "value"), result)}
+## With `_sweep`
+
+Instead of those above ([sweeps](../how-to/sweep.md)):
+
+{table(("key", "value"), ((f"`CM_MLPERF_SWEEP_{key}`", meaning) for key, meaning in SWEEP_KEYS.items()))}
 The dependencies' keys `CM_DATASET_*` are passed on too, as upstream's description says.
 """
 
@@ -364,6 +377,12 @@ def test_result_keys_are_those_of_the_code() -> None:
     documented = {key for key in RESULT_KEYS if "…" not in key} | set(percentiles)
     assert documented - set(full.exports()) == {"EXECUTED", "DEVICE", "AGREES"}  # of cmx4trt/pipeline/result.py
     assert set(full.exports()) <= documented
+
+
+def test_sweep_keys_are_those_of_the_code() -> None:
+    from cmx4trt.sweep.results import exports_of_rows
+
+    assert set(exports_of_rows([], "")) == {key for key in SWEEP_KEYS if not key.startswith("BEST_")}
 
 
 def test_every_exit_code_says_what_to_do() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.base.progress import Silent
 from cmx4trt.errors import CellsFailedError, OutputError
 from cmx4trt.sweep import run as sweeps
 from cmx4trt.sweep.run import Sweep, SweepRequest, run_sweep
@@ -95,7 +94,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
         runner, notes = FakeRunner(tmp_path, answer), Notes()
         monkeypatch.setattr(sweeps, "_runner", lambda *arguments: runner)
         try:
-            result = run_sweep(sweep, SweepRequest(sweep.file.path), notes, Silent())
+            result = run_sweep(sweep, SweepRequest(sweep.file.path), notes)
         finally:
             assert runner.closed or not runner.order
         return result, runner, notes
@@ -208,8 +207,8 @@ def test_one_sweep_at_a_time_in_one_folder(sweep_of: SweepOf, run: Callable[...,
     sweep = sweep_of(TEXT)
 
     def again(task: Task, attempt: int) -> Outcome | None:
-        with pytest.raises(OutputError, match=r"s\.sweep is locked by process"):
-            run_sweep(sweep, SweepRequest(sweep.file.path), Notes(), Silent())
+        with pytest.raises(OutputError, match=r"a sweep is running with .*status\.jsonl: process"):
+            run_sweep(sweep, SweepRequest(sweep.file.path), Notes())
         return None
 
     run(sweep, again)

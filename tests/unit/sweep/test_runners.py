@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,7 +60,7 @@ def test_processes_stay_within_cores_and_memory(
 def test_each_task_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     both, seen = threading.Barrier(2), []
 
-    def run(task: Task, *place: object, gpu: str | None = None, **keywords: object) -> Outcome:
+    def run(task: Task, store: str, token: str, files: object, started: object, gpu: str | None) -> Outcome:
         both.wait(30)
         seen.append(gpu)
         return Outcome(task.key)
@@ -135,6 +136,23 @@ def test_slurm_is_asked_for_the_right_gpu(tmp_path: Path) -> None:
     }
     assert runner.impossible(task("a", "sm90")) == ""
     assert "add it below slurm.gpus" in runner.impossible(task("a", "sm89"))
+
+
+def test_slurm_gets_one_array_for_equal_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's own executor, with an sbatch that keeps what it is given."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in (("srun", ""), ("sbatch", f'cat "$1" >> {tmp_path}/scripts; echo "Submitted batch job 7"')):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    runner = slurm(tmp_path / "jobs", {"sm90": {"constraint": "h100"}}, partition="main")
+    runner.submit([(task(str(number), "sm90" if number else None), ()) for number in range(3)])
+    scripts = (tmp_path / "scripts").read_text()
+    for words in ("--array=0-1%2", "--constraint=h100", "--gres=gpu:1", "--partition=main", "--mem=1GB", "--time=65"):
+        assert f"#SBATCH {words}\n" in scripts
+    assert scripts.count("--gres") == 1
+    assert scripts.count("#!/bin/bash") == 2
 
 
 @pytest.mark.slow
