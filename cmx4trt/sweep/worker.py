@@ -30,6 +30,8 @@ _PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that a child gets when its parent dies, however that ends."""
 _LEAST_ROOM = 1 << 20
 """Bytes below which a disk counts as full: no engine is smaller, and a failed write has been taken back by then."""
+PAUSE_SECONDS = 10.0
+"""How long a task stays on a node whose disk is full: one that fails at once would draw all tasks to it."""
 _END_OF_LOG = 2000
 """Bytes of a command's output that a sentence of ours is looked for in, where the command was killed."""
 
@@ -62,7 +64,9 @@ def run_task(
             sentence = f"the task could not run on {socket.gethostname()}: {reason(error)}"
             outcome = Outcome(task.key, OutputError.exit_code, sentence)
         if outcome.exit_code == OutputError.exit_code and _is_full(scratch):
-            outcome = replace(outcome, lost=True)  # another node may have room
+            time.sleep(PAUSE_SECONDS)
+            where = f"the disk of {socket.gethostname()} is full ({os.path.dirname(scratch)})"
+            outcome = replace(outcome, lost=True, error=where)  # another node may have room
     return replace(outcome, host=_host(environment), seconds=round(time.monotonic() - begin, 3))
 
 
@@ -156,7 +160,9 @@ def _crash(code: int, log: str) -> tuple[int, str]:
         last = stream.read().decode("utf-8", "replace").strip().rsplit("\n", 1)[-1]
     if code < 0:
         return 128 - code, f"its process was ended by {signal.Signals(-code).name}; last output: {last}"
-    return code or EXIT_UNFORESEEN, last.removeprefix("cmx4trt: error: ")
+    return code or EXIT_UNFORESEEN, last.removeprefix(
+        "cmx4trt: error: "
+    ) or f"it ended with exit code {code}, without a word"
 
 
 def _host(environment: Mapping[str, str]) -> str:

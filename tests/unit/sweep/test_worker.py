@@ -52,10 +52,11 @@ def test_a_node_with_a_full_disk_is_a_lost_one(
     folder = tmpfs("size=4k")
     (folder / "full").write_bytes(bytes(4096))
     monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setattr("cmx4trt.sweep.worker.PAUSE_SECONDS", 0)
     outcome = run_task(task, str(tmp_path), "")
     assert outcome.exit_code == 4
     assert outcome.lost, "another node may have room"
-    assert "No space left on device" in outcome.error
+    assert f"is full ({folder})" in outcome.error
 
 
 def test_commands_die_with_their_worker(tmp_path: Path) -> None:
