@@ -207,3 +207,8 @@ class Network(ABC):
 def wrong_model(spec: ModelSpec, found: str, need: str) -> ModelError:
     """The error for a file of another network than ``spec``'s."""
     return ModelError(f"the model is not {spec.title}: found {found}, need {need}; give the right file or --network")
+
+
+def unusable_file(spec: ModelSpec, found: str, need: str) -> ModelError:
+    """The error for a file that may well be ``spec``'s network, but in a form that cannot be built."""
+    return ModelError(f"the file of {spec.title} cannot be built: found {found}, need {need}; export the model again")

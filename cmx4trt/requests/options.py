@@ -173,7 +173,7 @@ class GeneralOptions:
     )
     calibration_method: str | None = option(
         choice(CALIBRATION_METHODS),
-        "how ranges are computed from the images (default: mse)",
+        "how ranges are computed from the images (default: entropy)",
         group=INT8,
         precisions=_INT8_ONLY,
     )

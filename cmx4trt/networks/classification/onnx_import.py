@@ -16,7 +16,7 @@ from cmx4trt.graph.passes import absorb_padding
 from cmx4trt.graph.precision import FLOATS
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name
-from cmx4trt.networks.base import wrong_model
+from cmx4trt.networks.base import unusable_file, wrong_model
 from cmx4trt.networks.classification.outputs import INPUT, LOGITS, ClassifierDetails
 from cmx4trt.networks.normal_form import normalize
 
@@ -99,16 +99,16 @@ def _check_operators(model: Model, spec: ModelSpec, form: ClassifierForm) -> Non
 def _check_input(graph: Graph, spec: ModelSpec) -> None:
     if len(graph.inputs) != 1:
         names = ", ".join(info.name for info in graph.inputs) or "none"
-        raise wrong_model(spec, f"{len(graph.inputs)} inputs ({names})", "one image input")
+        raise unusable_file(spec, f"{len(graph.inputs)} inputs ({names})", "one image input")
     info, (channels, height, width) = graph.inputs[0], spec.input_shape
     if info.dtype not in FLOATS:
-        raise wrong_model(spec, f"input '{info.name}' of type {info.dtype.name.lower()}", "float input")
+        raise unusable_file(spec, f"input '{info.name}' of type {info.dtype.name.lower()}", "float input")
     dims = info.dims
     if dims is None:
         return
     free = [None if isinstance(dim, str) else dim for dim in dims]
     if len(dims) != 4 or any(f not in (None, want) for f, want in zip(free[1:], spec.input_shape, strict=True)):
-        raise wrong_model(spec, f"input '{info.name}' of shape {_shape(dims)}", f"[N, {channels}, {height}, {width}]")
+        raise unusable_file(spec, f"input '{info.name}' of shape {_shape(dims)}", f"[N, {channels}, {height}, {width}]")
 
 
 def _shape(dims: tuple[int | str | None, ...]) -> str:

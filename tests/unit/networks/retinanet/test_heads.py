@@ -188,6 +188,14 @@ def test_accepts_free_dimensions(toy_detector: Any, dims: tuple[int | str | None
     assert image_input(graph, toy_detector.spec) == "x"
 
 
+def test_a_batch_of_several_has_its_true_reason(toy_detector: Any) -> None:
+    graph = Graph("", [], {}, [ValueInfo("x", DType.FLOAT, (4, 3, 128, 128))], [])
+    with pytest.raises(
+        ModelError, match="found a post-processing for exactly 4 images at a time, need one for a single image"
+    ):
+        image_input(graph, toy_detector.spec)
+
+
 def test_refuses_two_inputs(toy_detector: Any) -> None:
     inputs = [ValueInfo(name, DType.FLOAT, (1, 3, 128, 128)) for name in "xy"]
     with pytest.raises(ModelError, match="found 2 inputs"):
