@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from cmx4trt.pipeline.build import plan as plan
     from cmx4trt.pipeline.evaluate import bench_engine as bench_engine
     from cmx4trt.pipeline.evaluate import verify_engine as verify_engine
+    from cmx4trt.pipeline.evaluation import Evaluation as Evaluation
     from cmx4trt.pipeline.result import BuildResult as BuildResult
-    from cmx4trt.pipeline.result import Evaluation as Evaluation
     from cmx4trt.pipeline.result import Plan as Plan
     from cmx4trt.requests.build import BuildRequest as BuildRequest
     from cmx4trt.requests.evaluation import EvaluationRequest as EvaluationRequest
@@ -34,7 +34,7 @@ _MODULES = {
     "Manifest": "cmx4trt.store.manifest",
     "Plan": "cmx4trt.pipeline.result",
     "Progress": "cmx4trt.base.progress",
-    "Evaluation": "cmx4trt.pipeline.result",
+    "Evaluation": "cmx4trt.pipeline.evaluation",
     "EvaluationOptions": "cmx4trt.requests.evaluation_options",
     "EvaluationRequest": "cmx4trt.requests.evaluation",
     "bench_engine": "cmx4trt.pipeline.evaluate",

@@ -33,7 +33,7 @@ class CmNeeds:
     modules: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Check(Record):
     """The result of a backend's own check of an engine, in addition to the comparison with the original model.
 
@@ -46,7 +46,7 @@ class Check(Record):
     figures: Mapping[str, Any] = rest()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Measurement(Record):
     """How fast an engine was when its backend ran it on the local GPU, with inputs in GPU memory.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from urllib.parse import unquote, urlsplit
 
 import cmx4trt
 
@@ -25,7 +24,7 @@ def requirement(extras: str = "") -> str:
     origin = _origin()
     if not origin:
         return f"{NAME}{wanted}"
-    path = unquote(urlsplit(origin).path)
+    path = _path_of(origin)
     if origin.startswith("file:") and os.path.exists(path):
         return f"{path}{wanted}"
     return f"{NAME}{wanted} @ {origin}" if not origin.startswith("file:") else f"{NAME}{wanted}"
@@ -34,7 +33,7 @@ def requirement(extras: str = "") -> str:
 def lost_origin() -> str:
     """The file or folder that this copy was installed from, if it is gone; else empty."""
     origin = "" if requirement() != NAME else _origin()
-    return unquote(urlsplit(origin).path)
+    return _path_of(origin)
 
 
 def release(extras: str) -> str:
@@ -48,6 +47,12 @@ def pip_line(extras: str = "") -> str:
     editable = "-e " if os.path.isfile(os.path.join(wanted.partition("[")[0], "pyproject.toml")) else ""
     quoted = f"'{wanted}'" if "'" not in wanted else shlex.quote(wanted)
     return f"pip install {editable}{quoted}"
+
+
+def _path_of(origin: str) -> str:
+    from urllib.parse import unquote, urlsplit  # as slow as all else here
+
+    return unquote(urlsplit(origin).path)
 
 
 def _origin() -> str:

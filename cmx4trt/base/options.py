@@ -33,7 +33,7 @@ _NONE = "null"
 """JSON Schema's type of None."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Kind:
     """What values an option takes.
 
@@ -85,7 +85,7 @@ def _listed(choices: Choices) -> tuple[str, ...]:
     return choices() if callable(choices) else choices
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Option:
     """One input, as it is declared.
 
@@ -167,13 +167,21 @@ def question(kind: Kind, meaning: str | Callable[[], str], *, default: Any = Non
     return field(default=default, metadata={_METADATA: Option("", kind, meaning, default=default, **facts)})
 
 
+_declared: dict[tuple[type, str], tuple[Option, ...]] = {}
+
+
 def options_of(declared: type, applies_to: str = "") -> tuple[Option, ...]:
     """The options that a dataclass declares, in the order of its fields."""
-    return tuple(
-        replace(one, name=f.name, nullable="None" in str(f.type).split(" | "), applies_to=one.applies_to or applies_to)
-        for f in fields(declared)
-        if (one := f.metadata.get(_METADATA)) is not None
-    )
+    key = (declared, applies_to)
+    if key not in _declared:
+        _declared[key] = tuple(
+            replace(
+                one, name=f.name, nullable="None" in str(f.type).split(" | "), applies_to=one.applies_to or applies_to
+            )
+            for f in fields(declared)
+            if (one := f.metadata.get(_METADATA)) is not None
+        )
+    return _declared[key]
 
 
 class HasOwn(Protocol):

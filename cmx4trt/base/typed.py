@@ -47,9 +47,22 @@ def rest() -> Any:
 
 
 class Record:
-    """Base of such dataclasses."""
+    """Base of such dataclasses. Methods that it has need not be generated for each (``repr=False, eq=False``), which costs a
+    reuse hit more than the rest of reading a manifest."""
 
     __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same record with the same values."""
+        return type(other) is type(self) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        """Of the record's name: its values may be lists."""
+        return hash(type(self).__qualname__)
+
+    def __repr__(self) -> str:
+        """The record's name and values."""
+        return f"{type(self).__name__}({self.to_dict()})"
 
     @classmethod
     def from_dict(cls: type[Self], value: object, where: str = "") -> Self:

@@ -16,12 +16,12 @@ from cmx4trt.cli.prepare import saving_path
 from cmx4trt.cli.rows import rows_of_build, rows_of_plan
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.build import BuildRequest
-from cmx4trt.requests.evaluation_options import EvaluationOptions
 from cmx4trt.requests.options import build_options
 
 if TYPE_CHECKING:
     from cmx4trt.base.progress import Progress
     from cmx4trt.pipeline.published import EngineAtHand
+    from cmx4trt.requests.evaluation_options import EvaluationOptions
 
 
 SAVE_GRAPH = "--save_graph"

@@ -20,8 +20,8 @@ from cmx4trt.errors import EXIT_UNFORESEEN, RequestError
 from cmx4trt.requests.evaluation_options import OPTIONS_OF, EvaluationOptions
 
 if TYPE_CHECKING:
+    from cmx4trt.pipeline.evaluation import Evaluation
     from cmx4trt.pipeline.published import EngineAtHand
-    from cmx4trt.pipeline.result import Evaluation
 
 INTERRUPTED = "interrupted; LoadGen's files so far are kept, marked as partial"
 

@@ -13,7 +13,7 @@ from cmx4trt.cli.output import print_table
 from cmx4trt.devices.cards import described
 
 if TYPE_CHECKING:
-    from cmx4trt.pipeline.result import Evaluation
+    from cmx4trt.pipeline.evaluation import Evaluation
     from cmx4trt.store.manifest import Manifest, RequestRecord
 
 Rows = list[tuple[str, str]]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 
 if TYPE_CHECKING:
-    from cmx4trt.pipeline.result import BuildResult, Evaluation, Plan
+    from cmx4trt.pipeline.evaluation import Evaluation
+    from cmx4trt.pipeline.result import BuildResult, Plan
 
 Rows = list[tuple[str, str]]
 _AGREES = {PASSED: "yes", FAILED: "no", SKIPPED: "not judged: inconclusive on these images"}

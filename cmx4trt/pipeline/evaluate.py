@@ -10,9 +10,9 @@ from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.base.verdicts import FAILED
 from cmx4trt.errors import CmxError, RequestError, ResultInvalidError, UnsupportedError, VerificationError
 from cmx4trt.pipeline.data import check_truth, is_synthetic, open_images
+from cmx4trt.pipeline.evaluation import Comparison, Evaluation
 from cmx4trt.pipeline.executable import Executable, open_executable
 from cmx4trt.pipeline.published import EngineAtHand, EngineGraph, PublishedEngine
-from cmx4trt.pipeline.result import Comparison, Evaluation
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.evaluation import EvaluationRequest
 from cmx4trt.requests.evaluation_options import (

@@ -62,9 +62,12 @@ def _target_help() -> str:
     return "target GPUs; " + "; ".join(f"{backend.name}: {backend.targets.help}" for backend in several)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
 class GeneralOptions:
-    """What can be asked of every network and backend. Sizes in bytes, paths absolute; None where nothing was given."""
+    """What can be asked of every network and backend; the base of requests, of which alone there are instances.
+
+    Sizes in bytes, paths absolute; None where nothing was given.
+    """
 
     network: str = option(
         choice(networks.names),
@@ -232,8 +235,7 @@ def own_options() -> tuple[Option, ...]:
     of_backends = (one for backend in backends.all_backends() for one in backend.options)
     for one in (*of_networks, *of_backends):
         before = found.get(one.name)
-        owners = f"{before.applies_to}, {one.applies_to}" if before else one.applies_to
-        found[one.name] = replace(one, applies_to=owners)
+        found[one.name] = replace(one, applies_to=f"{before.applies_to}, {one.applies_to}") if before else one
     return tuple(found.values())
 
 

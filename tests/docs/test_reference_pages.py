@@ -375,7 +375,7 @@ def test_result_keys_are_those_of_the_code() -> None:
     percentiles = [key for key in full.exports() if re.fullmatch(r"P[0-9_]+_LATENCY_NS", key)]
     assert (percentiles[0], percentiles[-1]) == ("P50_LATENCY_NS", "P99_9_LATENCY_NS")
     documented = {key for key in RESULT_KEYS if "…" not in key} | set(percentiles)
-    assert documented - set(full.exports()) == {"EXECUTED", "DEVICE", "AGREES"}  # of cmx4trt/pipeline/result.py
+    assert documented - set(full.exports()) == {"EXECUTED", "DEVICE", "AGREES"}  # of cmx4trt/pipeline/evaluation.py
     assert set(full.exports()) <= documented
 
 

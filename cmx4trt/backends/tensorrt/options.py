@@ -13,7 +13,7 @@ MAX_AUX_STREAMS = 64
 _GROUP = "TensorRT's builder"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class TensorRTOptions(OwnOptions):
     """Settings of its builder."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cmx4trt.networks.base import AccuracyTarget
 from cmx4trt.networks.classification import Classifier
-from cmx4trt.networks.resnet50.topology import CLASSES, SPEC
+from cmx4trt.networks.resnet50.spec import CLASSES, SPEC
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import CanonicalGraph

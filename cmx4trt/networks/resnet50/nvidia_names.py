@@ -12,6 +12,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.ir.model import Graph
 from cmx4trt.networks.recognition import IMAGE, find_layers
 from cmx4trt.networks.resnet50 import topology
+from cmx4trt.networks.resnet50.spec import SPEC
 
 _OTHER_NAMES = {
     IMAGE: "input_tensor_0",
@@ -27,7 +28,7 @@ def nvidia_names(graph: Graph) -> dict[str, str]:
     Requires batch normalisation folded and padding inside the convolutions.
     """
     try:
-        found = find_layers(graph, topology.layers(), topology.SPEC)
+        found = find_layers(graph, topology.layers(), SPEC)
     except ModelError:
         return {}
     names = {value: _OTHER_NAMES.get(layer, f"{layer}_out_0") for layer, value in found.items()}

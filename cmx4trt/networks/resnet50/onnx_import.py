@@ -9,6 +9,7 @@ from cmx4trt.networks.base import wrong_model
 from cmx4trt.networks.classification.onnx_import import ClassifierForm, import_classifier
 from cmx4trt.networks.recognition import find_layers
 from cmx4trt.networks.resnet50 import topology
+from cmx4trt.networks.resnet50.spec import SPEC
 
 
 def network_from_classifier(model: Model, spec: ModelSpec) -> CanonicalGraph:
@@ -26,11 +27,11 @@ def _check_body(graph: Graph) -> None:
     """ResNet-50 v1.5, layer by layer. What other networks of its family differ in is said first."""
     convolutions = [node for node in graph.nodes if node.op_type == "Conv"]
     if len(convolutions) != topology.CONVOLUTIONS:
-        raise wrong_model(topology.SPEC, f"{len(convolutions)} convolutions", str(topology.CONVOLUTIONS))
+        raise wrong_model(SPEC, f"{len(convolutions)} convolutions", str(topology.CONVOLUTIONS))
     if _has_strides_of_version_1(graph, convolutions):
         found = "stride 2 in 1x1 convolutions (ResNet-50 v1)"
-        raise wrong_model(topology.SPEC, found, "stride 2 in the 3x3 ones (v1.5)")
-    find_layers(graph, topology.layers(), topology.SPEC)
+        raise wrong_model(SPEC, found, "stride 2 in the 3x3 ones (v1.5)")
+    find_layers(graph, topology.layers(), SPEC)
 
 
 def _has_strides_of_version_1(graph: Graph, convolutions: list[Node]) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
-from cmx4trt.networks.resnet50.topology import FEATURES, SPEC, STEM, BlockShapes, ConvShape, block_shapes
+from cmx4trt.networks.resnet50.spec import SPEC
+from cmx4trt.networks.resnet50.topology import FEATURES, STEM, BlockShapes, ConvShape, block_shapes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.networks.recognition import IMAGE, Layer, Window
+from cmx4trt.networks.resnet50.spec import STEM_CHANNELS
 
 STAGES = ((3, 64), (4, 128), (6, 256), (3, 512))
 """(blocks, bottleneck channels) of conv2_x … conv5_x."""
 EXPANSION = 4
-STEM_CHANNELS = 64
 LAST_GRID = (7, 7)
 """Height and width of the last feature map."""
 FEATURES = STAGES[-1][1] * EXPANSION
-CLASSES = 1000
-"""ImageNet's."""
 HEAD_SIZES = range(2, 100_001)
 """Numbers of logits that a file may have: ImageNet's 1000 classes, 1001 with the background class that TensorFlow's models (the
 MLPerf file among them) put in front, or those of the data set that it was trained for."""
@@ -112,12 +109,3 @@ def _activated(name: str, source: str, shape: ConvShape, place: str) -> Iterator
 def _convolution(name: str, source: str, shape: ConvShape, place: str) -> Layer:
     window = Window(shape.kernel, shape.stride, shape.in_channels, shape.out_channels, same=shape.kernel > 1)
     return Layer(name, "Conv", (source,), place, window)
-
-
-SPEC = ModelSpec(
-    name="resnet50",
-    title="ResNet-50 v1.5",
-    input_shape=(3, 224, 224),
-    # The stem's output: 64 x 112 x 112; conv2_x has 256 x 56 x 56, the same number.
-    largest_activation=64 * 112 * 112,
-)

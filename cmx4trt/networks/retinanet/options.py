@@ -10,7 +10,7 @@ NORMALIZED, PIXELS = INPUT_RANGES = ("normalized", "0-1")
 TENSOR_OUTPUTS, NVIDIA_RECORDS, RAW = POSTPROCESS = ("tensors", "mlperf-nvidia", "none")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class RetinaNetOptions(OwnOptions):
     """What its engine takes, and what it gives."""
 
