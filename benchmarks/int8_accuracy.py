@@ -2,11 +2,12 @@
 
     python benchmarks/int8_accuracy.py FOLDER [FOLDER …] [--images 1000] [--calibration 64] [--noise 1] [--modelopt PYTHON]
 
-Each FOLDER holds the parts that train_resnet50.py wrote. The images are drawn anew from their seed (textures.py), so nothing else
-is needed; ``--noise`` above 1 makes them harder, so that the network is no longer sure and small errors decide. All run in ONNX
-Runtime on the CPU. It computes float16 slowly there, so the network with float32 besides its int8 layers is measured. All tools
-get the same network (batch normalization folded) and calibration images, and quantize symmetrically, weights by output channel,
-unless the row says otherwise. ``--modelopt`` names a Python that has Model Optimizer (pip install nvidia-modelopt[onnx]).
+Each FOLDER contains the parts written by train_resnet50.py. The images are regenerated from their seed (textures.py), so
+nothing else is needed; ``--noise`` above 1 makes them harder, so that the network is no longer certain and small errors matter.
+Everything runs in ONNX Runtime on the CPU, where float16 is slow, so the network with float32 for everything except the int8
+layers is measured. All tools get the same network (batch normalization folded) and calibration images, and quantize
+symmetrically, weights per output channel, unless the row says otherwise. ``--modelopt`` is the Python of an environment with
+Model Optimizer (pip install nvidia-modelopt[onnx]).
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 CALIBRATION_SEED = 22
-"""Another series than the held-out images and the training's."""
+"""A series other than the held-out and the training images."""
 OURS = ("minmax", "percentile", "entropy", "mse")
 ONNXRUNTIME = ("MinMax", "Entropy", "Percentile")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network as ONNX (opened by this package: batch normalization folded), with what it was trained on."""
+    """A trained network as ONNX (imported by this package: batch normalization folded), with a record of its training."""
 
     name: str
     model: bytes
@@ -60,7 +61,7 @@ class Trained:
         return network_from_model(decode_model(self.model), spec_of("resnet50"), options)
 
     def preprocess(self, images: Any) -> Any:
-        """uint8 [B, 3, H, W] -> what the network takes."""
+        """uint8 [B, 3, H, W] -> the network's input."""
         return textures.preprocess(images, self.facts.get("std", 1.0))
 
 
@@ -100,7 +101,7 @@ def measure(trained: Trained, options: argparse.Namespace, folder: Path) -> None
 def cases(
     trained: Trained, options: argparse.Namespace, folder: Path
 ) -> list[tuple[str, Callable[[], OnnxRuntimeSession]]]:
-    """Name -> what quantizes."""
+    """Name -> the function that quantizes."""
     plain, model = folder / "plain.onnx", trained.network().model
     for number, node in enumerate(model.graph.nodes):
         node.name = node.name or f"node_{number}"
@@ -136,7 +137,7 @@ def cases(
 
 
 def ours(trained: Trained, method: str, folder: Path, corrected: bool = True) -> Callable[[], OnnxRuntimeSession]:
-    """This package's quantization, with or without correction of biases."""
+    """This package's quantization, with or without bias correction."""
 
     def quantized() -> OnnxRuntimeSession:
         values: dict[str, Any] = {"precision": "int8", "calibration_method": method}
@@ -162,8 +163,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--images", type=int, default=1000, help="held-out images")
     parser.add_argument("--calibration", type=int, default=64, help="calibration images")
-    parser.add_argument("--noise", type=float, default=1.0, help="noise of the held-out images over the training's")
-    parser.add_argument("--modelopt", help="Python that has nvidia-modelopt")
+    parser.add_argument(
+        "--noise", type=float, default=1.0, help="noise of the held-out images relative to the training's"
+    )
+    parser.add_argument("--modelopt", help="Python of an environment with nvidia-modelopt")
     parser.add_argument("--only", action="append", help="only rows whose name contains this")
     return parser.parse_args()
 
@@ -176,10 +179,10 @@ def read_trained(folder: Path, scratch: Path, calibration: int) -> Trained:
 
 
 def joined_model(folder: Path) -> bytes:
-    """The ONNX file of the parts, without the Casts behind its float16 weights."""
+    """The ONNX file of the parts, without the Casts after its float16 weights."""
     parts = sorted(folder.glob("resnet50.onnx.*"))
     if not parts:
-        sys.exit(f"{folder} holds no resnet50.onnx.000; run train_resnet50.py first")
+        sys.exit(f"{folder} contains no resnet50.onnx.000; run train_resnet50.py first")
     proto = onnx.load_from_string(b"".join(part.read_bytes() for part in parts))
     halves = {tensor.name: tensor for tensor in proto.graph.initializer if tensor.name.endswith(".half")}
     for node in [n for n in proto.graph.node if n.op_type == "Cast" and n.input[0] in halves]:

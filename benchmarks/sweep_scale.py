@@ -1,9 +1,9 @@
-"""What a sweep's driver spends on each cell, without the builds: on a Ray cluster of simulated nodes, with a builder that does
-nothing. The nodes do not see the store: every engine travels, is checked, and is published.
+"""The cost of a sweep's driver per cell, without the builds: on a Ray cluster of simulated nodes, with a builder that does
+nothing. The nodes have no access to the store: every engine is transferred, checked and published.
 
     python benchmarks/sweep_scale.py [--cells=1000] [--nodes=50] [--engine_bytes=4096]
 
-Nodes are processes of this machine (ray.cluster_utils); a few GB of memory for fifty.
+Nodes are processes on this machine (ray.cluster_utils); fifty need a few GB of memory.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from cmx4trt.sweep.tasks import BUILD, Carried, Outcome, Task
 
 BATCHES = 50
 SIZE = "SWEEP_SCALE_ENGINE_BYTES"
-"""Environment variable that tells the nodes how large an engine is."""
+"""Environment variable with the size of an engine, for the nodes."""
 
 
 def work(task: Task, store: str, token: str, files: Sequence[Carried] = ()) -> Outcome:
-    """What a node answers at once: an engine that is none, or a result that nobody measured."""
+    """What a node returns immediately: a fake engine, or a fake result."""
     if task.kind != BUILD:
         if not files:
             return Outcome(task.key, wants_engine=True)
@@ -79,7 +79,7 @@ def work(task: Task, store: str, token: str, files: Sequence[Carried] = ()) -> O
 
 
 class Watcher:
-    """Keeps the driver's memory as it goes on."""
+    """Records the driver's memory over time."""
 
     def __init__(self, tasks: int) -> None:
         self.memory: list[float] = []
@@ -87,20 +87,20 @@ class Watcher:
         self._ended = 0
 
     def planned(self, tasks: int, finished: int) -> None:
-        """Nothing to show."""
+        """Prints nothing."""
 
     def ended(self, task: Task, record: Record) -> None:
-        """Five looks at the memory."""
+        """Sample the memory five times."""
         assert record["state"] == "done", record
         self._ended += 1
         if self._ended % self._every == 0:
             self.memory.append(resident())
 
     def going(self, running: Iterable[Task], waiting: int) -> None:
-        """Nothing to show."""
+        """Prints nothing."""
 
     def note(self, text: str) -> None:
-        """What should not happen."""
+        """There must be no notes."""
         raise AssertionError(text)
 
 
@@ -111,12 +111,12 @@ def resident() -> float:
 
 
 def main() -> None:
-    """Run, and print."""
+    """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--nodes", type=int, default=50)
     parser.add_argument(
-        "--engine_bytes", type=int, default=4096, help="size of an engine, which travels to the driver and back"
+        "--engine_bytes", type=int, default=4096, help="size of an engine, which is transferred to the driver and back"
     )
     arguments = parser.parse_args()
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", SIZE: str(arguments.engine_bytes)}
@@ -135,7 +135,7 @@ def main() -> None:
 
 
 def measure(folder: str, cells: int) -> None:
-    """One sweep of so many cells, step by step."""
+    """One sweep of this many cells, step by step."""
     path = os.path.join(folder, "scale.yaml")
     matrix = {
         "batch_size": list(range(1, BATCHES + 1)),
@@ -164,13 +164,13 @@ DEFAULTS = {"random_weights": 0, "verify": False}
 
 
 class Clock:
-    """CPU time of this process, with all its threads."""
+    """CPU time of this process, including all its threads."""
 
     def __init__(self) -> None:
         self._begin = self._last = time.process_time()
 
     def tell(self, what: str, cells: int) -> None:
-        """Print what a step took."""
+        """Print the cost of a step."""
         now = time.process_time()
         step, whole = (1e3 * (now - since) / cells for since in (self._last, self._begin))
         print(f"{what}: {step:.2f} ms of CPU time per cell ({whole:.2f} ms up to here)", flush=True)
