@@ -17,6 +17,7 @@ from cmx4trt.backends.base import Backend
 from cmx4trt.backends.facts import PRECISION_TITLES
 from cmx4trt.base.install import release
 from cmx4trt.base.options import Option
+from cmx4trt.frameworks.sweep import SWEEP_FLAG
 from cmx4trt.networks import all_networks
 from cmx4trt.networks.base import Network
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
@@ -33,7 +34,7 @@ def written_anew(text: str) -> str:
     text = _between(text, "input_mapping:\n", "  dry_run: ", (f"  {one.name}: {one.key}\n" for one in inputs))
     described = (_description(one, 10 * place) for place, one in enumerate(inputs, 1))
     text = _between(text, "input_description:\n", "  dry_run:\n", described)
-    paths = (f"  - {one.name}\n" for one in inputs if one.kind.is_path)
+    paths = (f"  - {name}\n" for name in (*(one.name for one in inputs if one.kind.is_path), SWEEP_FLAG))
     text = _between(text, "  input_paths: &paths\n", "  skip_input_for_fake_run:", paths)
     for name, variations in (
         ("networks", (_network(one, default=not place) for place, one in enumerate(all_networks()))),

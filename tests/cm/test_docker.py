@@ -23,6 +23,7 @@ from cmx4trt.base.install import release
 from cmx4trt.cm.hooks import CM
 from cmx4trt.cm.meta import written_anew
 from cmx4trt.frameworks.input import with_words
+from cmx4trt.frameworks.sweep import SWEEP_FLAG
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options
 
@@ -94,8 +95,8 @@ def test_inputs_go_into_the_container_and_paths_are_mounted(docker: Any, tmp_pat
 
 
 def test_inputs_that_are_paths_are_listed(meta: dict[str, Any]) -> None:
-    """Those of the options that are paths; the words among them are restored in the container."""
-    paths = [o.name for o in (*build_options(), *CM_OPTIONS) if o.kind.is_path]
+    """Those of the options that are paths, whose words are restored in the container, and the sweep file."""
+    paths = [*(o.name for o in (*build_options(), *CM_OPTIONS) if o.kind.is_path), SWEEP_FLAG]
     assert meta["docker"]["input_paths"] == meta["docker"]["skip_input_for_fake_run"] == paths
 
 
