@@ -204,3 +204,26 @@ def test_the_verdict(change: dict[str, Any], words: str) -> None:
     found = replace(passing(), **change)
     assert not found.passed
     assert words in found.sentence()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_logits_that_no_sigmoid_can_be_inverted_at_are_compared(toy_detector: Any, precision: str) -> None:
+    """Below -15 float32 scores are a few steps from 0: logits are compared before the sigmoid, and a right graph passes."""
+
+    class Quiet(type(toy_detector)):  # type: ignore[misc]
+        def model(self, seed: int = 1) -> Any:
+            model = super().model(seed)
+            for name, tensor in model.graph.initializers.items():
+                if tensor.dtype is DType.FLOAT and tensor.size == 27 and (tensor.numpy() < -4).all():
+                    lower = np.full(27, -18.0, np.float32)
+                    model.graph.initializers[name] = Tensor.from_numpy(name, lower)
+            return model
+
+    quiet = Quiet()
+    graph = quiet.prepared(quiet.model(), precision=precision)
+    result = verify(quiet, graph, precision=precision)
+    assert result.passed, result.sentence()
+    assert result.expected == 0
+    model = graph.model.copy()
+    shift_boxes(model.graph)
+    assert not verify(quiet, replace(graph, model=model, encoded=encode_model(model)), precision=precision).passed
