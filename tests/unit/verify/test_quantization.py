@@ -26,6 +26,7 @@ from cmx4trt.quantize import QuantizationReport, quantize_network
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.verify.layers import layer_errors
 from cmx4trt.verify.quantization import (
+    FLOOR_SQNR_DB,
     MIN_SQNR_DB,
     Evidence,
     QuantizationAccuracy,
@@ -105,6 +106,9 @@ def test_a_known_error_gives_its_sqnr_and_agreement() -> None:
         ({"logits": float("nan")}, False, FAILED),
         ({"logits": MIN_SQNR_DB + 1}, True, PASSED),
         ({"logits": MIN_SQNR_DB - 1}, True, SKIPPED),
+        ({"logits": FLOOR_SQNR_DB - 0.1}, True, FAILED),
+        ({"logits": -11.9}, True, FAILED),
+        ({"logits": float("nan")}, True, FAILED),
     ],
 )
 def test_verdicts(values: dict[str, float], synthetic: bool, verdict: str) -> None:
