@@ -43,26 +43,6 @@ class ExternalData:
         return data
 
 
-class _Locations(ExternalData):
-    """Reads nothing, and collects the names of the files."""
-
-    def __init__(self) -> None:
-        super().__init__(None, memoryview)  # type: ignore[arg-type]
-        self.names: set[str] = set()
-
-    def fill(self, tensor: Tensor, location: dict[str, str], size: int) -> None:
-        self.names.add(os.path.normpath(location.get("location", "")))
-
-
-def external_files(data: memoryview) -> list[str]:
-    """The files, relative to the model's folder, that a ModelProto's constants are in; sorted. Raises as model_from_message."""
-    locations = _Locations()
-    model_from_message(data, locations)
-    if any(os.path.isabs(name) or name.split("/")[0] == ".." for name in locations.names):
-        raise ValueError("it points to an external file outside its folder")
-    return sorted(locations.names)
-
-
 class _NoExternalData(ExternalData):
     """For constants in operators: no exporter stores those in files."""
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cmx4trt.backends import backend_of
 from cmx4trt.base.background import Background
 from cmx4trt.base.damage import MALFORMED
-from cmx4trt.base.digests import Hasher, blake3_of_files, digests_of, hash_stream, new_blake3
-from cmx4trt.base.files import open_file
+from cmx4trt.base.digests import blake3_of_file, blake3_of_files, digests_of
 from cmx4trt.errors import ModelError, RequestError
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store.fingerprint import source_of_digest, source_of_record, source_of_seed
@@ -103,17 +102,16 @@ class FileSource:
         if self._file is not None:
             return source_of_record(self.record(), "blake3")
         try:
-            digest, marked = _digest_and_mark(self._path)
-            return source_of_digest("blake3", digest, self._external_digests() if marked and self._is_onnx else {})
+            others = self._external_digests() if self._is_onnx else {}
+            return source_of_digest("blake3", blake3_of_file(self._path), others)
         except (OSError, *MALFORMED):
             return source_of_record(self.record(), "blake3")  # which says what is wrong
 
     def _external_digests(self) -> dict[str, str]:
-        """Digests of the files with external data, by their names in the model."""
-        from cmx4trt.ir.decoding import external_files
-        from cmx4trt.ir.onnx_file import read_bytes
+        """Digests of the files with external data, by their names in the model. Raises OSError, ValueError."""
+        from cmx4trt.ir.external import external_files
 
-        names, folder = external_files(read_bytes(self._path)), os.path.dirname(self._path)
+        names, folder = external_files(self._path), os.path.dirname(self._path)
         return dict(zip(names, blake3_of_files([os.path.join(folder, name) for name in names]), strict=True))
 
     def start_reading(self) -> None:
@@ -186,41 +184,6 @@ class _HashedFile:
     def record(self) -> dict[str, Any]:
         """Size and digests. Raises ModelError."""
         return {"bytes": len(self.content()), **self._digests.result()}
-
-
-EXTERNAL_MARK = b"location"
-"""The key that says in which file a constant's external data are (onnx.proto, TensorProto.external_data); a model without
-this word has none."""
-
-
-class _Marked:
-    """A hasher that also looks for EXTERNAL_MARK, across the pieces it is given."""
-
-    def __init__(self, hasher: Hasher) -> None:
-        self._hasher = hasher
-        self._end = b""
-        self.found = False
-
-    def update(self, data: Any) -> None:
-        self._hasher.update(data)
-        if not self.found:
-            piece = self._end + bytes(data)
-            self.found = EXTERNAL_MARK in piece
-            self._end = piece[1 - len(EXTERNAL_MARK) :]
-
-    def digest(self) -> bytes:
-        return self._hasher.digest()
-
-    def hexdigest(self) -> str:
-        return self._hasher.hexdigest()
-
-
-def _digest_and_mark(path: str) -> tuple[str, bool]:
-    """The BLAKE3 of a file, and whether it may have external data. Raises OSError."""
-    hasher = _Marked(new_blake3())
-    with open_file(path) as stream:
-        hash_stream(stream, hasher)
-    return hasher.hexdigest(), hasher.found
 
 
 def _check_file(path: str) -> None:
