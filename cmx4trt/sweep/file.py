@@ -61,6 +61,7 @@ PLACE_OPTIONS: Mapping[str, Option] = {
         Option("address", TEXT, "ray: address of the cluster (default: Ray on this machine)"),
     )
 }
+_GPU = Option(GPU, GPU_KIND, "a kind of GPU")
 SECTIONS = ("defaults", "matrix", "include", "exclude", "store", *PLACE_OPTIONS, "tasks", "slurm")
 
 
@@ -133,7 +134,7 @@ def _slurm(section: Located | None) -> tuple[dict[str, Any], dict[str, dict[str,
     gpus = parts.pop("gpus", None)
     named = {} if gpus is None or not isinstance(gpus.value, dict) else gpus.value
     of_gpus = {
-        str(GPU_KIND.parse(GPU, name)): _options(item, GPU_OPTIONS, f"slurm.gpus.{name}")
+        str(_parsed(_GPU, Located(name, item.file, item.line))): _options(item, GPU_OPTIONS, f"slurm.gpus.{name}")
         for name, item in named.items()
     }
     return _options(Located(parts, section.file, section.line), SLURM_OPTIONS, "slurm"), of_gpus

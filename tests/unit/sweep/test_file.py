@@ -91,6 +91,7 @@ MISTAKES = [
     (SEED + "include: [{}]\ntasks: {cores: 0}\n", 3, "cores is '?0'?, expected"),
     (SEED + "include: [{}]\nslurm:\n  cluster: pbs\n", 4, "cluster is 'pbs', expected"),
     (SEED + "include: [{}]\nslurm:\n  gpus:\n    sm90: {constrain: x}\n", 5, "did you mean 'constraint'"),
+    (SEED + "include: [{}]\nslurm:\n  gpus:\n    'sm90 <': {}\n", 5, "gpu is 'sm90 <', expected a compute capability"),
     ("defaults: &a\n  bench: *a\n", 1, "repeats without end"),
     (BOMB, None, "repeats without end"),
 ]
