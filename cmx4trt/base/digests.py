@@ -62,9 +62,14 @@ def blake3_of_files(paths: Sequence[str]) -> list[str]:
 
 def digests_of(content: Any) -> dict[str, str]:
     """Both digests of bytes in memory, by the names they have in a manifest. Raises MissingSoftwareError."""
-    fast = new_blake3()
-    fast.update(memoryview(content).cast("B"))  # blake3 takes bytes only, TensorRT gives signed ones
-    return {"sha256": hashlib.sha256(content).hexdigest(), "blake3": fast.hexdigest()}
+    return {"sha256": hashlib.sha256(content).hexdigest(), "blake3": blake3_of(content)}
+
+
+def blake3_of(content: Any) -> str:
+    """The BLAKE3 of bytes in memory, in hexadecimal. Raises MissingSoftwareError."""
+    hasher = new_blake3()
+    hasher.update(memoryview(content).cast("B"))  # blake3 takes bytes only, TensorRT gives signed ones
+    return hasher.hexdigest()
 
 
 def hash_stream(stream: FileIO, hasher: Hasher, size: int | None = None, chunk: int = _CHUNK) -> int:

@@ -100,7 +100,10 @@ def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
     builder = builder_for(request.builder)
     request = request.changed(builder.resolve(request))
     source = source_of_request(request)
-    parts = {**engine_parts(request, builder.identity(request)), SOURCE: source.part()}
+    parts = engine_parts(request, builder.identity(request))
+    if not store.holds_engines(request, parts):
+        source.start_reading()  # it will be built: what is read for its digest need not be read again
+    parts[SOURCE] = source.part()
     calibration = calibration_of(request, progress)
     if calibration is not None:
         parts[CALIBRATION] = calibration.part()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.backends import backend_of
 from cmx4trt.base.background import Background
 from cmx4trt.base.damage import MALFORMED
-from cmx4trt.base.digests import blake3_of_file, blake3_of_files, digests_of
+from cmx4trt.base.digests import blake3_of, blake3_of_file, blake3_of_files
 from cmx4trt.errors import ModelError, RequestError
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store.fingerprint import source_of_digest, source_of_record, source_of_seed
@@ -100,7 +101,8 @@ class FileSource:
         Of what ``model`` has read, where it has; before that nothing is kept, and no weights are decoded.
         """
         if self._file is not None:
-            return source_of_record(self.record(), "blake3")
+            others = {name: file.blake3() for name, file in self._external_files()}
+            return source_of_digest("blake3", self._file.blake3(), others)
         try:
             others = self._external_digests() if self._is_onnx else {}
             return source_of_digest("blake3", blake3_of_file(self._path), others)
@@ -168,14 +170,15 @@ class FileSource:
 
 
 class _HashedFile:
-    """A file being read, and then hashed, in the background."""
+    """A file being read, and then hashed, in the background: by BLAKE3, which keys need, apart from what only manifests have."""
 
     def __init__(self, path: str) -> None:
         from cmx4trt.ir.onnx_file import read_bytes
 
         content = Background(lambda: read_bytes(path))
         self._content = content
-        self._digests = Background(lambda: digests_of(content.result()))
+        self._blake3 = Background(lambda: blake3_of(content.result()))
+        self._sha256 = Background(lambda: hashlib.sha256(content.result()).hexdigest())
 
     def content(self) -> memoryview:
         """Its bytes. Raises ModelError."""
@@ -183,7 +186,11 @@ class _HashedFile:
 
     def record(self) -> dict[str, Any]:
         """Size and digests. Raises ModelError."""
-        return {"bytes": len(self.content()), **self._digests.result()}
+        return {"bytes": len(self.content()), "sha256": self._sha256.result(), "blake3": self.blake3()}
+
+    def blake3(self) -> str:
+        """Its BLAKE3. Raises ModelError."""
+        return self._blake3.result()
 
 
 def _check_file(path: str) -> None:

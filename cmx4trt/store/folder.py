@@ -144,6 +144,14 @@ def look_up(request: BuildRequest, parts: Mapping[str, Any]) -> tuple[EnginePath
     return paths, lookup
 
 
+def holds_engines(request: BuildRequest, parts: Mapping[str, Any]) -> bool:
+    """Whether anything lies where an engine of these ``parts``, which may lack the model's, could be found."""
+    places = {place_of(request, parts), request.target}
+    return any(
+        os.path.isdir(os.path.join(request.output_dir, place, request.network, request.scenario)) for place in places
+    )
+
+
 def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any]) -> Lookup:
     """Whether what lies at ``paths`` is the engine of ``parts``."""
     if not os.path.lexists(paths.engine):

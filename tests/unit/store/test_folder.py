@@ -232,3 +232,13 @@ def test_engines_are_found_whose_manifests_list_the_options_of_other_networks(tm
         manifest["fingerprint"] = fingerprint_of(manifest["parts"])
         Path(paths.manifest).write_text(json.dumps(manifest))
         assert (find(request).manifest is not None) is found
+
+
+def test_a_folder_without_engines_of_the_kind_holds_none(tmp_path: Path) -> None:
+    request = request_in(tmp_path)
+    without_source = engine_parts(request, BUILDER)
+    assert not store.holds_engines(request, without_source)
+    publish(request_in(tmp_path, scenario="Server"))
+    assert not store.holds_engines(request, without_source)
+    publish(request)
+    assert store.holds_engines(request, without_source)
