@@ -105,11 +105,7 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "graph/judge/fragment.py",
         "graph/judge/reference.py",
     ),
-    "unit/graph/test_arithmetic.py": ("graph/widening.py",),
-    "unit/graph/test_layer_counts.py": (
-        "graph/own_quantization.py",
-        "ir/int8.py",
-    ),
+    "unit/graph/test_layer_counts.py": ("ir/int8.py",),
     "unit/gui/test_gui_server.py": ("cli/gui.py",),
     "unit/ir/test_float32_quantize.py": (
         "ir/decoding.py",
@@ -123,15 +119,7 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "sessions/batches.py",
     ),
     "unit/networks/retinanet/test_candidates.py": ("ir/writer.py",),
-    "unit/networks/retinanet/test_heads.py": (
-        "graph/constants.py",
-        "networks/resnet50/random_weights.py",
-    ),
-    "unit/networks/retinanet/test_parameters.py": (
-        "graph/fused.py",
-        "graph/layout.py",
-        "graph/padding.py",
-    ),
+    "unit/networks/retinanet/test_heads.py": ("networks/resnet50/random_weights.py",),
     "unit/networks/retinanet/test_retinanet_comparison.py": (
         "graph/judge/correspondence.py",
         "networks/retinanet/options.py",
@@ -142,7 +130,10 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "networks/retinanet/onnx_import.py",
     ),
     "unit/networks/test_added_network.py": ("graph/options.py",),
-    "unit/networks/test_file_forms.py": ("networks/graphs.py", "networks/normal_form.py"),
+    "unit/networks/test_file_forms.py": (
+        "networks/graphs.py",
+        "networks/normal_form.py",
+    ),
     "unit/networks/test_labels.py": (
         "bench/labels.py",
         "images/lists.py",
@@ -180,10 +171,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/sweep/test_file.py": (
         "sweep/located.py",
         "sweep/options.py",
-    ),
-    "unit/sweep/test_whole.py": (
-        "cli/sweep.py",
-        "cli/sweep_table.py",
     ),
     "unit/verify/test_accuracy.py": (
         "networks/classification/accuracy.py",
