@@ -191,7 +191,7 @@ def frozen_batch(graph: Graph, rng: random.Random) -> bool:
 MISTAKES: dict[str, Mistake] = {
     "2x2 max-pool": wrong_pool,
     "missing ReLU": missing_relu,
-    "|x| for ReLU": abs_for_relu,
+    "absolute value for ReLU": abs_for_relu,
     "missing addition": missing_addition,
     "swapped branches": swapped_branches,
     "stride in the wrong convolution": wrong_stride,
