@@ -32,6 +32,8 @@ _LEAST_ROOM = 1 << 20
 """Bytes below which a disk counts as full: no engine is smaller, and a failed write has been taken back by then."""
 PAUSE_SECONDS = 10.0
 """How long a task stays on a node whose disk is full: one that fails at once would draw all tasks to it."""
+_OWN_DIGITS = 6
+"""Of a digest of the token, which tells sweeps on one store apart."""
 _END_OF_LOG = 2000
 """Bytes of a command's output that a sentence of ours is looked for in, where the command was killed."""
 
@@ -55,7 +57,7 @@ def run_task(
         shared = os.path.isfile(os.path.join(store, token))
         environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
         place = store if shared else os.path.join(scratch, "store")
-        run = _Run(task, place, scratch, started or (lambda process: None), environment)
+        run = _Run(task, place, token, scratch, started or (lambda process: None), environment)
         try:
             outcome = run.build() if task.kind == BUILD else run.measure(shared, files)
             if not shared:
@@ -73,9 +75,12 @@ def run_task(
 class _Run:
     """The commands of one task in one folder."""
 
-    def __init__(self, task: Task, store: str, scratch: str, started: Started, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, task: Task, store: str, token: str, scratch: str, started: Started, environment: Mapping[str, str]
+    ) -> None:
         self._task = task
         self._store = store
+        self._token = token
         self._scratch = scratch
         self._started = started
         self._environment = environment
@@ -95,7 +100,9 @@ class _Run:
         if not shared and not files:
             return Outcome(self._task.key, wants_engine=True)
         engine = self._task.engine if shared else self._laid_down(files)
-        folder = os.path.join(f"{os.path.splitext(engine)[0]}.results", self._task.key)
+        # Of this sweep alone: another one on the same store may measure the same at the same time.
+        own = hashlib.sha256(self._token.encode()).hexdigest()[:_OWN_DIGITS]
+        folder = os.path.join(f"{os.path.splitext(engine)[0]}.results", f"{self._task.key}-{own}")
         outcome = Outcome(self._task.key, engine=engine)
         for command, values in self._task.evaluations.items():
             flags = [f"--{name}={_text(value)}" for name, value in values.items()]

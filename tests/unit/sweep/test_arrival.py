@@ -50,7 +50,8 @@ def test_an_engine_and_its_results_arrive(sent: Sent, tmp_path: Path) -> None:
     laid = receive_results(replace(measured, error=f"not valid; logs in {there}"), received.engine)
     folder = Path(laid.results["performance"]["folder"])
     assert laid.error == f"not valid; logs in {folder}"
-    assert folder.parts[-4:] == (measure.key, "Offline", "performance", "run_1")
+    assert folder.parts[-4].startswith(f"{measure.key}-")
+    assert folder.parts[-3:] == ("Offline", "performance", "run_1")
     assert json.loads((folder / "cmx4trt_result.json").read_text())["valid"] is True
     assert folder.is_relative_to(Path(received.engine).parent)
 
@@ -80,3 +81,14 @@ def test_what_is_damaged_or_no_engine_is_refused(sent: Sent, tmp_path: Path) -> 
         with pytest.raises(OutputError, match=words):
             receive_engine(replace(outcome, carried=tuple(sent_files)), request)
     assert not list(tmp_path.rglob("*.plan"))
+
+
+def test_two_sweeps_measure_the_same_side_by_side(sent: Sent, tmp_path: Path) -> None:
+    """LoadGen refuses a folder that another run writes to."""
+    outcome, sweep, _, measure = sent
+    engine = receive_engine(outcome, sweep.cells[0].request).engine
+    folders = {
+        run_task(measure, str(tmp_path / "not here"), token, engine_to_carry(engine)).carried[0].name.split("/")[1]
+        for token in ("one sweep", "another")
+    }
+    assert len(folders) == 2
