@@ -187,7 +187,7 @@ def test_another_networks_file_is_refused(
     flags = ("--network=throwaway", f"--model={resnet50_file}", f"--output_dir={tmp_path}")
     code, text, _ = cmx4trt("build", *flags)
     assert code == ModelError.exit_code
-    assert "the model is not Throw-away classifier: found" in text
+    assert "need [N, 3, 32, 32]" in text
 
 
 @pytest.mark.parametrize("builder", [backend.name for backend in backends.all_backends() if backend.networks])

@@ -318,9 +318,8 @@ def test_an_int8_engine_is_executed_and_held_to_the_float32_graph(
     assert evaluation.exports["EXECUTED"] == "engine"
     assert evaluation.exports["AGREES"] == "yes"
     fake_tensorrt.behaviour.output_scale = 2
-    assert verify_engine(EvaluationRequest.from_values(result.engine)).exports["AGREES"] == "unknown", (
-        "images are made up"
-    )
+    # Twice the signal is as much noise as signal, 0 dB: no images excuse that.
+    assert verify_engine(EvaluationRequest.from_values(result.engine)).exports["AGREES"] == "no"
 
 
 def test_another_gpu_does_not_reuse(
