@@ -74,12 +74,13 @@ def read_published(path: str) -> PublishedEngine:
     data = store.read_engine(manifest_path, manifest)
     with _reading("request", manifest_path):
         request = BuildRequest.from_dict(manifest.request.to_dict())
+    notes, options = manifest.graph.more, request.graph_options()
+    with _reading("graph", manifest_path):
+        network = network_of(request.network).of_engine(notes)
     with _reading("network.outputs", manifest_path):
         declared = [{"name": one.name, "shape": one.shape} for one in manifest.network.outputs or ()]
-    with _reading("graph", manifest_path):
-        notes, options = manifest.graph.more, request.graph_options()
-        network = network_of(request.network).of_engine(notes)
         answers = network.answers(declared, options)
+    with _reading("graph", manifest_path):
         form = network.input_form(notes, _input_scale(manifest.graph), options)
     engine = store.engine_path_of(manifest_path, manifest)
     return PublishedEngine(engine, manifest_path, manifest, request, form, answers, data)

@@ -11,9 +11,9 @@ import pytest
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The browser; skips where it or Playwright is missing."""
+    """The browser; skips where it or Playwright is missing. No longer than a module: Playwright keeps asyncio's loop running."""
     api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     if program is None:

@@ -88,7 +88,7 @@ def test_from_build_to_report(cmx4trt: Callable[..., str], tmp_path: Path) -> No
     page = tmp_path / "page.html"
     cmx4trt("report", engine, f"--html={page}")
     html = page.read_text()
-    for words in ("made by Throw-away 0.1 for Hopper GPUs, in imagination", "How it was thrown away", "half"):
+    for words in ("built by Throw-away 0.1 for Hopper GPUs, in imagination", "How it was thrown away", "half"):
         assert words in html
     assert "Checked by its builder: equals its specification." in html
 

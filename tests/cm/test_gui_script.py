@@ -289,7 +289,7 @@ def test_what_cannot_be_meant(cm_gui: Any, folder: Path, flags: tuple[str, ...],
 def test_the_guides_example(in_cm_home: Any) -> None:
     """Tags that select one script, and a variation that it has."""
     guide = (ROOT / "docs" / "how-to" / "gui.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r'variations to begin with: `--script="([^"]+)"`', guide)
+    (example,) = re.findall(r'variations to start with: `--script="([^"]+)"`', guide)
     script = script_from_tags(example)
     assert script.variations
     assert (Path(script.folder) / "_cm.yaml").is_file()
@@ -366,7 +366,7 @@ def test_a_run_says_what_cmr_and_the_command_line_say(
 def test_what_the_page_refuses_cmr_refuses_with_the_same_words(in_cm_home: Any, folder: Path, value: str) -> None:
     form = form_from_meta(read_meta(str(ROOT)))
     values = {"text:output_dir": value, "switch with value:random-weights": True}
-    with pytest.raises(Exception, match="holds a") as refused:
+    with pytest.raises(Exception, match="contains a") as refused:
         check_values(form, values)
     done = in_cm_home.cmr("_random-weights", f"--output_dir={value}", cwd=folder)
     assert f"CM error: {refused.value}!" in done.stdout

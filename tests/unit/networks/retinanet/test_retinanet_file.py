@@ -16,6 +16,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import Graph, Model, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_model
+from cmx4trt.networks import spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.retinanet.spec import SPEC
 from cmx4trt.requests.build import BuildRequest
@@ -163,11 +164,9 @@ def test_a_truncated_file_is_refused(content: bytes, size: int) -> None:
 
 
 def test_the_file_as_a_classifier_is_refused(content: bytes) -> None:
-    from cmx4trt.networks.resnet50 import topology
-
     request = BuildRequest.from_values({"precision": "fp32"})
     with pytest.raises(ModelError, match="not ResNet-50") as caught:
-        network_from_model(decode_model(content), topology.SPEC, request)
+        network_from_model(decode_model(content), spec_of("resnet50"), request)
     assert "\n" not in str(caught.value)
 
 

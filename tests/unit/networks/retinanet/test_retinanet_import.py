@@ -14,6 +14,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import decode_model, encode_model
+from cmx4trt.networks import spec_of
 from cmx4trt.networks.retinanet.details import Detector
 from cmx4trt.networks.retinanet.random_weights import anchor_table
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
@@ -304,11 +305,10 @@ def test_refuses(toy_detector: Any, case: str) -> None:
 
 
 def test_a_retinanet_is_no_classifier(toy_detector: Any) -> None:
-    from cmx4trt.networks.resnet50 import topology
     from cmx4trt.networks.resnet50.onnx_import import network_from_classifier
 
     with pytest.raises(ModelError, match="not ResNet-50") as caught:
-        network_from_classifier(toy_detector.model(), topology.SPEC)
+        network_from_classifier(toy_detector.model(), spec_of("resnet50"))
     assert "\n" not in str(caught.value)
 
 
