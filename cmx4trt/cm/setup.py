@@ -9,13 +9,13 @@ runs as a command, because a CM already imported has its index in memory.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
 import cmx4trt
+from cmx4trt.base.commands import output_of_module
 from cmx4trt.base.install import pip_line
-from cmx4trt.errors import MissingSoftwareError, OutputError
+from cmx4trt.errors import OutputError
 
 PLAIN_TAGS = "generate,engine,mlperf,inference,nvidia"
 """The tags that the draft has too: what users type."""
@@ -87,12 +87,5 @@ def _link(ours: Mapping[str, str]) -> None:
 
 def run_cm(*words: str) -> str:
     """Standard output of a CM command; the folder it runs in does not matter to it. Raises CmxError."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cmind", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if "No module named cmind" in done.stderr:
-        raise MissingSoftwareError(f"CM is not installed for {sys.executable}; run: {pip_line('cm')}")
-    if done.returncode:
-        words_of_cm = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise OutputError(f"'cm {' '.join(words)}' failed: {words_of_cm[-1]}")
-    return done.stdout
+    missing = f"CM is not installed for {sys.executable}; run: {pip_line('cm')}"
+    return output_of_module("cmind", *words, shown=f"cm {' '.join(words)}", missing=missing)

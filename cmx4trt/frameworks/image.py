@@ -7,12 +7,12 @@ the wheel: the folder made here goes into the image as pip's own configuration.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 
+from cmx4trt.base.commands import output_of_module
 from cmx4trt.base.install import NAME, lost_origin, requirement
-from cmx4trt.errors import MissingSoftwareError, OutputError
+from cmx4trt.errors import OutputError
 
 INSIDE = "/etc/xdg/pip"
 """Where pip looks for the system's configuration, on Debian and in NVIDIA's containers."""
@@ -56,12 +56,5 @@ def _wheels(folder: str) -> Iterable[str]:
 
 def _pip(*words: str) -> str:
     """Standard output of this Python's pip. Raises MissingSoftwareError, OutputError."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    if "No module named pip" in done.stderr:
-        raise MissingSoftwareError(f"pip is not installed for {sys.executable}; run: {sys.executable} -m ensurepip")
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise OutputError(f"'pip {words[0]}' failed: {said[-1]}")
-    return done.stdout
+    missing = f"pip is not installed for {sys.executable}; run: {sys.executable} -m ensurepip"
+    return output_of_module("pip", *words, shown=f"pip {words[0]}", missing=missing)

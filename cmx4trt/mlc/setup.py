@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 
 import cmx4trt
+from cmx4trt.base.commands import output_of_module
 from cmx4trt.base.install import pip_line
-from cmx4trt.errors import MissingSoftwareError, OutputError
+from cmx4trt.errors import OutputError
 
 _TAGS = "generate,engine,mlperf,inference,nvidia"
 _NAME = "generate-nvidia-engine"
@@ -87,18 +87,6 @@ def run_mlc(*words: str) -> str:
 
     Raises CmxError.
     """
+    missing = f"MLCFlow is not installed for {sys.executable}; run: {pip_line('mlc')}"
     with tempfile.TemporaryDirectory(prefix="cmx4trt-mlc-") as scratch:
-        done = subprocess.run(
-            [sys.executable, "-m", "mlc", *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=scratch,
-        )
-    if "No module named mlc" in done.stderr:
-        raise MissingSoftwareError(f"MLCFlow is not installed for {sys.executable}; run: {pip_line('mlc')}")
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise OutputError(f"'mlc {' '.join(words)}' failed: {said[-1]}")
-    return done.stdout
+        return output_of_module("mlc", *words, shown=f"mlc {' '.join(words)}", missing=missing, cwd=scratch)
