@@ -1,4 +1,4 @@
-"""One engine on 1, 2, 4, ... GPUs of a host under LoadGen: samples/s in total and per GPU, scaling, host CPU, PCIe.
+"""One engine on 1, 2, 4, ... GPUs of a host under LoadGen: samples/s in total and per GPU, scaling, host CPU, PCIe, samples/J.
 
     python benchmarks/gpu_scaling.py ENGINE [--gpus 1 2 4 8] [--scenario Offline Server] [--rules short] [--rounds 3]
         [--server_load 0.8] [--out FOLDER]
@@ -6,7 +6,8 @@
 Every run is a separate `cmx4trt bench`, whose LoadGen logs stay in FOLDER. Numbers of GPUs that the host does not have are
 skipped. Server's target rate is ``--server_load`` of what Offline reached with the same number of GPUs in the same call;
 scaling is relative to one GPU in the same call. "PCIe" is the bandwidth of the samples: samples/s of a GPU times the bytes of a
-sample. "host CPU" is CPU seconds per second, including startup and loading.
+sample. "host CPU" is CPU seconds per second, including startup and loading. "samples/J" divides samples/s by the power that NVML
+reports for the GPUs, median over the run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+MEASURED = (
+    "scenario",
+    "GPUs",
+    "samples/s",
+    "a GPU",
+    "x one",
+    "shares",
+    "p99 ms",
+    "VALID",
+    "host CPU",
+    "PCIe GB/s",
+    "samples/J",
+)
 PUBLISHED = {"Offline": {8: 771_137, 1: 96_392}, "Server": {8: 681_328, 1: 85_166}}
 """Best published samples/s of ResNet-50 on one and on eight H200s (MLPerf Inference, closed division)."""
 
@@ -49,6 +63,13 @@ def gigabytes(result: dict[str, Any], gpus: int) -> float:
     return float(result["metric"]["value"]) / gpus * size / 1e9
 
 
+def joules(result: dict[str, Any]) -> str:
+    """Samples per joule of the GPUs; the first and last second of the run are left out."""
+    readings = [gpu["watts"][1:-1] for gpu in (result["timeline"] or {"gpus": []})["gpus"]]
+    watts = sum(statistics.median(one) for one in readings if one)
+    return f"{float(result['metric']['value']) / watts:.1f}" if watts else "-"
+
+
 def row(scenario: str, gpus: int, results: list[dict[str, Any]], of_one: float | None) -> tuple[float, str]:
     """The median samples/s, and the table row."""
     value = statistics.median(float(result["metric"]["value"]) for result in results)
@@ -69,7 +90,7 @@ def row(scenario: str, gpus: int, results: list[dict[str, Any]], of_one: float |
         f"{p99:.2f}" if scenario == "Server" else "-",
         valid,
     ]
-    cells += [f"{cpu:.2f}", f"{gigabytes(results[-1], gpus):.1f}", published]
+    cells += [f"{cpu:.2f}", f"{gigabytes(results[-1], gpus):.1f}", joules(results[-1]), published]
     return value, f"| {' | '.join(cells)} |"
 
 
@@ -91,10 +112,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("gpu_scaling"))
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} CPUs, rules {arguments.rules}, {arguments.rounds} runs each, {arguments.engine}")
-    print(
-        "| scenario | GPUs | samples/s | a GPU | x one | shares | p99 ms | VALID | host CPU | PCIe GB/s | published (H200) |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    headings = [*MEASURED, "published (H200)"]
+    print(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|", flush=True)
     offline: dict[int, float] = {}
     present = count_gpus(arguments.engine)
     for scenario in arguments.scenario:

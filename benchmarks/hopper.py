@@ -57,6 +57,7 @@ from cmx4trt.backends.hopper.site import Site
 from cmx4trt.backends.hopper.tune import variants
 from cmx4trt.backends.hopper.work import launch_records
 from cmx4trt.devices.cuda import open_cuda
+from cmx4trt.ir.onnx_file import decode_model
 from cmx4trt.networks import model_from_seed
 
 SPEED_BATCHES = (1, 8, 64, 256, 1024, 2048)
@@ -119,10 +120,10 @@ class Bench:
 
     @cached_property
     def network(self) -> Network:
-        """ResNet-50 with random weights, calibrated on random images."""
+        """ResNet-50 with random weights, calibrated on random images; or the trained one."""
         with tempfile.TemporaryDirectory() as folder:
             os.environ["XDG_CACHE_HOME"] = folder
-            return random_network()
+            return trained_network(self.options.trained, Path(folder)) if self.options.trained else random_network()
 
     @cached_property
     def choices(self) -> Choices:
@@ -155,13 +156,37 @@ class Bench:
 
     def images(self, count: int, seed: int, dtype: str = "int8") -> Any:
         a = self.network.input
-        images = random_images(seed, min(count, 64), (a.channels, a.height, a.width), a.scale, dtype)
+        few = min(count, 64)
+        if self.options.trained:
+            images = held_out_images(self.options.trained, few, a.scale)
+            assert dtype == "int8", "the trained network is measured with int8 input"
+        else:
+            images = random_images(seed, few, (a.channels, a.height, a.width), a.scale, dtype)
         return images[np.arange(count) % len(images)]
 
 
 def random_network() -> Network:
     model = model_from_seed("resnet50", 0)
     return network_for(model, random_weights=0, calibration_data="random", calibration_count=4).network
+
+
+def trained_network(folder: Path, scratch: Path) -> Network:
+    """The network written by train_resnet50.py, calibrated on images of a series of its own."""
+    from hopper_accuracy import calibration_images
+    from int8_accuracy import joined_model
+
+    data = scratch / "calibration.npy"
+    np.save(data, calibration_images(64))
+    return network_for(decode_model(joined_model(folder)), calibration_data=str(data)).network
+
+
+def held_out_images(folder: Path, count: int, scale: float) -> Any:
+    """[N, 3, 224, 224] int8: images like those the network was trained on."""
+    import textures
+    from hopper_accuracy import training_facts
+
+    images, _ = textures.held_out(training_facts(folder)["held_out_seed"], 0, count)
+    return np.ascontiguousarray(np.moveaxis(reference.quantize_input(textures.preprocess(images), scale), 3, 1))
 
 
 def digest_of_kernels() -> str:
@@ -329,7 +354,7 @@ def sustained(bench: Bench) -> None:
     bench.records["sustained"] = found = {}
     for batch in bench.options.sustained:
         with bench.session(batch) as session:
-            found[batch] = _sustain(session, batch, bench.options.seconds)
+            found[batch] = _sustain(session, batch, bench.options.seconds, bench.device.facts.pci_bus_id)
         one = found[batch]
         windows = " ".join(f"{rate:,.0f}" for rate in one["windows"])
         state = " | ".join(f"{value:.0f}" for value in one["state"])
@@ -337,10 +362,10 @@ def sustained(bench: Bench) -> None:
         print(f"| {batch} | {median:,.0f} | {windows} | {bench.options.seconds:g} | {state} |", flush=True)
 
 
-def _sustain(session: HopperSession, batch: int, seconds: float) -> dict[str, Any]:
+def _sustain(session: HopperSession, batch: int, seconds: float, gpu: str) -> dict[str, Any]:
     once = session.run_resident(batch, 3) / 3
     times = max(1, round(250 / once))
-    with _smi() as readings:
+    with _smi(gpu) as readings:
         begun, rates = time.monotonic(), []
         while time.monotonic() - begun < seconds:
             rates.append(batch * times / session.run_resident(batch, times) * 1e3)
@@ -351,10 +376,10 @@ def _sustain(session: HopperSession, batch: int, seconds: float) -> dict[str, An
 
 
 @contextmanager
-def _smi() -> Iterator[list[list[float]]]:
+def _smi(gpu: str) -> Iterator[list[list[float]]]:
     """Clock, power and temperature of the GPU, every second, available after the block."""
     fields = "clocks.sm,power.draw,temperature.gpu"
-    words = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", "-lms", "1000"]
+    words = ["nvidia-smi", f"--id={gpu}", f"--query-gpu={fields}", "--format=csv,noheader,nounits", "-lms", "1000"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     readings: list[list[float]] = []
     try:
@@ -421,6 +446,9 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="+", choices=list(COMMANDS), metavar="COMMAND")
     parser.add_argument("--kernels", type=Path, help="file of compiled kernels")
+    parser.add_argument(
+        "--trained", type=Path, metavar="FOLDER", help="the network of train_resnet50.py, on its own images"
+    )
     parser.add_argument("--choices", help="table of cmx4trt tune instead of the shipped one")
     parser.add_argument("--seconds", type=float, default=30.0, help="seconds of each sustained measurement")
     parser.add_argument("--sustained", type=numbers, default=[8, 64, 256, 1024, 2048], metavar="BATCH,…")

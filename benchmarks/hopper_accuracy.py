@@ -46,11 +46,11 @@ Run = Callable[[Any], Any]
 
 def main() -> None:
     options = read_options()
-    trained = json.loads((options.folder / "resnet50.json").read_text())
+    trained = training_facts(options.folder)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         data = Path(folder, "calibration.npy")
-        np.save(data, textures.preprocess(textures.held_out(CALIBRATION_SEED, 0, options.calibration)[0]))
+        np.save(data, calibration_images(options.calibration))
         found = network_for(decode_model(joined_model(options.folder)), calibration_data=str(data))
     what, engine = engine_of(found)
     print(f"trained on {trained['device']} for {trained['seconds']:g} s; the engine: {what}")
@@ -58,6 +58,19 @@ def main() -> None:
     shares = [compare(runs, draw(trained["held_out_seed"], noise, options), noise) for noise in NOISE_FACTORS]
     if shares[0] < LEAST:  # the calibration images also have the training's noise
         sys.exit(f"top-1 relative to FP32 is {shares[0]:.4f}, expected at least {LEAST}")
+
+
+def calibration_images(count: int) -> Any:
+    """[N, 3, 224, 224] float32 as the network is fed, from a series that is neither trained on nor held out."""
+    return textures.preprocess(textures.held_out(CALIBRATION_SEED, 0, count)[0])
+
+
+def training_facts(folder: Path) -> dict[str, Any]:
+    """What train_resnet50.py noted; networks fed with MLPerf's preprocessing only."""
+    facts: dict[str, Any] = json.loads((folder / "resnet50.json").read_text())
+    if facts.get("std", 1.0) != 1.0:
+        sys.exit(f"{folder} was trained with images divided by {facts['std']:g}; train it with --std=1")
+    return facts
 
 
 def compare(runs: dict[str, Run], pairs: list[tuple[Any, Any]], noise: float) -> float:
