@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -237,8 +237,19 @@ def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int, pr
         latency = min(latency, *(_fastest(bench.session, feeds) for _ in range(3)))
     progress.step(_BATCHES, 2, 3)
     rounds = max(1, min(MEASURE_ROUNDS, int(MEASURE_SECONDS / latency)))
+    if (
+        len(streams) > 1
+    ):  # the session ran on the first; others, perhaps of other GPUs, still have to record their graphs
+        _keep_busy(streams, feeds, 1)
+    batches = rounds * sum(stream.depth for stream in streams)
+    rate = batches * size / _keep_busy(streams, feeds, rounds)
+    return Measured(rate, latency * math.ceil(per_query / size))
 
-    def keep_busy(stream: Stream) -> None:
+
+def _keep_busy(streams: Sequence[Stream], feeds: Mapping[str, Any], rounds: int) -> float:
+    """Seconds of so many rounds on all streams at once; a round is as many batches as a stream takes."""
+
+    def work(stream: Stream) -> None:
         for _ in range(rounds):
             for _ in range(stream.depth):
                 stream.submit(feeds)
@@ -247,7 +258,5 @@ def _measure(bench: Bench, library: SampleLibrary, size: int, per_query: int, pr
 
     start = time.perf_counter()
     with ThreadPoolExecutor(len(streams)) as pool:  # as in the run, each stream has its own thread
-        list(pool.map(keep_busy, streams))
-    batches = rounds * sum(stream.depth for stream in streams)
-    rate = batches * size / max(time.perf_counter() - start, 1e-9)
-    return Measured(rate, latency * math.ceil(per_query / size))
+        list(pool.map(work, streams))
+    return max(time.perf_counter() - start, 1e-9)

@@ -219,7 +219,7 @@ def _apply_options(made: Any, settings: BenchSettings) -> None:
 def _apply_measured(plan: Plan, measured: Measured) -> None:
     made, scenario = plan.made, plan.settings.scenario
     seconds = max(1.0, made.min_duration_ms / 1000)
-    most_per_second = MAX_PREPARED[scenario] / seconds / GENERATED_TIMES.get(scenario, OFFLINE_SLACK)
+    most_per_second = most_prepared(scenario) / seconds / GENERATED_TIMES.get(scenario, OFFLINE_SLACK)
     if scenario == "Offline":
         made.offline_expected_qps = min(measured.rate * OFFLINE_MARGIN, most_per_second)
     elif scenario == "Server":
