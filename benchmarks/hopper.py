@@ -11,6 +11,7 @@ table      every launch compared with its bound
 short      images/s for a quarter of a second
 sustained  images/s for --seconds, in windows, with clock, watts and temperature from nvidia-smi
 load       seconds to open an engine file
+cycles     1,000 sessions opened, run and closed: memory of GPU and host, and open files, before and after
 kernels    compile only: writes all candidates to --kernels (no GPU needed)
 
 Needs the extra [hopper]. ``--kernels FILE`` uses kernels that were compiled elsewhere from the same sources. Peers:
@@ -64,7 +65,7 @@ SPEED_BATCHES = (1, 8, 64, 256, 1024, 2048)
 EQUAL_BATCHES = (1, 3, 5, 64, 1024)
 CANDIDATE_BATCHES = (1, 3, 5, 64)
 """Batch sizes at which every candidate is compared; at the largest only those that the table selects."""
-SMALL_BATCH, STRESS_LAUNCHES, QUEUED = 3, 30_000, 500
+SMALL_BATCH, STRESS_LAUNCHES, QUEUED, CYCLES = 3, 30_000, 500, 1000
 REPLAYS = {SMALL_BATCH: 2000, 64: 500, 1024: 50}
 SANITIZED_BATCHES = (1, 3)
 WINDOWS = 6
@@ -405,6 +406,28 @@ def load(bench: Bench) -> None:
     bench.records["load"] = {"bytes": len(data), "weights": weights, "seconds": times}
 
 
+def cycles(bench: Bench) -> None:
+    """What is left behind by sessions that are opened, run once at a small batch, and closed."""
+    engine, feed = bench.engine(1024), {INPUT: bench.images(SMALL_BATCH, 3)}
+    states, began = [], time.monotonic()
+    for number in range(CYCLES + 1):
+        with closing(HopperSession(engine, bench.device)) as session:
+            session.run(feed)
+        if number % (CYCLES // 4) == 0:
+            states.append(_holdings(bench.device))
+            print(f"after {number + 1} sessions: {' '.join(f'{k} {v:,}' for k, v in states[-1].items())}", flush=True)
+    print(f"{(time.monotonic() - began) / (CYCLES + 1):.3f} s a session")
+    bench.records["cycles"] = states
+
+
+def _holdings(device: Any) -> dict[str, int]:
+    with device.active("count what is held"):
+        free = device.free_memory()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    return {"free on the GPU": free, "resident on the host": pages * os.sysconf("SC_PAGE_SIZE"), "open files": files}
+
+
 def kernels(bench: Bench) -> None:
     wanted: dict[str, Kernel] = {}
     made = [bench.scheduled(2048, types) for types in ALL_TYPES]
@@ -420,7 +443,7 @@ def kernels(bench: Bench) -> None:
 
 
 COMMANDS: dict[str, Callable[[Bench], None]] = {
-    one.__name__: one for one in (equality, stress, sanitizer, once, table, short, sustained, load, kernels)
+    one.__name__: one for one in (equality, stress, sanitizer, once, table, short, sustained, load, cycles, kernels)
 }
 
 
