@@ -5,7 +5,7 @@
 Every case is a valid file after a few seeded mutations (mutations.py), read like the package reads it, in a separate process
 per kind. Counted: "unforeseen" (an exception that is not from cmx4trt.errors, a crash, an error that does not name the
 file), "hangs" (more than 60 s) and "wrong successes" (accepted although an independent reading of the bytes disagrees:
-see attack_kinds.py). Exit code 1 if one of them is not 0; the cases are printed and can be repeated.
+see attacked). Exit code 1 if one of them is not 0; the cases are printed and can be repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import attack_kinds
+import attacked
+from attacked.base import Kind
 from mutations import mutated
 
 from cmx4trt.base.telemetry import switch_off
@@ -54,7 +55,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=700, help="cases per kind (slow kinds: fewer)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kind", nargs="+", default=list(attack_kinds.KINDS), choices=list(attack_kinds.KINDS))
+    parser.add_argument("--kind", nargs="+", default=list(attacked.KINDS), choices=list(attacked.KINDS))
     parser.add_argument("--worker", nargs=2, type=int, metavar=("FIRST", "END"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     switch_off()
@@ -64,7 +65,7 @@ def main() -> int:
     print(f"{'kind':<28} |  cases | accepted | unforeseen |      hangs | wrong successes")
     total = Tally()
     for kind in options.kind:
-        tally = attack(kind, options.seed, max(1, options.count // attack_kinds.KINDS[kind].slowness))
+        tally = attack(kind, options.seed, max(1, options.count // attacked.KINDS[kind].slowness))
         print(tally.row(kind), flush=True)
         total.cases += tally.cases
         total.accepted += tally.accepted
@@ -134,7 +135,7 @@ def work(kind: str, seed: int, first: int, end: int) -> None:
     with tempfile.TemporaryDirectory(prefix="attacks-") as scratch:
         os.environ["XDG_CACHE_HOME"] = os.environ["HOME"] = scratch
         os.chdir(scratch)
-        target = attack_kinds.KINDS[kind](Path(scratch))
+        target = attacked.KINDS[kind](Path(scratch))
         good = target.path.read_bytes()
         target.check(good, target.read())
         for number in range(first, end):
@@ -146,7 +147,7 @@ def work(kind: str, seed: int, first: int, end: int) -> None:
             report.flush()
 
 
-def judge(target: attack_kinds.Kind, content: bytes) -> tuple[str, bool, str]:
+def judge(target: Kind, content: bytes) -> tuple[str, bool, str]:
     """The effect of a damaged file: the outcome, whether it was accepted, and a description."""
     try:
         value = target.read()

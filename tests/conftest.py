@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from cmx4trt.backends.base import BuiltEngine
+from cmx4trt import backends, networks
+from cmx4trt.backends.base import Backend, BuiltEngine
 from cmx4trt.backends.hopper.lowering import FLAVOR, lower
 from cmx4trt.backends.hopper.network import Network
 from cmx4trt.base.progress import Silent
@@ -125,23 +128,65 @@ def processes_that_name() -> Callable[[Path], list[str]]:
     return find
 
 
+T = TypeVar("T", Backend, networks.base.Network)
+
+
+def with_members(original: T, **members: Any) -> T:
+    """A copy of a backend or a network with ``members`` (builder, open_session, …) of the test's; functions get no ``self``."""
+    changed = copy.copy(original)
+    vars(changed).update(members)
+    return changed
+
+
+@pytest.fixture
+def stand_in() -> Iterator[Callable[..., None]]:
+    """Puts a backend or a network into the registry until the test ends.
+
+    ``stand_in(name, builder=…)``: the registered one with these members; ``stand_in(Hopper(…))``: this one.
+    """
+    with ExitStack() as stack:
+
+        def put(what: str | Backend, **members: Any) -> None:
+            if not isinstance(what, str):
+                stack.enter_context(backends.registered(what))
+            elif what in backends.names():
+                stack.enter_context(backends.registered(with_members(backends.backend_of(what), **members)))
+            else:
+                stack.enter_context(networks.registered(with_members(networks.network_of(what), **members)))
+
+        yield put
+
+
 class SmallBuilder:
     """Gives an engine of a few bytes at once; the manifest around it is real."""
+
+    name = "tensorrt-rtx"
+    version_text = "1.2.3"
+
+    def version(self) -> str:
+        return self.version_text
 
     def resolve(self, request: BuildRequest) -> Mapping[str, Any]:
         return {}
 
     def identity(self, request: BuildRequest) -> Mapping[str, str]:
-        return {"name": request.builder, "version": "1.2.3"}
+        return {"name": request.builder, "version": self.version()}
 
     def build(self, graph: Any, request: BuildRequest, progress: Any, stopped: Callable[[], bool]) -> BuiltEngine:
         return BuiltEngine(b"an engine of 22 bytes\n", {"network_layers": 7}, ("a warning", "a warning"))
 
 
+def backends_with(builder: SmallBuilder) -> list[Backend]:
+    """All that are registered, building with ``builder``."""
+    return [with_members(backend, builder=lambda: builder) for backend in backends.all_backends()]
+
+
 @pytest.fixture
-def small_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_builder() -> Iterator[SmallBuilder]:
     """Builds take no library and no time."""
-    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: SmallBuilder())
+    builder = SmallBuilder()
+    with backends.registered(*backends_with(builder)):
+        yield builder
 
 
 @pytest.fixture(scope="session")
@@ -149,8 +194,7 @@ def publish_small() -> Callable[..., Path]:
     """Publishes an engine of a few bytes in a folder, without a report; gives its path."""
 
     def publish(folder: Path, **values: object) -> Path:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cmx4trt.backends.builder_for", lambda name: SmallBuilder())
+        with backends.registered(*backends_with(SmallBuilder())):
             given = {"random_weights": 1, "report": False, "output_dir": str(folder), **values}
             return Path(pipeline.build(BuildRequest.from_values(given)).engine)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from contextlib import AbstractContextManager
 
 from cmx4trt.backends.base import Backend, GraphBuilder, ModelBuilder
 from cmx4trt.backends.targets import capabilities_in, joined_target, meaning_of
+from cmx4trt.base.registry import Registry
 from cmx4trt.base.values import parse_text
 from cmx4trt.devices.cards import described
 from cmx4trt.errors import RequestError
@@ -18,37 +16,17 @@ _MODULES = ("cmx4trt.backends.tensorrt", "cmx4trt.backends.hopper", "cmx4trt.bac
 MORE_BACKENDS = "CMX4TRT_BACKENDS"
 """Environment variable: additional modules with ``BACKENDS``, comma-separated, for backends outside this package."""
 
-_registry: dict[str, Backend] = {}
-
-
-def _known() -> dict[str, Backend]:
-    if not _registry:
-        named = [name.strip() for name in os.environ.get(MORE_BACKENDS, "").split(",")]
-        for module in (*_MODULES, *filter(None, named)):
-            _registry.update({backend.name: backend for backend in _backends_in(module)})
-    return _registry
-
-
-def _backends_in(module: str) -> tuple[Backend, ...]:
-    try:
-        found: tuple[Backend, ...] = import_module(module).BACKENDS
-    except (ImportError, AttributeError) as error:
-        if module in _MODULES:
-            raise
-        raise RequestError(
-            f"{MORE_BACKENDS} names the module {module}, which does not provide BACKENDS ({error}); correct the variable"
-        ) from error
-    return found
+_REGISTRY: Registry[Backend] = Registry("BACKENDS", _MODULES, MORE_BACKENDS)
 
 
 def all_backends() -> tuple[Backend, ...]:
     """Every backend, in the order of help texts."""
-    return tuple(_known().values())
+    return tuple(_REGISTRY.known().values())
 
 
 def names() -> tuple[str, ...]:
     """The values of ``--builder``."""
-    return tuple(_known())
+    return tuple(_REGISTRY.known())
 
 
 def backend_of(name: str) -> Backend:
@@ -61,7 +39,7 @@ def backend_of(name: str) -> Backend:
 
 def find_backend(name: str) -> Backend | None:
     """The backend called ``name``, or None: manifests may name a backend of another installation."""
-    return _known().get(name)
+    return _REGISTRY.known().get(name)
 
 
 def default_backend(device: str) -> Backend:
@@ -122,13 +100,6 @@ def _way_to(backend: Backend) -> str:
     return f"{variations} ({flags}) on {'any machine' if device == 'cpu' else 'the machine with that GPU'}"
 
 
-@contextmanager
-def registered(*backends: Backend) -> Iterator[None]:
+def registered(*backends: Backend) -> AbstractContextManager[None]:
     """Add backends, or replace those with the same names, inside the block."""
-    before = dict(_known())
-    _registry.update({backend.name: backend for backend in backends})
-    try:
-        yield
-    finally:
-        _registry.clear()
-        _registry.update(before)
+    return _REGISTRY.registered(*backends)

@@ -101,9 +101,12 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def holder_of(descriptor: int) -> str:
-    """In words, which process holds the lock of an open file or folder, and for how long it has been running."""
-    pid = _pid_of_holder(descriptor)
+def holder_of(descriptor: int, table: str = _LOCKS) -> str:
+    """In words, which process holds the lock of an open file or folder, and for how long it has been running.
+
+    ``table``: the file with the kernel's table of locks.
+    """
+    pid = _pid_of_holder(descriptor, table)
     if pid is None:  # in another container, or on another machine
         return "a process that cannot be seen from here"
     command, seconds = _command_of(pid), _seconds_of(pid)
@@ -112,12 +115,12 @@ def holder_of(descriptor: int) -> str:
     )
 
 
-def _pid_of_holder(descriptor: int) -> int | None:
+def _pid_of_holder(descriptor: int, table: str) -> int | None:
     """From the kernel's table of locks (man 5 proc_locks): number, FLOCK, ADVISORY, WRITE, pid, major:minor:inode, range."""
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
-        with open(_LOCKS, encoding="ascii") as stream:
+        with open(table, encoding="ascii") as stream:
             rows = [line.split() for line in stream]
     except (OSError, UnicodeDecodeError):
         return None

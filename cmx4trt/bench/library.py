@@ -30,13 +30,19 @@ class SampleLibrary:
     """The samples LoadGen requested, [K, C, H, W] in memory chosen by the session; empty for a session without inputs."""
 
     def __init__(
-        self, dataset: Dataset, session: Session, failure: Failure, note: Callable[[str], None] = lambda text: None
+        self,
+        dataset: Dataset,
+        session: Session,
+        failure: Failure,
+        note: Callable[[str], None] = lambda text: None,
+        free_memory: Callable[[], int | None] = free_memory,
     ) -> None:
-        """``note`` receives a warning if memory is slower than it should be."""
+        """``note`` receives a warning if memory is slower than it should be; ``free_memory``: bytes, None if unknown."""
         self._dataset = dataset
         self._session = session
         self._failure = failure
         self._note = note
+        self._free_memory = free_memory
         self._memory: NDArray[Any] | None = None
         self._gathers = session.gathers
         self._refused = False
@@ -116,7 +122,7 @@ class SampleLibrary:
         shape, dtype = (count, *self._dataset.shape), self._session.input_dtype(self._session.inputs[0])
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         what = f"{count} samples of {list(self._dataset.shape)} {dtype} take {megabytes(size)}"
-        free = free_memory()
+        free = self._free_memory()
         if free is not None and size > free:
             raise DataError(f"{what} of memory, but {megabytes(free)} are free; {_LESS}")
         try:

@@ -25,9 +25,6 @@ run."""
 STOP_SECONDS = 5.0
 """Seconds that a failed run may take to end."""
 
-_LOOK_SECONDS = 1.0
-"""Seconds between progress reports of a run; the waiting thread has nothing else to do."""
-
 _left_behind: list[threading.Thread] = []
 
 
@@ -63,8 +60,11 @@ def run_test(
     folder: str,
     failure: Failure,
     told: Callable[[float], None] = lambda seconds: None,
+    look_seconds: float = 1.0,
 ) -> None:
-    """Run one test to its end; LoadGen's logs are then in ``folder``. ``told`` is called every second with the elapsed time.
+    """Run one test to its end; LoadGen's logs are then in ``folder``.
+
+    ``told`` is called every ``look_seconds`` with the elapsed time.
 
     Raises what the first failing query raised, KeyboardInterrupt.
     """
@@ -83,7 +83,7 @@ def run_test(
         thread.start()
         try:
             start = time.monotonic()
-            while not failure.wake.wait(_LOOK_SECONDS):
+            while not failure.wake.wait(look_seconds):
                 told(time.monotonic() - start)
         except BaseException as error:
             failure.report(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _MEMINFO = "/proc/meminfo"
 _GROUP = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current")
@@ -11,12 +12,23 @@ _RESERVE = 256 << 20
 """Bytes reserved for LoadGen's queries and everything else."""
 
 
-def free_memory() -> int | None:
-    """Bytes that can be allocated without swapping; None if the system does not report it."""
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def free_memory(text_of: Callable[[str], str] = _text_of) -> int | None:
+    """Bytes that can be allocated without swapping; None if the system does not report it.
+
+    ``text_of``: the content of one of the system's files by its path, empty if there is none.
+    """
     found = []
-    if (line := re.search(r"^MemAvailable:\s+(\d+) kB", _read(_MEMINFO), re.MULTILINE)) is not None:
+    if (line := re.search(r"^MemAvailable:\s+(\d+) kB", text_of(_MEMINFO), re.MULTILINE)) is not None:
         found.append(int(line[1]) << 10)
-    limit, used = (_read(path).strip() for path in _GROUP)
+    limit, used = (text_of(path).strip() for path in _GROUP)
     if limit.isdigit() and used.isdigit():
         found.append(int(limit) - int(used))
     return max(0, min(found) - _RESERVE) if found else None
@@ -25,11 +37,3 @@ def free_memory() -> int | None:
 def megabytes(size: int) -> str:
     """'308 MB'."""
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e6:.2g} MB"
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as stream:
-            return stream.read()
-    except OSError:
-        return ""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.progress import Progress
 from cmx4trt.bench.datasets import Dataset
+from cmx4trt.bench.host import THIS_MACHINE, Host
 from cmx4trt.bench.library import SampleLibrary
 from cmx4trt.bench.loadgen import Samples, import_loadgen, run_test
 from cmx4trt.bench.log_folder import clear_logs, hold_log_folder, mark_partial
@@ -81,7 +82,9 @@ class _Prepared:
     times: Mapping[int, float]
 
 
-def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Progress) -> BenchResult:
+def run_bench(
+    bench: Bench, settings: BenchSettings, folder: str, progress: Progress, host: Host = THIS_MACHINE
+) -> BenchResult:
     """Run LoadGen once. Its logs and our result are in ``folder`` afterwards; after a failure they are marked as partial.
 
     Existing files are kept until LoadGen is about to start. Raises MissingSoftwareError, UnsupportedError,
@@ -94,13 +97,13 @@ def run_bench(bench: Bench, settings: BenchSettings, folder: str, progress: Prog
             f"batches of {bench.batch} were requested, expected at most {largest}; lower --batch_size"
         )
     with hold_log_folder(folder):
-        run = _prepare(lg, bench, settings, progress)
+        run = _prepare(lg, bench, settings, progress, host)
         blank = _result_without_end(bench, run, folder)
         save_result(blank)
         try:
             clear_logs(folder)
             with progress.stage(f"bench {settings.scenario} {settings.mode}"):
-                watch = _execute(lg, bench, run, folder, progress)
+                watch = _execute(lg, bench, run, folder, progress, host)
             result = _result_of_logs(blank, settings, folder)
             result = replace(result, gpus=watch.gpus(), timeline=watch.timeline(), notes=watch.notes())
             save_result(result)
@@ -141,9 +144,9 @@ def _result_of_logs(blank: BenchResult, settings: BenchSettings, folder: str) ->
     return replace(complete, **found)
 
 
-def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress) -> _Prepared:
+def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress, host: Host) -> _Prepared:
     failure = Failure()
-    library = SampleLibrary(bench.dataset, bench.session, failure, progress.note)
+    library = SampleLibrary(bench.dataset, bench.session, failure, progress.note, host.free_memory)
     plan = plan_run(lg, bench.network, settings)
     # The samples of a query, if each query waits for the one before.
     size = bench.batch if settings.scenario in ("Offline", "Server") else min(bench.batch, plan.samples_per_query)
@@ -153,7 +156,7 @@ def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress)
     if needs_measurement(settings):
         with progress.stage("measure"):
             measured = _measure(bench, library, size, plan.samples_per_query, progress)
-    departures = complete_plan(plan, held, len(bench.dataset), measured)
+    departures = complete_plan(plan, held, len(bench.dataset), measured, host.free_memory())
     times: Mapping[int, float] = {}
     if settings.scenario == "Server" and settings.mode == PERFORMANCE:
         with progress.stage("measure batch sizes"):
@@ -161,7 +164,7 @@ def _prepare(lg: Any, bench: Bench, settings: BenchSettings, progress: Progress)
     return _Prepared(plan, departures, library, failure, size, held, times)
 
 
-def _execute(lg: Any, bench: Bench, run: _Prepared, folder: str, progress: Progress) -> Watch:
+def _execute(lg: Any, bench: Bench, run: _Prepared, folder: str, progress: Progress, host: Host) -> Watch:
     """Run LoadGen with the system under test for this scenario and session. Returns what was observed meanwhile."""
     scenario, made = run.plan.settings.scenario, run.plan.made
     lanes = _lanes(lg, bench, run)
@@ -169,12 +172,12 @@ def _execute(lg: Any, bench: Bench, run: _Prepared, folder: str, progress: Progr
     blocking = len(lanes) == 1 and lanes[0].stream.depth == 1
     if scenario == "Server" or (scenario == "Offline" and not blocking):
         sizes = sizes_within(run.times, _bound(run.plan), lanes[0].depth) if run.times else (run.size,)
-        system = QueuedSystem(lg, lanes, sizes, run.failure)
+        system = QueuedSystem(lg, lanes, sizes, run.failure, host)
     else:
         system = InlineSystem(lg, lanes[0], run.size, run.failure)
     samples = Samples(len(bench.dataset), run.held, run.library.load, run.library.unload)
 
-    watch = Watch(lanes)
+    watch = Watch(lanes, host.open_nvml)
 
     def told(seconds: float) -> None:
         watch.look(seconds)
@@ -182,7 +185,7 @@ def _execute(lg: Any, bench: Bench, run: _Prepared, folder: str, progress: Progr
             least = round(made.min_duration_ms / 1e3)
             progress.step("seconds of LoadGen's run", min(int(seconds), least), least)
 
-    run_test(lg, made, system, samples, folder, run.failure, told)
+    run_test(lg, made, system, samples, folder, run.failure, told, host.look_seconds)
     return watch
 
 

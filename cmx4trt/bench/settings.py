@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmx4trt.bench.memory import free_memory
 from cmx4trt.bench.user_conf import read_user_conf
 from cmx4trt.errors import RequestError
 from cmx4trt.requests.evaluation_options import ACCURACY, MLPERF, PERFORMANCE, SHORT
@@ -126,11 +125,11 @@ def plan_run(lg: Any, network: str, settings: BenchSettings) -> Plan:
 
 
 def complete_plan(
-    plan: Plan, samples_in_memory: int, available: int, measured: Measured | None
+    plan: Plan, samples_in_memory: int, available: int, measured: Measured | None, free_bytes: int | None = None
 ) -> dict[str, Departure]:
     """Set the remaining values of ``plan.made``, and return its deviations from MLPerf's: by name.
 
-    ``available``: number of images. Raises RequestError for what would crash LoadGen.
+    ``available``: number of images; ``free_bytes``: of memory, None if unknown. Raises RequestError for what would crash LoadGen.
     """
     made = plan.made
     made.performance_sample_count_override = samples_in_memory
@@ -143,7 +142,7 @@ def complete_plan(
         )
     if made.performance_issue_same and made.performance_issue_unique:
         raise RequestError("user.conf sets performance_issue_same and performance_issue_unique; remove one of them")
-    prepared, most = prepared_samples(plan, available), most_prepared(plan.settings.scenario)
+    prepared, most = prepared_samples(plan, available), most_prepared(plan.settings.scenario, free_bytes)
     if prepared > most:
         raise RequestError(
             f"LoadGen would generate {prepared} samples before the {plan.settings.scenario} run starts, expected at most {most}: "
@@ -152,12 +151,12 @@ def complete_plan(
     return _departures(plan)
 
 
-def most_prepared(scenario: str) -> int:
-    """How many samples LoadGen may generate here: as many as fit into half of the free memory, but at least MAX_PREPARED.
+def most_prepared(scenario: str, free_bytes: int | None) -> int:
+    """How many samples LoadGen may generate: as many as fit into half of the free memory, but at least MAX_PREPARED.
 
     Ten minutes of Server at 100,000/s are 60 million, 13 GB.
     """
-    return max(MAX_PREPARED[scenario], (free_memory() or 0) // 2 // _BYTES_PREPARED)
+    return max(MAX_PREPARED[scenario], (free_bytes or 0) // 2 // _BYTES_PREPARED)
 
 
 def samples_in_memory(plan: Plan, batch: int, available: int) -> int:

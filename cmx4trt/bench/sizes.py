@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,19 +27,24 @@ def batch_sizes(smallest: int, largest: int) -> tuple[int, ...]:
 
 
 def measure_times(
-    stream: Stream, feed: Feeder, indices: Sequence[int], sizes: Sequence[int], enough: float
+    stream: Stream,
+    feed: Feeder,
+    indices: Sequence[int],
+    sizes: Sequence[int],
+    enough: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[int, float]:
     """Seconds that one batch takes alone, for each of ``sizes``, up to the first that takes longer than ``enough``.
 
-    Afterwards every buffer of the stream has run every size, so all graphs have been recorded.
+    ``clock``: seconds. Afterwards every buffer of the stream has run every size, so all graphs have been recorded.
     """
     times: dict[int, float] = {}
     for size in sizes:
         found = []
         for _ in range(stream.depth + _TIMED):
-            start = time.perf_counter()
+            start = clock()
             stream.execute(feed(list(indices[:size])))
-            found.append(time.perf_counter() - start)
+            found.append(clock() - start)
         times[size] = min(found[-_TIMED:])
         if times[size] > enough:
             break

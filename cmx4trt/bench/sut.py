@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.bench.batches import Batch, BatchQueue
-from cmx4trt.devices.placement import cpus_near, pin_this_thread
+from cmx4trt.bench.host import THIS_MACHINE, Host
 from cmx4trt.networks.base import Responder
 
 if TYPE_CHECKING:
@@ -130,8 +130,10 @@ class InlineSystem:
 class QueuedSystem:
     """One thread per copy stream takes batches of ``sizes`` from a queue: for Offline and Server."""
 
-    def __init__(self, lg: Any, lanes: Sequence[Lane], sizes: Sequence[int], failure: Failure) -> None:
-        self._lg, self._failure = lg, failure
+    def __init__(
+        self, lg: Any, lanes: Sequence[Lane], sizes: Sequence[int], failure: Failure, host: Host = THIS_MACHINE
+    ) -> None:
+        self._lg, self._failure, self._host = lg, failure, host
         self._queue = BatchQueue(sizes)
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(lane,), daemon=True) for lane in lanes]
@@ -160,8 +162,8 @@ class QueuedSystem:
         return [thread for thread in self._threads if thread.is_alive()]
 
     def _work(self, lane: Lane) -> None:
-        if lane.placement is not None and (cpus := cpus_near(lane.placement.pci_bus_id)):
-            pin_this_thread(cpus)
+        if lane.placement is not None and (cpus := self._host.cpus_near(lane.placement.pci_bus_id)):
+            self._host.pin_this_thread(cpus)
         self._serve(lane)
         # LoadGen has a log for every thread that answered, frees it when the thread ends, and may still be reading it.
         self._ended.wait()

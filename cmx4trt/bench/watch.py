@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from cmx4trt.devices.nvml import Limits, Nvml, Readings, open_nvml
+from cmx4trt.devices.nvml import Limits, Nvml, Readings
 from cmx4trt.store.results import GpuCourse, GpuShare, Timeline
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class _Gpu:
 
 
 class Watch:
-    """The observation of one run over ``lanes``."""
+    """The observation of one run over ``lanes``; ``open_nvml``: a GPU's counters by its PCI address, None without them."""
 
-    def __init__(self, lanes: Sequence[Lane]) -> None:
+    def __init__(self, lanes: Sequence[Lane], open_nvml: Callable[[str], Nvml | None]) -> None:
         by_gpu: dict[Placement, list[Lane]] = {}
         for lane in lanes:
             if lane.placement is not None:

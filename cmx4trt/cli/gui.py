@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from typing import NoReturn
 
 from cmx4trt.base.values import absolute_path, parse_bool, parse_int
 from cmx4trt.cli.output import print_table
@@ -49,7 +51,7 @@ def _add_switch(parser: argparse.ArgumentParser, name: str, help: str) -> None:
     parser.add_argument(*names, dest=name, nargs="?", const="yes", default="no", metavar="yes|no", help=help)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, serve: Callable[..., NoReturn] = serve) -> int:
     """Serve until interrupted. Raises CmxError, KeyboardInterrupt."""
     from cmx4trt.gui.scripts import own_script, script_from_tags
     from cmx4trt.gui.settings import PageSettings

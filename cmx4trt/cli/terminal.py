@@ -30,7 +30,10 @@ class TerminalProgress:
     is at most one line every ten seconds. Threads may report concurrently.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, moves: float = _MOVES, logs: float = _LOGS) -> None:
+        """``moves``, ``logs``: seconds between two signs of life on a terminal and in a log."""
+        self._moves = moves
+        self._logs = logs
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._lock = threading.Lock()
@@ -85,12 +88,12 @@ class TerminalProgress:
                 return
             life, self._life = self._life, None
             self._idle.set()
-        life.join(_MOVES)  # so that it does not count as a working thread when an interruption arrives
+        life.join(self._moves)  # so that it does not count as a working thread when an interruption arrives
 
     def _show_life(self, idle: threading.Event) -> None:
         # The stream's reader may be gone; that must not affect the work.
         with suppress(OSError, ValueError):
-            while not idle.wait(_MOVES if self._is_terminal else _LOGS):
+            while not idle.wait(self._moves if self._is_terminal else self._logs):
                 with self._lock:
                     if self._is_terminal:
                         self._draw()

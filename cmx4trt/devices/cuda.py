@@ -19,6 +19,7 @@ from cmx4trt.devices.active import Active
 from cmx4trt.devices.base import DeviceFacts, LaunchConfiguration, Tiles, Windows
 from cmx4trt.devices.by_symbol import elapsed_before_cuda_12_8, open_batch_copies
 from cmx4trt.devices.cuda_errors import NOT_IN_DRIVER, CudaFailure, device_error, no_device, no_such_device
+from cmx4trt.devices.kernel_module import driver_version
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
     from cmx4trt.sessions.samples import SampleRows
 
-_MODULE_VERSION = "/sys/module/nvidia/version"
-"""Where the Linux kernel exposes the version of NVIDIA's driver; not in every container."""
 _STREAM_NON_BLOCKING = 1
 _EVENT_DEFAULT, _EVENT_DISABLE_TIMING = 0, 2
 _NO_FLAGS = 0
@@ -264,7 +263,7 @@ class CudaDevice:
             multiprocessors=multiprocessors,
             memory_bytes=int(self._call("cuDeviceTotalMem", device)),
             cuda=int(self._call("cuDriverGetVersion")),
-            driver=_driver_version(),
+            driver=driver_version(),
             pci_bus_id=_text(self._call("cuDeviceGetPCIBusId", 32, device)),
             index=index,
             visible=visible,
@@ -287,11 +286,3 @@ def _text(buffer: bytes) -> str:
 
 def _bytes_of(tensor_map: Any) -> bytes:
     return ctypes.string_at(int(tensor_map.getPtr()), tensor_maps.SIZE)
-
-
-def _driver_version() -> str:
-    try:
-        with open(_MODULE_VERSION, encoding="ascii") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""

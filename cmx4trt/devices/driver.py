@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.install import pip_line
 from cmx4trt.devices.cuda_errors import no_such_device
+from cmx4trt.devices.kernel_module import VERSION_FILE, driver_version
 from cmx4trt.devices.placement import Placement
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 """Environment variable that hides and orders GPUs (CUDA C++ Programming Guide, "CUDA Environment Variables")."""
-_MODULE_VERSION = "/sys/module/nvidia/version"
-"""Where the Linux kernel exposes the version of NVIDIA's driver; not in every container."""
 _BUILD_WITHOUT = "_cpu builds without one"
 _MIG_MARK = " MIG "
 """Part of the CUDA name of a MIG instance, as in 'NVIDIA A100-SXM4-40GB MIG 1g.5gb' (MIG User Guide)."""
@@ -75,7 +74,7 @@ class Memory:
 
 
 @cache
-def local_gpu(index: int = 0) -> Gpu:
+def local_gpu(index: int = 0, version_file: str = VERSION_FILE) -> Gpu:
     """A visible GPU, by default the first.
 
     Raises MissingSoftwareError without pycuda, DeviceError without a driver or that device.
@@ -99,7 +98,7 @@ def local_gpu(index: int = 0) -> Gpu:
         visible=count,
         visible_devices=os.environ.get(VISIBLE_DEVICES),
         cuda=f"{version // 1000}.{version % 1000 // 10}",
-        driver=_driver_version(),
+        driver=driver_version(version_file),
     )
 
 
@@ -219,14 +218,6 @@ def _no_device(reason: str) -> str:
     hidden = os.environ.get(VISIBLE_DEVICES)
     hint = f" with {VISIBLE_DEVICES}='{hidden}'" if hidden is not None else ""
     return f"there is no usable NVIDIA GPU{hint} ({reason})"
-
-
-def _driver_version() -> str:
-    try:
-        with open(_MODULE_VERSION, encoding="ascii") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
 
 
 @contextmanager

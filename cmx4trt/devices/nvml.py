@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,9 +97,12 @@ class Nvml:
             raise OSError(f"{function} failed with status {status}")
 
 
-def open_nvml(pci_bus_id: str) -> Nvml | None:
-    """The GPU at a PCI address, or None if NVML is missing or does not list it (some containers, MIG)."""
+def open_nvml(pci_bus_id: str, load: Callable[[], Any] = lambda: ctypes.CDLL(_LIBRARY)) -> Nvml | None:
+    """The GPU at a PCI address, or None if NVML is missing or does not list it (some containers, MIG).
+
+    ``load``: the library. Raises OSError.
+    """
     try:
-        return Nvml(ctypes.CDLL(_LIBRARY), pci_bus_id)
+        return Nvml(load(), pci_bus_id)
     except (OSError, AttributeError):
         return None

@@ -17,12 +17,20 @@ class Placement:
     pci_bus_id: str
 
 
-def cpus_near(pci_bus_id: str) -> frozenset[int]:
-    """Processors of the GPU's NUMA node that this process may use; empty if the system reports no node, or only one."""
+def cpus_near(pci_bus_id: str, system: str = _SYSFS) -> frozenset[int]:
+    """Processors of the GPU's NUMA node that this process may use; empty if the system reports no node, or only one.
+
+    ``system``: where the Linux kernel shows its devices.
+    """
+
+    def read(path: str) -> str:
+        with open(os.path.join(system, path), encoding="ascii") as stream:
+            return stream.read().strip()
+
     try:
-        node = int(_read(f"bus/pci/devices/{pci_bus_id.lower()}/numa_node"))
-        nodes = _numbers(_read("devices/system/node/online"))
-        near = _numbers(_read(f"devices/system/node/node{node}/cpulist")) if node in nodes else set()
+        node = int(read(f"bus/pci/devices/{pci_bus_id.lower()}/numa_node"))
+        nodes = _numbers(read("devices/system/node/online"))
+        near = _numbers(read(f"devices/system/node/node{node}/cpulist")) if node in nodes else set()
     except (OSError, ValueError):
         return frozenset()
     return frozenset(near & os.sched_getaffinity(0)) if len(nodes) > 1 else frozenset()
@@ -34,11 +42,6 @@ def pin_this_thread(cpus: frozenset[int]) -> None:
         os.sched_setaffinity(0, cpus)
     except OSError:
         return
-
-
-def _read(path: str) -> str:
-    with open(os.path.join(_SYSFS, path), encoding="ascii") as stream:
-        return stream.read().strip()
 
 
 def _numbers(text: str) -> set[int]:

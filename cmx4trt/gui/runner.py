@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ KEPT_LINES = 5000
 MAX_RUNNING = 2
 """Concurrent runs: each build takes several cores and gigabytes, and clicks are faster than builds."""
 KEPT_RUNS = 50
-"""Number of finished runs that a reloaded page can still show."""
+"""A page has few, and shows one."""
 PATIENCE = 5.0
 """Seconds between Ctrl-C, SIGTERM and SIGKILL: a build reacts within tenths of a second, other scripts may ignore signals."""
 
@@ -75,15 +75,27 @@ class Outcome:
 class CmrRun:
     """One run. Any thread may query it; its own thread reads the output."""
 
-    def __init__(self, line: CmrLine, folder: str, values: Mapping[str, Value]) -> None:
-        """Start the command in ``folder``; ``values`` are those of its form. Raises OutputError."""
+    def __init__(
+        self,
+        line: CmrLine,
+        folder: str,
+        values: Mapping[str, Value],
+        cmr: Sequence[str] = (),
+        patience: float = PATIENCE,
+        kept_lines: int = KEPT_LINES,
+    ) -> None:
+        """Start the command in ``folder``; ``values`` are those of its form. Raises OutputError.
+
+        ``cmr``: the words before those of ``line``; by default, CM's command.
+        """
+        self._patience = patience
         self.id = secrets.token_urlsafe(16)
         self.line = line
         self.values = dict(values)
         self._scratch = tempfile.mkdtemp(prefix="cmx4trt-gui-")
         self._answer = os.path.join(self._scratch, "answer.json")
-        self.command = [*_cmr(), *line.words(), "--quiet", f"--save_to_json={self._answer}"]
-        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.command = [*(cmr or _cmr()), *line.words(), "--quiet", f"--save_to_json={self._answer}"]
+        self._lines: deque[str] = deque(maxlen=kept_lines)
         self._stages: dict[str, Stage] = {}
         self._since: dict[str, float] = {}
         self._step: Step | None = None
@@ -126,7 +138,7 @@ class CmrRun:
         return self._stopped.is_set() and self._outcome is None
 
     def log(self) -> str:
-        """The output so far (its last KEPT_LINES lines)."""
+        """The output so far (its last ``kept_lines`` lines)."""
         return "\n".join(self._lines.copy())
 
     def stages(self) -> list[Stage]:
@@ -143,7 +155,7 @@ class CmrRun:
         return self._step if self._outcome is None else None
 
     def stop(self) -> None:
-        """End the whole process group, first as Ctrl-C does, then more forcefully after PATIENCE; returns immediately."""
+        """End the whole process group, first as Ctrl-C does, more forcefully after ``patience`` seconds; returns at once."""
         if self._outcome is None and not self._stopped.is_set():
             self._stopped.set()
             threading.Thread(target=self._end_group, name="stop", daemon=True).start()
@@ -156,7 +168,7 @@ class CmrRun:
     def _end_group(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             self._signal(number)
-            if self.wait(PATIENCE):
+            if self.wait(self._patience):
                 return
 
     def _signal(self, number: signal.Signals) -> None:
@@ -228,8 +240,12 @@ def _read_answer(path: str) -> dict[str, Any]:
 class CmrRuns:
     """All runs of this process by their unguessable ids: a page knows only its own, and finds it again after a reload."""
 
-    def __init__(self, start: Callable[[CmrLine, str, Mapping[str, Value]], CmrRun] = CmrRun) -> None:
+    def __init__(
+        self, start: Callable[[CmrLine, str, Mapping[str, Value]], CmrRun] = CmrRun, kept: int = KEPT_RUNS
+    ) -> None:
+        """``kept``: finished runs that a reloaded page can still show."""
         self._start = start
+        self._kept = kept
         self._runs: dict[str, CmrRun] = {}
         self._lock = threading.Lock()
 
@@ -244,7 +260,7 @@ class CmrRuns:
             run = self._start(line, folder, values)
             self._runs[run.id] = run
             finished = [id for id, known in self._runs.items() if known.outcome is not None]
-            for id in finished[: max(0, len(finished) - KEPT_RUNS)]:
+            for id in finished[: max(0, len(finished) - self._kept)]:
                 del self._runs[id]
         return run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cmx4trt.cm.setup import run_cm, script_folder
@@ -30,15 +31,18 @@ def own_script() -> Script:
     return Script(folder, form_from_meta(read_meta(folder)).tags)
 
 
-def script_from_tags(text: str) -> Script:
-    """The one script that CM finds for ``text``: tags, and variations with their underscore. Raises CmxError."""
+def script_from_tags(text: str, ask: Callable[..., str] = run_cm) -> Script:
+    """The one script that CM finds for ``text``: tags, and variations with their underscore. Raises CmxError.
+
+    ``ask``: runs ``cm`` with these words and returns its output.
+    """
     words = [word for word in re.split(r"[\s,]+", text) if word]
     tags = tuple(word for word in words if not word.startswith("_"))
     variations = tuple(word[1:] for word in words if word.startswith("_"))
     if not tags:
         raise RequestError(f"script is '{text}', expected the tags of a CM script, separated by commas or spaces")
     # Found by the same command that will run it: CM caches where scripts are.
-    said = [line.strip() for line in run_cm("find", "script", f"--tags={','.join(tags)}").splitlines()]
+    said = [line.strip() for line in ask("find", "script", f"--tags={','.join(tags)}").splitlines()]
     folders = [line for line in said if line and os.path.isfile(os.path.join(line, "_cm.yaml"))]
     if not folders:
         raise RequestError(f"CM knows no script with the tags {','.join(tags)}; see 'cm find script --tags=…'")

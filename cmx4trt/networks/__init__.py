@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from cmx4trt.base.registry import Registry
 from cmx4trt.errors import RequestError
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.networks.base import Network
@@ -20,42 +18,22 @@ _MODULES = ("cmx4trt.networks.resnet50", "cmx4trt.networks.retinanet")
 MORE_NETWORKS = "CMX4TRT_NETWORKS"
 """Environment variable: further modules with ``NETWORKS``, comma-separated, for networks outside this package."""
 
-_registry: dict[str, Network] = {}
-
-
-def _known() -> dict[str, Network]:
-    if not _registry:
-        named = [name.strip() for name in os.environ.get(MORE_NETWORKS, "").split(",")]
-        for module in (*_MODULES, *filter(None, named)):
-            _registry.update({network.name: network for network in _networks_in(module)})
-    return _registry
-
-
-def _networks_in(module: str) -> tuple[Network, ...]:
-    try:
-        found: tuple[Network, ...] = import_module(module).NETWORKS
-    except (ImportError, AttributeError) as error:
-        if module in _MODULES:
-            raise
-        raise RequestError(
-            f"{MORE_NETWORKS} names the module {module}, which does not offer NETWORKS ({error}); correct the variable"
-        ) from error
-    return found
+_REGISTRY: Registry[Network] = Registry("NETWORKS", _MODULES, MORE_NETWORKS)
 
 
 def all_networks() -> tuple[Network, ...]:
     """Every network, in the order of help texts."""
-    return tuple(_known().values())
+    return tuple(_REGISTRY.known().values())
 
 
 def names() -> tuple[str, ...]:
     """What ``--network`` takes."""
-    return tuple(_known())
+    return tuple(_REGISTRY.known())
 
 
 def network_of(name: str) -> Network:
     """The network called ``name``. Raises RequestError."""
-    found = _known().get(name)
+    found = _REGISTRY.known().get(name)
     if found is None:
         raise RequestError(f"there is no network '{name}', expected one of {', '.join(names())}")
     return found
@@ -76,13 +54,6 @@ def model_from_seed(name: str, seed: int) -> Model:
     return network_of(name).model_from_seed(seed)
 
 
-@contextmanager
-def registered(*networks: Network) -> Iterator[None]:
-    """Adds networks, or puts them in the place of those with the same names, while the block runs."""
-    before = dict(_known())
-    _registry.update({network.name: network for network in networks})
-    try:
-        yield
-    finally:
-        _registry.clear()
-        _registry.update(before)
+def registered(*networks: Network) -> AbstractContextManager[None]:
+    """Add networks, or replace those with the same names, inside the block."""
+    return _REGISTRY.registered(*networks)

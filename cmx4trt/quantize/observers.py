@@ -183,14 +183,14 @@ def half_name(tensor: str) -> str:
     return f"{tensor}_observed_half"
 
 
-def count_codes(half: NDArray[Any]) -> NDArray[np.int64]:
-    """How often each magnitude code occurs in a float16 array: int64 [32768]."""
+def count_codes(half: NDArray[Any], chunk: int = _CHUNK) -> NDArray[np.int64]:
+    """How often each magnitude code occurs in a float16 array: int64 [32768]; ``chunk`` values are counted at a time."""
     import numpy as np
 
     codes = half.reshape(-1).view(np.uint16)
     counts = np.zeros(2 * HALF_CODES, np.int64)
-    for start in range(0, len(codes), _CHUNK):
-        counts += np.bincount(codes[start : start + _CHUNK], minlength=2 * HALF_CODES)
+    for start in range(0, len(codes), chunk):
+        counts += np.bincount(codes[start : start + chunk], minlength=2 * HALF_CODES)
     return counts[:HALF_CODES] + counts[HALF_CODES:]
 
 

@@ -102,12 +102,21 @@ def _engine_state(cell: Cell) -> str:
         return f"refused: {error}"
 
 
-def run_sweep(sweep: Sweep, request: SweepRequest, watcher: Watcher) -> SweepResult:
-    """Run what is not finished, and write the page. Raises CmxError; failed cells are in the result."""
+NewRunner = Callable[[Sweep, SweepRequest, str], Runner]
+"""Makes what runs the tasks; the last argument is a file in the store by which nodes recognize it."""
+
+
+def run_sweep(
+    sweep: Sweep, request: SweepRequest, watcher: Watcher, new_runner: NewRunner | None = None
+) -> SweepResult:
+    """Run what is not finished, and write the page. Raises CmxError; failed cells are in the result.
+
+    ``new_runner``: where the tasks run; by default, where the request says.
+    """
     with open_status(sweep.state) as status, _token(sweep.file.store, sweep.state) as token:
         tasks = sweep.tasks()
         if any(not status.finished(task.key) for task in tasks):
-            runner = _runner(sweep, request, token)
+            runner = (new_runner or runner_of)(sweep, request, token)
             Driver(tasks, runner, status, sweep.file.tasks["retries"], watcher).run()
         rows = rows_of_cells(sweep.cells, status.records)
     return SweepResult(rows, write_outcome(sweep, rows, watcher.note), _error(rows))
@@ -125,7 +134,8 @@ def write_outcome(sweep: Sweep, rows: Sequence[Row], note: Callable[[str], None]
     return page
 
 
-def _runner(sweep: Sweep, request: SweepRequest, token: str) -> Runner:
+def runner_of(sweep: Sweep, request: SweepRequest, token: str) -> Runner:
+    """The runner that the request or the file names. Raises CmxError where it cannot be used here."""
     store, on = sweep.file.store, request.on or sweep.file.place["run_on"]
     if on == RAY:
         from cmx4trt.sweep.on_ray import RayRunner

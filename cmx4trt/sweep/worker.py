@@ -31,7 +31,7 @@ _PR_SET_PDEATHSIG = 1
 _LEAST_ROOM = 1 << 20
 """Bytes below which a disk counts as full: no engine is smaller, and a failed write has been taken back by then."""
 PAUSE_SECONDS = 10.0
-"""How long a task stays on a node whose disk is full: one that fails at once would draw all tasks to it."""
+"""On a node whose disk is full: a task that fails at once would draw all others to it."""
 _OWN_DIGITS = 6
 """Of a digest of the token, which tells sweeps on one store apart."""
 _END_OF_LOG = 2000
@@ -45,12 +45,13 @@ def run_task(
     files: Sequence[Carried] = (),
     started: Started | None = None,
     gpu: str | None = None,
+    pause_seconds: float = PAUSE_SECONDS,
 ) -> Outcome:
     """Run ``task``; never raises for what the task itself does wrong.
 
     ``token``: a file in the ``store`` by which a node sees that the folder is the caller's own. ``files``: the engine to measure
     and its manifest, for nodes that do not see them. ``started`` is told of each process. ``gpu``: the one that it sees; None
-    where the scheduler has seen to that.
+    where the scheduler has seen to that. ``pause_seconds``: how long a task stays on a node whose disk is full.
     """
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cmx4trt-sweep-") as scratch:
@@ -66,7 +67,7 @@ def run_task(
             sentence = f"the task could not run on {socket.gethostname()}: {reason(error)}"
             outcome = Outcome(task.key, OutputError.exit_code, sentence)
         if outcome.exit_code == OutputError.exit_code and _is_full(scratch):
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(pause_seconds)
             where = f"the disk of {socket.gethostname()} is full ({os.path.dirname(scratch)})"
             outcome = replace(outcome, lost=True, error=where)  # another node may have room
     return replace(outcome, host=_host(environment), seconds=round(time.monotonic() - begin, 3))

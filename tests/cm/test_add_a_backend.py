@@ -187,13 +187,3 @@ def test_a_dry_run_of_cm(cm: Any, meta_text: str, tmp_path: Path) -> None:
     assert ["precision", "fp32"] in found
     assert ["target", "sm90"] in found
     assert ["wrapping", "string"] in found
-
-
-def test_a_module_that_offers_no_backends_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:  # the registry is back before ``throwaway`` takes its backend out of it
-        patch.setenv(backends.MORE_BACKENDS, "json")
-        patch.setattr(backends, "_registry", {})
-        with pytest.raises(
-            RequestError, match="CMX4TRT_BACKENDS names the module json, which does not provide BACKENDS"
-        ):
-            backends.names()

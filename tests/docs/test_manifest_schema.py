@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from jsonschema import Draft202012Validator
 
 from cmx4trt import BuildRequest, Manifest, backends, build
 from cmx4trt.backends.facts import Measurement
+from cmx4trt.backends.hopper import Hopper
 from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.backends.hopper.compiler import Compiled, Compiler, Resources
+from cmx4trt.backends.hopper.plan import Kernel
 from cmx4trt.graph.judge import LayerJudgement
 from cmx4trt.networks.retinanet.comparison import DetectionComparison
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors
@@ -69,12 +71,19 @@ def test_common_code(
     assert contradictions(Path(result.manifest_path)) == []
 
 
-def test_hopper(tmp_path: Path, contradictions: Contradictions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hopper(
+    tmp_path: Path, contradictions: Contradictions, monkeypatch: pytest.MonkeyPatch, stand_in: Callable[..., None]
+) -> None:
     """Nothing is compiled; what a device adds is written in afterwards."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     header = b"\x7fELF\x02\x01\x01\x33\x07" + bytes(9) + (190).to_bytes(2, "little") + bytes(44)
     cubin = Compiled(header, Resources(0, 0, 0, 0, 0), ())
-    monkeypatch.setattr(Compiler, "compile_all", lambda self, kernels, stopped: {one.name: cubin for one in kernels})
+
+    class NoCompiler(Compiler):
+        def compile_all(self, kernels: Iterable[Kernel], stopped: object = None) -> dict[str, Compiled]:
+            return {one.name: cubin for one in kernels}
+
+    stand_in(Hopper(new_compiler=NoCompiler))
     choices = tmp_path / "choices.json"
     choices.write_text(shipped_choices().to_json())
     values = {"builder": "hopper", "random_weights": 3, "calibration_data": "random", "calibration_count": 4}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -13,6 +14,7 @@ import onnx
 import onnx.parser
 import pytest
 
+import cmx4trt
 from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, Tensor
@@ -54,14 +56,34 @@ def fake_pycuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 @pytest.fixture
-def fake_tensorrt(monkeypatch: pytest.MonkeyPatch, fake_pycuda: ModuleType) -> Iterator[ModuleType]:
-    """``import tensorrt`` gives the stand-in, anew for every test; yields it."""
+def fake_tensorrt(
+    monkeypatch: pytest.MonkeyPatch, fake_pycuda: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModuleType]:
+    """``import tensorrt`` gives the stand-in, anew for every test, and its version counts as installed; yields it."""
     monkeypatch.syspath_prepend(DATA / "fake_tensorrt")
     _forget("tensorrt")
     module = import_module("tensorrt")
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.native.installed_version", lambda names: module.__version__)
+    metadata = tmp_path_factory.mktemp("installed")
+    (metadata / f"tensorrt-{module.__version__}.dist-info").mkdir()
+    monkeypatch.syspath_prepend(metadata)
     yield module
     _forget("tensorrt")
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[object], Path]:
+    """Makes this copy of the package one in site-packages, with what pip recorded about where it is from; gives its folder."""
+
+    def install(recorded: object = None) -> Path:
+        package = tmp_path / "site-packages" / "cmx4trt"
+        package.mkdir(parents=True)
+        monkeypatch.setattr(cmx4trt, "__file__", str(package / "__init__.py"))
+        text = None if recorded is None else json.dumps(recorded)
+        found = type("Found", (), {"read_text": lambda self, name: text})()
+        monkeypatch.setattr("importlib.metadata.distribution", lambda name: found)
+        return package
+
+    return install
 
 
 class ToyDetector:

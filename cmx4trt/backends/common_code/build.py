@@ -11,7 +11,7 @@ from cmx4trt.backends.common_code.options import CommonCodeOptions
 from cmx4trt.backends.common_code.prepare import SCRATCH, Tree, check_tree, link_inputs, scratch_of
 from cmx4trt.backends.common_code.provenance import commit_of, digest_of_tree
 from cmx4trt.backends.common_code.releases import release_of
-from cmx4trt.backends.common_code.run import check_outcome, run_make, stamp_of
+from cmx4trt.backends.common_code.run import GRACE_SECONDS, check_outcome, run_make, stamp_of
 from cmx4trt.backends.common_code.system import System, ask_system
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.base.files import make_folder, open_file
@@ -30,7 +30,9 @@ class CommonCodeBuilder:
         "its harness measures the accuracy (make run_harness, test mode AccuracyOnly)"
     )
 
-    def __init__(self) -> None:
+    def __init__(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """``grace_seconds``: see ``run_make``."""
+        self._grace_seconds = grace_seconds
         self._tree: Tree | None = None
         self._system: System | None = None
 
@@ -80,7 +82,7 @@ class CommonCodeBuilder:
         engine = tree.path(tree.release.engine(request, system.id))
         before = stamp_of(engine)
         progress.note(f"make generate_engines in {tree.folder}; its output goes to {log}")
-        outcome = run_make(tree.folder, flags, self._environment(tree), log, progress)
+        outcome = run_make(tree.folder, flags, self._environment(tree), log, progress, self._grace_seconds)
         check_outcome(outcome, engine, before, f"NVIDIA's code {tree.release.name}", log)
         with open_file(engine) as stream:
             data = stream.read()

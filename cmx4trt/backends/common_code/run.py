@@ -20,7 +20,7 @@ LINES_KEPT = 4000
 """Number of last log lines that are searched for the reason of a failure."""
 _POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0
-"""Seconds that processes that outlive make may keep its output open, and that terminated ones may take to exit."""
+"""Enough for processes that have something to write before they exit."""
 _GENERIC = "Building engines failed!"
 _UNKNOWN_SYSTEM = "did not match any known systems"
 _NO_CONFIG = "No registered config for"
@@ -86,10 +86,16 @@ class Outcome:
 
 
 def run_make(
-    folder: str, flags: Sequence[str], environment: Mapping[str, str], log_path: str, progress: Progress
+    folder: str,
+    flags: Sequence[str],
+    environment: Mapping[str, str],
+    log_path: str,
+    progress: Progress,
+    grace_seconds: float = GRACE_SECONDS,
 ) -> Outcome:
     """``make generate_engines`` in ``folder``; every line goes to ``log_path`` and ``progress``.
 
+    ``grace_seconds``: how long processes that outlive make may keep its output open, and terminated ones may take to exit.
     Ends everything it has started when interrupted. Raises BuildError if make cannot be started, OutputError if the log
     cannot be written.
     """
@@ -115,11 +121,11 @@ def run_make(
         while process.poll() is None and not reading.wait(_POLL_SECONDS):
             pass
         # A build that NVIDIA's code gave up waiting for is still running, and keeps the output open.
-        if reading.wait(GRACE_SECONDS):
+        if reading.wait(grace_seconds):
             reading.result()
         status = process.wait()
     finally:
-        _end_group(process)
+        _end_group(process, grace_seconds)
     reading.result()
     return Outcome(status, log)
 
@@ -136,12 +142,12 @@ def _copy_lines(process: subprocess.Popen[str], log: Log, path: str, progress: P
         raise OutputError(f"cannot write the log {path}: {error.strerror}; give another --output_dir") from error
 
 
-def _end_group(process: subprocess.Popen[str]) -> None:
+def _end_group(process: subprocess.Popen[str], grace_seconds: float) -> None:
     """End the process and everything it started: first SIGTERM, then SIGKILL."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_SECONDS)
+        process.wait(grace_seconds)
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -17,9 +17,28 @@ from cmx4trt.backends.targets import Targets
 
 if TYPE_CHECKING:
     from cmx4trt.backends.flavor import QuantizationFlavor
+    from cmx4trt.backends.hopper.compiler import Compiler
     from cmx4trt.base.progress import Progress
+    from cmx4trt.devices.base import ComputeDevice
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.sessions.base import Session
+
+OpenDevice = Callable[[int], "ComputeDevice"]
+"""Opens the GPU with an index. Raises DeviceError, MissingSoftwareError."""
+NewCompiler = Callable[[], "Compiler"]
+"""A compiler of the kernels. Raises MissingSoftwareError."""
+
+
+def _open_device(index: int) -> ComputeDevice:
+    from cmx4trt.devices.cuda import open_cuda
+
+    return open_cuda(index)
+
+
+def _new_compiler() -> Compiler:
+    from cmx4trt.backends.hopper.compiler import Compiler
+
+    return Compiler()
 
 
 class Hopper(Backend):
@@ -46,25 +65,26 @@ class Hopper(Backend):
     own_options = HopperOptions
     request_parts = ("choices",)
 
+    def __init__(self, open_device: OpenDevice = _open_device, new_compiler: NewCompiler = _new_compiler) -> None:
+        self._open_device = open_device
+        self._new_compiler = new_compiler
+
     def builder(self) -> GraphBuilder:
         """A builder that loads the compiler when it builds."""
         from cmx4trt.backends.hopper.builder import HopperBuilder
 
-        return HopperBuilder()
+        return HopperBuilder(self._open_device, self._new_compiler)
 
     def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
         """A session on a local GPU, which must have compute capability 9.0. It always runs CUDA graphs."""
         from cmx4trt.backends.hopper.container import read_engine
         from cmx4trt.backends.hopper.session import HopperSession
-        from cmx4trt.devices.cuda import open_cuda
 
-        return HopperSession(read_engine(engine, "the engine"), open_cuda(gpu))
+        return HopperSession(read_engine(engine, "the engine"), self._open_device(gpu))
 
     def count_gpus(self) -> int:
         """The number of GPUs that the driver reports."""
-        from cmx4trt.devices.cuda import open_cuda
-
-        return open_cuda(0).facts.visible
+        return self._open_device(0).facts.visible
 
     def check_request(self, request: BuildOptions) -> None:
         """Only INT8 kernels exist. Raises UnsupportedError."""
@@ -95,7 +115,7 @@ class Hopper(Backend):
         """Times of every kernel that can compute an operation, at a few batch sizes up to the engine's."""
         from cmx4trt.backends.hopper.tune import tune_graph
 
-        return tune_graph(graph, request, progress)
+        return tune_graph(graph, request, progress, self._open_device(0), self._new_compiler)
 
     def sections(self, built: Mapping[str, Any], executed: Mapping[str, Any]) -> Sequence[Section]:
         """The launches, their bounds, and the measurements."""

@@ -17,9 +17,11 @@ from cmx4trt.errors import MissingSoftwareError
 
 if TYPE_CHECKING:
     from cmx4trt.backends.hopper.choices import Choices
+    from cmx4trt.backends.hopper.compiler import Compiler
     from cmx4trt.backends.hopper.engine import Engine
     from cmx4trt.backends.options import BuildOptions
     from cmx4trt.base.progress import Progress
+    from cmx4trt.devices.base import ComputeDevice
     from cmx4trt.graph.network import PreparedGraph
 
 NVRTC = ("nvidia_cuda_nvrtc_cu12", "nvidia_cuda_nvrtc")
@@ -31,7 +33,9 @@ class HopperBuilder:
 
     name = "hopper"
 
-    def __init__(self) -> None:
+    def __init__(self, open_device: Callable[[int], ComputeDevice], new_compiler: Callable[[], Compiler]) -> None:
+        self._open_device = open_device
+        self._new_compiler = new_compiler
         self._read_choices: Choices | None = None
 
     def version(self) -> str:
@@ -49,9 +53,8 @@ class HopperBuilder:
         self._choices(request)
         if request.device == "cuda":
             from cmx4trt.backends.hopper.engine import check_capability
-            from cmx4trt.devices.cuda import open_cuda
 
-            check_capability(open_cuda().facts)
+            check_capability(self._open_device(0).facts)
         return {}
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
@@ -71,7 +74,7 @@ class HopperBuilder:
         """The engine file of ``graph``, and a description of its launches. Raises UnsupportedError, BuildError."""
         from cmx4trt.backends.hopper.container import write_engine
 
-        engine, facts = make_engine(graph, request, self._choices(request), stopped)
+        engine, facts = make_engine(graph, request, self._choices(request), self._new_compiler(), stopped)
         return BuiltEngine(write_engine(engine), facts)
 
     def _choices(self, request: BuildOptions) -> Choices:
@@ -84,10 +87,13 @@ class HopperBuilder:
 
 
 def make_engine(
-    graph: PreparedGraph, request: BuildOptions, choices: Choices, stopped: Callable[[], bool] = lambda: False
+    graph: PreparedGraph,
+    request: BuildOptions,
+    choices: Choices,
+    compiler: Compiler,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[Engine, dict[str, Any]]:
     """An engine in memory, and its description for the manifest."""
-    from cmx4trt.backends.hopper.compiler import Compiler
     from cmx4trt.backends.hopper.engine import Engine
     from cmx4trt.backends.hopper.lowering import lower
     from cmx4trt.backends.hopper.schedule import schedule, types_of
@@ -95,7 +101,6 @@ def make_engine(
 
     network = lower(graph.model)
     scheduled = schedule(network, request.batch_size, types_of(request.input_dtype, request.output_dtype), choices)
-    compiler = Compiler()
     compiled = compiler.compile_all(scheduled.plan.kernels, stopped)
     origin = {"compiler": compiler.version, "graph_sha256": graph.encoded.sha256(), "choices_gpu": choices.gpu}
     cubins = {name: one.cubin for name, one in compiled.items()}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.facts import Measurement
 from cmx4trt.backends.hopper.images import random_images
 from cmx4trt.backends.hopper.session import HopperSession
-from cmx4trt.devices.nvml import open_nvml
+from cmx4trt.devices.nvml import Nvml, open_nvml
 
 if TYPE_CHECKING:
     from cmx4trt.sessions.base import Session
@@ -25,8 +26,13 @@ IMAGES = 5
 SEED = 1
 
 
-def measure(session: Session) -> Measurement | None:
-    """Measure at the engine's largest batch; the median over windows. Raises DeviceError."""
+def measure(
+    session: Session, seconds: float = SECONDS, open_nvml: Callable[[str], Nvml | None] = open_nvml
+) -> Measurement | None:
+    """Measure at the engine's largest batch for ``seconds``; the median over windows. Raises DeviceError.
+
+    ``open_nvml``: the counters of the GPU at a PCI address.
+    """
     if not isinstance(session, HopperSession):
         return None
     import numpy as np
@@ -36,7 +42,7 @@ def measure(session: Session) -> Measurement | None:
     shape = tuple(int(size) for size in session.input_shape(name)[1:] if isinstance(size, int))
     images = random_images(SEED, IMAGES, shape, session.input_scale, session.input_dtype(name))
     session.place({name: images[np.arange(batch) % IMAGES]})
-    milliseconds, readings = _replay(session, batch)
+    milliseconds, readings = _replay(session, batch, seconds, open_nvml(session.gpu.pci_bus_id))
     launches = [round(one, 5) for _, one in session.launch_times(batch, repetitions(batch))]
     facts = session.gpu
     driver = {"driver": facts.driver} if facts.driver else {}
@@ -49,14 +55,13 @@ def repetitions(batch: int) -> int:
     return min(40, max(3, LAUNCHED_IMAGES // batch))
 
 
-def _replay(session: HopperSession, batch: int) -> tuple[float, dict[str, Any]]:
+def _replay(session: HopperSession, batch: int, seconds: float, nvml: Nvml | None) -> tuple[float, dict[str, Any]]:
     """Milliseconds of the network, and the clock, power and temperature of the GPU at the end, if available."""
-    nvml = open_nvml(session.gpu.pci_bus_id)
     once = session.run_resident(batch, 3) / 3
     times = max(1, round(1e3 * WINDOW_SECONDS / once)) if once else 1
     windows: list[float] = []
     readings: dict[str, Any] = {}
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + seconds
     while time.monotonic() < end or not windows:
         windows.append(session.run_resident(batch, times) / times)
         if nvml is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from glob import glob
@@ -120,9 +120,13 @@ def find_nvrtc() -> list[str]:
 @lru_cache(maxsize=1)
 def open_nvrtc() -> Nvrtc:
     """The installed NVRTC. Raises MissingSoftwareError."""
-    paths = find_nvrtc()
+    return usable_nvrtc(find_nvrtc())
+
+
+def usable_nvrtc(paths: Sequence[str], load: Callable[[str], Nvrtc] = Nvrtc) -> Nvrtc:
+    """The first of the libraries at ``paths`` that is new enough. Raises MissingSoftwareError."""
     for path in paths:
-        library = Nvrtc(path)
+        library = load(path)
         if library.version >= LEAST_VERSION:
             return library
     found = f"only older versions: {', '.join(paths)}" if paths else "none"

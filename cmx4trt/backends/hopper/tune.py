@@ -27,6 +27,7 @@ from cmx4trt.backends.hopper.site import Site
 if TYPE_CHECKING:
     import numpy as np
 
+    from cmx4trt.backends.hopper.compiler import Compiler
     from cmx4trt.backends.hopper.plan import Kernel
     from cmx4trt.backends.options import BuildOptions
     from cmx4trt.base.progress import Progress
@@ -67,14 +68,18 @@ def tune(
     return Choices(device.facts.name, tables)
 
 
-def tune_graph(graph: Callable[[], PreparedGraph], request: BuildOptions, progress: Progress) -> Tuning:
+def tune_graph(
+    graph: Callable[[], PreparedGraph],
+    request: BuildOptions,
+    progress: Progress,
+    device: ComputeDevice,
+    new_compiler: Callable[[], Compiler],
+) -> Tuning:
     """The table for engines of ``graph``, measured at those of BATCHES that the engine supports and at its largest batch."""
-    from cmx4trt.backends.hopper.compiler import Compiler
     from cmx4trt.backends.hopper.lowering import lower
-    from cmx4trt.devices.cuda import open_cuda
 
-    device, compiler = open_cuda(), Compiler()
     check_capability(device.facts)
+    compiler = new_compiler()
     network = lower(graph().model)
     batches = sorted({*(batch for batch in BATCHES if batch < request.batch_size), request.batch_size})
 

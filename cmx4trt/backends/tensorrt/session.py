@@ -29,8 +29,17 @@ class TensorRTSession:
 
     gathers = True
 
-    def __init__(self, trt: Library, data: Any, device: Device, cuda_graphs: bool = False) -> None:
+    def __init__(
+        self,
+        trt: Library,
+        data: Any,
+        device: Device,
+        cuda_graphs: bool = False,
+        record: Callable[[Callable[[], None], int], CudaGraph] = CudaGraph,
+    ) -> None:
+        """``record``: makes a CUDA graph of what a function enqueues on a stream."""
         self._trt = trt
+        self._record = record
         self._device = device
         self._cuda_graphs = cuda_graphs
         self._logger = collecting_logger(trt)
@@ -100,8 +109,8 @@ class TensorRTSession:
             name: (tuple(context.get_tensor_shape(name)), self._dtype(name)) for name in (*self.inputs, *self.outputs)
         }
         slots = [_Slot(device, tensors) for _ in range(DEPTH)]
-        graphs = self._cuda_graphs and not _has_own_graphs(self._trt)
-        return EngineStream(device, context, stream, slots, self.inputs, graphs, self._logger.reason)
+        record = self._record if self._cuda_graphs and not _has_own_graphs(self._trt) else None
+        return EngineStream(device, context, stream, slots, self.inputs, record, self._logger.reason)
 
     def _new_context(self) -> Any:
         """An execution context; TensorRT-RTX records CUDA graphs itself on request."""
@@ -149,7 +158,7 @@ class EngineStream:
         stream: Any,
         slots: Sequence[_Slot],
         inputs: tuple[str, ...],
-        cuda_graphs: bool,
+        record: Callable[[Callable[[], None], int], CudaGraph] | None,
         reason: Callable[[], str],
     ) -> None:
         self._device = device
@@ -158,7 +167,7 @@ class EngineStream:
         self._slots = list(slots)
         self._inputs = inputs
         self._outputs = tuple(name for name in slots[0].host if name not in inputs)
-        self._cuda_graphs = cuda_graphs
+        self._record = record
         self._reason = reason
         self._largest = slots[0].host[inputs[0]].shape[0]
         self._batch = 0
@@ -248,9 +257,9 @@ class EngineStream:
             if not self._context.set_tensor_address(name, int(memory)):
                 raise DeviceError(f"the engine rejects the buffer of {name}: {self._reason()}")
         self._enqueue()
-        if self._cuda_graphs and batch == self._largest:
+        if self._record is not None and batch == self._largest:
             # Recorded after an ordinary execution: the first one with new shapes may do work that cannot be recorded.
-            slot.graph = CudaGraph(self._enqueue, self._stream.handle)
+            slot.graph = self._record(self._enqueue, self._stream.handle)
 
     def _set_batch(self, batch: int) -> None:
         """Set the new shapes in the context; recorded graphs are for the old ones."""

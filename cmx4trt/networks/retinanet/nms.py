@@ -36,14 +36,14 @@ class Suppressed:
     unsettled: str
 
 
-def write_sorted(write: GraphWriter, rows: str, scores: str, count: int, name: str = "") -> str:
+def write_sorted(write: GraphWriter, rows: str, scores: str, count: int, name: str = "", most: int = MAX_TOP_K) -> str:
     """Append sorting: ``rows`` [N, T, 6] in the order of falling ``scores`` [N, T] (>= 0), no row lost or doubled.
 
-    TopK takes at most MAX_TOP_K of the T at once: what one has taken is marked before the next.
+    TopK takes at most ``most`` of the T at once: what one has taken is marked before the next.
     """
     parts = []
     while count:
-        taken = min(count, MAX_TOP_K)
+        taken = min(count, most)
         best, order = write.top_k(scores, taken)
         parts.append(order)
         count -= taken

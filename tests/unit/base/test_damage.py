@@ -160,5 +160,5 @@ def test_attacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split("|") for line in done.stdout.splitlines()[1:]]
     *kinds, total = (row[0].strip() for row in rows)
-    assert (kinds, total) == (list(importlib.import_module("attack_kinds").KINDS), "total")
+    assert (kinds, total) == (list(importlib.import_module("attacked").KINDS), "total")
     assert all(cell.strip() == "0" for row in rows for cell in row[3:])

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 import cmx4trt
 from cmx4trt.base.install import lost_origin, pip_line, release, requirement
@@ -17,21 +13,6 @@ def test_clone() -> None:
     clone = Path(cmx4trt.__file__).resolve().parents[1]
     assert requirement("rtx") == f"{clone}[rtx]"
     assert pip_line("rtx,cm") == f"pip install -e '{clone}[rtx,cm]'"
-
-
-@pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A copy in site-packages, with what pip recorded about where it is from."""
-
-    def install(recorded: object) -> None:
-        package = tmp_path / "site-packages" / "cmx4trt"
-        package.mkdir(parents=True)
-        monkeypatch.setattr(cmx4trt, "__file__", str(package / "__init__.py"))
-        text = None if recorded is None else json.dumps(recorded)
-        found = type("Found", (), {"read_text": lambda self, name: text})()
-        monkeypatch.setattr(importlib.metadata, "distribution", lambda name: found)
-
-    return install
 
 
 def test_from_the_index(installed: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cmx4trt.base.locks import lock_folder, lock_work
+from cmx4trt.base.locks import holder_of, lock_folder, lock_work
 from cmx4trt.base.progress import Silent
 from cmx4trt.errors import OutputError
 
@@ -80,12 +80,17 @@ def test_waiting_ends(tmp_path: Path, wait: float) -> None:
     assert "--wait=SECONDS or give another --output_dir" in sentence
 
 
-def test_a_holder_that_cannot_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_cannot_be_seen(tmp_path: Path) -> None:
     """Processes of other containers and machines are not in the kernel's table, or without their number."""
-    monkeypatch.setattr("cmx4trt.base.locks._LOCKS", "/nowhere")
-    with held(tmp_path), pytest.raises(OutputError, match="is locked by a process that cannot be seen from here"):  # noqa: SIM117
-        with lock_folder(str(tmp_path), Silent(), 0, "--output_dir"):
-            pytest.fail("two hold one lock")
+    (tmp_path / "table").write_text("1: FLOCK  ADVISORY  WRITE 1 00:00:1 0 EOF\n")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with held(tmp_path):
+            assert holder_of(descriptor).startswith("process ")
+            for table in ("/nowhere", str(tmp_path / "table")):
+                assert holder_of(descriptor, table) == "a process that cannot be seen from here"
+    finally:
+        os.close(descriptor)
 
 
 def test_a_file_system_without_locks_serves_one_process_at_a_time(

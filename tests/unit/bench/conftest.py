@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cmx4trt.base.progress import Progress, Silent
+from cmx4trt.bench.host import THIS_MACHINE, Host
 from cmx4trt.bench.run import Bench, run_bench
 from cmx4trt.bench.settings import BenchSettings
 from cmx4trt.errors import DeviceError
@@ -126,17 +127,22 @@ def run_echo(tmp_path: Path) -> Runner:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 
     def run(
-        session: Any, images: int = 100, batch: int | None = None, progress: Progress | None = None, **settings: Any
+        session: Any,
+        images: int | NumberedImages = 100,
+        batch: int | None = None,
+        progress: Progress | None = None,
+        host: Host = THIS_MACHINE,
+        **settings: Any,
     ) -> BenchResult:
         bench = Bench(
             session,
             "resnet50",
             lambda lg, size: ClassResponder(lg, size, "class", 0),
-            NumberedImages(images),
+            NumberedImages(images) if isinstance(images, int) else images,
             batch or session.max_batch,
             "an echo",
         )
-        return run_bench(bench, BenchSettings(**settings), str(tmp_path / "logs"), progress or Silent())
+        return run_bench(bench, BenchSettings(**settings), str(tmp_path / "logs"), progress or Silent(), host)
 
     run.images = NumberedImages  # type: ignore[attr-defined]
     return run

@@ -174,25 +174,30 @@ def test_where_page_locked_memory_is_refused_the_cpu_gathers_and_the_user_hears_
     assert note.endswith("the CPU gathers batches, which is slower")
 
 
-def test_samples_that_exceed_the_free_memory_are_refused_before_any_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmx4trt.bench.library.free_memory", lambda: 1_000_000)
+def test_samples_that_exceed_the_free_memory_are_refused_before_any_is_taken() -> None:
     session = Gathering()
-    library = SampleLibrary(Images(), session, Failure())
-    library.reserve(250_000)
+
+    def library() -> SampleLibrary:
+        return SampleLibrary(Images(), session, Failure(), free_memory=lambda: 1_000_000)
+
+    library().reserve(250_000)
     with pytest.raises(
         DataError, match=r"250001 samples of \[1, 1, 1\] float32 take 1 MB of memory, but 1 MB are free; lower"
     ):
-        SampleLibrary(Images(), session, Failure()).reserve(250_001)
+        library().reserve(250_001)
     assert len(session.allocated) == 1
 
 
-def test_free_memory_is_the_systems_or_the_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_memory_is_the_systems_or_the_containers() -> None:
     files = {"/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:    4194304 kB\n"}
-    monkeypatch.setattr("cmx4trt.bench.memory._read", lambda path: files.get(path, ""))
-    assert free_memory() == (4 << 30) - (256 << 20)
+
+    def text_of(path: str) -> str:
+        return files.get(path, "")
+
+    assert free_memory(text_of) == (4 << 30) - (256 << 20)
     files |= {"/sys/fs/cgroup/memory.max": "max\n", "/sys/fs/cgroup/memory.current": "77\n"}
-    assert free_memory() == (4 << 30) - (256 << 20)
+    assert free_memory(text_of) == (4 << 30) - (256 << 20)
     files["/sys/fs/cgroup/memory.max"] = f"{1 << 30}\n"
-    assert free_memory() == (1 << 30) - 77 - (256 << 20)
+    assert free_memory(text_of) == (1 << 30) - 77 - (256 << 20)
     files.clear()
-    assert free_memory() is None
+    assert free_memory(text_of) is None

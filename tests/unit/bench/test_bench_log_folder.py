@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cmx4trt.bench import results as results_module
-from cmx4trt.bench import run as run_module
+from cmx4trt.base.progress import Silent
 from cmx4trt.bench.log_folder import LOG_NAMES, hold_log_folder
 from cmx4trt.bench.results import read_detail_log
 from cmx4trt.errors import CmxError, DeviceError, OutputError, RequestError
@@ -57,43 +58,43 @@ def test_what_fails_before_loadgen_starts_leaves_an_earlier_run_as_it_was(
         assert contents(folder) == before
 
 
-@pytest.mark.parametrize("step", ["read_detail_log", "performance_of_log"])
-def test_what_fails_after_loadgen_has_ended_fails_the_run(
-    run_echo: Any, echo: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+class After(Silent):
+    """Does something between LoadGen's end and the reading of its logs."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action = action
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        yield
+        if name.startswith("bench "):
+            self._action()
+
+
+def test_what_fails_after_loadgen_has_ended_fails_the_run(run_echo: Any, echo: Any, folder: Path) -> None:
     good_run(run_echo, echo, folder)
-
-    def fail(*_: Any) -> Any:
-        raise OutputError("the log is gone")
-
-    monkeypatch.setattr(run_module, step, fail)
-    with pytest.raises(OutputError, match="the log is gone"):
-        run_echo(echo(), scenario="Offline", count=100)
+    empty = After((folder / "mlperf_log_detail.txt").unlink)
+    with pytest.raises(OutputError, match=r"mlperf_log_detail\.txt"):
+        run_echo(echo(), progress=empty, scenario="Offline", count=100)
+    (folder / "mlperf_log_detail.txt.partial").touch()
     assert set(contents(folder)) == {RESULT_NAME, TEXT_NAME, *(f"{name}.partial" for name in LOG_NAMES)}
     assert (result_in(folder)["status"], result_in(folder)["valid"]) == ("failed", None)
 
 
 @pytest.mark.parametrize("name", [RESULT_NAME, TEXT_NAME])
 def test_a_result_that_cannot_be_written_leaves_none_that_is_complete(
-    run_echo: Any, echo: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    run_echo: Any, echo: Any, folder: Path, name: str
 ) -> None:
-    """The disk is full once LoadGen has written its logs: ``name`` cannot be written, whatever its content."""
+    """Once LoadGen has written its logs, ``name`` cannot be written, whatever its content."""
     good_run(run_echo, echo, folder)
-    read, write, full = run_module.read_detail_log, results_module.write_atomic, threading.Event()
 
-    def fill_then_read(*where: Any) -> Any:
-        full.set()
-        return read(*where)
+    def block() -> None:
+        (folder / name).unlink()
+        (folder / name).mkdir()
 
-    def write_what_fits(path: str, *what: Any) -> None:
-        if full.is_set() and path.endswith(name):
-            raise OutputError("no space left on device")
-        write(path, *what)
-
-    monkeypatch.setattr(run_module, "read_detail_log", fill_then_read)
-    monkeypatch.setattr(results_module, "write_atomic", write_what_fits)
-    with pytest.raises(OutputError, match="no space left"):
-        run_echo(echo(), scenario="Offline", count=100)
+    with pytest.raises(OutputError, match="not a regular file"):
+        run_echo(echo(), progress=After(block), scenario="Offline", count=100)
+    (folder / name).rmdir()
     left = contents(folder)
     assert not set(LOG_NAMES) & set(left)
     assert b"VALID" not in left.get(TEXT_NAME, b"")

@@ -38,12 +38,6 @@ def settings_of(scenario: str, network: str = "resnet50", **values: Any) -> tupl
     return plan.made, complete_plan(plan, 1024, 1024, MEASURED)
 
 
-@pytest.fixture(autouse=True)
-def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits are those of every machine."""
-    monkeypatch.setattr("cmx4trt.bench.settings.free_memory", lambda: None)
-
-
 @pytest.fixture
 def user_conf(tmp_path: Path) -> Callable[[str], str]:
     """Writes a user.conf of these lines and returns its path."""
@@ -136,14 +130,13 @@ def test_user_conf_sets_the_rate_instead_of_the_measurement(
     assert departures == {}  # a submitter's own choice
 
 
-def test_mlperfs_length_at_a_gpus_rate_is_prepared_where_memory_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlperfs_length_at_a_gpus_rate_is_prepared_where_memory_holds_it() -> None:
     """600 s at 88,000 queries/s are 53 million, 11.6 GB."""
-    monkeypatch.setattr("cmx4trt.bench.settings.free_memory", lambda: 64 << 30)
-    made, departures = settings_of("Server", rules="mlperf", target_qps=88000.0)
+    plan = plan_of("Server", rules="mlperf", target_qps=88000.0)
+    made, departures = plan.made, complete_plan(plan, 1024, 1024, MEASURED, 64 << 30)
     assert (made.server_target_qps, made.min_duration_ms, departures) == (88000.0, 600_000, {})
-    monkeypatch.setattr("cmx4trt.bench.settings.free_memory", lambda: 16 << 30)
     with pytest.raises(RequestError, match=r"LoadGen would generate 52800000 samples .* expected at most 39045157"):
-        settings_of("Server", rules="mlperf", target_qps=88000.0)
+        complete_plan(plan, 1024, 1024, MEASURED, 16 << 30)
 
 
 def test_the_measured_rate_is_for_the_duration_of_user_conf(user_conf: Any, monkeypatch: pytest.MonkeyPatch) -> None:

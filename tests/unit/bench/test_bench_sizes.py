@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,11 +50,9 @@ class Slow:
         return {}
 
 
-def test_the_table_leaves_out_what_is_done_once_and_ends_where_batches_take_too_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_table_leaves_out_what_is_done_once_and_ends_where_batches_take_too_long() -> None:
     stream = Slow()
-    monkeypatch.setattr("cmx4trt.bench.sizes.time.perf_counter", lambda: stream.clock)
-    times = measure_times(stream, lambda indices: {"x": indices}, range(64), (1, 2, 4, 8, 16), enough=7.0)
+    sizes = (1, 2, 4, 8, 16)
+    times = measure_times(stream, lambda indices: {"x": indices}, range(64), sizes, 7.0, lambda: stream.clock)
     assert times == {1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0}
     assert stream.submitted == [1] * 4 + [2] * 4 + [4] * 4 + [8] * 4

@@ -323,11 +323,11 @@ def test_the_package_does_not_need_matplotlib_for_json(engine: Path) -> None:
     assert json.loads(done.stdout)
 
 
-def test_interrupted(report: Run, engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted(report: Run, engine: Path, stand_in: Callable[..., None]) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cmx4trt.report.page.page_of_engine", interrupt)
+    stand_in("tensorrt-rtx", sections=interrupt)
     code, _, err = report(engine)
     assert code == 130
     assert err == "cmx4trt: error: interrupted; no report was written\n"
@@ -366,12 +366,12 @@ def read(engine: Path) -> tuple[str, Manifest]:
 
 
 def test_an_interruption_may_bring_its_own_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, stand_in: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*arguments: object, **options: object) -> None:
+    def interrupt() -> None:
         raise KeyboardInterrupt("interrupted; the engine has been published, its report has not been written")
 
-    monkeypatch.setattr("cmx4trt.pipeline.build.build_with_graph", interrupt)
+    stand_in("tensorrt-rtx", builder=interrupt)
     assert main(["build", "--random_weights=0", f"--output_dir={tmp_path}"]) == 130
     assert (
         capsys.readouterr().err

@@ -43,15 +43,12 @@ def progress_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "progress"]
 
 
-@pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "_MOVES", 0.01)
-    monkeypatch.setattr(terminal, "_LOGS", 0.01)
+FAST = {"moves": 0.01, "logs": 0.01}
 
 
-def test_a_stage_that_says_nothing_shows_life_in_a_log(fast: None) -> None:
+def test_a_stage_that_says_nothing_shows_life_in_a_log() -> None:
     log = io.StringIO()
-    progress = TerminalProgress(log)
+    progress = TerminalProgress(log, **FAST)
     with progress.stage("build"), progress.stage("verify"):
         until(lambda: log.getvalue().count("still running") > 2)
         progress.step("Timing Runner", 3, 12)
@@ -73,10 +70,10 @@ def test_a_log_is_not_filled() -> None:
     assert [line.split("] ")[1].split(" in ")[0] for line in log.getvalue().splitlines()] == ["build ...", "build done"]
 
 
-def test_a_stage_that_says_nothing_shows_life_on_a_terminal(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_says_nothing_shows_life_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "get_terminal_size", lambda descriptor: os.terminal_size((80, 24)))
     screen = Screen()
-    with TerminalProgress(screen).stage("measure"):
+    with TerminalProgress(screen, **FAST).stage("measure"):
         until(lambda: len(screen.lines()) > 2)
     assert screen.lines()[1].startswith("  measure 0 s")
     assert progress_threads() == []
@@ -110,17 +107,17 @@ def test_the_bar_is_as_long_as_there_is_room(monkeypatch: pytest.MonkeyPatch, co
     assert len(bar) == {45: 11, 60: 24, 80: 24}[columns]
 
 
-def test_an_interruption_finds_no_thread_at_work(fast: None) -> None:
+def test_an_interruption_finds_no_thread_at_work() -> None:
     """The command line leaves without Python's end where a library's threads are still there; this one is none."""
-    progress = TerminalProgress(io.StringIO())
+    progress = TerminalProgress(io.StringIO(), **FAST)
     with pytest.raises(KeyboardInterrupt), progress.stage("build"):
         raise KeyboardInterrupt
     assert progress_threads() == []
 
 
-def test_a_reader_that_went_away_does_not_matter_to_the_work(fast: None) -> None:
+def test_a_reader_that_went_away_does_not_matter_to_the_work() -> None:
     log = io.StringIO()
-    progress = TerminalProgress(log)
+    progress = TerminalProgress(log, **FAST)
     with pytest.raises(ValueError, match="closed file"), progress.stage("build"):  # noqa: PT012
         log.close()
         until(lambda: progress_threads() == [])

@@ -39,7 +39,7 @@ class FakePage:
 def page(monkeypatch: pytest.MonkeyPatch) -> type[FakePage]:
     monkeypatch.setattr(FakePage, "code", 0)
     monkeypatch.setattr(FakePage, "error", "")
-    monkeypatch.setattr(gui.subprocess, "Popen", FakePage)
+    monkeypatch.setattr("subprocess.Popen", FakePage)
     return FakePage
 
 

@@ -15,9 +15,8 @@ from cmx4trt.errors import DeviceError, MissingSoftwareError
 
 def test_facts(fake_pycuda: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "version").write_text("580.159.04\n")
-    monkeypatch.setattr(cuda, "_MODULE_VERSION", str(tmp_path / "version"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
-    gpu = cuda.local_gpu()
+    gpu = cuda.local_gpu(0, str(tmp_path / "version"))
     assert gpu.to_dict() == {
         "name": "NVIDIA Fake 5090",
         "compute_capability": "12.0",
@@ -33,11 +32,9 @@ def test_facts(fake_pycuda: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert gpu.identity()["driver"] == "580.159.04"
 
 
-def test_without_a_driver_version_the_cuda_version_stands_for_it(
-    fake_pycuda: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cuda, "_MODULE_VERSION", "/nowhere/version")
-    assert (cuda.local_gpu().driver, cuda.local_gpu().identity()["driver"]) == ("", "13.0")
+def test_without_a_driver_version_the_cuda_version_stands_for_it(fake_pycuda: ModuleType) -> None:
+    gpu = cuda.local_gpu(0, "/nowhere/version")
+    assert (gpu.driver, gpu.identity()["driver"]) == ("", "13.0")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +86,7 @@ def fail_import(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
 
 
 def test_no_pycuda_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "why_no_driver", lambda: "")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)
     fail_import(monkeypatch, "No module named 'pycuda'")
     with pytest.raises(MissingSoftwareError, match=r"which is needed to use the GPU.*; pip install .*\[cuda\]'$"):
         cuda.local_gpu()
@@ -100,7 +97,11 @@ def test_no_pycuda_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     """Whether pycuda is there or not: to install it would change nothing."""
-    monkeypatch.setattr(cuda, "why_no_driver", lambda: "libcuda.so.1: cannot open shared object file")
+
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
     fail_import(monkeypatch, said)
     with pytest.raises(DeviceError) as caught:
         cuda.local_gpu()

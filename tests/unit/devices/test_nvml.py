@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.devices import nvml
 from cmx4trt.devices.nvml import Limits, Nvml, Readings, open_nvml
 
 
@@ -63,11 +62,9 @@ def test_what_nvml_does_not_tell_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("library", [FakeNvml("nvmlInit_v2"), FakeNvml()])
-def test_without_nvml_or_the_gpu_in_it_there_are_no_readings(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvml.ctypes, "CDLL", lambda name: library)
-    assert open_nvml("0000:99:00.0") is None
+def test_without_nvml_or_the_gpu_in_it_there_are_no_readings(library: Any) -> None:
+    assert open_nvml("0000:99:00.0", lambda: library) is None
 
 
-def test_a_machine_without_the_library_has_no_readings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvml, "_LIBRARY", "libnothing.so.1")
-    assert open_nvml("0000:1b:00.0") is None
+def test_a_machine_without_the_library_has_no_readings() -> None:
+    assert open_nvml("0000:1b:00.0", lambda: ctypes.CDLL("libnothing.so.1")) is None

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cmx4trt.devices import placement
 from cmx4trt.devices.placement import cpus_near, pin_this_thread
 
 
@@ -25,24 +24,23 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(placement, "_SYSFS", str(tmp_path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda thread: set(range(6)))
     return tmp_path
 
 
 def test_the_processors_of_the_gpus_node(system: Path) -> None:
-    assert cpus_near("0000:1B:00.0") == {0, 1, 4, 5}
-    assert cpus_near("0000:5d:00.0") == {2, 3}
+    assert cpus_near("0000:1B:00.0", str(system)) == {0, 1, 4, 5}
+    assert cpus_near("0000:5d:00.0", str(system)) == {2, 3}
 
 
 @pytest.mark.parametrize("address", ["0000:00:06.0", "0000:99:00.0", ""])
 def test_without_a_known_node_there_are_none(system: Path, address: str) -> None:
-    assert cpus_near(address) == frozenset()
+    assert cpus_near(address, str(system)) == frozenset()
 
 
 def test_on_a_machine_with_one_node_there_are_none(system: Path) -> None:
     (system / "devices/system/node/online").write_text("0\n")
-    assert cpus_near("0000:1b:00.0") == frozenset()
+    assert cpus_near("0000:1b:00.0", str(system)) == frozenset()
 
 
 def test_a_system_that_refuses_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cmx4trt import backends
 from cmx4trt.cm import hooks
-from cmx4trt.frameworks import hooks as shared
 from cmx4trt.frameworks.keys import internal_keys
 from cmx4trt.requests.evaluation_options import CM_OPTIONS
 from cmx4trt.requests.options import build_options
@@ -27,9 +28,10 @@ class FakeBuilder:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Callable[..., None]) -> Path:
     """The user's folder; whatever a test does, the process returns to where it was."""
-    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder())
+    for name in backends.names():
+        stand_in(name, builder=FakeBuilder)
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -160,7 +162,7 @@ def test_cuda_without_a_driver(home: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_cuda_in_the_spelling_of_the_dependencies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "_check_driver", lambda: None)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)  # the driver
     i = call(device="cuda", builder="tensorrt", random_weights="1", dry_run=True)
     assert hooks.predeps(i)["return"] == 0
     assert (i["env"][MAPPING["device"]], i["env"]["CMX4TRT_CHOSEN_BUILDER"]) == ("gpu", "tensorrt")
@@ -169,7 +171,7 @@ def test_cuda_in_the_spelling_of_the_dependencies(monkeypatch: pytest.MonkeyPatc
 
 def test_data_of_the_dependencies(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the user named is not fetched; what was fetched reaches the request."""
-    monkeypatch.setattr(shared, "_check_driver", lambda: None)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: None)  # the driver
     i = call(random_weights="1", device="cuda", builder="common-code", common_code="mine", dry_run=True)
     assert hooks.predeps(i)["return"] == 0
     assert i["env"]["CMX4TRT_HAVE_COMMON_CODE"] == "yes"
@@ -208,12 +210,15 @@ def test_windows() -> None:
     assert hooks.predeps(i)["return"] == 10
 
 
-def test_unforeseen_errors_are_one_sentence_too(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: object) -> None:
-        raise ZeroDivisionError("two\nlines")
+def test_unforeseen_errors_are_one_sentence_too(home: Path) -> None:
+    class Broken(dict[str, Any]):
+        def __missing__(self, key: str) -> None:
+            raise ZeroDivisionError("two\nlines")
 
-    monkeypatch.setattr(shared, "check_flags", broken)
-    assert hooks.predeps(call()) == {"return": 1, "error": "unforeseen ZeroDivisionError in predeps: two lines"}
+    assert hooks.predeps({**call(), "os_info": Broken()}) == {
+        "return": 1,
+        "error": "unforeseen ZeroDivisionError in predeps: two lines",
+    }
 
 
 @pytest.mark.parametrize(
@@ -265,14 +270,12 @@ def test_dry_run_reaches_the_worker(home: Path) -> None:
     finish(i, 0, {"exports": {}})
 
 
-def test_clone_is_importable_by_the_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    package = tmp_path / "root" / "cmx4trt"
-    package.mkdir(parents=True)
-    monkeypatch.setattr("cmx4trt.__file__", str(package / "__init__.py"))
+def test_clone_is_importable_by_the_worker(installed: Callable[..., Path]) -> None:
+    root = installed().parent
     i = start(random_weights="1")
     assert i["env"]["CMX4TRT_PYTHONPATH"] == "", "an installed package is importable already"
     finish(i, 1, None)
-    (tmp_path / "root" / "_cm.yaml").touch()
+    (root / "_cm.yaml").touch()
     i = start(random_weights="1")
-    assert i["env"]["CMX4TRT_PYTHONPATH"] == str(tmp_path / "root")
+    assert i["env"]["CMX4TRT_PYTHONPATH"] == str(root)
     finish(i, 1, None)

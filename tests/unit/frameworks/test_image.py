@@ -6,6 +6,7 @@ import configparser
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,17 +41,19 @@ def test_an_image_finds_this_release_in_the_folder(tmp_path: Path, monkeypatch: 
     assert f"Would install cmx4trt-{__version__}" in done.stdout
 
 
-def test_a_release_of_the_index_needs_no_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "requirement", lambda: "cmx4trt")
+def test_a_release_of_the_index_needs_no_wheel(tmp_path: Path, installed: Callable[..., Path]) -> None:
+    installed()
     rows = dict(image.prepare(str(tmp_path)))
     assert list(rows) == ["release", "constraints", "pip's configuration"]
 
 
-def test_a_copy_whose_wheel_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "lost_origin", lambda: "/tmp/gone.whl")
-    with pytest.raises(OutputError, match=r"installed from /tmp/gone\.whl, which is no longer there"):
-        image.prepare(str(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+def test_a_copy_whose_wheel_is_gone(tmp_path: Path, installed: Callable[..., Path]) -> None:
+    installed({"url": "file:///nowhere/gone.whl", "archive_info": {}})
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    with pytest.raises(OutputError, match=r"installed from /nowhere/gone\.whl, which is no longer there"):
+        image.prepare(str(folder))
+    assert list(folder.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

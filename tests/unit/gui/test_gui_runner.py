@@ -25,24 +25,23 @@ Start = Callable[..., CmrRun]
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a run in which Python code stands for cmr; ``answer(…)`` there saves CM's answer."""
     started: list[CmrRun] = []
     folder = tmp_path / "typed here"
     folder.mkdir()
 
-    def begin(code: str, line: CmrLine = LINE) -> CmrRun:
+    def begin(code: str, line: CmrLine = LINE, **limits: int) -> CmrRun:
         prelude = (
             "import json, os, signal, subprocess, sys, time\n"
             "def answer(**values):\n"
             "    path = [w for w in sys.argv if w.startswith('--save_to_json=')][0].split('=', 1)[1]\n"
             "    json.dump(values, open(path, 'w'))\n"
         )
-        monkeypatch.setattr(runner, "_cmr", lambda: [sys.executable, "-c", prelude + code])
-        started.append(CmrRun(line, str(folder), {}))
+        cmr = [sys.executable, "-c", prelude + code]
+        started.append(CmrRun(line, str(folder), {}, cmr, patience=0.5, **limits))
         return started[-1]
 
-    monkeypatch.setattr(runner, "PATIENCE", 0.5)
     yield begin
     for run in started:
         run.stop()
@@ -202,9 +201,8 @@ def test_nothing_is_left_behind(start: Start, tmp_path: Path, monkeypatch: pytes
     until(lambda: not list(scratch.iterdir()))
 
 
-def test_long_logs_keep_their_end(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "KEPT_LINES", 10)
-    run = start("for n in range(1000): print(n)")
+def test_long_logs_keep_their_end(start: Start) -> None:
+    run = start("for n in range(1000): print(n)", kept_lines=10)
     ended(run)
     assert run.log().splitlines() == [str(n) for n in range(990, 1000)]
 
@@ -220,9 +218,8 @@ def done(runs: CmrRuns, folder: str) -> CmrRun:
     return run
 
 
-def test_runs_do_not_mix(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "KEPT_RUNS", 1)
-    runs = CmrRuns(lambda line, folder, values: start(f"print({folder!r})", line))
+def test_runs_do_not_mix(start: Start) -> None:
+    runs = CmrRuns(lambda line, folder, values: start(f"print({folder!r})", line), kept=1)
     first, second, third = (done(runs, name) for name in ("one", "two", "three"))
     assert [run.log() for run in (first, second, third)] == ["one", "two", "three"]
     assert len({first.id, second.id, third.id}) == 3

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import queue
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -66,23 +69,23 @@ def test_streamlit_knows_every_setting() -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["--address="]])
-def test_without_an_address_it_is_this_machine_only(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+def test_without_an_address_it_is_this_machine_only(words: list[str]) -> None:
     """An empty one, of a shell variable that is not set, would be every address of the machine."""
+    pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
     served: list[str] = []
-    monkeypatch.setattr(command, "check_installed", lambda: None)
-    monkeypatch.setattr(command, "serve", lambda settings, address, port, token, browser: served.append(address))
-    command.run(parsed("--port=0", *words))
+    serve: Any = lambda settings, address, port, token, browser: served.append(address)  # noqa: E731
+    command.run(parsed("--port=0", *words), serve)
     assert served == [server.DEFAULT_ADDRESS]
 
 
 def test_every_server_has_a_secret_of_its_own_in_the_address_it_prints(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
     tokens: list[str] = []
-    monkeypatch.setattr(command, "check_installed", lambda: None)
-    monkeypatch.setattr(command, "serve", lambda settings, address, port, token, browser: tokens.append(token))
+    serve: Any = lambda settings, address, port, token, browser: tokens.append(token)  # noqa: E731
     for _ in range(2):
-        command.run(parsed("--port=0"))
+        command.run(parsed("--port=0"), serve)
         assert f"/{tokens[-1]}/\n" in capsys.readouterr().out
     assert tokens[0] != tokens[1]
     assert min(map(len, tokens)) >= 43, "256 bits"
@@ -134,27 +137,31 @@ def test_the_users_browser(monkeypatch: pytest.MonkeyPatch, headless: bool) -> N
     Its command line, which every user of the machine can read, names a file that only this one can read.
     """
     streamlit = pytest.importorskip("streamlit", reason="Streamlit is not installed (pip install 'cmx4trt[gui]')")
-    opened: list[str] = []
+    opened: queue.SimpleQueue[str] = queue.SimpleQueue()
     monkeypatch.setattr(streamlit, "get_option", {"server.headless": headless}.__getitem__)
-    monkeypatch.setattr("webbrowser.open", opened.append)
-    monkeypatch.setattr(server, "Background", lambda function: function())
+    monkeypatch.setattr("webbrowser.open", opened.put)
 
     async def begin() -> None:
         async with server._opened_in_browser("http://127.0.0.1:8501/secret/")(None):
-            for address in opened:
-                assert "secret" not in address
-                path = Path(address.removeprefix("file://"))
-                assert 'content="0; url=http://127.0.0.1:8501/secret/"' in path.read_text()
-                assert path.parent.stat().st_mode & 0o077 == 0
+            if headless:
+                return
+            address = opened.get(timeout=60)
+            assert "secret" not in address
+            path = Path(address.removeprefix("file://"))
+            assert 'content="0; url=http://127.0.0.1:8501/secret/"' in path.read_text()
+            assert path.parent.stat().st_mode & 0o077 == 0
+        assert not path.exists()
 
     asyncio.run(begin())
-    assert len(opened) == (0 if headless else 1)
-    assert not any(Path(address.removeprefix("file://")).exists() for address in opened)
+    assert opened.empty()
 
 
 @pytest.mark.parametrize("module", ["streamlit", "cmind", "yaml"])
 def test_missing_software(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str) -> None:
-    monkeypatch.setattr(server, "find_spec", lambda name: None if name == module else importlib.util.find_spec("os"))
+    for name in ("streamlit", "cmind", "yaml"):
+        there = ModuleType(name)
+        there.__spec__ = importlib.util.find_spec("os")
+        monkeypatch.setitem(sys.modules, name, None if name == module else there)
     with pytest.raises(MissingSoftwareError, match=f"the web UI needs {module}, .*pip install"):
         server.check_installed()
     assert main(["gui", "--no_browser", "--port=0"]) == 5
@@ -189,7 +196,7 @@ def test_own_script_is_selected_by_its_own_tag() -> None:
 FOUND = "  \nWarning: words of CM\n{folder}\n"
 
 
-def test_scripts_by_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_scripts_by_tags(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -200,18 +207,17 @@ def test_scripts_by_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         asked.append(words)
         return FOUND.format(folder="\n".join(map(str, folders)))
 
-    monkeypatch.setattr("cmx4trt.gui.scripts.run_cm", run_cm)
     with pytest.raises(RequestError, match=r"CM knows 2 scripts with the tags a,b \(one, two\); give more tags"):
-        script_from_tags("a b")
+        script_from_tags("a b", run_cm)
     del folders[1]
-    script = script_from_tags("a, b _fast")
+    script = script_from_tags("a, b _fast", run_cm)
     assert (script.folder, script.tags, script.variations) == (str(folders[0]), ("a", "b"), ("fast",))
     assert asked[-1] == ("find", "script", "--tags=a,b")
     with pytest.raises(RequestError, match="the script lab has no variation _slow"):
-        script_from_tags("a,_slow")
+        script_from_tags("a,_slow", run_cm)
     del folders[0]
     with pytest.raises(RequestError, match="CM knows no script with the tags a"):
-        script_from_tags("a")
+        script_from_tags("a", run_cm)
 
 
 def test_settings_survive_the_way_to_the_page() -> None:

@@ -202,10 +202,3 @@ def test_a_backend_that_cannot_build_it_says_so(throwaway: Network, builder: str
 
 def test_it_is_gone_again() -> None:
     assert networks.names() == ("resnet50", "retinanet")
-
-
-def test_modules_outside_the_package_are_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(networks, "_registry", {})
-    monkeypatch.setenv(networks.MORE_NETWORKS, "no_such_module")
-    with pytest.raises(RequestError, match="CMX4TRT_NETWORKS names the module no_such_module"):
-        networks.names()

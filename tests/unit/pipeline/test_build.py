@@ -21,10 +21,12 @@ from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.cli import main
 from cmx4trt.cli.rows import rows_of_evaluation
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
+from cmx4trt.graph.network import CanonicalGraph
+from cmx4trt.graph.options import GraphOptions
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.networks import network_of
 from cmx4trt.pipeline import build as pipeline
-from cmx4trt.pipeline.checked import CheckedGraph
 from cmx4trt.pipeline.evaluate import verify_engine
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
@@ -58,7 +60,7 @@ class FakeBuilder:
     name = "tensorrt-rtx"
 
     def __init__(self, build: Callable[..., BuiltEngine] | None = None) -> None:
-        self._build = build or (
+        self.building = build or (
             lambda graph: BuiltEngine(
                 graph.encoded.message + graph.encoded.sha256().encode(), {"layers": 1}, ("a warning",)
             )
@@ -77,13 +79,13 @@ class FakeBuilder:
 
     def build(self, graph: Any, request: BuildRequest, progress: Any, stopped: Callable[[], bool]) -> BuiltEngine:
         self.builds += 1
-        return self._build(graph)
+        return self.building(graph)
 
 
 @pytest.fixture
-def fake_builder(monkeypatch: pytest.MonkeyPatch) -> FakeBuilder:
+def fake_builder(stand_in: Callable[..., None]) -> FakeBuilder:
     builder = FakeBuilder()
-    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: builder)
+    stand_in(FakeBuilder.name, builder=lambda: builder)
     return builder
 
 
@@ -230,7 +232,7 @@ def test_exchanged_external_weights_are_built_and_verified_anew(
 
 
 def test_of_two_identical_builds_at_once_one_waits_and_reuses(
-    resnet50_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resnet50_file: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
     waiting, builds = threading.Event(), []
 
@@ -244,7 +246,7 @@ def test_of_two_identical_builds_at_once_one_waits_and_reuses(
             super().note(text)
             waiting.set()
 
-    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder(build))
+    stand_in(FakeBuilder.name, builder=lambda: FakeBuilder(build))
     request, progress = request_for(resnet50_file, tmp_path, verify=False, report=False), Waits()
     both = [Background(lambda: pipeline.build(request, progress)) for _ in range(2)]
     results = [one.result() for one in both]
@@ -255,21 +257,19 @@ def test_of_two_identical_builds_at_once_one_waits_and_reuses(
     assert {name.rsplit(".", 1)[1] for name in files_below(tmp_path / "out")} == {"plan", "json"}
 
 
-def test_what_is_verified_is_what_was_read(
-    resnet50_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_verified_is_what_was_read(resnet50_file: Path, tmp_path: Path) -> None:
     """Weights exchanged during the build: the graph, its verification and the manifest are of the former ones."""
     model, weights = with_external_weights(resnet50_file, tmp_path)
     digest, other = sha256_of_file(str(weights)), changed(weights.read_bytes())
-    honest = CheckedGraph.verify
 
-    def late(*arguments: Any) -> Any:
-        weights.write_bytes(other)
-        return honest(*arguments)
+    class Exchanges(Recorder):
+        @contextmanager
+        def stage(self, name: str) -> Iterator[None]:
+            if name == "verify":
+                weights.write_bytes(other)
+            yield
 
-    monkeypatch.setattr(CheckedGraph, "verify", late)
-    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder())
-    manifest = pipeline.build(request_for(model, tmp_path)).manifest
+    manifest = pipeline.build(request_for(model, tmp_path), Exchanges()).manifest
     assert manifest.verified
     assert manifest.source.external[0]["sha256"] == digest
     assert not pipeline.build(request_for(model, tmp_path)).reused
@@ -296,7 +296,7 @@ def test_writes_that_no_file_system_shows_are_noticed(
 def test_a_manifest_that_cannot_be_written_leaves_the_former_engine(
     resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fake_builder, "_build", lambda graph: BuiltEngine(os.urandom(1000)))
+    fake_builder.building = lambda graph: BuiltEngine(os.urandom(1000))
     request = request_for(resnet50_file, tmp_path, verify=False, report=False)
     former = pipeline.build(request)
     before = files_below(tmp_path)
@@ -366,29 +366,27 @@ def test_a_damaged_engine_is_rebuilt_with_a_note(
     assert engine.read_bytes() == content
 
 
-def test_a_failed_build_leaves_nothing(resnet50_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_build_leaves_nothing(resnet50_file: Path, tmp_path: Path, stand_in: Callable[..., None]) -> None:
     def fail(graph: Any) -> BuiltEngine:
         raise BuildError("the library did not build: no reason")
 
-    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: FakeBuilder(fail))
+    stand_in(FakeBuilder.name, builder=lambda: FakeBuilder(fail))
     with pytest.raises(BuildError):
         pipeline.build(request_for(resnet50_file, tmp_path))
     assert files_below(tmp_path) == []
 
 
 def test_a_disagreeing_graph_is_not_published(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
+    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, stand_in: Callable[..., None]
 ) -> None:
-    from cmx4trt.networks import graphs
+    honest = network_of("resnet50").attach_outputs
 
-    honest = graphs.prepared_from_network
-
-    def wrong(network: Any, request: BuildRequest) -> Any:
-        relu = next(n for n in network.model.graph.nodes if n.op_type == "Relu")
+    def wrong(graph: CanonicalGraph, options: GraphOptions) -> None:
+        relu = next(n for n in graph.model.graph.nodes if n.op_type == "Relu")
         relu.op_type = "Abs"
-        return honest(network, request)
+        honest(graph, options)
 
-    monkeypatch.setattr(graphs, "prepared_from_network", wrong)
+    stand_in("resnet50", attach_outputs=wrong)
     with pytest.raises(VerificationError, match="Abs 'conv1_relu' is computed with Abs, the original's with Relu"):
         pipeline.build(request_for(resnet50_file, tmp_path))
     assert files_below(tmp_path) == []

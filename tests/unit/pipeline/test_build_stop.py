@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.backends.tensorrt.serialize import BuildStoppedError
 from cmx4trt.base.background import Background
+from cmx4trt.base.progress import Silent
 from cmx4trt.pipeline import build as pipeline
-from cmx4trt.pipeline.checked import CheckedGraph
 from cmx4trt.requests.build import BuildRequest
 
 LIMIT = 60.0
@@ -45,28 +46,32 @@ class DeafBuilder:
         raise BuildStoppedError
 
 
-def test_whoever_interrupts_is_not_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_interrupts_is_not_kept_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Callable[..., None]
+) -> None:
     """Only Python's own end is: it would crash under a thread that is in a library."""
     builder = DeafBuilder()
     waited: list[float] = []
     at_exit: list[tuple[Any, ...]] = []
     wait = Background.wait
 
-    def interrupted(*_: object) -> NoReturn:
-        assert builder.begun.wait(LIMIT)
-        raise KeyboardInterrupt
+    class Interrupted(Silent):
+        @contextmanager
+        def stage(self, name: str) -> Iterator[None]:
+            if name == "verify":
+                assert builder.begun.wait(LIMIT)
+                raise KeyboardInterrupt
+            yield
 
-    monkeypatch.setattr("cmx4trt.backends.builder_for", lambda name: builder)
-    monkeypatch.setattr(CheckedGraph, "verify", interrupted)
+    stand_in(builder.name, builder=lambda: builder)
     monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
-    monkeypatch.setattr(pipeline, "STOP_SECONDS", 0.01)
     monkeypatch.setattr(Background, "wait", lambda self, seconds: waited.append(seconds) or wait(self, seconds))
     with pytest.raises(KeyboardInterrupt):
-        pipeline.build(BuildRequest.from_values({"random_weights": 0, "output_dir": tmp_path}))
+        pipeline.build(BuildRequest.from_values({"random_weights": 0, "output_dir": tmp_path}), Interrupted())
     assert waited == []
     builder.released.set()
     (function, seconds), *_ = at_exit
-    assert seconds == 0.01
+    assert seconds == pipeline.STOP_SECONDS
     monkeypatch.setattr(Background, "wait", wait)
     assert function.__self__.wait(LIMIT)
     assert builder.told

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import pytest
 
 from cmx4trt.backends import registered
 from cmx4trt.backends.null import NullBackend
+from cmx4trt.base.verdicts import PASSED
 from cmx4trt.errors import MissingSoftwareError, VerificationError
-from cmx4trt.networks import network_of
 from cmx4trt.networks.base import AccuracyTarget
 from cmx4trt.pipeline.build import build
 from cmx4trt.requests.build import BuildRequest
@@ -102,11 +103,10 @@ def _detections_in_onnx_runtime(images: Any) -> list[Any]:
 
 
 def test_verify_checks_so_many_images_as_it_is_told(
-    cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(
-        "cmx4trt.pipeline.evaluate._compare", lambda subject, executable, begun, progress: begun
-    )  # that takes seconds, and is tested above
+    agreed = SimpleNamespace(verdict=PASSED, sentence=lambda: "they agree")
+    stand_in("resnet50", compare=lambda *_: agreed)  # to compare takes seconds, and is tested above
     flags = (f"--data={images}", "--count=2", f"--log_dir={tmp_path}", "--execute=graph")
     code, text, result = cmx4trt("verify", engine, *flags)
     assert code == 0, text
@@ -121,11 +121,11 @@ def test_missing_labels_are_found_out_before_the_run(cmx4trt: Run, engine: Path,
 
 
 def test_a_verdict_needs_an_answer_for_every_image(
-    cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, engine: Path, images: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
     """user.conf can make LoadGen ask for fewer images than there are."""
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
-    monkeypatch.setattr(network_of("resnet50"), "accuracy", AccuracyTarget(76.456, 6))
+    stand_in("tensorrt-rtx", open_session=lambda engine: NullSession(4))
+    stand_in("resnet50", accuracy=AccuracyTarget(76.456, 6))
     flags = ("--mode=accuracy", f"--data={images}", f"--log_dir={tmp_path}")
     code, _, result = cmx4trt("bench", engine, *flags)
     assert (code, result["exports"]["ACCURACY_VERDICT"]) == (VerificationError.exit_code, "failed")
@@ -161,10 +161,10 @@ class NothingFound(NullSession):
 
 
 def test_images_without_objects_give_no_accuracy(
-    cmx4trt: Run, detector: Path, two_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, detector: Path, two_photographs: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
     pytest.importorskip("pycocotools", reason="pycocotools is not installed (pip install 'cmx4trt[bench]')")
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NothingFound(4))
+    stand_in("tensorrt-rtx", open_session=lambda engine: NothingFound(4))
     flags = ("--mode=accuracy", f"--data={two_photographs}", f"--log_dir={tmp_path / 'logs'}")
     code, text, result = cmx4trt("bench", detector, *flags, "--count=1")
     assert code == 0, text
@@ -176,9 +176,14 @@ def test_images_without_objects_give_no_accuracy(
 
 
 def test_missing_pycocotools_is_found_out_before_the_run(
-    cmx4trt: Run, detector: Path, two_photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run,
+    detector: Path,
+    two_photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stand_in: Callable[..., None],
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NothingFound(4))
+    stand_in("tensorrt-rtx", open_session=lambda engine: NothingFound(4))
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     flags = (f"--data={two_photographs}", f"--log_dir={tmp_path / 'logs'}")
     code, _, result = cmx4trt("bench", detector, "--mode=accuracy", *flags)

@@ -78,10 +78,10 @@ def test_bad_values_are_refused_in_one_sentence(
     arguments: list[str],
     code: int,
     words: str,
-    monkeypatch: pytest.MonkeyPatch,
+    stand_in: Callable[..., None],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
+    stand_in("tensorrt-rtx", open_session=lambda engine: NullSession(4))
     given = [str(engine) if argument == "ENGINE" else argument for argument in arguments]
     found, text, result = cmx4trt("bench", *given, f"--log_dir={tmp_path}")
     assert found == code
@@ -92,7 +92,7 @@ def test_bad_values_are_refused_in_one_sentence(
 
 
 def test_engines_of_nvidias_code_have_no_graph_to_compare(
-    cmx4trt: Run, copied: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, copied: Path, images: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
     manifest = json.loads(copied.with_suffix(".json").read_text())
     manifest["request"] |= {"builder": "common-code", "device": "cuda", "precision": "int8", "target": "current"}
@@ -100,7 +100,7 @@ def test_engines_of_nvidias_code_have_no_graph_to_compare(
     code, _, result = cmx4trt("verify", copied)
     assert code == 10
     assert "measure its accuracy with --data=FOLDER" in result["error"]
-    monkeypatch.setattr("cmx4trt.backends.common_code.CommonCode.open_session", lambda backend, engine: NullSession(4))
+    stand_in("common-code", open_session=lambda engine: NullSession(4))
     code, text, result = cmx4trt("verify", copied, f"--data={images}", f"--log_dir={tmp_path / 'logs'}")
     assert code == 0, text
     assert result["exports"]["ACCURACY_IMAGES"] == "6"
@@ -183,9 +183,9 @@ def test_so_many_images_are_made_up_as_loadgen_draws_from(
 
 
 def test_missing_loadgen_says_what_to_install(
-    cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
+    stand_in("tensorrt-rtx", open_session=lambda engine: NullSession(4))
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     code, _, result = cmx4trt("bench", engine, f"--log_dir={tmp_path}")
     assert code == MissingSoftwareError.exit_code

@@ -62,12 +62,12 @@ def test_bench_runs_every_scenario_over_the_graph(cmx4trt: Run, engine: Path, tm
 
 
 def test_without_a_gpu_the_graph_runs_and_the_reason_is_given(
-    cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, engine: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
-    def refuse(backend: Any, engine: bytes) -> Any:
+    def refuse(engine: bytes) -> Any:
         raise DeviceError("this GPU has compute capability 9.0", advice="_cpu builds for others")
 
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", refuse)
+    stand_in("tensorrt-rtx", open_session=refuse)
     code, text, _ = cmx4trt("bench", engine, "--mode=accuracy", "--count=2", f"--log_dir={tmp_path}")
     assert code == 0, text
     assert "the engine itself was not run (this GPU has compute capability 9.0)" in text
@@ -82,7 +82,11 @@ def test_without_a_gpu_nobody_is_told_to_install_anything(
     cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """pycuda is not there either, but would change nothing; and what is run is an engine that _cpu has built already."""
-    monkeypatch.setattr("cmx4trt.devices.driver.why_no_driver", lambda: "libcuda.so.1: cannot open")
+
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
     monkeypatch.setitem(sys.modules, "pycuda", None)
     local_gpu.cache_clear()
     code, text, result = cmx4trt(command, engine, "--execute=engine")
@@ -96,22 +100,22 @@ def test_without_a_gpu_nobody_is_told_to_install_anything(
 
 
 def test_the_engine_itself_is_preferred(
-    cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, engine: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
     session = NullSession(4)
     session.device = "TensorRT on a GPU"
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: session)
+    stand_in("tensorrt-rtx", open_session=lambda engine: session)
     code, text, result = cmx4trt("bench", engine, "--count=1000", f"--log_dir={tmp_path}")
     assert code == 0, text
     assert "the engine itself, by TensorRT on a GPU" in text
     assert result["exports"]["EXECUTED"] == "engine"
 
 
-def test_every_gpu_gets_a_session(cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_gpu_gets_a_session(cmx4trt: Run, engine: Path, tmp_path: Path, stand_in: Callable[..., None]) -> None:
     opened: list[NullSession] = []
     closed: list[str] = []
 
-    def open_session(backend: Any, engine: bytes, gpu: int = 0) -> NullSession:
+    def open_session(engine: bytes, gpu: int = 0) -> NullSession:
         if gpu == 7:
             raise DeviceError("there is no GPU 7 here")
         session = NullSession(4)
@@ -120,8 +124,7 @@ def test_every_gpu_gets_a_session(cmx4trt: Run, engine: Path, tmp_path: Path, mo
         opened.append(session)
         return session
 
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", open_session)
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.count_gpus", lambda backend: 3)
+    stand_in("tensorrt-rtx", open_session=open_session, count_gpus=lambda: 3)
     for given, used in (("all", ["GPU 0", "GPU 1", "GPU 2"]), ("2,0", ["GPU 2", "GPU 0"]), ("1", ["GPU 1"])):
         opened.clear()
         closed.clear()
@@ -139,9 +142,9 @@ def test_every_gpu_gets_a_session(cmx4trt: Run, engine: Path, tmp_path: Path, mo
 
 
 def test_a_build_is_proved_in_the_same_line(
-    cmx4trt: Run, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cmx4trt: Run, engine: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.TensorRTRTX.open_session", lambda backend, engine: NullSession(4))
+    stand_in("tensorrt-rtx", open_session=lambda engine: NullSession(4))
     folder = engine.parents[3]
     flags = ["--random_weights=3", "--precision=fp32", "--batch_size=4", "--verify=no", f"--output_dir={folder}"]
     evaluation = tmp_path / "evaluation.json"

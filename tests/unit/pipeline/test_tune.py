@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from cmx4trt import backends
-from cmx4trt.backends import backend_of
 from cmx4trt.backends.facts import Tuning
 from cmx4trt.cli import main
 from cmx4trt.errors import ModelError, OutputError, UnsupportedError
@@ -22,7 +21,7 @@ def engine(publish_small: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tuned_graphs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def tuned_graphs(stand_in: Callable[..., None]) -> list[str]:
     """The builder tensorrt-rtx measures here; the digests of the graphs that it is given."""
     graphs: list[str] = []
 
@@ -30,8 +29,7 @@ def tuned_graphs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         graphs.append(graph().encoded.sha256())
         return Tuning("some_option", '{"measured": true}', (("measured on", "a GPU"),))
 
-    backend = backend_of("tensorrt-rtx")
-    monkeypatch.setattr(type(backend), "tune", lambda self, *given: tune(*given))
+    stand_in("tensorrt-rtx", tune=tune)
     return graphs
 
 

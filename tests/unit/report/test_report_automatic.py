@@ -96,31 +96,29 @@ def test_a_reused_engine_keeps_its_report(build: Build) -> None:
     assert "report" not in progress.stages
 
 
-NEWER = ("cmx4trt.store.fingerprint.RECIPE", 999)
-"""A newer release, whose engine of the same request takes the place of the older one."""
+NEWER = "1.2.4"
+"""A version of the library whose engine of the same request takes the place of the older one."""
 
 
-def test_another_engine_gets_another_report(
-    build: Build, page_of: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_engine_gets_another_report(build: Build, page_of: Callable[[Path], Any], small_builder: Any) -> None:
     first = build()
     report = Path(first.report)
     report.write_text(report.read_text().replace("</main>", "of the older engine</main>"))
-    monkeypatch.setattr(*NEWER)
+    small_builder.version_text = NEWER
     second = build()
     assert (second.report, second.reused) == (first.report, False)
     assert "of the older engine" not in page_of(report).text
     assert second.manifest.engine.sha256 in page_of(report).text
 
 
-def test_no_report_tells_of_an_engine_that_is_gone(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_report_tells_of_an_engine_that_is_gone(build: Build, small_builder: Any) -> None:
     path = build().report
-    monkeypatch.setattr(*NEWER)
+    small_builder.version_text = NEWER
     assert build(report=False).report == ""
     assert not os.path.exists(path)
 
 
-def test_a_file_of_somebody_elses_stays(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_somebody_elses_stays(build: Build, small_builder: Any) -> None:
     path = Path(build(report=False).engine.removesuffix(".plan") + ".report.html")
     path.write_text("my notes")
     progress = Notes()
@@ -128,26 +126,26 @@ def test_a_file_of_somebody_elses_stays(build: Build, monkeypatch: pytest.Monkey
     assert path.read_text() == "my notes"
     assert len(progress.notes) == 1
     assert "the file there is not a cmx4trt report" in progress.notes[0]
-    monkeypatch.setattr(*NEWER)
+    small_builder.version_text = NEWER
     assert build(report=False).report == ""
     assert path.read_text() == "my notes"
 
 
 @pytest.mark.parametrize(
-    ("target", "error", "words"),
+    ("error", "words"),
     [
-        ("cmx4trt.report.writing.write_atomic", OSError(28, "No space left on device"), "No space left on device"),
-        ("cmx4trt.report.page.page_of_engine", RuntimeError("numpy.core is broken"), "numpy.core is broken"),
-        ("cmx4trt.report.page.page_of_engine", MemoryError(), "MemoryError"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("numpy.core is broken"), "numpy.core is broken"),
+        (MemoryError(), "MemoryError"),
     ],
 )
 def test_an_engine_is_never_lost_because_of_a_picture(
-    build: Build, monkeypatch: pytest.MonkeyPatch, target: str, error: Exception, words: str
+    build: Build, stand_in: Callable[..., None], error: Exception, words: str
 ) -> None:
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(target, fail)
+    stand_in("tensorrt-rtx", sections=fail)
     progress = Notes()
     result = build(progress)
     assert not result.reused
@@ -168,7 +166,7 @@ def test_without_matplotlib_there_is_a_page_and_a_note(build: Build, monkeypatch
     assert "plots need matplotlib" in progress.notes[0]
 
 
-def test_a_full_disk(build: Build, tmpfs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(build: Build, tmpfs: Callable[..., Path]) -> None:
     folder = tmpfs("size=128k")
     result = build(output_dir=str(folder))
     assert result.report
@@ -182,11 +180,11 @@ def test_a_full_disk(build: Build, tmpfs: Callable[..., Path], monkeypatch: pyte
     assert not [name for name in os.listdir(Path(full.engine).parent) if name.endswith(".partial")]
 
 
-def test_an_interruption_says_that_the_engine_is_there(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_says_that_the_engine_is_there(build: Build, stand_in: Callable[..., None]) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cmx4trt.report.page.page_of_engine", interrupt)
+    stand_in("tensorrt-rtx", sections=interrupt)
     with pytest.raises(KeyboardInterrupt, match="the engine has been published, its report has not been written"):
         build()
 

@@ -13,7 +13,7 @@ from cmx4trt.base.progress import Silent
 from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
-from cmx4trt.store.fingerprint import SOURCE, engine_parts, fingerprint_of
+from cmx4trt.store.fingerprint import RECIPE, SOURCE, engine_parts, fingerprint_of
 from cmx4trt.store.manifest import EngineFile, Manifest
 
 BUILDER = {"name": "tensorrt-rtx", "version": "1.7"}
@@ -70,8 +70,8 @@ def publish(request: BuildRequest, data: bytes = ENGINE, **keywords: str) -> Man
     )
 
 
-def find(request: BuildRequest, source: str = "s", builder: dict[str, str] = BUILDER) -> store.Lookup:
-    return store.look_up(request, parts_of(request, source, builder))[1]
+def find(request: BuildRequest, source: str = "s", builder: dict[str, str] = BUILDER, **parts: object) -> store.Lookup:
+    return store.look_up(request, {**parts_of(request, source, builder), **parts})[1]
 
 
 def test_a_published_engine_is_found_with_its_manifest(tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ def test_another_source_or_library_misses(tmp_path: Path) -> None:
     assert find(request, builder={**BUILDER, "version": "1.8"}) == store.Lookup()
 
 
-def test_another_recipe_misses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_misses(tmp_path: Path) -> None:
     request = request_in(tmp_path)
     publish(request)
-    monkeypatch.setattr("cmx4trt.store.fingerprint.RECIPE", 999)
-    assert find(request) == store.Lookup()
+    assert find(request, recipe=RECIPE).manifest is not None
+    assert find(request, recipe=RECIPE + 1) == store.Lookup()
 
 
 def test_verification_is_required_only_when_asked_for(tmp_path: Path) -> None:

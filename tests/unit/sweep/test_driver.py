@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cmx4trt.errors import CellsFailedError, OutputError
-from cmx4trt.sweep import run as sweeps
 from cmx4trt.sweep.run import Sweep, SweepRequest, run_sweep
 from cmx4trt.sweep.tasks import BUILD, MEASURE, Carried, Outcome, Task
 
@@ -87,14 +86,13 @@ class Notes:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+def run(tmp_path: Path) -> Callable[..., Any]:
     """(result, runner, watcher) of a sweep on a fake runner."""
 
     def run(sweep: Sweep, answer: Answer = lambda task, attempt: None) -> Any:
         runner, notes = FakeRunner(tmp_path, answer), Notes()
-        monkeypatch.setattr(sweeps, "_runner", lambda *arguments: runner)
         try:
-            result = run_sweep(sweep, SweepRequest(sweep.file.path), notes)
+            result = run_sweep(sweep, SweepRequest(sweep.file.path), notes, lambda *_: runner)
         finally:
             assert runner.closed or not runner.order
         return result, runner, notes

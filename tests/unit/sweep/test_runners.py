@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from cmx4trt.sweep import on_processes
 from cmx4trt.sweep.file import GPU_OPTIONS, SLURM_OPTIONS
 from cmx4trt.sweep.on_processes import ProcessRunner
 from cmx4trt.sweep.on_ray import options_of
@@ -34,9 +33,7 @@ def drain(runner: ProcessRunner, count: int) -> list[Outcome]:
 
 
 @pytest.mark.parametrize(("cores", "memory", "most"), [(3, 64 * GIB, 3), (8, 2 * GIB, 2)])
-def test_processes_stay_within_cores_and_memory(
-    monkeypatch: pytest.MonkeyPatch, cores: int, memory: int, most: int
-) -> None:
+def test_processes_stay_within_cores_and_memory(cores: int, memory: int, most: int) -> None:
     inside, seen, lock = 0, 0, threading.Lock()
     together = threading.Barrier(most)
 
@@ -50,14 +47,13 @@ def test_processes_stay_within_cores_and_memory(
             inside -= 1
         return Outcome(task.key)
 
-    monkeypatch.setattr(on_processes, "run_task", run)
-    runner = ProcessRunner("", "", cores, memory, [])
+    runner = ProcessRunner("", "", cores, memory, [], run)
     runner.submit([(task(str(number)), ()) for number in range(2 * most)])
     assert sorted(outcome.key for outcome in drain(runner, 2 * most)) == sorted(map(str, range(2 * most)))
     assert seen == most
 
 
-def test_each_task_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_task_sees_one_gpu() -> None:
     both, seen = threading.Barrier(2), []
 
     def run(task: Task, store: str, token: str, files: object, started: object, gpu: str | None) -> Outcome:
@@ -65,19 +61,17 @@ def test_each_task_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(gpu)
         return Outcome(task.key)
 
-    monkeypatch.setattr(on_processes, "run_task", run)
-    runner = ProcessRunner("", "", 8, 64 * GIB, ["0", "3"])
+    runner = ProcessRunner("", "", 8, 64 * GIB, ["0", "3"], run)
     runner.submit([(task(str(number), "sm90"), ()) for number in range(4)])
     drain(runner, 4)
     assert sorted(seen) == ["0", "0", "3", "3"]
 
 
-def test_a_worker_that_fails_is_a_lost_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_fails_is_a_lost_task() -> None:
     def run(*arguments: object, **keywords: object) -> Outcome:
         raise RuntimeError("out of threads")
 
-    monkeypatch.setattr(on_processes, "run_task", run)
-    runner = ProcessRunner("", "", 1, GIB, [])
+    runner = ProcessRunner("", "", 1, GIB, [], run)
     runner.submit([(task("a"), ())])
     (outcome,) = drain(runner, 1)
     assert outcome.lost

@@ -41,7 +41,7 @@ def test_what_takes_too_long_is_ended(task: Task, tmp_path: Path, monkeypatch: p
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nexec sleep 600\n")
     slow.chmod(0o755)
-    monkeypatch.setattr("cmx4trt.sweep.worker.sys.executable", str(slow))
+    monkeypatch.setattr(sys, "executable", str(slow))
     outcome = run_task(replace(task, needs=replace(task.needs, minutes=0)), str(tmp_path), "")
     assert outcome.error == "it took longer than 0 minutes"
 
@@ -52,8 +52,7 @@ def test_a_node_with_a_full_disk_is_a_lost_one(
     folder = tmpfs("size=4k")
     (folder / "full").write_bytes(bytes(4096))
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    monkeypatch.setattr("cmx4trt.sweep.worker.PAUSE_SECONDS", 0)
-    outcome = run_task(task, str(tmp_path), "")
+    outcome = run_task(task, str(tmp_path), "", pause_seconds=0)
     assert outcome.exit_code == 4
     assert outcome.lost, "another node may have room"
     assert f"is full ({folder})" in outcome.error

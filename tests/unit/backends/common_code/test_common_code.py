@@ -215,10 +215,8 @@ def test_an_engine_is_reused_until_something_changes(checkout: Make, request_for
     assert not pipeline.build(request_for(tree)).reused
 
 
-def test_a_build_left_running_does_not_block(
-    checkout: Make, request_for: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cmx4trt.backends.common_code.run.GRACE_SECONDS", 0.2)
+def test_a_build_left_running_does_not_block(checkout: Make, request_for: Make, stand_in: Callable[..., None]) -> None:
+    stand_in("common-code", builder=lambda: CommonCodeBuilder(grace_seconds=0.2))
     tree = checkout("r4.0")
     tree.behave("left running")
     pipeline.build(request_for(tree))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cmx4trt.backends.hopper.builder import HopperBuilder
+from cmx4trt.backends.hopper import Hopper
 from cmx4trt.backends.hopper.candidates import Candidate
 from cmx4trt.backends.hopper.choices import Choices, Table, choices_of, shipped_choices
 from cmx4trt.errors import DataError, RequestError
@@ -66,7 +66,7 @@ def test_a_file_that_is_no_table_is_one_sentence_before_any_work(tmp_path: Path,
     path = tmp_path / "choices.json"
     path.write_text(content)
     with pytest.raises(DataError, match="is not a table of measured kernels") as caught:
-        HopperBuilder().resolve(request(path))
+        Hopper().builder().resolve(request(path))
     sentence = str(caught.value)
     assert sentence.startswith(f"kernel_choices {path} ")
     assert why in sentence
@@ -76,7 +76,7 @@ def test_a_file_that_is_no_table_is_one_sentence_before_any_work(tmp_path: Path,
 
 def test_a_file_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.json is not a table of measured kernels \(No such file or directory\)"):
-        HopperBuilder().resolve(request(tmp_path / "none.json"))
+        Hopper().builder().resolve(request(tmp_path / "none.json"))
 
 
 def test_the_table_is_part_of_the_fingerprint_not_its_path(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_the_table_is_part_of_the_fingerprint_not_its_path(tmp_path: Path) -> No
     one.write_text(json.dumps(GOOD))
     same.write_text(json.dumps(GOOD, indent=3))
     other.write_text(json.dumps({**GOOD, "gpu": "NVIDIA H200"}))
-    parts = [HopperBuilder().identity(request(path)) for path in (one, same, other, None)]
+    parts = [Hopper().builder().identity(request(path)) for path in (one, same, other, None)]
     assert parts[0] == parts[1]
     assert parts[0] != parts[2]
     assert "choices" not in parts[3]
@@ -93,7 +93,7 @@ def test_the_table_is_part_of_the_fingerprint_not_its_path(tmp_path: Path) -> No
 def test_a_table_that_changes_meanwhile_is_not_read_again(tmp_path: Path) -> None:
     path = tmp_path / "choices.json"
     path.write_text(json.dumps(GOOD))
-    builder = HopperBuilder()
+    builder = Hopper().builder()
     before = builder.identity(request(path))
     path.write_text("{}")
     assert builder.identity(request(path)) == before

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cmx4trt.backends.hopper import nvrtc
 from cmx4trt.backends.hopper.compiler import Compiler, KernelCache, parse_resources, parse_warnings
 from cmx4trt.backends.hopper.cubin import LEAST, elf_abi
-from cmx4trt.backends.hopper.nvrtc import Nvrtc, Program, find_nvrtc, open_nvrtc, shortened
+from cmx4trt.backends.hopper.nvrtc import Nvrtc, Program, find_nvrtc, open_nvrtc, shortened, usable_nvrtc
 from cmx4trt.backends.hopper.plan import Kernel
 from cmx4trt.errors import BuildError, MissingSoftwareError
 
@@ -147,20 +148,17 @@ def test_without_nvrtc_the_sentence_says_what_to_install(monkeypatch: pytest.Mon
         open_nvrtc()
 
 
-def test_versions_that_serialise_wgmma_are_passed_over(monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+def test_versions_that_serialise_wgmma_are_passed_over() -> None:
     class Versioned:
         def __init__(self, path: str) -> None:
             self.version = (12, 8) if "12" in path else (13, 5)
 
-    monkeypatch.setattr(nvrtc, "Nvrtc", Versioned)
-    monkeypatch.setattr(nvrtc, "find_nvrtc", lambda: ["libnvrtc.so.12", "libnvrtc.so.13"])
-    assert open_nvrtc().version == (13, 5)
-    open_nvrtc.cache_clear()
-    monkeypatch.setattr(nvrtc, "find_nvrtc", lambda: ["libnvrtc.so.12"])
+    load: Any = Versioned
+    assert usable_nvrtc(["libnvrtc.so.12", "libnvrtc.so.13"], load).version == (13, 5)
     with pytest.raises(
         MissingSoftwareError, match=r"NVRTC 12\.9 or newer, .* \(found: only older versions: libnvrtc\.so\.12"
     ):
-        open_nvrtc()
+        usable_nvrtc(["libnvrtc.so.12"], load)
 
 
 def test_another_build_of_the_same_version_compiles_anew(cache: KernelCache) -> None:

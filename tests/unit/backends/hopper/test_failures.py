@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any
 import pytest
 
 from cmx4trt.backends import backend_of
-from cmx4trt.backends.hopper import builder, compiler, measure, nvrtc
+from cmx4trt.backends.hopper import Hopper, measure
+from cmx4trt.backends.hopper.compiler import KERNELS, Compiler
 from cmx4trt.backends.hopper.container import write_engine
+from cmx4trt.backends.hopper.nvrtc import usable_nvrtc
 from cmx4trt.backends.hopper.session import HopperSession
 from cmx4trt.base.install import pip_line
 from cmx4trt.cli import main
@@ -44,10 +48,10 @@ def failing_build(
 
 
 def test_a_gpu_of_another_capability(
-    failing_build: Callable[..., tuple[int, str]], gpu: Any, monkeypatch: pytest.MonkeyPatch
+    failing_build: Callable[..., tuple[int, str]], gpu: Any, stand_in: Callable[..., None]
 ) -> None:
     gpu.facts = replace(gpu.facts, name="NVIDIA A100", capability=(8, 0))
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: gpu)
+    stand_in(Hopper(lambda index: gpu))
     code, sentence = failing_build("--device=cuda")
     assert code == 9
     assert "NVIDIA A100 has compute capability 8.0, and this engine runs on 9.0 only" in sentence
@@ -61,45 +65,40 @@ def test_a_gpu_of_another_capability(
     ],
 )
 def test_no_gpu_at_all(
-    failing_build: Callable[..., tuple[int, str]], error: Exception, code: int, monkeypatch: pytest.MonkeyPatch
+    failing_build: Callable[..., tuple[int, str]], error: Exception, code: int, stand_in: Callable[..., None]
 ) -> None:
-    def refuse() -> Any:
+    def refuse(index: int) -> Any:
         raise error
 
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", refuse)
+    stand_in(Hopper(refuse))
     assert failing_build("--device=cuda") == (code, f"cmx4trt: error: {error}")
 
 
 def test_no_compiler_is_installed(
     failing_build: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "installed_version", lambda names: None)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if "-packages" not in folder])
     code, sentence = failing_build()
     assert code == 5
     assert sentence.endswith(f"is not installed in this Python; {pip_line('hopper')}")
 
 
 def test_the_compilers_library_is_gone(
-    failing_build: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    failing_build: Callable[..., tuple[int, str]], stand_in: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(nvrtc, "find_nvrtc", list)
-    nvrtc.open_nvrtc.cache_clear()
+    stand_in(Hopper(new_compiler=lambda: Compiler(usable_nvrtc([]))))
     code, sentence = failing_build("--verify=no")
-    nvrtc.open_nvrtc.cache_clear()
     assert code == 5
     assert "NVRTC 12.9 or newer, which compiles the kernels, is not installed (found: none)" in sentence
 
 
 def test_a_kernel_does_not_compile(
-    failing_build: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    failing_build: Callable[..., tuple[int, str]], tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
-    original = compiler.Compiler._source
-
-    def source(self: Any, name: str) -> str:
-        lines = "".join(f"int x{i} = undefined_{i};\n" for i in range(40))
-        return lines if name == "stem.cu" else original(self, name)
-
-    monkeypatch.setattr(compiler.Compiler, "_source", source)
+    damaged = tmp_path / "kernels"
+    shutil.copytree(KERNELS, damaged)
+    (damaged / "stem.cu").write_text("".join(f"int x{i} = undefined_{i};\n" for i in range(40)))
+    stand_in(Hopper(new_compiler=lambda: Compiler(folder=str(damaged))))
     code, sentence = failing_build("--verify=no")
     assert code == 6
     assert "could not compile stem_" in sentence
@@ -108,10 +107,8 @@ def test_a_kernel_does_not_compile(
     assert len(sentence) < 3000
 
 
-def test_damaged_engines_are_refused_before_the_gpu_is_asked(
-    small: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: pytest.fail("the GPU was asked"))
+def test_damaged_engines_are_refused_before_the_gpu_is_asked(small: ModuleType, stand_in: Callable[..., None]) -> None:
+    stand_in(Hopper(lambda index: pytest.fail("the GPU was asked")))
     file = file_of(small)
     edited = bytearray(file)
     edited[-1] ^= 1
@@ -124,8 +121,8 @@ def test_damaged_engines_are_refused_before_the_gpu_is_asked(
             backend_of("hopper").open_session(data)
 
 
-def test_too_little_memory_and_an_old_driver(small: ModuleType, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: gpu)
+def test_too_little_memory_and_an_old_driver(small: ModuleType, gpu: Any, stand_in: Callable[..., None]) -> None:
+    stand_in(Hopper(lambda index: gpu))
     file, facts = file_of(small), gpu.facts
     gpu.free_bytes = 100
     with pytest.raises(DeviceError, match="this engine needs 1 MiB, and NVIDIA H100 80GB HBM3 has 0 MiB free"):
@@ -137,16 +134,13 @@ def test_too_little_memory_and_an_old_driver(small: ModuleType, gpu: Any, monkey
 
 
 @pytest.mark.parametrize("method", ["launch_graph", "synchronize_event", "launch", "record"])
-def test_a_gpu_that_is_lost_while_it_is_measured(
-    small: ModuleType, gpu: Any, method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measure, "SECONDS", 0.0)
+def test_a_gpu_that_is_lost_while_it_is_measured(small: ModuleType, gpu: Any, method: str) -> None:
     session = HopperSession(small.engine(), gpu)
     gpu.fail[method] = "CUDA_ERROR_ECC_UNCORRECTABLE"
     for later in ("free", "free_pinned", "free_stream", "free_event", "free_graph", "unload"):
         gpu.fail[later] = "CUDA_ERROR_UNKNOWN"
     with pytest.raises(DeviceError, match=r"its memory has an uncorrectable error \(") as caught:
-        measure.measure(session)
+        measure.measure(session, seconds=0.0)
     assert f"{method} reports CUDA_ERROR_ECC_UNCORRECTABLE" in str(caught.value), (
         "the first error, not what it leads to"
     )

@@ -27,12 +27,10 @@ class Nvml:
 
 
 @pytest.fixture
-def measured(small: ModuleType, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def run(nvml: Nvml | None) -> Measurement:
-        monkeypatch.setattr(measure, "SECONDS", 0.0)
-        monkeypatch.setattr(measure, "open_nvml", lambda pci_bus_id: nvml)
+def measured(small: ModuleType, gpu: Any) -> Any:
+    def run(nvml: Any) -> Measurement:
         session = HopperSession(small.engine(), gpu)
-        found = measure.measure(session)
+        found = measure.measure(session, 0.0, lambda pci_bus_id: nvml)
         session.close()
         assert gpu.held() == {}
         assert found is not None

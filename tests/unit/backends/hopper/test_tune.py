@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from cmx4trt.backends import backend_of
+from cmx4trt.backends.hopper import Hopper
 from cmx4trt.backends.hopper.candidates import classifier_signature, signature_of
 from cmx4trt.backends.hopper.choices import Choices, choices_from_json, shipped_choices
-from cmx4trt.backends.hopper.compiler import Compiled, Compiler, Resources
+from cmx4trt.backends.hopper.compiler import Compiled, Resources
 from cmx4trt.backends.hopper.network import Classifier, Convolution, Network
 from cmx4trt.backends.hopper.packing import Weights
 from cmx4trt.backends.hopper.schedule import Types, schedule
@@ -51,17 +52,18 @@ def request(**values: object) -> BuildRequest:
 
 
 @pytest.fixture
-def no_work(small: ModuleType, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_work(small: ModuleType, gpu: Any, stand_in: Callable[..., None]) -> None:
     """The stand-in is the GPU here, its kernels compute nothing, and nothing is compiled."""
     cubin = Compiled(small.CUBIN, Resources(0, 0, 0, 0, 0), ())
 
-    def compile_all(self: Any, kernels: Iterable[Any], stopped: Any = None) -> dict[str, Compiled]:
-        names = [kernel.name for kernel in kernels]
-        gpu.kernels = {**gpu.kernels, **dict.fromkeys(names, lambda *_: None)}
-        return dict.fromkeys(names, cubin)
+    class NoCompiler:
+        def compile_all(self, kernels: Iterable[Any]) -> dict[str, Compiled]:
+            names = [kernel.name for kernel in kernels]
+            gpu.kernels = {**gpu.kernels, **dict.fromkeys(names, lambda *_: None)}
+            return dict.fromkeys(names, cubin)
 
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", lambda number=0: gpu)
-    monkeypatch.setattr(Compiler, "compile_all", compile_all)
+    new_compiler: Any = NoCompiler
+    stand_in(Hopper(lambda index: gpu, new_compiler))
 
 
 @pytest.mark.slow
@@ -114,11 +116,11 @@ def test_another_gpu_is_refused_before_anything_else(no_work: None, gpu: Any) ->
         backend_of("hopper").tune(unwanted, request(), Silent())
 
 
-def test_without_a_gpu_it_is_refused_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> Any:
+def test_without_a_gpu_it_is_refused_before_anything_else(stand_in: Callable[..., None]) -> None:
+    def missing(index: int) -> Any:
         raise MissingSoftwareError("cuda-bindings cannot be imported; pip install 'cmx4trt[hopper]'")
 
-    monkeypatch.setattr("cmx4trt.devices.cuda.open_cuda", missing)
+    stand_in(Hopper(missing))
     with pytest.raises(MissingSoftwareError, match="cuda-bindings"):
         backend_of("hopper").tune(unwanted, request(), Silent())
 

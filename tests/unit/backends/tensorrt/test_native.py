@@ -230,7 +230,13 @@ def test_identity(
     assert set(identity) == {"name", "version", *expected}
 
 
-def test_early_refusals(fake_tensorrt: Any, fake_pycuda: Any, request_for: Callable[..., BuildRequest]) -> None:
+def test_early_refusals(
+    fake_tensorrt: Any,
+    fake_pycuda: Any,
+    request_for: Callable[..., BuildRequest],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     builder = TensorRTBuilder()
     assert builder.resolve(request_for()) == {}
     with pytest.raises(DeviceError, match="workspace_size is 31744 MiB, expected at most 30720 MiB"):
@@ -244,7 +250,8 @@ def test_early_refusals(fake_tensorrt: Any, fake_pycuda: Any, request_for: Calla
         DeviceError, match=r"ampere_plus needs compute capability 8\.0 .* has 7\.5; use --target=current"
     ):
         builder.resolve(request_for(target="ampere_plus"))
-    fake_tensorrt.__version__ = "8.6.1"
+    (tmp_path / "tensorrt-8.6.1.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(MissingSoftwareError, match=r"TensorRT 8\.6\.1 is installed, expected 10 or later"):
         builder.resolve(request_for())
 
@@ -259,7 +266,7 @@ def test_without_tensorrt(request_for: Callable[..., BuildRequest], monkeypatch:
 
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     monkeypatch.setattr(builtins, "__import__", importing)
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.native.installed_version", lambda names: None)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if "-packages" not in folder])
     with pytest.raises(
         MissingSoftwareError, match=r"TensorRT is not installed .*the import failed: libnvinfer\.so\.10"
     ):

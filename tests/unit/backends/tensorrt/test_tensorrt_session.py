@@ -207,12 +207,10 @@ class RecordedGraph:
         self.freed = True
 
 
-def test_cuda_graphs_of_the_largest_batch(
-    fake_tensorrt: ModuleType, engine: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cuda_graphs_of_the_largest_batch(fake_tensorrt: Any, engine: Callable[..., bytes]) -> None:
     RecordedGraph.made = []
-    monkeypatch.setattr("cmx4trt.backends.tensorrt.session.CudaGraph", RecordedGraph)
-    session = TensorRTSession(fake_tensorrt, engine(), open_device(), cuda_graphs=True)
+    record: Any = RecordedGraph
+    session = TensorRTSession(fake_tensorrt, engine(), open_device(), cuda_graphs=True, record=record)
     for round_ in range(6):
         np.testing.assert_array_equal(session.run({"x": numbers(LARGEST, round_)})["y"], numbers(LARGEST, round_) + 1)
     assert [g.launches for g in RecordedGraph.made] == [2, 2]  # one for each pair of buffers, after a plain execution

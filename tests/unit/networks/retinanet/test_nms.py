@@ -244,9 +244,7 @@ def test_sorting_in_parts_loses_no_row(sorter: OnnxRuntimeSession, scores: np.nd
 def sorter() -> OnnxRuntimeSession:
     inputs = [ValueInfo("rows", DType.FLOAT, ("N", 30, 6)), ValueInfo("scores", DType.FLOAT, ("N", 30))]
     graph = Graph("sort", [], {}, inputs, [ValueInfo("sorted", DType.FLOAT, ("N", 30, 6))])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmx4trt.networks.retinanet.nms.MAX_TOP_K", 13)
-        write_sorted(GraphWriter(graph, ""), "rows", "scores", 30, "sorted")
+    write_sorted(GraphWriter(graph, ""), "rows", "scores", 30, "sorted", most=13)
     assert [node.op_type for node in graph.nodes].count("TopK") == 3
     return OnnxRuntimeSession.from_graph(encode_model(Model(graph, {"": 19}, 9)))
 
