@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from cmx4trt import errors as errors
     from cmx4trt.base.progress import Progress as Progress
     from cmx4trt.pipeline.build import build as build
-    from cmx4trt.pipeline.build import plan as plan
     from cmx4trt.pipeline.evaluate import bench_engine as bench_engine
     from cmx4trt.pipeline.evaluate import verify_engine as verify_engine
     from cmx4trt.pipeline.evaluation import Evaluation as Evaluation
+    from cmx4trt.pipeline.plan import plan as plan
     from cmx4trt.pipeline.result import BuildResult as BuildResult
     from cmx4trt.pipeline.result import Plan as Plan
     from cmx4trt.requests.build import BuildRequest as BuildRequest
@@ -40,7 +40,7 @@ _MODULES = {
     "bench_engine": "cmx4trt.pipeline.evaluate",
     "build": "cmx4trt.pipeline.build",
     "errors": "cmx4trt.errors",
-    "plan": "cmx4trt.pipeline.build",
+    "plan": "cmx4trt.pipeline.plan",
     "verify_engine": "cmx4trt.pipeline.evaluate",
 }
 """Public name -> the module that holds it, or is it."""

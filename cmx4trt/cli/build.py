@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Build, print, and run the evaluations. Raises CmxError."""
     from cmx4trt.cli.terminal import TerminalProgress
-    from cmx4trt.pipeline.build import build_with_graph, plan
+    from cmx4trt.pipeline.build import build_with_graph
+    from cmx4trt.pipeline.plan import plan
 
     request = _request(arguments)
     check_result(arguments.result)

@@ -177,6 +177,6 @@ def _rank(network: CanonicalGraph, calibration: Calibration, progress: Progress)
 
 
 def _layer_outputs(network: CanonicalGraph, layers: Sequence[str]) -> list[str]:
-    from cmx4trt.quantize.placement import layer_name
+    from cmx4trt.quantize.rules import layer_name
 
     return [node.outputs[0] for node in network.model.graph.nodes if layer_name(node) in set(layers)]

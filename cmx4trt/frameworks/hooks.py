@@ -12,16 +12,13 @@ import atexit
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cmx4trt
-from cmx4trt.base.damage import parse_json, printable
-from cmx4trt.base.files import open_text
+from cmx4trt.base.damage import printable
 from cmx4trt.base.telemetry import switch_off
 from cmx4trt.base.values import parse_bool
 from cmx4trt.errors import (
@@ -41,6 +38,7 @@ from cmx4trt.frameworks.interruptions import Interruptions
 from cmx4trt.frameworks.keys import internal_keys
 from cmx4trt.frameworks.precedence import option_values, values_in_effect
 from cmx4trt.frameworks.sweep import sweep_of_environment
+from cmx4trt.frameworks.worker import read_result, root_of_clone
 from cmx4trt.requests.build import BuildRequest
 
 Answer = dict[str, Any]
@@ -199,7 +197,7 @@ class Hooks:
             "CMX4TRT_WORKER_SWEEP": run.sweep,
             "CMX4TRT_WORKER_STORE": run.request.output_dir if run.sweep and "output_dir" in i["input"] else "",
             "CMX4TRT_PYTHON": env[self.framework.key("PYTHON_BIN_WITH_PATH")],
-            "CMX4TRT_PYTHONPATH": _root_of_clone(),
+            "CMX4TRT_PYTHONPATH": root_of_clone(),
             "CMX4TRT_RUN_SCRIPT": os.path.join(os.path.dirname(os.path.realpath(__file__)), _RUN_SCRIPT),
         }
         run.interruptions.leave_interrupt_to_worker()
@@ -209,7 +207,7 @@ class Hooks:
         env = i["env"]
         run: _Run = i["run_script_input"][_RUN_KEY]
         status = int(env.get("CMX4TRT_EXIT_STATUS") or EXIT_UNFORESEEN)
-        result = _read_result(env["CMX4TRT_RESULT_FILE"], status)
+        result = read_result(env["CMX4TRT_RESULT_FILE"], status)
         _leave(run)
         # CM now deletes tmp-run.sh and its like in the user's folder, where it has left none; the user's own must stay.
         i["run_script_input"]["customize_common_input"]["input"]["dirty"] = True
@@ -238,7 +236,7 @@ def _give_back(env: Answer, const: Answer, callers: Mapping[str, Any]) -> None:
 def _check_early(request: BuildRequest, own_python: bool) -> None:
     """What the worker would refuse at once is refused before dependencies fetch gigabytes for it. Raises CmxError."""
     from cmx4trt.backends import builder_for
-    from cmx4trt.pipeline.build import check_request
+    from cmx4trt.pipeline.plan import check_request
     from cmx4trt.pipeline.source import source_of_request
 
     check_request(request)
@@ -258,35 +256,6 @@ def _check_driver() -> None:
         raise DeviceError(
             f"device cuda needs an NVIDIA GPU and its driver on this machine ({missing}); use _cpu, which needs no GPU"
         )
-
-
-def _root_of_clone() -> str:
-    """The folder that makes this package importable for the worker; empty for an installed one, which already is."""
-    root = os.path.dirname(os.path.dirname(os.path.realpath(cmx4trt.__file__)))
-    return root if os.path.isfile(os.path.join(root, "_cm.yaml")) else ""
-
-
-def _read_result(path: str, status: int) -> Answer:
-    try:
-        with open_text(path) as file:
-            result: Answer = parse_json(file.read())
-        if isinstance(result, dict):
-            return result
-    except (OSError, ValueError):
-        pass
-    return {"error": _how_it_ended(status), "exit_code": status or EXIT_UNFORESEEN}
-
-
-def _how_it_ended(status: int) -> str:
-    """One sentence for a worker that could not write its result; ``status`` as the shell sees it (128 + signal)."""
-    if status == EXIT_INTERRUPTED:
-        return "interrupted"
-    if status <= 128:
-        return f"the build process ended with exit status {status} and without a result; see its output above"
-    number = status - 128
-    name = signal.Signals(number).name if number in {s.value for s in signal.Signals} else "unknown"
-    hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
-    return f"the build process was ended by signal {number} ({name}){hint}; nothing was published"
 
 
 def _leave(run: _Run) -> None:

@@ -13,18 +13,17 @@ from cmx4trt import __version__
 from cmx4trt.backends import backend_of
 from cmx4trt.base.background import Background
 from cmx4trt.base.digests import digests_of
-from cmx4trt.base.files import check_writable
 from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.base.verdicts import FAILED, SKIPPED
-from cmx4trt.errors import RequestError, VerificationError
-from cmx4trt.networks import spec_of
+from cmx4trt.errors import VerificationError
 from cmx4trt.pipeline.checked import CheckedGraph
-from cmx4trt.pipeline.prepare import Prepared, calibration_of, prepare
-from cmx4trt.pipeline.result import BuildResult, Plan
-from cmx4trt.pipeline.source import Source, source_of_request
+from cmx4trt.pipeline.plan import LookedUp, look_up
+from cmx4trt.pipeline.prepare import prepare
+from cmx4trt.pipeline.records import graph_record, network_record
+from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
-from cmx4trt.store.fingerprint import CALIBRATION, SOURCE, engine_parts, fingerprint_of, source_of_record
+from cmx4trt.store.fingerprint import SOURCE, fingerprint_of
 from cmx4trt.store.folder import EnginePaths
 from cmx4trt.store.manifest import (
     BuilderRecord,
@@ -32,94 +31,17 @@ from cmx4trt.store.manifest import (
     ExecutionRecord,
     GraphRecord,
     Manifest,
-    NetworkRecord,
     RequestRecord,
     SourceRecord,
-    TensorRecord,
     VerificationRecord,
 )
 
 if TYPE_CHECKING:
     from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder
     from cmx4trt.graph.network import PreparedGraph
-    from cmx4trt.ir.model import ValueInfo
-    from cmx4trt.quantize import CalibrationData
 
 STOP_SECONDS = 10.0
 """How long the end of Python waits for a library that was asked to stop: TensorRT-RTX looks up between its phases only."""
-
-
-_UNKNOWN = "not known before the model is: its digest is part of the name"
-
-
-def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
-    """What ``build`` would do, found out without building or writing anything. Raises what ``build`` raises early.
-
-    Nothing of a ModelBuilder's folder is executed, so that whoever does not trust one yet can see what would be done with it.
-    ``model_follows``: a request without a model is no error, since CM fetches the MLPerf file when it builds.
-    """
-    from cmx4trt.backends import builder_for
-    from cmx4trt.backends.base import ModelBuilder
-
-    builder = builder_for(request.builder)
-    if model_follows and request.model is None and request.random_weights is None:
-        check_request(request)
-        known = not isinstance(builder, ModelBuilder)  # what such a builder starts from may have to be fetched, too
-        name = f"{builder.name} {builder.version()}" if known else builder.name
-        return Plan(_UNKNOWN, name, "the MLPerf file, which a dependency fetches", False)
-    if isinstance(builder, ModelBuilder):
-        check_request(request)
-        request = request.changed(builder.resolve(request))
-        source = source_of_request(request)
-        parts = {**engine_parts(request, builder.place(request)), SOURCE: source.part()}
-        engine = EnginePaths.of(request, parts).engine
-        return Plan(engine, f"{builder.name} {builder.version()}", source_of_record(source.record()), None)
-    lookup = _look_up(request, Silent())
-    name = f"{builder.name} {lookup.builder.version()}"
-    source_title = source_of_record(lookup.source.record())
-    return Plan(lookup.paths.engine, name, source_title, lookup.found.manifest is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class _LookedUp:
-    """A checked request with all that its stages need, and what the store has for it."""
-
-    request: BuildRequest
-    builder: GraphBuilder | ModelBuilder
-    source: Source
-    calibration: CalibrationData | None
-    paths: EnginePaths
-    parts: Mapping[str, Any]
-    found: store.Lookup
-
-
-def _look_up(request: BuildRequest, progress: Progress) -> _LookedUp:
-    from cmx4trt.backends import builder_for
-
-    check_request(request)
-    builder = builder_for(request.builder)
-    request = request.changed(builder.resolve(request))
-    source = source_of_request(request)
-    parts = engine_parts(request, builder.identity(request))
-    if not store.holds_engines(request, parts):
-        source.start_reading()  # it will be built: what is read for its digest need not be read again
-    parts[SOURCE] = source.part()
-    calibration = calibration_of(request, progress)
-    if calibration is not None:
-        parts[CALIBRATION] = calibration.part()
-    paths, found = store.look_up(request, parts)
-    return _LookedUp(request, builder, source, calibration, paths, parts, found)
-
-
-def check_request(request: BuildRequest) -> None:
-    """Refuse early what cannot be built, before anything expensive. Raises CmxError."""
-    spec = spec_of(request.network)
-    if request.batch_size > spec.max_batch_size:
-        raise RequestError(
-            f"batch_size is {request.batch_size}, expected at most {spec.max_batch_size} for {spec.title} "
-            f"(a TensorRT tensor holds fewer than 2^31 elements, one sample needs {spec.largest_activation})"
-        )
-    check_writable(request.output_dir)
 
 
 def build(request: BuildRequest, progress: Progress | None = None, new: bool = False) -> BuildResult:
@@ -137,7 +59,7 @@ def build_with_graph(
 ) -> tuple[BuildResult, CheckedGraph | None]:
     """``build``, with the graph that was prepared for it, for whoever goes on with the engine; None where none was needed."""
     progress = progress or Silent()
-    known = _look_up(request, progress)
+    known = look_up(request, progress)
     if known.found.manifest is not None and not new:
         return _result(known, known.found.manifest, True, progress), None
     store.check_places(known.paths)
@@ -153,7 +75,7 @@ def build_with_graph(
     return _result(known, manifest, False, progress), one.graph
 
 
-def _result(known: _LookedUp, manifest: Manifest, reused: bool, progress: Progress) -> BuildResult:
+def _result(known: LookedUp, manifest: Manifest, reused: bool, progress: Progress) -> BuildResult:
     from cmx4trt.report.automatic import remove_outdated_report, report_after_build
 
     report = ""
@@ -178,7 +100,7 @@ class _Outcome:
 class _Build:
     """One build; the fields are what all its stages need."""
 
-    def __init__(self, known: _LookedUp, progress: Progress) -> None:
+    def __init__(self, known: LookedUp, progress: Progress) -> None:
         self._request = known.request
         self._builder = known.builder
         self._source = known.source
@@ -214,7 +136,7 @@ class _Build:
         # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
         building = Background(lambda: self._build(builder, prepared.graph))
         verifying = Background(lambda: self._verify(graph))
-        describing = Background(lambda: _graph_record(prepared))
+        describing = Background(lambda: graph_record(prepared))
         try:
             verification, described = verifying.result(), describing.result()
             engine, digests = building.result()
@@ -309,7 +231,7 @@ class _Build:
             engine=file,
             request=RequestRecord.from_dict(self._request.to_dict()),
             source=SourceRecord.from_dict(self._source.record()),
-            network=_network_record(outcome.graph, self._request),
+            network=network_record(outcome.graph, self._request),
             builder=BuilderRecord.from_dict({**facts, "warnings": list(outcome.engine.log)}),
             graph=outcome.described,
             verification=outcome.verification,
@@ -322,27 +244,3 @@ class _Build:
 
 def _digests(engine: BuiltEngine) -> Background[dict[str, str]]:
     return Background(lambda: digests_of(engine.data))
-
-
-def _graph_record(prepared: Prepared) -> GraphRecord:
-    from cmx4trt.graph.layers import count_layers
-
-    graph = prepared.graph
-    record: dict[str, Any] = {"sha256": graph.encoded.sha256(), **graph.notes}
-    record.update(count_layers(graph.model.graph).to_dict())
-    if prepared.quantization is not None:
-        record["quantization"] = prepared.quantization.to_dict()
-    return GraphRecord.from_dict(record)
-
-
-def _network_record(graph: PreparedGraph | None, request: BuildRequest) -> NetworkRecord:
-    def shown(infos: list[ValueInfo]) -> list[TensorRecord]:
-        return [TensorRecord(i.name, i.dtype.name.lower(), list(i.dims or ())) for i in infos]
-
-    count, batch = request.copy_streams, request.batch_size
-    return NetworkRecord(
-        spec_of(request.network).title,
-        shown(graph.inputs) if graph else None,
-        shown(graph.outputs) if graph else None,
-        {"count": count, "batch_min": 1, "batch_opt": batch, "batch_max": batch},
-    )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.errors import CmxError, RequestError
-from cmx4trt.pipeline.build import check_request
 from cmx4trt.pipeline.evaluate import check_evaluation
+from cmx4trt.pipeline.plan import check_request
 from cmx4trt.pipeline.prepare import check_calibration
 from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.requests.build import BuildRequest

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from cmx4trt.base.files import check_writable, encode_json, make_folder, write_atomic
 from cmx4trt.errors import CellsFailedError, CmxError
-from cmx4trt.pipeline.build import plan
+from cmx4trt.pipeline.plan import plan
 from cmx4trt.report.writing import write_page
 from cmx4trt.sweep.cells import Cell, cells_of_file
 from cmx4trt.sweep.driver import Driver, Runner, Watcher

@@ -102,6 +102,16 @@ def test_imports_point_down(path: Path) -> None:
         assert own == other or not {own, other} <= SEPARATE, f"{own} and {other} must not know each other"
 
 
+LONGEST = 300
+"""Lines of a module; one that does more is two."""
+LONG = {"graph/judge/__init__.py", "networks/retinanet/comparison.py"}
+
+
+def test_modules_are_short() -> None:
+    long = {str(path.relative_to(PACKAGE)) for path in modules() if len(path.read_text().splitlines()) > LONGEST}
+    assert long == LONG
+
+
 def test_every_module_belongs_to_a_layer() -> None:
     assert {part_of(path) for path in modules()} <= set().union(*LAYERS)
 

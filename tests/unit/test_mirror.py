@@ -83,6 +83,7 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "images/npy.py",
     ),
     "unit/bench/test_bench_runs.py": (
+        "bench/run.py",
         "bench/watch.py",
         "store/results.py",
     ),

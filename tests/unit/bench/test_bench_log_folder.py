@@ -92,7 +92,7 @@ def test_a_result_that_cannot_be_written_leaves_none_that_is_complete(
         (folder / name).unlink()
         (folder / name).mkdir()
 
-    with pytest.raises(OutputError, match="not a regular file"):
+    with pytest.raises(OutputError, match="Is a directory"):
         run_echo(echo(), progress=After(block), scenario="Offline", count=100)
     (folder / name).rmdir()
     left = contents(folder)

@@ -215,7 +215,7 @@ def test_the_first_batches_of_every_gpu_are_not_measured(run_echo: Any, echo: An
 
 @pytest.mark.parametrize("scenario", ["Offline", "Server"])
 def test_a_gpu_that_fails_ends_the_run_with_its_reason(run_echo: Any, echo: Any, scenario: str) -> None:
-    group = SessionGroup([placed(echo(depth=2), 0), placed(echo(depth=2, fail_at=60), 1)])
+    group = SessionGroup([placed(echo(depth=2), 0), placed(echo(depth=2, fail_at=30), 1)])
     with pytest.raises(DeviceError, match="the echo is gone"):
         run_echo(group, IMAGES, scenario=scenario, count=5000, target_qps=20000.0)
     assert not left_behind()

@@ -28,6 +28,7 @@ from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks import network_of
 from cmx4trt.pipeline import build as pipeline
 from cmx4trt.pipeline.evaluate import verify_engine
+from cmx4trt.pipeline.plan import plan
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.requests.build import BuildRequest
@@ -448,10 +449,10 @@ def test_unusable_model_files(
 
 def test_plan_builds_and_writes_nothing(resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
     request = request_for(resnet50_file, tmp_path, verify=False)
-    assert not pipeline.plan(request).reused
+    assert not plan(request).reused
     assert files_below(tmp_path) == []
     pipeline.build(request)
-    assert pipeline.plan(request).reused
+    assert plan(request).reused
 
 
 def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(

@@ -6,7 +6,8 @@ import pytest
 
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Model
-from cmx4trt.quantize.placement import RULES, Placement, place, restricted, shared_scales
+from cmx4trt.quantize.placement import Placement, place, restricted, shared_scales
+from cmx4trt.quantize.rules import RULES
 
 SHAPES = {"w": (3, 3, 3, 3), "v": (3, 3, 3, 3), "b": (3,), "g": (4, 192), "gt": (192, 4), "bias": (1, 3, 1, 1)}
 CONV = "<pads = [1, 1, 1, 1]>"

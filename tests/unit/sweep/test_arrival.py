@@ -12,7 +12,7 @@ import pytest
 
 from cmx4trt.base.digests import sha256_of_file
 from cmx4trt.errors import OutputError
-from cmx4trt.pipeline.build import plan
+from cmx4trt.pipeline.plan import plan
 from cmx4trt.sweep.arrival import engine_to_carry, receive_engine, receive_results
 from cmx4trt.sweep.run import Sweep
 from cmx4trt.sweep.tasks import Carried, Outcome, Task

@@ -27,6 +27,7 @@ from cmx4trt.errors import (
     UnsupportedError,
 )
 from cmx4trt.pipeline import build as pipeline
+from cmx4trt.pipeline.plan import plan
 from cmx4trt.requests.build import BuildRequest
 
 GENERATIONS = ("r2.1", "r3.0", "r4.0", "r4.1", "r5.0", "r5.1", "r6.0")
@@ -46,7 +47,7 @@ def test_ok_build(checkout: Make, request_for: Make, generation: str, network: s
     assert Path(result.engine).read_text() == f"engine of {generation} with {size} bytes"
     name = rf"{network}-Offline-gpu-b16-int8-[0-9a-f]{{12}}\.common-code\.plan"
     assert re.fullmatch(name, Path(result.engine).name)
-    assert pipeline.plan(request_for(tree, network=network, copy_streams=3)).engine == result.engine
+    assert plan(request_for(tree, network=network, copy_streams=3)).engine == result.engine
     assert Path(result.engine).parents[2].name == "NVIDIA-Fake-5090-sm120"
     understood = tree.parsed()
     batch = 16 if generation in ("r2.1", "r3.0", "r4.0") else f"{network}:16"
@@ -75,12 +76,12 @@ def test_ok_build(checkout: Make, request_for: Make, generation: str, network: s
 def test_plan(checkout: Make, request_for: Make) -> None:
     """What would be built, before and after it was, and where CM has still to fetch NVIDIA's code and the model."""
     request = request_for(checkout("r4.1"))
-    planned = pipeline.plan(request)
+    planned = plan(request)
     assert (planned.builder, planned.reused) == ("common-code r4.1", None)
     assert pipeline.build(request).engine == planned.engine
-    assert pipeline.plan(request) == planned, "whether it still fits, only NVIDIA's code could tell"
+    assert plan(request) == planned, "whether it still fits, only NVIDIA's code could tell"
     assert "which a dry run does not start" in planned.title
-    planned = pipeline.plan(request.changed({"common_code": None, "model": None}), model_follows=True)
+    planned = plan(request.changed({"common_code": None, "model": None}), model_follows=True)
     assert (planned.builder, planned.source) == ("common-code", "the MLPerf file, which a dependency fetches")
 
 

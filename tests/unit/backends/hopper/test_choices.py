@@ -79,26 +79,6 @@ def test_a_file_that_is_missing_is_one_sentence(tmp_path: Path) -> None:
         Hopper().builder().resolve(request(tmp_path / "none.json"))
 
 
-def test_the_table_is_part_of_the_fingerprint_not_its_path(tmp_path: Path) -> None:
-    one, same, other = (tmp_path / name for name in ("one.json", "same.json", "other.json"))
-    one.write_text(json.dumps(GOOD))
-    same.write_text(json.dumps(GOOD, indent=3))
-    other.write_text(json.dumps({**GOOD, "gpu": "NVIDIA H200"}))
-    parts = [Hopper().builder().identity(request(path)) for path in (one, same, other, None)]
-    assert parts[0] == parts[1]
-    assert parts[0] != parts[2]
-    assert "choices" not in parts[3]
-
-
-def test_a_table_that_changes_meanwhile_is_not_read_again(tmp_path: Path) -> None:
-    path = tmp_path / "choices.json"
-    path.write_text(json.dumps(GOOD))
-    builder = Hopper().builder()
-    before = builder.identity(request(path))
-    path.write_text("{}")
-    assert builder.identity(request(path)) == before
-
-
 def test_other_builders_refuse_the_option(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="kernel_choices is for the builder hopper, not tensorrt-rtx; leave it out"):
         BuildRequest.from_values({"random_weights": 0, "kernel_choices": tmp_path})

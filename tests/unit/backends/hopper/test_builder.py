@@ -1,0 +1,36 @@
+"""What an engine of the builder hopper depends on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cmx4trt.backends.hopper import Hopper
+from cmx4trt.requests.build import BuildRequest
+
+GOOD = {"gpu": "NVIDIA H100", "milliseconds": {"1": {"classifier": {"streamed": 0.5}}}}
+
+
+def request(path: Path | None = None) -> BuildRequest:
+    values = {"builder": "hopper", "random_weights": 0, "calibration_data": "random"}
+    return BuildRequest.from_values({**values, "kernel_choices": path})
+
+
+def test_the_table_is_part_of_the_fingerprint_not_its_path(tmp_path: Path) -> None:
+    one, same, other = (tmp_path / name for name in ("one.json", "same.json", "other.json"))
+    one.write_text(json.dumps(GOOD))
+    same.write_text(json.dumps(GOOD, indent=3))
+    other.write_text(json.dumps({**GOOD, "gpu": "NVIDIA H200"}))
+    parts = [Hopper().builder().identity(request(path)) for path in (one, same, other, None)]
+    assert parts[0] == parts[1]
+    assert parts[0] != parts[2]
+    assert "choices" not in parts[3]
+
+
+def test_a_table_that_changes_meanwhile_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "choices.json"
+    path.write_text(json.dumps(GOOD))
+    builder = Hopper().builder()
+    before = builder.identity(request(path))
+    path.write_text("{}")
+    assert builder.identity(request(path)) == before
