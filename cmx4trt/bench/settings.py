@@ -134,7 +134,7 @@ def complete_plan(
     made = plan.made
     made.performance_sample_count_override = samples_in_memory
     if measured is not None and not plan.rate_given:
-        _apply_measured(plan, measured)
+        _apply_measured(plan, measured, free_bytes)
     if made.performance_issue_same and made.performance_issue_same_index >= samples_in_memory:
         raise RequestError(
             f"performance_issue_same_index in user.conf is {made.performance_issue_same_index}, expected less than the "
@@ -215,10 +215,10 @@ def _apply_options(made: Any, settings: BenchSettings) -> None:
         made.max_query_count = 0
 
 
-def _apply_measured(plan: Plan, measured: Measured) -> None:
+def _apply_measured(plan: Plan, measured: Measured, free_bytes: int | None) -> None:
     made, scenario = plan.made, plan.settings.scenario
     seconds = max(1.0, made.min_duration_ms / 1000)
-    most_per_second = most_prepared(scenario) / seconds / GENERATED_TIMES.get(scenario, OFFLINE_SLACK)
+    most_per_second = most_prepared(scenario, free_bytes) / seconds / GENERATED_TIMES.get(scenario, OFFLINE_SLACK)
     if scenario == "Offline":
         made.offline_expected_qps = min(measured.rate * OFFLINE_MARGIN, most_per_second)
     elif scenario == "Server":

@@ -139,9 +139,8 @@ def test_mlperfs_length_at_a_gpus_rate_is_prepared_where_memory_holds_it() -> No
         complete_plan(plan, 1024, 1024, MEASURED, 16 << 30)
 
 
-def test_the_measured_rate_is_for_the_duration_of_user_conf(user_conf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_measured_rate_is_for_the_duration_of_user_conf(user_conf: Any) -> None:
     """A session that answers at once: what is prepared for a longer run must not be more than for a shorter one."""
-    monkeypatch.setattr("cmx4trt.bench.settings.free_memory", lambda: None)
     fast = Measured(rate=1e9, latency=1e-9)
     for scenario in SCENARIOS:
         plan = plan_of(scenario, user_conf=user_conf("*.*.min_duration = 900000\n"))
@@ -149,11 +148,10 @@ def test_the_measured_rate_is_for_the_duration_of_user_conf(user_conf: Any, monk
         assert prepared_samples(plan, 64) == pytest.approx(MAX_PREPARED[scenario], rel=1e-3)
 
 
-def test_eight_gpus_get_as_many_samples_as_ten_minutes_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_gpus_get_as_many_samples_as_ten_minutes_take() -> None:
     """800,000/s for 600 s are 480 million and more, which 512 GB of memory hold."""
-    monkeypatch.setattr("cmx4trt.bench.settings.free_memory", lambda: 512 << 30)
     plan = plan_of("Offline", rules="mlperf")
-    complete_plan(plan, 1024, 1024, Measured(rate=800_000.0, latency=0.01))
+    complete_plan(plan, 1024, 1024, Measured(rate=800_000.0, latency=0.01), 512 << 30)
     assert plan.made.offline_expected_qps == pytest.approx(1.2 * 800_000)
 
 
