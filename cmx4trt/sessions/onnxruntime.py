@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -157,9 +158,16 @@ def _import_onnxruntime() -> Any:
 def _options(ort: Any, threads: int) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or _threads_allowed()
     options.add_session_config_entry(*_AS_WRITTEN)
     return options
+
+
+def _threads_allowed() -> int:
+    """0, which stands for ONNX Runtime's choice, or as many as this process has cores: ONNX Runtime starts a thread for each core
+    of the machine, also where taskset or a container's cpuset leaves few."""
+    cores = len(os.sched_getaffinity(0))
+    return cores if cores < (os.cpu_count() or 1) else 0
 
 
 def _ortvalue(ort: Any, array: NDArray[Any], dtype: int) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
+import cmx4trt.sessions.onnxruntime as session_module
 from cmx4trt.errors import DeviceError
 from cmx4trt.ir.model import Model
 from cmx4trt.ir.onnx_file import encode_model
@@ -114,3 +117,13 @@ def test_quantized_graphs_are_computed_as_they_stand(model_from_text: Callable[[
         }""")
     result = OnnxRuntimeSession.from_graph(encode_model(model)).run({"x": np.ones((1, 1, 1, 1), np.float32)})
     assert result["y"].item() == 1
+
+
+def test_no_more_threads_are_started_than_cores_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime itself counts the machine's cores, whatever taskset or a container's cpuset says."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3})
+    assert session_module._options(onnxruntime, 0).intra_op_num_threads == 2
+    assert session_module._options(onnxruntime, 1).intra_op_num_threads == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert session_module._options(onnxruntime, 0).intra_op_num_threads == 0  # ONNX Runtime's own choice
