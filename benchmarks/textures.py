@@ -101,21 +101,36 @@ def render(xp: Any, scenes: Scenes, noise: Any) -> Any:
     ``xp`` is numpy or torch; the arrays of ``scenes`` and ``noise`` are its arrays, on any device.
     """
     one = scenes.mapped(lambda a: a[:, None, None] if a.ndim == 1 else a[:, :, None, None])
-    axis = (noise[0, 0, 0] * 0 + xp.cumsum(noise[0, 0, 0] * 0 + 1, 0) - 0.5) / noise.shape[-1] - 0.5
-    u, v = axis[None, None, :], axis[None, :, None]
-    du, dv = u - one.x, v - one.y
-    mask = _mask(xp, one, du * xp.cos(one.tilt) + dv * xp.sin(one.tilt), dv * xp.cos(one.tilt) - du * xp.sin(one.tilt))
-    along = u * xp.cos(one.angle) + v * xp.sin(one.angle)
-    across = v * xp.cos(one.angle) - u * xp.sin(one.angle)
-    wave = (0.5 + 0.5 * one.contrast * _pattern(xp, one, along, across, xp.sqrt(du * du + dv * dv)))[:, None]
-    inside = one.dark + (one.light - one.dark) * wave
-    slope = (u * xp.sin(one.tilt) + v * xp.cos(one.tilt) + 0.7)[:, None] / 1.4
-    image = one.near + (one.far - one.near) * slope
+    u, v = axes(xp, noise)
+    mask, inside = shape(xp, one, u, v)
+    image = background(xp, one, u, v)
     image = image + (inside - image) * mask[:, None]
     ex, ey = u - one.distractor_x, v - one.distractor_y
     spot = _step(xp, one.distractor_radius - xp.sqrt(ex * ex + ey * ey))[:, None]
     image = image + (one.distractor_color - image) * spot
     return xp.clip(image + noise * (NOISE * one.noise[:, None]), 0, 255)
+
+
+def axes(xp: Any, noise: Any) -> tuple[Any, Any]:
+    """Coordinates of the pixels' centers, [1, 1, S] and [1, S, 1], -0.5 .. 0.5; ``noise`` [B, 3, S, S] says on which device."""
+    axis = (noise[0, 0, 0] * 0 + xp.cumsum(noise[0, 0, 0] * 0 + 1, 0) - 0.5) / noise.shape[-1] - 0.5
+    return axis[None, None, :], axis[None, :, None]
+
+
+def background(xp: Any, one: Scenes, u: Any, v: Any) -> Any:
+    """A gradient between two colors [B, 3, S, S]; ``one``: scenes whose arrays broadcast over images."""
+    slope = (u * xp.sin(one.tilt) + v * xp.cos(one.tilt) + 0.7)[:, None] / 1.4
+    return one.near + (one.far - one.near) * slope
+
+
+def shape(xp: Any, one: Scenes, u: Any, v: Any) -> tuple[Any, Any]:
+    """Where each image's shape is, [B, S, S] from 0 to 1, and its textured colors [B, 3, S, S]."""
+    du, dv = u - one.x, v - one.y
+    mask = _mask(xp, one, du * xp.cos(one.tilt) + dv * xp.sin(one.tilt), dv * xp.cos(one.tilt) - du * xp.sin(one.tilt))
+    along = u * xp.cos(one.angle) + v * xp.sin(one.angle)
+    across = v * xp.cos(one.angle) - u * xp.sin(one.angle)
+    wave = (0.5 + 0.5 * one.contrast * _pattern(xp, one, along, across, xp.sqrt(du * du + dv * dv)))[:, None]
+    return mask, one.dark + (one.light - one.dark) * wave
 
 
 def _step(xp: Any, distance: Any) -> Any:
