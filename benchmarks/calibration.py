@@ -35,6 +35,8 @@ SHAPES = {"resnet50": (3, 224, 224), "retinanet": (3, 800, 800)}
 
 def main() -> None:
     switch_off()
+    if os.environ.get("CMX4TRT_BENCH_ONE_THREAD"):
+        one_thread()
     if len(sys.argv) > 1 and sys.argv[1] in WORKERS:
         WORKERS[sys.argv[1]](*sys.argv[2:])
         return
@@ -46,6 +48,20 @@ def main() -> None:
             images = Path(folder, f"images{count}.npy")
             np.save(images, make_images(options, SEED, count))
             compare(options, Path(folder), network, images, count, test)
+
+
+def one_thread() -> None:
+    """From here on ONNX Runtime's sessions compute on the thread that runs them, also those that other libraries open."""
+    import onnxruntime as ort
+
+    every = ort.SessionOptions
+
+    class OneThread(every):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__()
+            self.intra_op_num_threads = self.inter_op_num_threads = 1
+
+    ort.SessionOptions = OneThread
 
 
 def read_options() -> argparse.Namespace:
@@ -69,7 +85,7 @@ def prepare_network(options: argparse.Namespace, folder: Path) -> Path:
     from cmx4trt.requests.build import BuildRequest
 
     if options.trained:
-        from int8_accuracy import joined_model
+        from trained import joined_model
 
         model = decode_model(joined_model(options.trained))
     elif options.model:
@@ -234,11 +250,12 @@ def run_modelopt(network: str, images: str, output: str, kind: str, method: str)
     # It rewrites its input file.
     source = f"{output}.source.onnx"
     shutil.copy(network, source)
-    shape = "x".join(map(str, (1, *SHAPES[kind])))
+    data = np.load(images)
+    shape = "x".join(map(str, (1, *data.shape[1:])))
     quantize(
         source,
         quantize_mode="int8",
-        calibration_data={"input": np.load(images)},
+        calibration_data={"input": data},
         calibration_method=method,
         calibration_shapes=f"input:{shape}",
         calibration_eps=["cpu"],

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import textures
 from hopper_reference import Lowered, network_for
-from int8_accuracy import CALIBRATION_SEED, joined_model
+from trained import CALIBRATION_SEED, joined_model
 
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.choices import shipped_choices

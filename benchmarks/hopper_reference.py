@@ -77,7 +77,7 @@ def main() -> None:
 
 def report_trained(folder: Path, count: int, scratch: Path) -> None:
     import textures
-    from int8_accuracy import joined_model
+    from trained import joined_model
 
     trained = json.loads((folder / "resnet50.json").read_text())
     data = scratch / "calibration.npy"

@@ -1,13 +1,15 @@
-"""Top-1 and SQNR of INT8 on held-out images: our methods, ONNX Runtime's quantizer and Model Optimizer, on trained networks.
+"""Accuracy and SQNR of INT8 on held-out images: our methods, ONNX Runtime's quantizer and Model Optimizer, on trained networks.
 
-    python benchmarks/int8_accuracy.py FOLDER [FOLDER …] [--images 1000] [--calibration 64] [--noise 1] [--modelopt PYTHON]
+    python benchmarks/int8_accuracy.py FOLDER [FOLDER …] [--images 500] [--calibration 64] [--noise 1 3] [--modelopt PYTHON]
+                                       [--processes 64] [--out FOLDER]
 
-Each FOLDER contains the parts written by train_resnet50.py. The images are regenerated from their seed (textures.py), so
-nothing else is needed; ``--noise`` above 1 makes them harder, so that the network is no longer certain and small errors matter.
-Everything runs in ONNX Runtime on the CPU, where float16 is slow, so the network with float32 for everything except the int8
-layers is measured. All tools get the same network (batch normalization folded) and calibration images, and quantize
-symmetrically, weights per output channel, unless the row says otherwise. ``--modelopt`` is the Python of an environment with
-Model Optimizer (pip install nvidia-modelopt[onnx]).
+Each FOLDER was written by train_resnet50.py or train_retinanet.py. The images are regenerated from their seed, so nothing else is
+needed; ``--noise`` above 1 makes them harder, so that the network is no longer certain and small errors matter. All runs in ONNX
+Runtime on the CPU, where float16 is slow, so the network with float32 for everything except the int8 layers is measured. All
+tools get the same network (batch normalization folded) and calibration images, and quantize symmetrically, weights per output
+channel, unless the row says otherwise. ``--modelopt`` is the Python of an environment with Model Optimizer (pip install
+nvidia-modelopt[onnx]). ``--processes`` of one thread each share the work. ``--out`` gets the tables (``int8-accuracy.md``) and a
+line for each row (``int8-accuracy.jsonl``). A row that fails says why, the others go on.
 """
 
 from __future__ import annotations
@@ -15,196 +17,235 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import textures
-from calibration import run_ort
-from onnx import numpy_helper
+from calibration import one_thread
+from int8_methods import Files, all_cases, write_plain
+from trained import CALIBRATION_SEED, Answer, Outputs, read_trained
 
-from cmx4trt.base.progress import Silent
-from cmx4trt.graph.network import CanonicalGraph
-from cmx4trt.ir.onnx_file import decode_model, encode_model
-from cmx4trt.networks import spec_of
-from cmx4trt.networks.graphs import network_from_model
-from cmx4trt.quantize import calibrate, place, quantize_network
-from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
-CALIBRATION_SEED = 22
-"""A series other than the held-out and the training images."""
-OURS = ("minmax", "percentile", "entropy", "mse")
-ONNXRUNTIME = ("MinMax", "Entropy", "Percentile")
+PART = 25
+"""Images of a task."""
+FLOAT = "FP32"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A trained network as ONNX (imported by this package: batch normalization folded), with a record of its training."""
+class Work:
+    """What a process needs to know of a network and where its files are."""
 
-    name: str
-    model: bytes
-    facts: dict[str, Any]
-    calibration: Path
+    folder: Path
+    scratch: Path
+    calibration: int
+    modelopt: str | None
 
-    def network(self) -> CanonicalGraph:
-        """The canonical float32 network."""
-        options = BuildRequest.from_values({"precision": "fp32"}).graph_options()
-        return network_from_model(decode_model(self.model), spec_of("resnet50"), options)
+    def file(self, name: str) -> Path:
+        return self.scratch / f"{self.folder.name}-{name.replace(' ', '_').replace(',', '')}"
 
-    def preprocess(self, images: Any) -> Any:
-        """uint8 [B, 3, H, W] -> the network's input."""
-        return textures.preprocess(images, self.facts.get("std", 1.0))
+    def files(self) -> Files:
+        return Files(self.file("plain.onnx"), self.file("calibration.npy"), self.modelopt)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of one noise."""
+
+    noise: float
+    start: int
+    count: int
+
+    def name(self) -> str:
+        return f"{self.noise:g}-{self.start}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table's row."""
+
+    network: str
+    noise: float
+    title: str
+    answers: list[Answer]
+    scores: tuple[float, float]
+
+    def cells(self) -> dict[str, float]:
+        """The numbers; SQNR in dB: of the median image, the worst twentieth, the worst, and all images' energies together."""
+        decibels = sorted(answer.sqnr for answer in self.answers)
+        signal, error = (sum(getattr(a, part) for a in self.answers) for part in ("signal", "error"))
+        return {
+            "median": float(np.median(decibels)),
+            "5 %": float(np.percentile(decibels, 5)),
+            "lowest": decibels[0],
+            "all": Answer(signal, error, None).sqnr,
+        }
 
 
 def main() -> None:
     options = read_options()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder  # the times below are those of a first calibration
-        for trained_folder in options.folders:
-            trained = read_trained(trained_folder, Path(folder), options.calibration)
-            measure(trained, options, Path(folder))
-
-
-def measure(trained: Trained, options: argparse.Namespace, folder: Path) -> None:
-    """Print one network's table."""
-    seed, classes = trained.facts["held_out_seed"], trained.facts["classes"]
-    images = [textures.held_out(seed, i, 1, options.noise) for i in range(options.images)]
-    labels = np.concatenate([label for _, label in images]) % classes
-    inputs = [trained.preprocess(image) for image, _ in images]
-    expected = run(encoded(trained.network()), inputs)
-    base = top1(expected, labels)
-    what = f"{classes} classes, {options.images} held-out images with {options.noise:g} x the training's noise"
-    print(f"\n{trained.name}: {what}; FP32 top-1 {base:.4f}", flush=True)
-    print("| INT8 | top-1 | same class as FP32 | median SQNR dB | lowest | quantize s |\n|---|---|---|---|---|---|")
-    for name, quantized in cases(trained, options, folder):
-        if options.only and not any(part in name for part in options.only):
-            continue
-        began = time.perf_counter()
-        graph = quantized()
-        seconds = time.perf_counter() - began
-        got = run(graph, inputs)
-        noise = sorted(sqnr(*pair) for pair in zip(expected, got, strict=True))
-        same = (got.argmax(1) == expected.argmax(1)).mean()
-        cells = [name, f"{top1(got, labels):.4f}", f"{same:.4f}", f"{statistics.median(noise):.1f}", f"{noise[0]:.1f}"]
-        print("| " + " | ".join([*cells, f"{seconds:.0f}"]) + " |", flush=True)
-
-
-def cases(
-    trained: Trained, options: argparse.Namespace, folder: Path
-) -> list[tuple[str, Callable[[], OnnxRuntimeSession]]]:
-    """Name -> the function that quantizes."""
-    plain, model = folder / "plain.onnx", trained.network().model
-    for number, node in enumerate(model.graph.nodes):
-        node.name = node.name or f"node_{number}"
-    plain.write_bytes(encode_model(model, None).message)
-
-    output = folder / "peer.onnx"
-    files = (str(plain), str(trained.calibration), str(output), "resnet50")
-
-    def onnxruntime(method: str, symmetric: bool = True) -> Callable[[], OnnxRuntimeSession]:
-        def quantized() -> OnnxRuntimeSession:
-            run_ort(*files, method, symmetric)
-            return OnnxRuntimeSession.from_bytes(output.read_bytes())
-
-        return quantized
-
-    def model_optimizer(method: str) -> Callable[[], OnnxRuntimeSession]:
-        def quantized() -> OnnxRuntimeSession:
-            here = Path(__file__).parent
-            command = [options.modelopt, str(here / "calibration.py"), "modelopt", *files, method]
-            environment = {**os.environ, "PYTHONPATH": str(here.parent)}
-            subprocess.run(command, check=True, capture_output=True, env=environment)
-            return OnnxRuntimeSession.from_bytes(output.read_bytes())
-
-        return quantized
-
-    found = [(f"{method}", ours(trained, method, folder)) for method in OURS]
-    found += [(f"{method}, no bias correction", ours(trained, method, folder, False)) for method in OURS]
-    found += [(f"ONNX Runtime {method}", onnxruntime(method)) for method in ONNXRUNTIME]
-    found.append(("ONNX Runtime MinMax, asymmetric", onnxruntime("MinMax", symmetric=False)))
-    if options.modelopt:
-        found += [(f"Model Optimizer {method}", model_optimizer(method)) for method in ("max", "entropy")]
-    return found
-
-
-def ours(trained: Trained, method: str, folder: Path, corrected: bool = True) -> Callable[[], OnnxRuntimeSession]:
-    """This package's quantization, with or without bias correction."""
-
-    def quantized() -> OnnxRuntimeSession:
-        values: dict[str, Any] = {"precision": "int8", "calibration_method": method}
-        values["calibration_data"] = str(trained.calibration)
-        request, network = BuildRequest.from_values(values), trained.network()
-        if not corrected:
-            found = calibrate(network, place(network.model.graph), request, Silent())
-            cache = folder / "ranges.json"
-            cache.write_text(replace(found.ranges, means={}).to_json())
-            request = BuildRequest.from_values({"precision": "int8", "calibration_cache": str(cache)})
-        quantize_network(network, request, Silent())
-        return encoded(network)
-
-    return quantized
-
-
-def encoded(network: CanonicalGraph) -> OnnxRuntimeSession:
-    return OnnxRuntimeSession.from_graph(encode_model(network.model))
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        works = [Work(f.resolve(), Path(folder), options.calibration, options.modelopt) for f in options.folders]
+        parts = [
+            Part(n, i, min(PART, options.images - i)) for n in options.noise for i in range(0, options.images, PART)
+        ]
+        context = get_context("spawn")  # ONNX Runtime's threads do not survive a fork
+        with ProcessPoolExecutor(options.processes, context, initializer=one_thread) as pool:
+            rows, lines = [], []
+            for row in measured(pool, works, parts, options):
+                rows.append(row)
+                lines.append(
+                    json.dumps({"network": row.network, "noise": row.noise, "int8": row.title, **described(row)})
+                )
+                print(lines[-1], flush=True)
+                if options.out:
+                    options.out.mkdir(parents=True, exist_ok=True)
+                    (options.out / "int8-accuracy.jsonl").write_text("\n".join(lines) + "\n")
+    text = "\n".join(table(work.folder, noise, rows, options) for work in works for noise in options.noise)
+    print(text)
+    if options.out:
+        (options.out / "int8-accuracy.md").write_text(text)
 
 
 def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--images", type=int, default=1000, help="held-out images")
+    parser.add_argument("--images", type=int, default=500, help="held-out images")
     parser.add_argument("--calibration", type=int, default=64, help="calibration images")
     parser.add_argument(
-        "--noise", type=float, default=1.0, help="noise of the held-out images relative to the training's"
+        "--noise", type=float, nargs="+", default=[1.0], help="noise of the held-out images relative to the training's"
     )
     parser.add_argument("--modelopt", help="Python of an environment with nvidia-modelopt")
     parser.add_argument("--only", action="append", help="only rows whose name contains this")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, help="folder for the tables")
+    parser.add_argument("--scratch", help="folder for temporary files")
     return parser.parse_args()
 
 
-def read_trained(folder: Path, scratch: Path, calibration: int) -> Trained:
-    facts = json.loads((folder / "resnet50.json").read_text())
-    found = Trained(folder.name, joined_model(folder), facts, scratch / f"{folder.name}.npy")
-    np.save(found.calibration, found.preprocess(textures.held_out(CALIBRATION_SEED, 0, calibration)[0]))
-    return found
+def measured(
+    pool: ProcessPoolExecutor, works: list[Work], parts: list[Part], options: argparse.Namespace
+) -> Iterator[Row]:
+    """All rows, as they are done: those in float first."""
+    for ready in [pool.submit(prepare, work) for work in works]:
+        ready.result()
+    floats = {(work, part): pool.submit(run_float, work, part) for work in works for part in parts}
+    titles = [t for t in all_cases(bool(options.modelopt)) if not options.only or any(o in t for o in options.only)]
+    quantizing: dict[Future[None], tuple[Work, str]] = {
+        pool.submit(quantize, work, title): (work, title)
+        for title in sorted(titles, key=_slowest_first)
+        for work in works
+    }
+    reference = {key: future.result() for key, future in floats.items()}
+    scoring: list[Future[Row]] = []
+    for work in works:
+        for noise in options.noise:
+            own = [part for part in parts if part.noise == noise]
+            truth = [one for part in own for one in reference[work, part][1]]
+            expected = [one for part in own for one in reference[work, part][0]]
+            yield score(work, noise, FLOAT, expected, expected, truth)
+    running: dict[Future[list[Answer]], tuple[Work, str, Part]] = {}
+    for future in as_completed(quantizing):
+        work, title = quantizing[future]
+        if (error := future.exception()) is not None:
+            print(
+                f"{work.folder.name}: {title} failed: {str(error).strip().splitlines()[-1:]}",
+                file=sys.stderr,
+                flush=True,
+            )
+            continue
+        for part in parts:
+            running[pool.submit(run_int8, work, title, part)] = (work, title, part)
+    answers: dict[tuple[Work, str, float], dict[int, list[Answer]]] = {}
+    for done in as_completed(running):
+        work, title, part = running[done]
+        found = answers.setdefault((work, title, part.noise), {})
+        found[part.start] = done.result()
+        own = [p for p in parts if p.noise == part.noise]
+        if len(found) == len(own):
+            truth = [one for p in own for one in reference[work, p][1]]
+            expected = [one for p in own for one in reference[work, p][0]]
+            got = [one for p in own for one in found[p.start]]
+            scoring.append(pool.submit(score, work, part.noise, title, expected, got, truth))
+    for row in scoring:
+        yield row.result()
 
 
-def joined_model(folder: Path) -> bytes:
-    """The ONNX file of the parts, without the Casts after its float16 weights."""
-    parts = sorted(folder.glob("resnet50.onnx.*"))
-    if not parts:
-        sys.exit(f"{folder} contains no resnet50.onnx.000; run train_resnet50.py first")
-    proto = onnx.load_from_string(b"".join(part.read_bytes() for part in parts))
-    halves = {tensor.name: tensor for tensor in proto.graph.initializer if tensor.name.endswith(".half")}
-    for node in [n for n in proto.graph.node if n.op_type == "Cast" and n.input[0] in halves]:
-        values = numpy_helper.to_array(halves[node.input[0]]).astype(np.float32)
-        halves[node.input[0]].CopyFrom(numpy_helper.from_array(values, node.output[0]))
-        proto.graph.node.remove(node)
-    return bytes(proto.SerializeToString())
+def _slowest_first(title: str) -> int:
+    order = ("ONNX Runtime Entropy", "ONNX Runtime Percentile", "Model Optimizer", "ONNX Runtime")
+    return next((place for place, start in enumerate(order) if title.startswith(start)), len(order))
 
 
-def run(session: OnnxRuntimeSession, inputs: list[Any]) -> Any:
-    """The logits [N, classes]."""
-    rows = [session.run({session.inputs[0]: image})["logits"] for image in inputs]
-    return np.concatenate(rows).astype(np.float64)
+def prepare(work: Work) -> None:
+    """Write the calibration images and the float network."""
+    trained = read_trained(work.folder)
+    images, _ = trained.images(CALIBRATION_SEED, 0, work.calibration, 1.0)
+    np.save(work.files().images, images)
+    write_plain(trained, work.files().plain)
 
 
-def top1(logits: Any, labels: Any) -> float:
-    return float((logits.argmax(1) == labels).mean())
+def quantize(work: Work, title: str) -> None:
+    """Write the quantized network."""
+    case = all_cases(bool(work.modelopt))[title]
+    case(read_trained(work.folder), work.files(), work.file(f"{title}.onnx"))
 
 
-def sqnr(expected: Any, got: Any) -> float:
-    """10 log10 of signal over error energy of one image's logits."""
-    return float(10 * np.log10(np.square(expected).sum() / np.square(got - expected).sum()))
+def run_float(work: Work, part: Part) -> tuple[list[Answer], list[Any]]:
+    """The reference's answers and what is in the images; inputs and outputs are kept in files."""
+    trained = read_trained(work.folder)
+    images, truth = trained.images(trained.facts["held_out_seed"], part.start, part.count, part.noise)
+    outputs = run(work.files().plain, images)
+    np.save(work.file(f"{part.name()}-images.npy"), images)
+    values: dict[str, Any] = dict(outputs)
+    np.savez(work.file(f"{part.name()}-outputs.npz"), **values)
+    return trained.answers(outputs, outputs), truth
+
+
+def run_int8(work: Work, title: str, part: Part) -> list[Answer]:
+    """A quantized network's answers."""
+    got = run(work.file(f"{title}.onnx"), np.load(work.file(f"{part.name()}-images.npy")))
+    with np.load(work.file(f"{part.name()}-outputs.npz")) as expected:
+        return read_trained(work.folder).answers(dict(expected), got)
+
+
+def run(model: Path, images: Any) -> Outputs:
+    """All outputs, image by image."""
+    session = OnnxRuntimeSession.from_bytes(model.read_bytes())
+    found = [session.run({session.inputs[0]: images[i : i + 1]}) for i in range(len(images))]
+    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
+def score(work: Work, noise: float, title: str, expected: list[Answer], got: list[Answer], truth: list[Any]) -> Row:
+    """A row of one noise."""
+    return Row(work.folder.name, noise, title, got, read_trained(work.folder).scores(expected, got, truth))
+
+
+def described(row: Row) -> dict[str, Any]:
+    return {"scores": row.scores} | ({} if row.title == FLOAT else row.cells())
+
+
+def table(folder: Path, noise: float, rows: list[Row], options: argparse.Namespace) -> str:
+    """One network's rows, the best median first."""
+    trained = read_trained(folder)
+    own = {row.title: row for row in rows if (row.network, row.noise) == (folder.name, noise)}
+    base = own.pop(FLOAT)
+    what = f"{trained.facts['classes']} classes, {options.images} held-out images, noise {noise:g} x the training's"
+    heads = ["INT8", *trained.columns, "SQNR dB: median", "all images", "worst 5 %", "lowest"]
+    lines = [f"\n{trained.name} ({trained.kind}): {what}; FP32 {trained.columns[0]} {base.scores[0]:.4g}\n"]
+    lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for title, row in sorted(own.items(), key=lambda item: -item[1].cells()["median"]):
+        numbers = row.cells()
+        cells = [title, f"{row.scores[0]:.4g}", f"{row.scores[1]:.4f}"]
+        cells += [f"{numbers[name]:.1f}" for name in ("median", "all", "5 %", "lowest")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

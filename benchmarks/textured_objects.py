@@ -90,7 +90,8 @@ def _boxes(scene: Scenes) -> Array:
     x, y = (np.where(round_, np.resize([-1, 1], x.shape[1]) * reach, value) for value in (x, y))
     center = np.stack([scene.x, scene.y] * 2, axis=1) + 0.5
     found = center + np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1)
-    return np.clip(found, 0, 1).astype(np.float32)
+    boxes: Array = np.clip(found, 0, 1).astype(np.float32)
+    return boxes
 
 
 def _corners(shape: Array) -> Array:

@@ -34,7 +34,8 @@ from cmx4trt.networks.retinanet.spec import EXPANSION, Body, DetectorSpec
 
 HELD_OUT_SEED = 51
 POSITIVE, NEGATIVE = 0.5, 0.4
-"""Overlap with an object from which an anchor stands for it, and below which it stands for nothing (arXiv:1708.02002, section 4)."""
+"""Overlap with an object from which an anchor stands for it, and below which it stands for nothing (arXiv:1708.02002,
+section 4)."""
 ALPHA, GAMMA = 0.25, 2.0
 """Of the focal loss (arXiv:1708.02002, section 5.1)."""
 MOST_GRADIENT = 10.0
@@ -102,7 +103,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups:
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]
     """A residual block of ResNeXt."""
 
     def __init__(self, channels: int, width: int, stride: int, groups: int) -> None:
@@ -118,7 +119,7 @@ class Block(nn.Module):
         return functional.relu(branch + (value if self.shortcut is None else self.shortcut(value)))
 
 
-class Detector(nn.Module):
+class Detector(nn.Module):  # type: ignore[misc]
     """RetinaNet between normalized images and head tensors; its convolutions are made in the order of
     ``random_weights.model_from_seed``."""
 
@@ -161,11 +162,11 @@ def head(channels: int, tower: int, outputs: int, bias: float) -> nn.Sequential:
     for _ in range(tower):
         layer = nn.Conv2d(channels, channels, 3, padding=1)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
     last = nn.Conv2d(channels, outputs, 3, padding=1)
     nn.init.normal_(last.weight, std=0.01)
-    nn.init.constant_(last.bias, bias)  # type: ignore[arg-type]
+    nn.init.constant_(last.bias, bias)
     return nn.Sequential(*layers, last)
 
 
@@ -190,7 +191,7 @@ def train(
         step += 1
         if step == 1 or step % (100 if device.type == "cuda" else 10) == 0:
             losses = [of_classes.item(), of_boxes.item()]
-            first = min(first, losses[0])
+            first = losses[0] if step == 1 else first
             if not math.isfinite(sum(losses)) or (done > HOPELESS and losses[0] > first):
                 sys.exit(f"training fails at step {step}: losses of classes and boxes {losses}; lower --rate")
             print(f"step {step} {done:.0%} classes {losses[0]:.3f} boxes {losses[1]:.3f}", flush=True)
