@@ -53,6 +53,7 @@ class Method(str, Enum):
     PERCENTILE = "percentile"
     ENTROPY = "entropy"
     MSE = "mse"
+    RELATIVE = "relative"
 
     def description(self) -> str:
         """The method with the constants that decide its result."""
@@ -165,7 +166,8 @@ def _range_observer(method: Method, wanted: Wanted) -> RangeObserver:
     if method is Method.MINMAX:
         return ExtremesObserver(wanted.tensors)
     levels = [UNSIGNED_LEVELS if tensor in wanted.unsigned else LEVELS for tensor in wanted.tensors]
-    return HistogramObserver(wanted.tensors, [_threshold(method, number) for number in levels])
+    thresholds = [_threshold(method, number) for number in levels]
+    return HistogramObserver(wanted.tensors, thresholds, per_image=method is Method.RELATIVE)
 
 
 def _open(model: Model) -> Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Threshold = Callable[[NDArray[np.int64]], float]
+    Threshold = Callable[[NDArray[Any]], float]
+    """Of counts [32768], which may be weighted."""
 
 PERCENTILE = 99.999
 """Part of the values (in percent) that the percentile method covers: the default of onnxruntime.quantization."""
@@ -106,20 +107,26 @@ class HistogramObserver:
     the whole range, so one pass over the images is enough and the order of images does not matter.
     """
 
-    def __init__(self, tensors: Sequence[str], thresholds: Sequence[Threshold]) -> None:
-        """``thresholds``: for each tensor how its magnitude is chosen."""
+    def __init__(self, tensors: Sequence[str], thresholds: Sequence[Threshold], per_image: bool = False) -> None:
+        """``thresholds``: for each tensor how its magnitude is chosen. With ``per_image`` the counts of an image are divided by
+        its energy in that tensor, so that every image has the same weight however large its values are."""
         import numpy as np
 
         self.tensors = tuple(tensors)
         self._thresholds = tuple(thresholds)
-        self._counts = np.zeros((len(self.tensors), HALF_CODES), np.int64)
+        self._per_image = per_image
+        self._counts = np.zeros((len(self.tensors), HALF_CODES), np.float64 if per_image else np.int64)
 
     def add(self, observed: Mapping[str, NDArray[Any]]) -> None:
         """``observed[half_name(t)]`` is tensor ``t`` as float16."""
         for row, tensor in zip(self._counts, self.tensors, strict=True):
-            row += count_codes(observed[half_name(tensor)])
-            if row[HALF_INFINITY:].any():
+            counts = count_codes(observed[half_name(tensor)])
+            if counts[HALF_INFINITY:].any():
                 raise DataError(_overflow(tensor, "float16"))
+            row += self._weighted(counts)
+
+    def _weighted(self, counts: NDArray[np.int64]) -> NDArray[Any]:
+        return counts / (energy(counts) or 1.0) if self._per_image else counts
 
     def ranges(self) -> dict[str, float]:
         """The threshold that the method chooses for each tensor."""
@@ -222,10 +229,18 @@ def entropy_threshold(counts: NDArray[np.int64], levels: int = LEVELS) -> float:
     return largest * best / HISTOGRAM_BINS
 
 
-def squared_error_threshold(counts: NDArray[np.int64], levels: int = LEVELS) -> float:
+def energy(counts: NDArray[np.int64]) -> float:
+    """The sum of the squares of the counted values; counts [32768] as of count_codes, finite values only."""
+    import numpy as np
+
+    return float(counts[:HALF_INFINITY] @ np.square(_magnitudes()))
+
+
+def squared_error_threshold(counts: NDArray[Any], levels: int = LEVELS) -> float:
     """The magnitude at which rounding and clipping to ``levels`` levels together make the smallest mean squared error.
 
-    M. Nagel et al., "A White Paper on Neural Network Quantization" (arXiv:2106.08295), section 3.1.
+    M. Nagel et al., "A White Paper on Neural Network Quantization" (arXiv:2106.08295), section 3.1. Where an image's counts are
+    divided by its energy, that is the smallest mean of the images' ratios of noise to signal.
     """
     import numpy as np
 

@@ -140,3 +140,35 @@ def test_a_restored_observer_continues(make: object, image: dict[str, np.ndarray
         observer.add({name: value * 2 for name, value in image.items()})
     for name, value in first.state().items():
         assert np.array_equal(value, second.state()[name])
+
+
+def test_relative_errors_weigh_every_image_alike() -> None:
+    """One image with values a hundred times the others': least squares serve it alone, ratios serve the others, too."""
+    rng = np.random.default_rng(8)
+    images = [rng.standard_normal(4000) * (100 if index == 0 else 1) for index in range(16)]
+    found = []
+    for per_image in (False, True):
+        observer = HistogramObserver(["t"], [squared_error_threshold], per_image)
+        for image in images:
+            observer.add({half_name("t"): image.astype(np.float16)})
+        found.append(observer.ranges()["t"])
+    largest = float(np.abs(images[0]).max())
+    assert found[0] > 0.5 * largest
+    assert found[1] < 0.2 * largest
+
+    def noise(threshold: float) -> float:
+        step = threshold / 127
+        errors = [np.clip(np.rint(image / step), -127, 127) * step - image for image in images]
+        return float(np.mean([np.square(e).sum() / np.square(i).sum() for e, i in zip(errors, images, strict=True)]))
+
+    assert noise(found[1]) < 0.5 * noise(found[0])
+
+
+def test_relative_counts_of_images_of_zeros_and_their_state() -> None:
+    observer = HistogramObserver(["t"], [squared_error_threshold], per_image=True)
+    observer.add({half_name("t"): np.zeros(100, np.float16)})
+    assert observer.ranges() == {"t": 0.0}
+    observer.add({half_name("t"): np.full(100, 2, np.float16)})
+    other = HistogramObserver(["t"], [squared_error_threshold], per_image=True)
+    other.restore(observer.state())
+    assert other.ranges() == observer.ranges() == {"t": pytest.approx(2, rel=0.05)}
