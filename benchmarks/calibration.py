@@ -61,6 +61,9 @@ def one_thread() -> None:
             super().__init__()
             self.intra_op_num_threads = self.inter_op_num_threads = 1
 
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, 1 if name.endswith("_op_num_threads") else value)
+
     ort.SessionOptions = OneThread
 
 

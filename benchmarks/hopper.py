@@ -174,7 +174,7 @@ def random_network() -> Network:
 def trained_network(folder: Path, scratch: Path) -> Network:
     """The network written by train_resnet50.py, calibrated on images of a series of its own."""
     from hopper_accuracy import calibration_images
-    from int8_accuracy import joined_model
+    from trained import joined_model
 
     data = scratch / "calibration.npy"
     np.save(data, calibration_images(64))
