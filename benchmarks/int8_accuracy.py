@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -70,7 +70,7 @@ class Part:
 class Row:
     """A table's row."""
 
-    network: str
+    folder: Path
     noise: float
     title: str
     answers: list[Answer]
@@ -98,20 +98,27 @@ def main() -> None:
         ]
         context = get_context("spawn")  # ONNX Runtime's threads do not survive a fork
         with ProcessPoolExecutor(options.processes, context, initializer=one_thread) as pool:
-            rows, lines = [], []
+            rows: list[Row] = []
             for row in measured(pool, works, parts, options):
                 rows.append(row)
-                lines.append(
-                    json.dumps({"network": row.network, "noise": row.noise, "int8": row.title, **described(row)})
-                )
-                print(lines[-1], flush=True)
+                print(line(row), flush=True)
                 if options.out:
-                    options.out.mkdir(parents=True, exist_ok=True)
-                    (options.out / "int8-accuracy.jsonl").write_text("\n".join(lines) + "\n")
-    text = "\n".join(table(work.folder, noise, rows, options) for work in works for noise in options.noise)
-    print(text)
-    if options.out:
-        (options.out / "int8-accuracy.md").write_text(text)
+                    write_results(options.out, rows, options.images)
+    print(tables(rows, options.images))
+
+
+def write_results(folder: Path, rows: list[Row], images: int) -> None:
+    """The rows so far: whoever ends the program early has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "int8-accuracy.jsonl").write_text("".join(line(row) + "\n" for row in rows))
+    (folder / "int8-accuracy.md").write_text(tables(rows, images))
+
+
+def line(row: Row) -> str:
+    """A row as JSON."""
+    numbers = {} if row.title == FLOAT else row.cells()
+    name = row.folder.name
+    return json.dumps({"network": name, "noise": row.noise, "int8": row.title, "scores": row.scores, **numbers})
 
 
 def read_options() -> argparse.Namespace:
@@ -130,6 +137,14 @@ def read_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What the float network answers, and what is in the images."""
+
+    answers: list[Answer]
+    truth: list[Any]
+
+
 def measured(
     pool: ProcessPoolExecutor, works: list[Work], parts: list[Part], options: argparse.Namespace
 ) -> Iterator[Row]:
@@ -137,45 +152,41 @@ def measured(
     for ready in [pool.submit(prepare, work) for work in works]:
         ready.result()
     floats = {(work, part): pool.submit(run_float, work, part) for work in works for part in parts}
-    titles = [t for t in all_cases(bool(options.modelopt)) if not options.only or any(o in t for o in options.only)]
-    quantizing: dict[Future[None], tuple[Work, str]] = {
-        pool.submit(quantize, work, title): (work, title)
-        for title in sorted(titles, key=_slowest_first)
-        for work in works
-    }
-    reference = {key: future.result() for key, future in floats.items()}
-    scoring: list[Future[Row]] = []
+    references: dict[tuple[Work, float], Reference] = {}
     for work in works:
         for noise in options.noise:
-            own = [part for part in parts if part.noise == noise]
-            truth = [one for part in own for one in reference[work, part][1]]
-            expected = [one for part in own for one in reference[work, part][0]]
-            yield score(work, noise, FLOAT, expected, expected, truth)
-    running: dict[Future[list[Answer]], tuple[Work, str, Part]] = {}
-    for future in as_completed(quantizing):
-        work, title = quantizing[future]
-        if (error := future.exception()) is not None:
-            print(
-                f"{work.folder.name}: {title} failed: {str(error).strip().splitlines()[-1:]}",
-                file=sys.stderr,
-                flush=True,
-            )
-            continue
-        for part in parts:
-            running[pool.submit(run_int8, work, title, part)] = (work, title, part)
-    answers: dict[tuple[Work, str, float], dict[int, list[Answer]]] = {}
-    for done in as_completed(running):
-        work, title, part = running[done]
-        found = answers.setdefault((work, title, part.noise), {})
-        found[part.start] = done.result()
-        own = [p for p in parts if p.noise == part.noise]
-        if len(found) == len(own):
-            truth = [one for p in own for one in reference[work, p][1]]
-            expected = [one for p in own for one in reference[work, p][0]]
-            got = [one for p in own for one in found[p.start]]
-            scoring.append(pool.submit(score, work, part.noise, title, expected, got, truth))
-    for row in scoring:
-        yield row.result()
+            found = [floats[work, part].result() for part in parts if part.noise == noise]
+            answers, truth = ([one for some in lists for one in some] for lists in zip(*found, strict=True))
+            references[work, noise] = Reference(answers, truth)
+            yield score(work, noise, FLOAT, references[work, noise], answers)
+    titles = [t for t in all_cases(bool(options.modelopt)) if not options.only or any(o in t for o in options.only)]
+    rows = [(work, title) for title in sorted(titles, key=_slowest_first) for work in works]
+    with ThreadPoolExecutor(len(rows)) as waiting:  # each waits for the processes that work on its rows
+        futures = {waiting.submit(rows_of, pool, *row, parts, references): row for row in rows}
+        for done in as_completed(futures):
+            work, title = futures[done]
+            if (error := done.exception()) is None:
+                yield from done.result()
+            else:
+                message = str(error).strip().splitlines() or [type(error).__name__]
+                print(f"{work.folder.name}: {title} failed: {message[-1]}", file=sys.stderr, flush=True)
+
+
+def rows_of(
+    pool: ProcessPoolExecutor,
+    work: Work,
+    title: str,
+    parts: list[Part],
+    references: dict[tuple[Work, float], Reference],
+) -> list[Row]:
+    """The rows of one way to quantize a network, one for each noise."""
+    pool.submit(quantize, work, title).result()
+    running = [(part, pool.submit(run_int8, work, title, part)) for part in parts]
+    scoring = []
+    for noise in dict.fromkeys(part.noise for part in parts):
+        answers = [one for part, future in running if part.noise == noise for one in future.result()]
+        scoring.append(pool.submit(score, work, noise, title, references[work, noise], answers))
+    return [future.result() for future in scoring]
 
 
 def _slowest_first(title: str) -> int:
@@ -222,27 +233,31 @@ def run(model: Path, images: Any) -> Outputs:
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
-def score(work: Work, noise: float, title: str, expected: list[Answer], got: list[Answer], truth: list[Any]) -> Row:
+def score(work: Work, noise: float, title: str, reference: Reference, answers: list[Answer]) -> Row:
     """A row of one noise."""
-    return Row(work.folder.name, noise, title, got, read_trained(work.folder).scores(expected, got, truth))
+    scores = read_trained(work.folder).scores(reference.answers, answers, reference.truth)
+    return Row(work.folder, noise, title, answers, scores)
 
 
-def described(row: Row) -> dict[str, Any]:
-    return {"scores": row.scores} | ({} if row.title == FLOAT else row.cells())
+def tables(rows: list[Row], images: int) -> str:
+    """One for each network and noise, as Markdown."""
+    groups: dict[tuple[Path, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.folder, row.noise), []).append(row)
+    return "\n".join(table(*group, found, images) for group, found in sorted(groups.items()))
 
 
-def table(folder: Path, noise: float, rows: list[Row], options: argparse.Namespace) -> str:
+def table(folder: Path, noise: float, rows: list[Row], images: int) -> str:
     """One network's rows, the best median first."""
     trained = read_trained(folder)
-    own = {row.title: row for row in rows if (row.network, row.noise) == (folder.name, noise)}
-    base = own.pop(FLOAT)
-    what = f"{trained.facts['classes']} classes, {options.images} held-out images, noise {noise:g} x the training's"
+    base = next(row for row in rows if row.title == FLOAT)
+    what = f"{trained.facts['classes']} classes, {images} held-out images, noise {noise:g} x the training's"
     heads = ["INT8", *trained.columns, "SQNR dB: median", "all images", "worst 5 %", "lowest"]
     lines = [f"\n{trained.name} ({trained.kind}): {what}; FP32 {trained.columns[0]} {base.scores[0]:.4g}\n"]
     lines += ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for title, row in sorted(own.items(), key=lambda item: -item[1].cells()["median"]):
+    for row in sorted((row for row in rows if row is not base), key=lambda row: -row.cells()["median"]):
         numbers = row.cells()
-        cells = [title, f"{row.scores[0]:.4g}", f"{row.scores[1]:.4f}"]
+        cells = [row.title, f"{row.scores[0]:.4g}", f"{row.scores[1]:.4f}"]
         cells += [f"{numbers[name]:.1f}" for name in ("median", "all", "5 %", "lowest")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
