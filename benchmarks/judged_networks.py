@@ -123,7 +123,7 @@ def _read_trained(folder: Path) -> Made:
 
 def _files(paths: list[Path]) -> Iterator[Candidate]:
     for path in paths:
-        yield Candidate(f"file {path.name}", "file", partial(_read_file, path), cases_at_a_time=2)
+        yield Candidate(f"file {path.name}", "file", partial(_read_file, path), cases_at_a_time=1)
 
 
 def _read_file(path: Path) -> Made:
