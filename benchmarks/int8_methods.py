@@ -20,7 +20,7 @@ from cmx4trt.quantize import calibrate, place, quantize_network
 from cmx4trt.quantize.observe import Method
 from cmx4trt.requests.build import BuildRequest
 
-UNCORRECTED = (Method.MINMAX, Method.ENTROPY, Method.RELATIVE)
+UNCORRECTED = (Method.MINMAX, Method.ENTROPY, Method.BALANCED)
 """Methods that are also measured without bias correction."""
 ONNXRUNTIME = ("MinMax", "Entropy", "Percentile")
 MODEL_OPTIMIZER = ("max", "entropy")

@@ -54,10 +54,16 @@ class Method(str, Enum):
     ENTROPY = "entropy"
     MSE = "mse"
     RELATIVE = "relative"
+    BALANCED = "balanced"
 
     def description(self) -> str:
         """The method with the constants that decide its result."""
         return f"percentile {PERCENTILE}" if self is Method.PERCENTILE else self.value
+
+
+_POWERS = {Method.RELATIVE: 1.0, Method.BALANCED: 0.5}
+"""By which power of an image's energy its squared errors are divided: ``mse`` (0) serves the images with the largest activations,
+``relative`` the typical image, ``balanced`` both (docs/decisions/022-calibration.md has the measurements)."""
 
 
 def _threshold(method: Method, levels: int) -> Threshold:
@@ -167,7 +173,7 @@ def _range_observer(method: Method, wanted: Wanted) -> RangeObserver:
         return ExtremesObserver(wanted.tensors)
     levels = [UNSIGNED_LEVELS if tensor in wanted.unsigned else LEVELS for tensor in wanted.tensors]
     thresholds = [_threshold(method, number) for number in levels]
-    return HistogramObserver(wanted.tensors, thresholds, per_image=method is Method.RELATIVE)
+    return HistogramObserver(wanted.tensors, thresholds, _POWERS.get(method, 0.0))
 
 
 def _open(model: Model) -> Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[Any]]]:

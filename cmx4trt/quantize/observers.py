@@ -107,15 +107,15 @@ class HistogramObserver:
     the whole range, so one pass over the images is enough and the order of images does not matter.
     """
 
-    def __init__(self, tensors: Sequence[str], thresholds: Sequence[Threshold], per_image: bool = False) -> None:
-        """``thresholds``: for each tensor how its magnitude is chosen. With ``per_image`` the counts of an image are divided by
-        its energy in that tensor, so that every image has the same weight however large its values are."""
+    def __init__(self, tensors: Sequence[str], thresholds: Sequence[Threshold], power: float = 0.0) -> None:
+        """``thresholds``: for each tensor how its magnitude is chosen. An image's counts are divided by this ``power`` of its
+        energy in that tensor: at 1 every image has the same weight in a sum of squared errors, however large its values are."""
         import numpy as np
 
         self.tensors = tuple(tensors)
         self._thresholds = tuple(thresholds)
-        self._per_image = per_image
-        self._counts = np.zeros((len(self.tensors), HALF_CODES), np.float64 if per_image else np.int64)
+        self._power = power
+        self._counts = np.zeros((len(self.tensors), HALF_CODES), np.float64 if power else np.int64)
 
     def add(self, observed: Mapping[str, NDArray[Any]]) -> None:
         """``observed[half_name(t)]`` is tensor ``t`` as float16."""
@@ -126,7 +126,7 @@ class HistogramObserver:
             row += self._weighted(counts)
 
     def _weighted(self, counts: NDArray[np.int64]) -> NDArray[Any]:
-        return counts / (energy(counts) or 1.0) if self._per_image else counts
+        return counts / ((energy(counts) or 1.0) ** self._power) if self._power else counts
 
     def ranges(self) -> dict[str, float]:
         """The threshold that the method chooses for each tensor."""

@@ -32,7 +32,7 @@ DEVICES = ("cpu", "cuda")
 SCENARIOS = ("Offline", "Server", "SingleStream", "MultiStream")
 FLOAT_TYPES = ("fp32", "fp16")
 INPUT_TYPES = (*FLOAT_TYPES, "int8")
-CALIBRATION_METHODS = ("minmax", "percentile", "entropy", "mse", "relative")
+CALIBRATION_METHODS = ("minmax", "percentile", "entropy", "mse", "relative", "balanced")
 
 MAX_BATCH_SIZE = 65536
 MAX_COPY_STREAMS = 16

@@ -147,8 +147,8 @@ def test_relative_errors_weigh_every_image_alike() -> None:
     rng = np.random.default_rng(8)
     images = [rng.standard_normal(4000) * (100 if index == 0 else 1) for index in range(16)]
     found = []
-    for per_image in (False, True):
-        observer = HistogramObserver(["t"], [squared_error_threshold], per_image)
+    for power in (0.0, 1.0):
+        observer = HistogramObserver(["t"], [squared_error_threshold], power)
         for image in images:
             observer.add({half_name("t"): image.astype(np.float16)})
         found.append(observer.ranges()["t"])
@@ -165,10 +165,10 @@ def test_relative_errors_weigh_every_image_alike() -> None:
 
 
 def test_relative_counts_of_images_of_zeros_and_their_state() -> None:
-    observer = HistogramObserver(["t"], [squared_error_threshold], per_image=True)
+    observer = HistogramObserver(["t"], [squared_error_threshold], power=1.0)
     observer.add({half_name("t"): np.zeros(100, np.float16)})
     assert observer.ranges() == {"t": 0.0}
     observer.add({half_name("t"): np.full(100, 2, np.float16)})
-    other = HistogramObserver(["t"], [squared_error_threshold], per_image=True)
+    other = HistogramObserver(["t"], [squared_error_threshold], power=1.0)
     other.restore(observer.state())
     assert other.ranges() == observer.ranges() == {"t": pytest.approx(2, rel=0.05)}
