@@ -101,7 +101,7 @@ class Network(ABC):
 
     - ``spec``: name, title, sizes; ``metric``: of its accuracy; ``accuracy``: MLPerf's target, if there is one
     - ``own_options``: the dataclass that declares options which mean nothing with another network, and are refused there
-    - ``mean``, ``std``: for pixels 0..1; ``stored_as_pixels``: whether files may hold pixels that are not yet normalised
+    - ``mean``, ``std``: for pixels 0..1; ``stored_as_pixels``: whether files may hold pixels that are not yet normalized
     - ``label_file``: where a folder of preprocessed images holds the ground truth
     - ``int8_images``: on how many images INT8 is measured, a few seconds on two cores
     """

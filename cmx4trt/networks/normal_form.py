@@ -1,4 +1,4 @@
-"""What every import does first: a file, however it was exported, optimised or quantized, as one float32 graph without detours."""
+"""What every import does first: a file, however it was exported, optimized or quantized, as one float32 graph without detours."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ def _check_usable(graph: Graph, opset: int) -> None:
     for node in graph.nodes:
         if node.op_type == "BatchNormalization" and _is_training(node, opset):
             raise ModelError(
-                f"{node.label()} is in training mode: it normalises by each batch's own statistics, so that an image's "
-                "result depends on the others; export the model in evaluation mode (model.eval())"
+                f"{node.label()} is in training mode: it normalizes with each batch's own statistics, so an image's "
+                "result depends on the rest of its batch; export the model in evaluation mode (model.eval())"
             )
     foreign = sorted({node.domain for node in graph.nodes if node.domain and not _is_fused(node)})
     if foreign:
         names = sorted({node.op_type for node in graph.nodes if node.domain == foreign[0]})
         raise ModelError(
             f"the model has operators of the domain {foreign[0]} ({', '.join(names)}), expected ONNX's own; export it again, or "
-            "optimise it at most with ONNX Runtime's extended level"
+            "optimize it with ONNX Runtime's extended level at most"
         )
 
 

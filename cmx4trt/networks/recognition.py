@@ -71,7 +71,7 @@ class Layer:
 def find_layers(graph: Graph, layers: Sequence[Layer], spec: ModelSpec) -> dict[str, str]:
     """Layer -> its result in ``graph``: every one of ``layers`` is there, and nothing else reads their results.
 
-    Requires: batch normalisation is folded, padding is inside the windows, constants are initializers, ``auto_pad`` is
+    Requires: batch normalization is folded, padding is inside the windows, constants are initializers, ``auto_pad`` is
     resolved. Nodes behind the last layers are not looked at. Raises ModelError, naming the first layer that differs.
     """
     return _Search(graph, spec).run(layers)

@@ -30,10 +30,10 @@ CANDIDATE_STEP = 8
 """Every eighth of the possible thresholds is tried: 8/2048 of the range, below half an int8 step (1/128)."""
 
 CANDIDATES, SMALLEST_PART = 120, 0.02
-"""Thresholds that the mse method tries, from this part of the largest magnitude on: neighbours differ by 3 %, which moves
+"""Thresholds that the mse method tries, from this part of the largest magnitude on: neighbors differ by 3 %, which moves
 the error near its minimum by less than 0.1 %."""
 MERGED_CODES = 8
-"""Neighbouring float16 codes that the mse method takes as one value: they differ by 0.8 % at most, an int8 step near its
+"""Neighboring float16 codes that the mse method takes as one value: they differ by 0.8 % at most, an int8 step near its
 limit by the same."""
 
 HALF_CODES = 0x8000
@@ -213,7 +213,7 @@ def percentile_threshold(counts: NDArray[np.int64], percentile: float = PERCENTI
 def entropy_threshold(counts: NDArray[np.int64], levels: int = LEVELS) -> float:
     """The magnitude whose clipped distribution over ``levels`` levels differs least from the counted one (Kullback-Leibler).
 
-    After S. Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 38-40. The first bin takes its neighbour's height, as
+    After S. Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 38-40. The first bin takes its neighbor's height, as
     NVIDIA's tools do: the zeros that Relu makes are represented exactly whatever the threshold.
     """
     import numpy as np

@@ -75,7 +75,7 @@ def place(
     """What to quantize in ``graph``; the layers named in ``kept`` stay as they are.
 
     Graph outputs are never quantized: int8 scores would leave a few dozen distinct values. Requires a float32 graph
-    without batch normalisation and subgraphs.
+    without batch normalization and subgraphs.
     """
     view = View(graph, frozenset(kept), flavor)
     by_type = {op_type: rule for rule in rules for op_type in rule.op_types}

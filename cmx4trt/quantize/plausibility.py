@@ -1,7 +1,7 @@
 """Ranges from a file held against the network: could a calibration have given them?
 
 A cache has no checksum, and one flipped bit of an exponent turns a scale into 16 or 2^64 times what it was. So the network is run
-on a few of the build's images, and every range is compared with the values seen there, and with what its neighbours' are.
+on a few of the build's images, and every range is compared with the values seen there, and with what its neighbors' are.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ images, 0.6 to 69 on synthetic ones, which excite deep layers less."""
 SMALLEST_INPUT, LARGEST_INPUT = 1 / 16, 4096.0
 """Ranges of images: normalized ones reach 1 to 3, pixels 255."""
 LARGEST_JUMP = 12.0
-"""Largest accepted factor between a range's ratio and the median of its neighbours'. Measured: 3.6 on synthetic images."""
-NEIGHBOURS = 3
-"""Activations before and behind that count as neighbours."""
+"""Largest accepted factor between a range's ratio and the median of its neighbors'. Measured: 3.6 on synthetic images."""
+NEIGHBORS = 3
+"""Activations before and behind that count as neighbors."""
 FEW = 4
 """With more scales than this, equal ones are no coincidence."""
 
@@ -79,11 +79,11 @@ def _check_ratio(name: str, ratio: float, scale: float, largest: float, cited: C
 def _check_jumps(ratios: Mapping[str, float], scales: Mapping[str, float], cited: Cited) -> None:
     names, values = list(ratios), list(ratios.values())
     for place, (name, ratio) in enumerate(ratios.items()):
-        near = values[max(0, place - NEIGHBOURS) : place] + values[place + 1 : place + 1 + NEIGHBOURS]
+        near = values[max(0, place - NEIGHBORS) : place] + values[place + 1 : place + 1 + NEIGHBORS]
         usual = median(near) if near else ratio
         if not 1 / LARGEST_JUMP <= ratio / usual <= LARGEST_JUMP:
             raise DataError(
-                f"{cited(name)} gives tensor '{name}' the scale {scales[name]:g}, {ratio / usual:.3g} times what those of its "
-                f"neighbours ({', '.join(names[max(0, place - 1) : place + 2 : 2])}) let expect; one bit of it may be flipped: "
+                f"{cited(name)} gives tensor '{name}' the scale {scales[name]:g}, {ratio / usual:.3g} times as much as its "
+                f"neighbors' ({', '.join(names[max(0, place - 1) : place + 2 : 2])}) suggest; a bit of it may be flipped: "
                 "calibrate again"
             )

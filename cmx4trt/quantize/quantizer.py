@@ -196,7 +196,7 @@ def _check_input(graph: Graph, placement: Placement, request: BuildRequest) -> N
     if request.input_dtype == "int8" and name not in {edge.tensor for edge in placement.edges}:
         raise RequestError(
             "input_dtype=int8 needs a first convolution in int8 that reads the input itself; leave that layer out of keep_fp16 "
-            "and the normalisation out of the network (--input_range=normalized)"
+            "and the normalization out of the network (--input_range=normalized)"
         )
 
 

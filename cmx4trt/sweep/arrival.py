@@ -32,10 +32,10 @@ def receive_engine(outcome: Outcome, request: BuildRequest) -> Outcome:
         data, manifest = files.pop(name), Manifest.from_json(files.pop(_with_ending(name, ".json")).decode())
     except (KeyError, ValueError) as error:
         raise OutputError(
-            f"what came from {outcome.host} is no engine with its manifest ({error}); run the sweep again"
+            f"{outcome.host} did not return an engine with its manifest ({error}); run the sweep again"
         ) from error
     if hashlib.sha256(data).hexdigest() != manifest.engine.sha256:
-        raise OutputError(f"the engine from {outcome.host} is not the one of its manifest; run the sweep again")
+        raise OutputError(f"the engine from {outcome.host} does not match its manifest; run the sweep again")
     asked = {**manifest.request.to_dict(), "output_dir": request.output_dir}
     arrived = replace(manifest, request=RequestRecord.from_dict(asked))
     paths = EnginePaths.of(request, manifest.parts)
@@ -81,7 +81,7 @@ def checked(outcome: Outcome) -> Sequence[Carried]:
                 f"{outcome.host} sent a file named {file.name}, outside its folder; do not trust this node"
             )
         if hashlib.sha256(file.data).hexdigest() != file.sha256:
-            raise OutputError(f"{file.name} from {outcome.host} was damaged on its way; run the sweep again")
+            raise OutputError(f"{file.name} from {outcome.host} was damaged in transit; run the sweep again")
     return outcome.carried
 
 

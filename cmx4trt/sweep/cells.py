@@ -75,9 +75,7 @@ def _cell(given: CellValues, store: str, sources: dict[tuple[str | None, int | N
         check_evaluation(command, EvaluationOptions.from_values(values, command), request)
     gpu = given.values.get(GPU)
     if request.device == "cuda" and gpu is None:
-        raise RequestError(
-            "the device cuda builds on a GPU, and 'gpu' does not say on which; give gpu: sm90, for example"
-        )
+        raise RequestError("device cuda builds on a GPU, but 'gpu' does not say on which; give, for example, gpu: sm90")
     origin = (request.model, request.random_weights, request.network)
     if origin not in sources:
         sources[origin] = source_of_request(request).part()

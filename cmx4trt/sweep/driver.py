@@ -118,7 +118,7 @@ class Driver:
             return
         self._attempts[task.key] += 1
         if outcome.lost and self._attempts[task.key] <= self._retries:
-            self._watcher.note(f"{task.kind} {task.name}: {outcome.error}; trying it again")
+            self._watcher.note(f"{task.kind} {task.name}: {outcome.error}; retrying")
             self._ready.append((task, bool(task.engine)))
             return
         elsewhere = bool(outcome.carried)

@@ -21,7 +21,7 @@ matrix:
 exclude:
   - {precision: fp32, batch_size: 4}
 
-# Cells beside the matrix. With gpu, a cell is measured on a node with that GPU; with device: cuda, it is built there too.
+# Cells in addition to the matrix. With gpu, a cell is measured on a node with that GPU; with device: cuda, it is built there too.
 include:
   - {builder: hopper, precision: int8, calibration_data: random, batch_size: 1}
   # - {builder: hopper, precision: int8, calibration_data: random, batch_size: 64, gpu: sm90}
@@ -33,10 +33,10 @@ store: engines
 # Where tasks run: local, ray or slurm; --on has priority.
 run_on: local
 
-# What one task takes. A lost node's tasks are begun again so many times; a request that is refused is not.
+# What one task takes. Tasks of a lost node are retried this many times; refused requests are not.
 tasks: {cores: 1, memory: 4GiB, retries: 2, minutes: 240}
 
-# How Slurm gives each kind of GPU (--on=slurm).
+# How to request each kind of GPU from Slurm (--on=slurm).
 # slurm:
 #   partition: main
 #   gpus:

@@ -23,10 +23,15 @@ TASK_OPTIONS: Mapping[str, Option] = {
         Option(
             "retries",
             whole(0, 100),
-            "how often a task is begun again after its node was lost; a refused request is never tried again",
+            "retries of a task whose node was lost; refused requests are never retried",
             2,
         ),
-        Option("minutes", whole(1, 7 * 24 * 60), "a task that takes longer is ended, and counts as failed", 240),
+        Option(
+            "minutes",
+            whole(1, 7 * 24 * 60),
+            "time limit; a task that takes longer is ended and counts as failed",
+            240,
+        ),
     )
 }
 CLUSTERS = ("slurm", "local", "debug")
@@ -41,15 +46,15 @@ SLURM_OPTIONS: Mapping[str, Option] = {
         ),
         Option("partition", TEXT, "partition of the jobs"),
         Option("account", TEXT, "account of the jobs"),
-        Option("parallel", whole(1, 10_000), "jobs of an array at once", 256),
+        Option("parallel", whole(1, 10_000), "concurrent jobs of an array", 256),
     )
 }
 GPU_OPTIONS: Mapping[str, Option] = {
     one.name: one
     for one in (
-        Option("constraint", TEXT, "the constraint that leads to nodes with this GPU"),
-        Option("gres", TEXT, "what is asked for of such a node (default: gpu:1)"),
-        Option("partition", TEXT, "the partition of such nodes"),
+        Option("constraint", TEXT, "constraint that selects nodes with this GPU"),
+        Option("gres", TEXT, "generic resource to request of such a node (default: gpu:1)"),
+        Option("partition", TEXT, "partition of such nodes"),
     )
 }
 LOCAL, RAY, SLURM = PLACES = ("local", "ray", "slurm")

@@ -70,7 +70,7 @@ def read_located(path: str) -> Located:
         with open_text(path) as stream:
             text = stream.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
-            raise RequestError(f"{path} is larger than a megabyte; a sweep of so many cells is made by 'matrix'")
+            raise RequestError(f"{path} is larger than a megabyte; use 'matrix' for a sweep of many cells")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         return _Reader(path, yaml.SafeLoader("")).located(node) if node is not None else Located(None, path, 1)
     except yaml.MarkedYAMLError as error:
@@ -96,7 +96,7 @@ class _Reader:
         line = node.start_mark.line + 1
         self._left -= 1
         if id(node) in around or self._left < 0:
-            raise RequestError(f"{self._path}:{line}: an alias (*name) repeats without end; write the values out")
+            raise RequestError(f"{self._path}:{line}: an alias (*name) contains itself; write the values out")
         around |= {id(node)}
         if node.id == "scalar":
             return Located(self._loader.construct_object(node), self._path, line)
@@ -106,6 +106,6 @@ class _Reader:
         for key, value in node.value:
             name, where = str(self._loader.construct_object(key)), key.start_mark.line + 1
             if name in content:
-                raise RequestError(f"{self._path}:{where}: '{shortened(name)}' stands here twice; leave one out")
+                raise RequestError(f"{self._path}:{where}: '{shortened(name)}' is given twice; remove one")
             content[name] = Located(self.located(value, around).value, self._path, where)
         return Located(content, self._path, line)

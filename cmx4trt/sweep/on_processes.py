@@ -78,10 +78,10 @@ class ProcessRunner:
                 f"it needs a GPU ({needs.gpu}), and this machine has none; use --on=ray or --on=slurm, or leave gpu out"
             )
         if needs.cores > self._cores:
-            return f"it needs {needs.cores} cores, this machine has {self._cores}; lower 'cores' below tasks"
+            return f"it needs {needs.cores} cores, this machine has {self._cores}; lower 'cores' under 'tasks'"
         if needs.memory > self._memory:
             wanted, there = binary_size(needs.memory), decimal_size(self._memory)
-            return f"it needs {wanted}, this machine has {there}; lower 'memory' below tasks"
+            return f"it needs {wanted}, this machine has {there}; lower 'memory' under 'tasks'"
         return ""
 
     def close(self) -> None:

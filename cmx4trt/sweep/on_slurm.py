@@ -74,7 +74,7 @@ class SlurmRunner:
         gpu = task.needs.gpu
         if gpu is None or gpu in self._gpus or self._cluster != SLURM:
             return ""
-        return f"the sweep file does not say how Slurm gives a {gpu}; add it below slurm.gpus, with constraint or gres"
+        return f"the sweep file does not say how to request a {gpu} from Slurm; add it under slurm.gpus, with a constraint or gres"
 
     def close(self) -> None:
         """Cancel what still runs."""
@@ -106,4 +106,4 @@ class SlurmRunner:
             last = str(error).strip().rsplit("\n", 1)[-1]
             return Outcome(task.key, BuildError.exit_code, f"job {job.job_id} failed ({last}); see {job.paths.stderr}")
         except self._submitit.core.utils.UncompletedJobError:
-            return Outcome(task.key, error=f"job {job.job_id} ended without a result, its node was lost", lost=True)
+            return Outcome(task.key, error=f"job {job.job_id} ended without a result: its node was lost", lost=True)

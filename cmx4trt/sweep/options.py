@@ -31,8 +31,8 @@ def _parse_gpu(name: str, value: object) -> str:
 
 GPU_KIND = Kind(_parse_gpu)
 _GPU_HELP = (
-    "the kind of GPU that a cell is measured on, and built on with the device cuda: a compute capability such as sm90, the name "
-    "of a card, or the scheduler's own word (default: none; the engine's graph runs on the CPU)"
+    "kind of GPU on which a cell is measured and, with device cuda, built: a compute capability such as sm90, the name of a "
+    "card, or the scheduler's own name for it (default: none; the engine's graph runs on the CPU)"
 )
 
 

@@ -14,14 +14,14 @@ from cmx4trt.report.parts import Column, Figure
 from cmx4trt.sweep.results import THROUGHPUTS, UNFINISHED, Row, best_rows, failures
 from cmx4trt.sweep.status import DONE
 
-_MARKS = {DONE: "✓ done", UNFINISHED: "\N{EN DASH} not finished", "failed": "✗ failed", "invalid": "! not valid"}
+_MARKS = {DONE: "✓ done", UNFINISHED: "\N{EN DASH} not finished", "failed": "✗ failed", "invalid": "! INVALID"}
 _STAND_IN = (
-    "Cells marked “graph” are not speeds of engines: nothing here could run the engine, so its graph ran in ONNX Runtime. They "
-    "are compared with their like only."
+    "Cells marked “graph” do not show the speed of an engine: no device could run it, so its graph ran in ONNX Runtime. They "
+    "are compared only with each other."
 )
 _DIGITS = 4
 _STRONGEST = 55
-"""Per cent of colour in the best cell of a heat map: text stays legible on it, light and dark."""
+"""Per cent of color in the best cell of a heat map: text stays legible on it, light and dark."""
 _POINTS = 2
 """Of a plot that shows something."""
 
@@ -45,7 +45,7 @@ def _head(title: str, rows: Sequence[Row]) -> Html:
         (str(len(rows)), "cells"),
         (str(len({row.engine for row in rows if row.engine})), "engines"),
         (str(count[DONE]), "done"),
-        (str(count["failed"] + count["invalid"]), "failed or not valid"),
+        (str(count["failed"] + count["invalid"]), "failed or INVALID"),
         (str(count[UNFINISHED]), "not finished"),
     ]
     networks = " and ".join(sorted({row.network for row in rows}))
@@ -118,7 +118,7 @@ def _trade(
     from cmx4trt.report.plots import plot_trade
 
     front = pareto_front([(x, y) for _, x, y in points], sign)
-    caption = "Dashed: cells that no other beats in both."
+    caption = "Dashed: the Pareto front, cells that no other beats in both."
     return parts.drawn(lambda: plot_trade(name, points, front, (label, "samples per second")), caption, note)
 
 
@@ -141,7 +141,7 @@ def _heat_maps(rows: Sequence[Row]) -> Iterable[Html]:
 
 
 def _heat_map(title: str, rows: Sequence[Row]) -> Html:
-    """Samples per second; the stronger the colour, the more. Cells that several share show the best, and how many there are."""
+    """Samples per second; the stronger the color, the more. Cells that several share show the best, and how many there are."""
     precisions = sorted({row.precision for row in rows}, key=order_of_precision)
     top = max(row.samples_per_second or 0 for row in rows) or 1
     lines = []
@@ -185,7 +185,7 @@ def _cells(rows: Sequence[Row], folder: str) -> Html:
         *(Column("latency, ms", True), Column("accuracy"), Column("MB", True), Column("graph verified")),
     )
     caption = (
-        "Links lead to the report of an engine. Latency: the scenario's own figure in SingleStream and MultiStream, else the "
+        "Links open an engine's report. Latency: the scenario's own figure in SingleStream and MultiStream, else the "
         "99th percentile"
     )
     kinds = [row.precision for row in ordered]

@@ -172,6 +172,6 @@ def _error(rows: Sequence[Row]) -> CmxError | None:
     if not failed and not unfinished:
         return None
     return CellsFailedError(
-        f"{failed + unfinished} of {len(rows)} cells failed or are not valid, as the table says; the same command tries failed "
-        "ones again"
+        f"{failed + unfinished} of {len(rows)} cells failed or are INVALID (see the table); run the same command again to retry "
+        "the failed ones"
     )

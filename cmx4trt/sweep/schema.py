@@ -23,16 +23,16 @@ def schema_of_sweeps() -> dict[str, Any]:
     }
     gpus = {
         "type": "object",
-        "description": "kind of GPU -> how Slurm gives it",
+        "description": "kind of GPU -> how to request it from Slurm",
         "additionalProperties": _options(GPU_OPTIONS, ""),
     }
-    slurm = _options(SLURM_OPTIONS, "How Slurm is asked for nodes.")
+    slurm = _options(SLURM_OPTIONS, "How to request nodes from Slurm.")
     slurm["properties"]["gpus"] = gpus
     sections = {
         "defaults": {**_CELL, "description": "What all cells have in common."},
         "matrix": _object(axes, "Every combination of these values is a cell."),
         "exclude": {"type": "array", "items": _CELL, "description": "Combinations of the matrix to leave out."},
-        "include": {"type": "array", "items": _CELL, "description": "Cells beside the matrix."},
+        "include": {"type": "array", "items": _CELL, "description": "Cells in addition to the matrix."},
         "store": {"type": "string", "description": "Folder of the engines, relative to the file (default: engines)."},
         **{name: _value(one) for name, one in PLACE_OPTIONS.items()},
         "tasks": _options(TASK_OPTIONS, "What one task takes."),

@@ -170,7 +170,7 @@ def _crash(code: int, log: str) -> tuple[int, str]:
         return 128 - code, f"its process was ended by {signal.Signals(-code).name}; last output: {last}"
     return code or EXIT_UNFORESEEN, last.removeprefix(
         "cmx4trt: error: "
-    ) or f"it ended with exit code {code}, without a word"
+    ) or f"it ended with exit code {code} and printed nothing"
 
 
 def _host(environment: Mapping[str, str]) -> str:

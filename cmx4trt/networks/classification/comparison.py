@@ -93,7 +93,7 @@ class Comparison:
             return self.layers.sentence()
         found = (
             f"relative L2 error {self.relative_l2:.2e} (limit {self.limit:.2g}), largest error {self.max_abs_error:.2e}, "
-            f"class equal for {self.classes_agree} of {self.images} images"
+            f"same class for {self.classes_agree} of {self.images} images"
         )
         return found if self.layers is None else f"{found}; {self.layers.sentence()}"
 

@@ -1,7 +1,7 @@
 """Classifiers: from the files people have to one canonical graph.
 
 The body (convolutions, Relu, Add, MaxPool) is kept as it is; the tail, which every exporter writes differently (mean over
-H and W, one matrix product, Softmax, ArgMax), is recognised and written anew.
+H and W, one matrix product, Softmax, ArgMax), is recognized and written anew.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _vector(graph: Graph, name: str, used: set[str]) -> str:
 
 
 def _has_factors(graph: Graph) -> bool:
-    """Whether there may be batch normalisation, or an added bias; mostly not, and numpy stays unimported."""
+    """Whether there may be batch normalization, or an added bias; mostly not, and numpy stays unimported."""
     return any(
         node.op_type not in _BODY | _TAIL
         or (node.op_type == "Add" and any(name in graph.initializers for name in node.inputs))

@@ -25,7 +25,7 @@ _RESHAPING = ("Flatten", "Reshape", "Squeeze")
 def nvidia_names(graph: Graph) -> dict[str, str]:
     """Tensor of ``graph`` -> its name in NVIDIA's caches; empty where the graph is not ResNet-50.
 
-    Requires batch normalisation folded and padding inside the convolutions.
+    Requires batch normalization folded and padding inside the convolutions.
     """
     try:
         found = find_layers(graph, topology.layers(), SPEC)

@@ -26,7 +26,7 @@ class RetinaNet(Network):
     """See ``spec`` for the network itself.
 
     Its target: MLPerf Inference rules, table of benchmarks, for the images of OpenImages v6 with MLPerf's classes. Files of
-    images come from two preprocessors of MLPerf: its reference leaves pixels 0..1, CM's generic one normalises.
+    images come from two preprocessors of MLPerf: its reference leaves pixels 0..1, CM's generic one normalizes.
     """
 
     spec = SPEC
@@ -114,7 +114,7 @@ class RetinaNet(Network):
         return Results((*classes, *boxes), "detections", count_found_again, priors, True, follow)
 
     def input_form(self, notes: Mapping[str, Any], scale: float | None, options: GraphOptions) -> InputForm:
-        """MLPerf's normalisation, unless its file was seen to have another, or the engine normalises by itself."""
+        """MLPerf's normalization, unless its file was seen to have another, or the engine normalizes by itself."""
         mean, std = self.mean, self.std
         if RetinaNetOptions.of(options).input_range == PIXELS:
             mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

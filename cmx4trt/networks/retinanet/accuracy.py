@@ -58,7 +58,9 @@ def _coco_rows(answer: bytes, image: Mapping[str, Any], index: int) -> NDArray[n
         raise DataError(f"the answer for sample {index} has {len(answer)} bytes, expected a multiple of {4 * RECORD}")
     records = np.frombuffer(answer, np.float32).reshape(-1, RECORD).astype(np.float64)
     if len(records) and (records[:, 0] != index).any():
-        raise DataError(f"the answer for sample {index} names sample {records[0, 0]:g}; the log is not from this run")
+        raise DataError(
+            f"the answer for sample {index} refers to sample {records[0, 0]:g}; the log is not from this run"
+        )
     height, width = image["height"], image["width"]
     y1, x1, y2, x2 = records[:, 1] * height, records[:, 2] * width, records[:, 3] * height, records[:, 4] * width
     ids = np.full(len(records), image["id"], np.float64)

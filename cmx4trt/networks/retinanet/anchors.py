@@ -1,4 +1,4 @@
-"""The anchors and the normalisation of a detector's file, found by evaluating it, whatever it calls or computes them by."""
+"""The anchors and the normalization of a detector's file, found by evaluating it, whatever it calls or computes them by."""
 
 from __future__ import annotations
 
@@ -88,16 +88,16 @@ def _only(tables: list[NDArray[Any]]) -> NDArray[Any] | None:
 
 
 def _anchor_outermost(table: NDArray[Any], grid: tuple[int, int], anchors: int, spec: ModelSpec) -> NDArray[Any]:
-    """[H * W * A, 4] -> [A * H * W, 4]; checks that the rows of one position share their centre."""
+    """[H * W * A, 4] -> [A * H * W, 4]; checks that the rows of one position share their center."""
     import numpy as np
 
     by_position = table.reshape(-1, anchors, 4)
-    centres = (by_position[..., :2] + by_position[..., 2:]) / 2
+    centers = (by_position[..., :2] + by_position[..., 2:]) / 2
     stride = spec.input_shape[1] / grid[0]
-    spread = float(np.ptp(centres, axis=1).max())
+    spread = float(np.ptp(centers, axis=1).max())
     if spread > stride / 2:
         raise wrong_model(
-            spec, f"anchors whose centres lie {spread:g} pixels apart at one position", f"at most {stride / 2:g}"
+            spec, f"anchors whose centers lie {spread:g} pixels apart at one position", f"at most {stride / 2:g}"
         )
     return np.ascontiguousarray(by_position.transpose(1, 0, 2).reshape(-1, 4), np.float32)
 
@@ -123,7 +123,7 @@ def probe_normalization(model: Model, source: str, image: str, spec: ModelSpec) 
         raise wrong_model(spec, f"images resized from {dims} to {result.shape}", "images that keep their size")
     slope = (one - zero).mean(axis=(0, 2, 3), dtype=np.float64)
     if not (np.isfinite(slope).all() and (slope > 0).all()):
-        raise wrong_model(spec, "a first convolution that does not see the image", "a normalised image")
+        raise wrong_model(spec, "a first convolution that does not see the image", "a normalized image")
     std = 1 / slope
     mean = -zero.mean(axis=(0, 2, 3), dtype=np.float64) * std
     constants = [t for n in part.graph.nodes for t in _constants_of(part, n) if t.dtype is DType.FLOAT and t.size == 3]

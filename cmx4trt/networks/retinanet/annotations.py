@@ -63,7 +63,7 @@ def read_annotations(path: str, classes: int) -> dict[str, Any]:
     if not 0 <= min(ids["categories"]) <= max(ids["categories"]) < classes:
         raise DataError(
             f"annotation file {path} has categories {min(ids['categories'])}..{max(ids['categories'])}, expected "
-            f"0..{classes - 1} as in openimages-mlperf.json; the labels would not fit"
+            f"0..{classes - 1} as in openimages-mlperf.json; the labels would not match"
         )
     for place, entry in enumerate(values["annotations"]):
         for name, key in (("image_id", "images"), ("category_id", "categories")):

@@ -1,4 +1,4 @@
-"""The part of a detector between its normalised images and its heads: static shapes, free batch, no shape arithmetic."""
+"""The part of a detector between its normalized images and its heads: static shapes, free batch, no shape arithmetic."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIZES, _SCALES = 3, 2
 def fold_weight_expressions(model: Model, image: str, heads: list[str]) -> int:
     """Between ``image`` and ``heads``, turn operands computed from constants alone into constants; returns how many there were.
 
-    Files exported without constant folding compute the factors of frozen batch normalisation in the graph.
+    Files exported without constant folding compute the factors of frozen batch normalization in the graph.
     """
     graph = model.graph
     constant, features = set(graph.initializers), {image}
@@ -64,9 +64,7 @@ def fix_shapes(model: Model, image: str, heads: list[str], spec: ModelSpec) -> d
             raise ModelError(f"cannot follow {node.label()} of {spec.title}: {error}; give the right file") from error
     missing = [name for name in heads if name not in shapes]
     if missing:
-        raise wrong_model(
-            spec, f"the head '{missing[0]}' fed by something else than the image", "a head on image features"
-        )
+        raise wrong_model(spec, f"a head '{missing[0]}' that does not depend on the image", "a head on image features")
     return shapes
 
 
@@ -83,13 +81,13 @@ def _output_shape(model: Model, node: Node, shapes: dict[str, Shape], used: set[
     if node.op_type == "Resize":
         return _resized(model, node, shapes, used)
     known = ", ".join(sorted(_POOLING | _ELEMENTWISE | {"Resize"}))
-    raise ValueError(f"between images and heads only {known} are expected")
+    raise ValueError(f"only {known} are expected between the image and the heads")
 
 
 def _pooled(model: Model, node: Node, shape: Shape) -> Shape:
     """The sliding-window formula of Conv and MaxPool (onnx/docs/Operators.md, MaxPool)."""
     if node.attributes.get("auto_pad", "NOTSET") != "NOTSET" or node.attributes.get("ceil_mode", 0):
-        raise ValueError("auto_pad and ceil_mode are not expected")
+        raise ValueError("auto_pad and ceil_mode are not supported")
     weight = model.graph.initializers[node.inputs[1]].dims if node.op_type == "Conv" else None
     kernel = weight[2:] if weight else tuple(node.ints("kernel_shape", []))
     pads, strides, dilations = (

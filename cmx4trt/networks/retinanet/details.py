@@ -1,4 +1,4 @@
-"""What was found in a detector's file: grids, anchors and normalisation."""
+"""What was found in a detector's file: grids, anchors and normalization."""
 
 from __future__ import annotations
 

@@ -159,8 +159,8 @@ def _decoded(offsets: Array, anchors: Array, detector: Detector) -> Array:
     import numpy as np
 
     sizes = anchors[:, 2:] - anchors[:, :2]
-    centres = anchors[:, :2] + np.float32(0.5) * sizes
-    middle = offsets[:, :2] * sizes + centres
+    centers = anchors[:, :2] + np.float32(0.5) * sizes
+    middle = offsets[:, :2] * sizes + centers
     reach = np.exp(np.minimum(offsets[:, 2:], np.float32(detector.spec.max_log_ratio))) * sizes * np.float32(0.5)
     border = np.array([detector.image_width, detector.image_height] * 2, np.float32)
     return np.minimum(np.maximum(np.concatenate([middle - reach, middle + reach], axis=1), np.float32(0)), border)

@@ -11,7 +11,7 @@ from cmx4trt.networks.retinanet.details import detector_spec
 
 _SHAPE_ONLY = {"Shape", "Size"}
 """Operators whose result says nothing of their input's elements."""
-_COLOURS = 3
+_COLORS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,14 +39,14 @@ def find_heads(graph: Graph, spec: ModelSpec) -> Heads:
         sizes = ", ".join(str(len(group)) for group in groups.values()) or "none"
         raise wrong_model(
             spec,
-            f"last convolutions in {len(groups)} groups of equal weights (sizes: {sizes})",
+            f"last convolutions in {len(groups)} groups with shared weights (sizes: {sizes})",
             f"two heads of {levels} convolutions with shared weights",
         )
     with_sigmoid = _leads_to(graph, {"Sigmoid"})
     scored = [group for group in shared if all(node.outputs[0] in with_sigmoid for node in group)]
     if len(scored) != 1:
-        found = "no Sigmoid behind either head" if not scored else "a Sigmoid behind both heads"
-        raise wrong_model(spec, found, "one behind the class head")
+        found = "no Sigmoid after either head" if not scored else "a Sigmoid after both heads"
+        raise wrong_model(spec, found, "one after the class head")
     boxes = next(group for group in shared if group is not scored[0])
     count = _class_count(graph, spec, scored[0][0], boxes[0])
     return Heads(tuple(scored[0]), tuple(boxes), count, _image_value(graph, spec))
@@ -92,12 +92,12 @@ def _class_count(graph: Graph, spec: ModelSpec, class_head: Node, box_head: Node
     if boxes != 4 * anchors or not classes or classes % anchors:
         per_anchor = f"{classes / (boxes / 4):g} classes" if boxes else "no boxes"
         need = f"{anchors} with a whole number of classes"
-        raise wrong_model(spec, f"{boxes / 4:g} anchors a location with {per_anchor}", need)
+        raise wrong_model(spec, f"{boxes / 4:g} anchors per location with {per_anchor}", need)
     return classes // anchors
 
 
 def _image_value(graph: Graph, spec: ModelSpec) -> str:
-    """What the only convolution without a convolution before it reads: normalised images."""
+    """What the only convolution without a convolution before it reads: normalized images."""
     behind: set[str] = set()
     first: list[Node] = []
     for node in graph.nodes:
@@ -106,10 +106,10 @@ def _image_value(graph: Graph, spec: ModelSpec) -> str:
             first.append(node)
         if (is_behind or node.op_type == "Conv") and node.op_type not in _SHAPE_ONLY:
             behind.update(node.outputs)
-    if len(first) != 1 or graph.initializers[first[0].inputs[1]].dims[1] != _COLOURS:
+    if len(first) != 1 or graph.initializers[first[0].inputs[1]].dims[1] != _COLORS:
         channels = ", ".join(str(graph.initializers[node.inputs[1]].dims[1]) for node in first)
         raise wrong_model(
-            spec, f"{len(first)} first convolutions (input channels: {channels})", f"one that reads {_COLOURS} channels"
+            spec, f"{len(first)} first convolutions (input channels: {channels})", f"one that reads {_COLORS} channels"
         )
     return first[0].inputs[0]
 
@@ -127,6 +127,6 @@ def image_input(graph: Graph, spec: ModelSpec) -> str:
         shown = ", ".join("?" if size is None else str(size) for size in dims)
         raise unusable_file(spec, f"input '{info.name}' [{shown}] of {info.dtype.name.lower()}", expected)
     if sizes[0] is not None and sizes[0] > 1:
-        found = f"a post-processing for exactly {sizes[0]} images at a time"
-        raise unusable_file(spec, found, "one for a single image, or a free batch")
+        found = f"post-processing for exactly {sizes[0]} images at a time"
+        raise unusable_file(spec, found, "one for a single image, or with a dynamic batch")
     return info.name

@@ -48,7 +48,7 @@ class HeadErrors:
 
     def sentence(self) -> str:
         """The measurement in words."""
-        own = "" if self.own_images else ", images have each other's"
+        own = "" if self.own_images else ", with the results of one image in another's place"
         return f"relative error of the heads {self.error:.2e} (limit {self.limit:.2g}){own}"
 
 

@@ -33,7 +33,7 @@ from cmx4trt.networks.retinanet.options import PIXELS, RAW, RetinaNetOptions
 from cmx4trt.networks.retinanet.parameters import read_parameters
 
 _FOLDED = ("Conv", "BatchNormalization")
-"""Operators whose operands some exporters compute in the graph; those of frozen batch normalisation follow later."""
+"""Operators whose operands some exporters compute in the graph; those of frozen batch normalization follow later."""
 INPUT = "input"
 """Name of an engine's input, whatever the file called it."""
 
@@ -41,7 +41,7 @@ INPUT = "input"
 def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) -> CanonicalGraph:
     """The canonical network of a RetinaNet file. Edits ``model``. Raises ModelError on any other network.
 
-    Ensures: input ``input`` [N, 3, H, W] float32, normalised unless the request keeps the file's normalisation; outputs
+    Ensures: input ``input`` [N, 3, H, W] float32, normalized unless the request keeps the file's normalization; outputs
     ``cls_<l>`` [N, A * K, H, W] and ``box_<l>`` [N, A * 4, H, W] of the levels l, finest first; ``details`` is a Detector.
     """
     graph, own = model.graph, RetinaNetOptions.of(request)
@@ -49,7 +49,8 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     form = normalize(model, spec, _FOLDED, sink=False)
     if form.own is not None:
         raise ModelError(
-            f"the model is quantized already (Q/DQ), which can be built of classifiers only; give {spec.title}'s float model"
+            "the model is already quantized (Q/DQ), and only classifiers can be built from quantized models; "
+            f"give {spec.title}'s float model"
         )
     source = image_input(graph, spec)
     shared = share_equal_constants(graph)
@@ -120,7 +121,7 @@ def _by_level(heads: Heads, shapes: dict[str, Shape], spec: ModelSpec) -> list[t
 
 
 def _cut(model: Model, image: str, pairs: list[tuple[str, str]], shapes: dict[str, Shape]) -> Graph:
-    """The graph between the normalised image and the heads."""
+    """The graph between the normalized image and the heads."""
     values = [value for column in zip(*pairs, strict=True) for value in column]
     outputs = [ValueInfo(value, DType.FLOAT, (BATCH, *shapes[value])) for value in values]
     return submodel(model, [ValueInfo(image, DType.FLOAT, (BATCH, *shapes[image]))], outputs).graph
@@ -150,12 +151,12 @@ def _keep_normalization(graph: Graph, normalization: Normalization, spec: ModelS
     import numpy as np
 
     if normalization.is_identity:
-        raise wrong_model(spec, "no normalisation in the file", "one to keep for --input_range=0-1")
+        raise wrong_model(spec, "no normalization in the file", "one to keep for --input_range=0-1")
     nodes, graph.nodes = graph.nodes, []
     write = GraphWriter(graph, "normalize_")
     mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (normalization.mean, normalization.std))
-    centred = write.op("Sub", INPUT, write.constant(mean, "mean"))
-    normal = write.op("Div", centred, write.constant(std, "std"))
+    centerd = write.op("Sub", INPUT, write.constant(mean, "mean"))
+    normal = write.op("Div", centerd, write.constant(std, "std"))
     for node in nodes:
         node.inputs = [normal if name == INPUT else name for name in node.inputs]
     graph.nodes += nodes

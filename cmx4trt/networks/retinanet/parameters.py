@@ -76,21 +76,21 @@ class _Reader:
         floats = {
             "score threshold": [self._compared(node, scores - kept) for node in graph.nodes],
             "IoU threshold": [_input(node, _IOU) for node in suppressing],
-            "limit of the boxes' size": list(self._size_limits(_behind(graph, boxes))),
+            "limit on the boxes' size": list(self._size_limits(_behind(graph, boxes))),
         }
         counts = {
-            "number of candidates a level": [
+            "number of candidates per level": [
                 node.inputs[1] for node in graph.nodes if node.op_type == "TopK" and node.inputs[0] in scores - kept
             ],
             "number of detections": [*self._cuts(kept), *(_input(node, _MOST) for node in suppressing)],
         }
         numbers = self._evaluated(floats, DType.FLOAT) | self._evaluated(counts, DType.INT64)
-        limits = numbers["limit of the boxes' size"]
+        limits = numbers["limit on the boxes' size"]
         return {
             "score_threshold": _decimal(self._only("score threshold", numbers)),
             "iou_threshold": _decimal(self._only("IoU threshold", numbers)),
             "max_log_ratio": _decimal(max(limits)) if limits else _NO_LIMIT,
-            "candidates": int(self._only("number of candidates a level", numbers)),
+            "candidates": int(self._only("number of candidates per level", numbers)),
             "detections": int(min(self._some("number of detections", numbers))),
         }
 

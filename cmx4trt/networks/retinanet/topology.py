@@ -1,4 +1,4 @@
-"""RetinaNet between its normalised image and its heads, operator by operator.
+"""RetinaNet between its normalized image and its heads, operator by operator.
 
 Sources: torchvision/models/detection/retinanet.py and ops/feature_pyramid_network.py (FeaturePyramidNetwork, LastLevelP6P7 on
 P5) for the edges; ``spec.Body`` for the sizes.
@@ -65,7 +65,7 @@ def _pyramid(stages: list[tuple[str, int]], channels: int) -> Iterator[Layer]:
         yield Layer(lateral, "Conv", (stage,), place, Window(1, 1, width, channels))
         if merged:
             larger = f"{merged}_enlarged"
-            yield Layer(larger, "Resize", (merged,), f"the enlargement of level {number + 1}")
+            yield Layer(larger, "Resize", (merged,), f"the upsampling of level {number + 1}")
             merged = f"merged{number}"
             yield Layer(merged, "Add", (lateral, larger), f"the pyramid's addition of level {number}")
         else:
@@ -74,7 +74,7 @@ def _pyramid(stages: list[tuple[str, int]], channels: int) -> Iterator[Layer]:
         yield Layer(f"p{number}", "Conv", (merged,), place, Window(3, 1, channels, channels))
     smaller = Window(3, 2, channels, channels)
     yield Layer("p6", "Conv", ("p5",), "the convolution that makes level 6", smaller, ("cls_3", "box_3"))
-    yield Layer("p6_relu", "Relu", ("p6",), "the ReLU in front of level 7", toward=("cls_4", "box_4"))
+    yield Layer("p6_relu", "Relu", ("p6",), "the ReLU before level 7", toward=("cls_4", "box_4"))
     yield Layer("p7", "Conv", ("p6_relu",), "the convolution that makes level 7", smaller)
 
 

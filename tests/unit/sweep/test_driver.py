@@ -183,7 +183,7 @@ def test_lost_tasks_are_begun_again_so_often(
     result, runner, notes = run(sweep_of("defaults: {random_weights: 0, bench: no}\ninclude: [{}]\n"), lose)
     assert result.rows[0].state == state
     assert len(runner.order) == 3
-    assert notes.notes[0] == "build the one cell: its node was lost; trying it again"
+    assert notes.notes[0] == "build the one cell: its node was lost; retrying"
 
 
 def test_what_no_node_can_run_fails_and_results_that_are_not_valid_are_kept(

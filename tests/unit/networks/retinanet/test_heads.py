@@ -112,11 +112,14 @@ def drop_convolutions(graph: Graph) -> None:
 
 
 WRONG: dict[str, tuple[Edit, str]] = {
-    "no Sigmoid": (drop_sigmoid, "found no Sigmoid behind either head, need one behind the class head"),
-    "two Sigmoids": (add_sigmoid_to_boxes, "found a Sigmoid behind both heads"),
+    "no Sigmoid": (drop_sigmoid, "found no Sigmoid after either head, need one after the class head"),
+    "two Sigmoids": (add_sigmoid_to_boxes, "found a Sigmoid after both heads"),
     "float16": (halve_weights, "with float16 weights, need constant float32 weights"),
     "computed": (compute_weights, "with computed weights, need constant float32 weights"),
-    "classes": (half_a_class, "found 9 anchors a location with 3.11111 classes, need 9 with a whole number of classes"),
+    "classes": (
+        half_a_class,
+        "found 9 anchors per location with 3.11111 classes, need 9 with a whole number of classes",
+    ),
     "grey": (grey_images, r"1 first convolutions \(input channels: 1\), need one that reads 3 channels"),
     "none": (drop_convolutions, "found no convolution"),
 }
@@ -191,7 +194,7 @@ def test_accepts_free_dimensions(toy_detector: Any, dims: tuple[int | str | None
 def test_a_batch_of_several_has_its_true_reason(toy_detector: Any) -> None:
     graph = Graph("", [], {}, [ValueInfo("x", DType.FLOAT, (4, 3, 128, 128))], [])
     with pytest.raises(
-        ModelError, match="found a post-processing for exactly 4 images at a time, need one for a single image"
+        ModelError, match="found post-processing for exactly 4 images at a time, need one for a single image"
     ):
         image_input(graph, toy_detector.spec)
 

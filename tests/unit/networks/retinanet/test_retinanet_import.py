@@ -249,7 +249,7 @@ def test_a_file_without_normalisation(toy_detector: Any) -> None:
     assert toy_detector.network(model).details.normalization.is_identity
     model = toy_detector.model()
     no_normalisation(model.graph)
-    with pytest.raises(ModelError, match="found no normalisation in the file, need one to keep for --input_range=0-1"):
+    with pytest.raises(ModelError, match="found no normalization in the file, need one to keep for --input_range=0-1"):
         toy_detector.network(model, input_range="0-1")
 
 
@@ -290,7 +290,7 @@ WRONG: dict[str, tuple[Callable[[Graph], None], str]] = {
     "squared": (squared_images, r"the preprocessing in RetinaNet is not \(x - mean\) / std|does not see the image"),
     "resized": (resized_images, "found images resized from"),
     "no anchors": (no_anchors, "found constant box tables of none rows, need anchors: 3069 rows"),
-    "transposed": (transposed_anchors, "anchors whose centres lie .* pixels apart at one position"),
+    "transposed": (transposed_anchors, "anchors whose centers lie .* pixels apart at one position"),
 }
 
 

@@ -76,7 +76,7 @@ def relu_too_many(graph: Graph) -> None:
     ("edit", "sentence"),
     [
         (no_relu_before_level_7, r"no ReLU after the convolution that makes level 6 \(p6\), but"),
-        (smooth_enlargement, r"the enlargement of level 5 .* with mode linear, need mode nearest"),
+        (smooth_enlargement, r"the upsampling of level 5 .* with mode linear, need mode nearest"),
         (relu_too_many, r"no enlargement after the pyramid's 1x1 convolution of level 5"),
     ],
 )
