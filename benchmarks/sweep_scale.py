@@ -33,11 +33,12 @@ from cmx4trt.store.manifest import (
     SourceRecord,
     VerificationRecord,
 )
+from cmx4trt.store.results import COMPLETE, BenchResult, Metric
 from cmx4trt.sweep.driver import Driver
 from cmx4trt.sweep.on_ray import RayRunner
 from cmx4trt.sweep.results import rows_of_cells
 from cmx4trt.sweep.run import SweepRequest, open_sweep, write_outcome
-from cmx4trt.sweep.status import Record, open_status
+from cmx4trt.sweep.status import TaskRecord, open_status
 from cmx4trt.sweep.tasks import BUILD, Carried, Outcome, Task
 
 BATCHES = 50
@@ -50,9 +51,10 @@ def work(task: Task, store: str, token: str, files: Sequence[Carried] = ()) -> O
     if task.kind != BUILD:
         if not files:
             return Outcome(task.key, wants_engine=True)
-        metric = {"name": "samples_per_second", "value": 1.0 + len(task.key), "unit": "samples/s"}
-        found = {"executed": "the engine itself, by nothing on a simulated node", "metric": metric, "valid": True}
-        return Outcome(task.key, engine=files[0].name, results={"performance": {**found, "mode": "performance"}})
+        executed = "the engine itself, by nothing on a simulated node"
+        metric = Metric("samples_per_second", 1.0 + len(task.key), "samples/s")
+        found = BenchResult(executed, COMPLETE, "Offline", "performance", "", metric=metric, valid=True)
+        return Outcome(task.key, engine=files[0].name, results={"performance": found})
     request = BuildRequest.from_dict(task.request)
     parts = {**engine_parts(request, {"name": "stub", "version": "1"}), SOURCE: source_of_seed(0)}
     data = hashlib.sha256(task.key.encode()).digest() * (int(os.environ[SIZE]) // 32)
@@ -89,9 +91,9 @@ class Watcher:
     def planned(self, tasks: int, finished: int) -> None:
         """Prints nothing."""
 
-    def ended(self, task: Task, record: Record) -> None:
+    def ended(self, task: Task, record: TaskRecord) -> None:
         """Sample the memory five times."""
-        assert record["state"] == "done", record
+        assert record.state == "done", record
         self._ended += 1
         if self._ended % self._every == 0:
             self.memory.append(resident())

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from cmx4trt.base.damage import printable
 from cmx4trt.base.quantities import rounded
-from cmx4trt.sweep.status import DONE, Record
+from cmx4trt.sweep.status import DONE, TaskRecord
 from cmx4trt.sweep.tasks import Task
 
 _SHOWN = 8
@@ -18,16 +18,15 @@ _LINE_SECONDS = 30.0
 """Seconds between lines in a log that only say that work is still in progress."""
 
 
-def figure_of(record: Record) -> str:
+def figure_of(record: TaskRecord) -> str:
     """The result of a task in a few words."""
-    if record["state"] != DONE:
-        return str(record["error"])
-    for result in record["results"].values():
-        metric = result.get("metric") or {}
-        if isinstance(metric.get("value"), (int, float)):
-            scale, unit = (1e-6, "ms") if metric.get("unit") == "ns" else (1.0, metric.get("unit"))
-            return f"{rounded(scale * metric['value'], 4)} {unit}"
-    return "reused" if record.get("reused") else ""
+    if record.state != DONE:
+        return record.error
+    for result in record.results.values():
+        if result.metric is not None:
+            scale, unit = (1e-6, "ms") if result.metric.unit == "ns" else (1.0, result.metric.unit)
+            return f"{rounded(scale * result.metric.value, 4)} {unit}"
+    return "reused" if record.reused else ""
 
 
 class PlainTable:
@@ -44,12 +43,12 @@ class PlainTable:
         self._total, self._ended = tasks, finished
         self._write(f"{tasks} tasks, {finished} of them finished before")
 
-    def ended(self, task: Task, record: Record) -> None:
+    def ended(self, task: Task, record: TaskRecord) -> None:
         """The outcome of a task."""
         self._ended += 1
         figure = figure_of(record)
-        words = f"{self._ended}/{self._total} {task.kind} {task.name}: {record['state']} in {record['seconds']:.1f} s"
-        self._write(f"{words} on {record['host']}{f': {figure}' if figure else ''}")
+        words = f"{self._ended}/{self._total} {task.kind} {task.name}: {record.state} in {record.seconds:.1f} s"
+        self._write(f"{words} on {record.host}{f': {figure}' if figure else ''}")
 
     def going(self, running: Iterable[Task], waiting: int) -> None:
         """A progress line from time to time."""
@@ -78,7 +77,7 @@ class LiveTable(PlainTable):
         from rich.console import Console
         from rich.live import Live
 
-        self._rows: list[tuple[Task, Record]] = []
+        self._rows: list[tuple[Task, TaskRecord]] = []
         self._running: list[Task] = []
         self._waiting = 0
         self._live: Any = Live(
@@ -86,12 +85,12 @@ class LiveTable(PlainTable):
         )
         self._live.start()
 
-    def ended(self, task: Task, record: Record) -> None:
+    def ended(self, task: Task, record: TaskRecord) -> None:
         """Add to the table; failures are also printed above it."""
         self._ended += 1
         self._rows = [*self._rows, (task, record)][-_SHOWN:]
-        if record["state"] != DONE:
-            self.note(f"{task.kind} {task.name}: {record['error']}")
+        if record.state != DONE:
+            self.note(f"{task.kind} {task.name}: {record.error}")
 
     def going(self, running: Iterable[Task], waiting: int) -> None:
         """The next frame."""
@@ -116,7 +115,7 @@ class LiveTable(PlainTable):
         for column in ("task", "cell", "state", "found", "where"):
             table.add_column(column, no_wrap=True, overflow="ellipsis")
         for task, record in self._rows:
-            row = (task.kind, task.name, str(record["state"]), figure_of(record), str(record["host"]))
+            row = (task.kind, task.name, record.state, figure_of(record), record.host)
             table.add_row(*map(_plain, row))
         for task in self._running[:_SHOWN]:
             table.add_row(*map(_plain, (task.kind, task.name, "under way", "", "")))

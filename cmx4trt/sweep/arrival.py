@@ -64,12 +64,11 @@ def receive_results(outcome: Outcome, engine: str) -> Outcome:
         path = os.path.join(top, file.name)
         make_folder(os.path.dirname(path), _STORE)
         write_together([(path, file.data)], _STORE)
-    error = outcome.error
-    for found in outcome.results.values():
-        error = error.replace(str(found.get("folder")), _moved(str(found.get("folder")), top))
-    results = {
-        mode: {**found, "folder": _moved(str(found.get("folder")), top)} for mode, found in outcome.results.items()
-    }
+    error, results = outcome.error, {}
+    for mode, found in outcome.results.items():
+        here = _moved(found.folder, top)
+        error = error.replace(found.folder, here)
+        results[mode] = replace(found, folder=here)
     return replace(outcome, engine=engine, error=error, results=results, carried=())
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from cmx4trt.base.damage import reason
 from cmx4trt.errors import CmxError, DeviceError, OutputError, ResultInvalidError
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sweep.arrival import engine_to_carry, receive_engine, receive_results
-from cmx4trt.sweep.status import DONE, FAILED, INVALID, Record, Status
+from cmx4trt.sweep.status import DONE, FAILED, INVALID, Measured, Status, TaskRecord
 from cmx4trt.sweep.tasks import BUILD, Carried, Outcome, Task
 
 POLL_SECONDS = 0.5
@@ -45,7 +45,7 @@ class Watcher(Protocol):
     def planned(self, tasks: int, finished: int) -> None:
         """So many tasks there are, and so many were finished before."""
 
-    def ended(self, task: Task, record: Record) -> None:
+    def ended(self, task: Task, record: TaskRecord) -> None:
         """A task has ended."""
 
     def going(self, running: Iterable[Task], waiting: int) -> None:
@@ -91,7 +91,7 @@ class Driver:
             if task.after and task.after not in finished:
                 self._after[task.after].append(task)
             else:
-                engine = self._status.records[task.after]["engine"] if task.after else ""
+                engine = self._status.records[task.after].engine if task.after else ""
                 self._ready.append((replace(task, engine=engine), False))
         self._watcher.planned(len(self._tasks), len(finished))
 
@@ -140,33 +140,22 @@ class Driver:
         record = self._record(task, outcome)
         self._status.add(record)
         self._watcher.ended(task, record)
-        if task.kind == BUILD and record["state"] == DONE:
+        if task.kind == BUILD and record.state == DONE:
             self._ready.extend((replace(t, engine=outcome.engine), elsewhere) for t in self._after.pop(task.key, ()))
 
-    def _record(self, task: Task, outcome: Outcome) -> dict[str, Any]:
+    def _record(self, task: Task, outcome: Outcome) -> TaskRecord:
         invalid = outcome.exit_code == ResultInvalidError.exit_code and bool(outcome.results)
-        return {
-            "key": task.key,
-            "kind": task.kind,
-            "name": task.name,
-            "state": INVALID if invalid else FAILED if outcome.exit_code or outcome.error else DONE,
-            "exit_code": outcome.exit_code,
-            "error": outcome.error,
-            "engine": outcome.engine or task.engine,
-            "reused": outcome.reused,
-            "results": _short(outcome.results),
-            "host": outcome.host,
-            "seconds": outcome.seconds,
-            "attempts": self._attempts[task.key],
-        }
-
-
-_KEPT = (
-    *("executed", "status", "scenario", "mode", "valid", "reason", "metric"),
-    *("latency_ns", "samples_per_query", "accuracy", "folder"),
-)
-"""Of LoadGen's results what the status file and the page need; the rest lies beside the engine."""
-
-
-def _short(results: Mapping[str, Any]) -> dict[str, Any]:
-    return {mode: {name: found[name] for name in _KEPT if name in found} for mode, found in results.items()}
+        return TaskRecord(
+            key=task.key,
+            kind=task.kind,
+            state=INVALID if invalid else FAILED if outcome.exit_code or outcome.error else DONE,
+            error=outcome.error,
+            engine=outcome.engine or task.engine,
+            results={mode: Measured.of(result) for mode, result in outcome.results.items()},
+            name=task.name,
+            exit_code=outcome.exit_code,
+            reused=outcome.reused,
+            host=outcome.host,
+            seconds=outcome.seconds,
+            attempts=self._attempts[task.key],
+        )

@@ -74,7 +74,10 @@ class SlurmRunner:
         gpu = task.needs.gpu
         if gpu is None or gpu in self._gpus or self._cluster != SLURM:
             return ""
-        return f"the sweep file does not say how to request a {gpu} from Slurm; add it under slurm.gpus, with a constraint or gres"
+        return (
+            f"the sweep file does not say how to request a {gpu} from Slurm; add it under slurm.gpus, "
+            "with a constraint or gres"
+        )
 
     def close(self) -> None:
         """Cancel what still runs."""

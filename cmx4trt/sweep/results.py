@@ -11,9 +11,8 @@ from typing import Any
 
 from cmx4trt.requests.evaluation_options import ACCURACY, PERFORMANCE
 from cmx4trt.store.folder import manifest_path_of, read_manifest, report_path_of
-from cmx4trt.store.manifest import ENGINE_ITSELF
 from cmx4trt.sweep.cells import Cell
-from cmx4trt.sweep.status import DONE, FAILED, INVALID, Record
+from cmx4trt.sweep.status import DONE, FAILED, INVALID, Measured, TaskRecord
 
 SCHEMA = "cmx4trt-sweep/1"
 UNFINISHED = "unfinished"
@@ -72,21 +71,24 @@ class Row:
         return (self.latency_ms or float("inf")) < (other.latency_ms or float("inf"))
 
 
-def rows_of_cells(cells: Sequence[Cell], records: Mapping[str, Record]) -> list[Row]:
+def rows_of_cells(cells: Sequence[Cell], records: Mapping[str, TaskRecord]) -> list[Row]:
     """A row for each cell, in their order."""
     engines: dict[str, tuple[int | None, str]] = {}
     return [_row(cell, records.get(cell.build), records.get(cell.measure), engines) for cell in cells]
 
 
-def _row(cell: Cell, build: Record | None, measure: Record | None, engines: dict[str, tuple[int | None, str]]) -> Row:
+def _row(
+    cell: Cell, build: TaskRecord | None, measure: TaskRecord | None, engines: dict[str, tuple[int | None, str]]
+) -> Row:
     state, error = _state(cell, build, measure)
-    engine = str(build["engine"]) if build and build["state"] != FAILED else ""
+    engine = build.engine if build and build.state != FAILED else ""
     if engine and engine not in engines:
         engines[engine] = _engine_facts(engine)
     size, verified = engines.get(engine, (None, ""))
-    results = measure["results"] if measure else {}
-    run, accuracy = results.get(PERFORMANCE) or {}, (results.get(ACCURACY) or {}).get("accuracy") or {}
-    executed = str(run.get("executed") or "")
+    results = measure.results if measure else {}
+    run, judged = results.get(PERFORMANCE), results.get(ACCURACY)
+    accuracy = judged.accuracy if judged else None
+    latest = measure or build
     report = report_path_of(engine) if engine else ""
     request = cell.request
     return Row(
@@ -103,31 +105,31 @@ def _row(cell: Cell, build: Record | None, measure: Record | None, engines: dict
         report=report if os.path.isfile(report) else "",
         bytes=size,
         verified=verified,
-        ran_on=_device(executed),
-        engine_ran=executed.startswith(ENGINE_ITSELF),
-        valid=run.get("valid"),
-        samples_per_second=_throughput(run),
-        latency_ms=_latency(run),
-        accuracy=accuracy.get("value"),
-        accuracy_metric=str(accuracy.get("metric") or ""),
-        host=str((measure or build or {}).get("host", "")),
-        build_seconds=build["seconds"] if build else None,
-        measure_seconds=measure["seconds"] if measure else None,
+        ran_on=_device(run) if run else "",
+        engine_ran=run is not None and run.ran_engine,
+        valid=run.valid if run else None,
+        samples_per_second=_throughput(run) if run else None,
+        latency_ms=_latency(run) if run else None,
+        accuracy=accuracy.value if accuracy else None,
+        accuracy_metric=(accuracy.metric if accuracy else None) or "",
+        host=latest.host if latest else "",
+        build_seconds=build.seconds if build else None,
+        measure_seconds=measure.seconds if measure else None,
         build=cell.build,
         measure=cell.measure,
     )
 
 
-def _state(cell: Cell, build: Record | None, measure: Record | None) -> tuple[str, str]:
+def _state(cell: Cell, build: TaskRecord | None, measure: TaskRecord | None) -> tuple[str, str]:
     if build is None:
         return UNFINISHED, ""
-    if build["state"] == FAILED:
-        return FAILED, str(build["error"])
+    if build.state == FAILED:
+        return FAILED, build.error
     if not cell.measure:
         return DONE, ""
     if measure is None:
         return UNFINISHED, ""
-    return str(measure["state"]), str(measure["error"])
+    return measure.state, measure.error
 
 
 def _engine_facts(engine: str) -> tuple[int | None, str]:
@@ -139,29 +141,27 @@ def _engine_facts(engine: str) -> tuple[int | None, str]:
     return manifest.engine.bytes, manifest.verification.verdict
 
 
-def _device(executed: str) -> str:
+def _device(run: Measured) -> str:
     """The GPU that the sentence names, where the engine ran ('the engine itself, by TensorRT on NVIDIA L4'); else the CPU."""
-    if not executed.startswith(ENGINE_ITSELF):
-        return "CPU" if executed else ""
-    return executed.partition(", by ")[2].rpartition(" on ")[2]
+    if not run.ran_engine:
+        return "CPU" if run.executed else ""
+    return run.executed.partition(", by ")[2].rpartition(" on ")[2]
 
 
-def _throughput(run: Mapping[str, Any]) -> float | None:
+def _throughput(run: Measured) -> float | None:
     """Samples a second; where the scenario's figure is a latency, those of a query over that latency."""
-    metric = run.get("metric") or {}
-    value = metric.get("value")
-    if not isinstance(value, (int, float)):
+    if run.metric is None:
         return None
-    if metric.get("unit") != "ns":
-        return float(value)
-    return round(1e9 * (run.get("samples_per_query") or 1) / value, 6) if value else None
+    if run.metric.unit != "ns":
+        return float(run.metric.value)
+    return round(1e9 * (run.samples_per_query or 1) / run.metric.value, 6) if run.metric.value else None
 
 
-def _latency(run: Mapping[str, Any]) -> float | None:
+def _latency(run: Measured) -> float | None:
     """The figure of the scenario where that is a latency; else the 99th percentile, in milliseconds."""
-    metric, percentiles = run.get("metric") or {}, run.get("latency_ns") or {}
-    value = metric.get("value") if metric.get("unit") == "ns" else percentiles.get("99.00")
-    return round(value / 1e6, 6) if isinstance(value, (int, float)) else None
+    is_metric = run.metric is not None and run.metric.unit == "ns"
+    value = run.metric.value if run.metric is not None and is_metric else run.latency_ns.get("99.00")
+    return None if value is None else round(value / 1e6, 6)
 
 
 def best_rows(rows: Sequence[Row]) -> dict[tuple[str, str, str], Row]:

@@ -19,7 +19,7 @@ from cmx4trt.sweep.driver import Driver, Runner, Watcher
 from cmx4trt.sweep.file import RAY, SLURM, SweepFile, read_sweep
 from cmx4trt.sweep.page import page_of_sweep
 from cmx4trt.sweep.results import UNFINISHED, Row, exports_of_rows, failures, rows_of_cells, rows_to_csv, rows_to_json
-from cmx4trt.sweep.status import SETTING, STATUS_NAME, open_status, read_records
+from cmx4trt.sweep.status import FAILED, SETTING, STATUS_NAME, open_status, read_records
 from cmx4trt.sweep.tasks import Task, tasks_of_cells
 
 PAGE_NAME, CSV_NAME, JSON_NAME = "index.html", "cells.csv", "cells.json"
@@ -81,7 +81,7 @@ def plan_rows(sweep: Sweep) -> Iterator[tuple[str, str, str]]:
     """(cell, what would be done, where) for each cell, as a dry run shows it."""
     records = read_records(os.path.join(sweep.state, STATUS_NAME))
     planned: dict[str, str] = {}
-    measured = {key for key, record in records.items() if record["state"] != "failed"}
+    measured = {key for key, record in records.items() if record.state != FAILED}
     for cell in sweep.cells:
         again = cell.build in planned
         if not again:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cmx4trt.store.results import BenchResult
 from cmx4trt.sweep.cells import Cell
 
 BUILD, MEASURE = "build", "measure"
@@ -61,7 +62,7 @@ class Outcome:
     wants_engine: bool = False
     engine: str = ""
     reused: bool = False
-    results: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, BenchResult] = field(default_factory=dict)
     carried: tuple[Carried, ...] = ()
     host: str = ""
     seconds: float = 0.0

@@ -17,12 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from cmx4trt.base.damage import MALFORMED, parse_json, reason
 from cmx4trt.base.files import open_file, open_text
 from cmx4trt.errors import EXIT_UNFORESEEN, BuildError, OutputError
+from cmx4trt.store.results import RESULT_NAME, BenchResult
 from cmx4trt.sweep.tasks import BUILD, Carried, Outcome, Task
 
 Started = Callable[["subprocess.Popen[bytes]"], None]
@@ -192,15 +194,14 @@ def _read_json(path: str) -> dict[str, Any]:
         return {}
 
 
-def _read_results(root: str) -> dict[str, Any]:
-    """LoadGen's results below a folder: mode -> result."""
-    from cmx4trt.store.results import RESULT_NAME
-
+def _read_results(root: str) -> dict[str, BenchResult]:
+    """LoadGen's results below a folder by mode; what is no result of ours is passed over."""
     found = {}
     for folder, _, names in os.walk(root):
         if RESULT_NAME in names:
-            result = _read_json(os.path.join(folder, RESULT_NAME))
-            found[str(result.get("mode"))] = {**result, "folder": folder}
+            with suppress(OSError, ValueError), open_text(os.path.join(folder, RESULT_NAME)) as stream:
+                result = BenchResult.from_json(stream.read())
+                found[result.mode] = replace(result, folder=folder)
     return found
 
 

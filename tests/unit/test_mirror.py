@@ -168,7 +168,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "backends/options.py",
         "backends/targets.py",
     ),
-    "unit/sweep/test_driver.py": ("sweep/status.py",),
     "unit/sweep/test_file.py": (
         "sweep/located.py",
         "sweep/options.py",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cmx4trt.cli.sweep_table import LiveTable, PlainTable, figure_of, table_for
+from cmx4trt.store.results import Metric
+from cmx4trt.sweep.status import Measured, TaskRecord
 from cmx4trt.sweep.tasks import BUILD, MEASURE, Needs, Task
 
 
@@ -22,9 +25,9 @@ def task(kind: str, name: str) -> Task:
     return Task(f"{kind}{name}", kind, name, Needs(1, 1, 1), {})
 
 
-def record(state: str = "done", error: str = "", **metric: Any) -> dict[str, Any]:
-    results = {"performance": {"metric": metric}} if metric else {}
-    return {"state": state, "error": error, "results": results, "seconds": 1.25, "host": "n1", "reused": False}
+def record(state: str = "done", error: str = "", **metric: Any) -> TaskRecord:
+    results = {"performance": Measured("", "performance", metric=Metric(**metric))} if metric else {}
+    return TaskRecord("k", BUILD, state, error, "", results, seconds=1.25, host="n1")
 
 
 RATE = {"name": "samples_per_second", "value": 1234.5, "unit": "samples/s"}
@@ -67,9 +70,9 @@ def test_a_terminal_has_a_table_that_reads_nothing_as_markup() -> None:
     ("found", "figure"),
     [
         (record(name="latency", value=4.2e6, unit="ns"), "4.2 ms"),
-        ({**record(), "reused": True}, "reused"),
+        (replace(record(), reused=True), "reused"),
         (record(), ""),
     ],
 )
-def test_figures(found: dict[str, Any], figure: str) -> None:
+def test_figures(found: TaskRecord, figure: str) -> None:
     assert figure_of(found) == figure

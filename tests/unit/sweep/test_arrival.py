@@ -46,9 +46,9 @@ def test_an_engine_and_its_results_arrive(sent: Sent, tmp_path: Path) -> None:
     assert run_task(measure, str(tmp_path / "not here"), "no token").wants_engine
     measured = run_task(measure, str(tmp_path / "not here"), "no token", engine_to_carry(received.engine))
     assert (measured.exit_code, measured.error) == (0, "")
-    there = measured.results["performance"]["folder"]
+    there = measured.results["performance"].folder
     laid = receive_results(replace(measured, error=f"not valid; logs in {there}"), received.engine)
-    folder = Path(laid.results["performance"]["folder"])
+    folder = Path(laid.results["performance"].folder)
     assert laid.error == f"not valid; logs in {folder}"
     assert folder.parts[-4].startswith(f"{measure.key}-")
     assert folder.parts[-3:] == ("Offline", "performance", "run_1")
@@ -73,10 +73,10 @@ def test_what_is_damaged_or_no_engine_is_refused(sent: Sent, tmp_path: Path) -> 
     exchanged = [carried(file.name, b"x") if index == engine else file for index, file in enumerate(files)]
     outside = [*files, carried("../../x", b"")]
     for sent_files, words in (
-        (damaged, "was damaged on its way"),
-        (exchanged, "is not the one of its manifest"),
+        (damaged, "was damaged in transit"),
+        (exchanged, "does not match its manifest"),
         (outside, "outside its folder"),
-        ([files[engine]], "no engine with its manifest"),
+        ([files[engine]], "did not return an engine with its manifest"),
     ):
         with pytest.raises(OutputError, match=words):
             receive_engine(replace(outcome, carried=tuple(sent_files)), request)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cmx4trt.errors import CellsFailedError, OutputError
+from cmx4trt.store.results import COMPLETE, BenchResult, Metric
 from cmx4trt.sweep.run import Sweep, SweepRequest, run_sweep
+from cmx4trt.sweep.status import TaskRecord
 from cmx4trt.sweep.tasks import BUILD, MEASURE, Carried, Outcome, Task
 
 SweepOf = Callable[[str], Sweep]
@@ -54,14 +56,12 @@ class FakeRunner:
             engine = self._folder / f"{task.key}.plan"
             engine.touch()
             return Outcome(task.key, engine=str(engine), host="fake")
-        latency = {"name": "n", "value": 4e6, "unit": "ns"}
-        rate = {"name": "n", "value": 50.0, "unit": "samples/s"}
-        found = {
-            "executed": "the engine itself, by X on NVIDIA L4",
-            "metric": latency if task.evaluations["bench"].get("scenario") == "SingleStream" else rate,
-            "valid": True,
-            "much": "more",
-        }
+        one_by_one = task.evaluations["bench"].get("scenario") == "SingleStream"
+        metric = Metric("n", 4e6, "ns") if one_by_one else Metric("n", 50.0, "samples/s")
+        executed = "the engine itself, by X on NVIDIA L4"
+        found = BenchResult(
+            executed, COMPLETE, "", "performance", "", metric=metric, valid=True, settings={"much": "more"}
+        )
         return Outcome(task.key, engine=task.engine, results={"performance": found})
 
 
@@ -75,8 +75,8 @@ class Notes:
     def planned(self, tasks: int, finished: int) -> None:
         self.counts = tasks, finished
 
-    def ended(self, task: Task, record: Mapping[str, Any]) -> None:
-        self.notes.append(f"{task.kind} {record['state']}")
+    def ended(self, task: Task, record: TaskRecord) -> None:
+        self.notes.append(f"{task.kind} {record.state}")
 
     def going(self, running: Iterable[Task], waiting: int) -> None:
         pass
@@ -164,7 +164,7 @@ def test_one_failure_stops_no_other(sweep_of: SweepOf, run: Callable[..., Any]) 
 
     result, runner, _ = run(sweep, refuse)
     assert isinstance(result.error, CellsFailedError)
-    assert str(result.error).startswith("2 of 4 cells failed or are not valid")
+    assert str(result.error).startswith("2 of 4 cells failed or are INVALID")
     assert [row.state for row in result.rows] == ["failed", "failed", "done", "done"]
     assert result.rows[0].error == "the library did not build: no reason"
     assert runner.order.count(first.build) == 1, "a refused request is not tried again"
@@ -190,7 +190,7 @@ def test_what_no_node_can_run_fails_and_results_that_are_not_valid_are_kept(
     sweep_of: SweepOf, run: Callable[..., Any]
 ) -> None:
     def invalid(task: Task, attempt: int) -> Outcome | None:
-        results = {"performance": {"executed": "CPU", "valid": False}}
+        results = {"performance": BenchResult("CPU", COMPLETE, "Offline", "performance", "", valid=False)}
         return Outcome(task.key, 11, "INVALID: too short", results=results) if task.kind == MEASURE else None
 
     sweep = sweep_of("defaults: {random_weights: 0}\ninclude: [{batch_size: 2, gpu: sm89}, {batch_size: 4}]\n")

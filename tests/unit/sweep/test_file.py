@@ -75,7 +75,7 @@ MISTAKES = [
     ("matrix:\n  batch_sise: [1]\n", 2, "'batch_sise' is not part of matrix; did you mean 'batch_size'"),
     ("matrix:\n  batch_size: []\n", 2, "batch_size has no values"),
     ("matrix:\n  batch_size:\n    - 1\n    - many\n", 4, "batch_size is 'many', expected"),
-    ("matrix:\n  batch_size: [1]\n  batch_size: [2]\n", 3, "'batch_size' stands here twice"),
+    ("matrix:\n  batch_size: [1]\n  batch_size: [2]\n", 3, "'batch_size' is given twice"),
     ("defaults:\n  bench: {cout: 3}\n", 2, "'cout' is not part of bench; did you mean 'count'"),
     ("defaults:\n  accuracy: yes\n", 2, "accuracy is 'True', expected a mapping"),
     (
@@ -92,8 +92,8 @@ MISTAKES = [
     (SEED + "include: [{}]\nslurm:\n  cluster: pbs\n", 4, "cluster is 'pbs', expected"),
     (SEED + "include: [{}]\nslurm:\n  gpus:\n    sm90: {constrain: x}\n", 5, "did you mean 'constraint'"),
     (SEED + "include: [{}]\nslurm:\n  gpus:\n    'sm90 <': {}\n", 5, "gpu is 'sm90 <', expected a compute capability"),
-    ("defaults: &a\n  bench: *a\n", 1, "repeats without end"),
-    (BOMB, None, "repeats without end"),
+    ("defaults: &a\n  bench: *a\n", 1, "contains itself"),
+    (BOMB, None, "contains itself"),
 ]
 
 

@@ -69,7 +69,7 @@ def test_the_page_says_what_failed_and_links_to_reports() -> None:
     assert "no &lt;space&gt; left" in page
     assert 'href="../a%20b.report.html"' in page
     assert "CPU (graph)" in page
-    assert "not speeds of engines" in page
+    assert "do not show the speed of an engine" in page
     assert page.count("<svg") == 4, "latency, accuracy and size of Offline on the L4, latency of SingleStream"
     assert "color-mix(in srgb,var(--bar) 55%,transparent)" in page
 

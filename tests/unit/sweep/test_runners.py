@@ -129,7 +129,7 @@ def test_slurm_is_asked_for_the_right_gpu(tmp_path: Path) -> None:
         "account": "lab",
     }
     assert runner.impossible(task("a", "sm90")) == ""
-    assert "add it below slurm.gpus" in runner.impossible(task("a", "sm89"))
+    assert "add it under slurm.gpus" in runner.impossible(task("a", "sm89"))
 
 
 def test_slurm_gets_one_array_for_equal_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_weights_written_once_per_use_are_shared_again(toy_detector: Any) -> Non
             node.inputs[index] = name
             copies += 1
     graph.prune()
-    with pytest.raises(ModelError, match="equal weights"):
+    with pytest.raises(ModelError, match="with shared weights"):
         find_heads(graph, toy_detector.spec)
     assert share_equal_constants(graph) > 20
     heads = find_heads(graph, toy_detector.spec)
@@ -139,7 +139,7 @@ def test_refuses(toy_detector: Any, case: str) -> None:
 def test_refuses_a_classifier(toy_detector: Any) -> None:
     graph = random_weights.model_from_seed(0).graph
     with pytest.raises(
-        ModelError, match=r"last convolutions in 1 groups of equal weights \(sizes: 1\), need two heads of 5"
+        ModelError, match=r"last convolutions in 1 groups with shared weights \(sizes: 1\), need two heads of 5"
     ):
         find_heads(graph, toy_detector.spec)
 
@@ -165,7 +165,7 @@ def ssd_like() -> Model:
 
 
 def test_refuses_an_ssd(toy_detector: Any) -> None:
-    with pytest.raises(ModelError, match="last convolutions in 12 groups of equal weights") as caught:
+    with pytest.raises(ModelError, match="last convolutions in 12 groups with shared weights") as caught:
         find_heads(ssd_like().graph, toy_detector.spec)
     assert "\n" not in str(caught.value)
 

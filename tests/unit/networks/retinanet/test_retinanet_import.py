@@ -285,7 +285,7 @@ def transposed_anchors(graph: Graph) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Graph], None], str]] = {
-    "operator": (other_operator, "cannot follow LpPool .* between images and heads only Add, .* are expected"),
+    "operator": (other_operator, "cannot follow LpPool .* only Add, .* are expected between the image and the heads"),
     "resize": (uneven_resize, r"it resizes \[4, 4\] to \[6, 6\], expected whole multiples"),
     "squared": (squared_images, r"the preprocessing in RetinaNet is not \(x - mean\) / std|does not see the image"),
     "resized": (resized_images, "found images resized from"),
