@@ -96,7 +96,9 @@ class _Reader:
         line = node.start_mark.line + 1
         self._left -= 1
         if id(node) in around or self._left < 0:
-            raise RequestError(f"{self._path}:{line}: an alias (*name) contains itself; write the values out")
+            raise RequestError(
+                f"{self._path}:{line}: an alias (*name) contains itself or expands to too many values; write them out"
+            )
         around |= {id(node)}
         if node.id == "scalar":
             return Located(self._loader.construct_object(node), self._path, line)

@@ -113,7 +113,7 @@ def test_images_without_detections_and_subsets(annotations: dict[str, Any]) -> N
 def test_what_is_not_this_runs_log_is_refused(annotations: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="expected a multiple of 28"):
         map_of_answers({0: b"1234"}, annotations, [0])
-    with pytest.raises(DataError, match="names sample 1"):
+    with pytest.raises(DataError, match="refers to sample 1"):
         map_of_answers({0: answer(record(1, BOXES[1], 0.9, 1))}, annotations, [0, 1, 2])
     with pytest.raises(DataError, match="answers sample 1, for which the annotation file has no image"):
         map_of_answers({1: b""}, annotations, [0])

@@ -52,6 +52,6 @@ def test_a_quantized_detector_is_refused_for_its_true_reason(toy_detector: Any, 
     place = graph.nodes.index(conv)
     graph.nodes[place:place] = forms._pair(conv.inputs[0], ["scale", "zero"])
     conv.inputs[0] = f"{conv.inputs[0]}_dq"
-    with pytest.raises(ModelError, match=r"is quantized already .* give RetinaNet's float model") as caught:
+    with pytest.raises(ModelError, match=r"is already quantized .* give RetinaNet's float model") as caught:
         toy_detector.network(model)
     assert "is not RetinaNet" not in str(caught.value)

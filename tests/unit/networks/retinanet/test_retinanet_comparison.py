@@ -194,7 +194,7 @@ def passing() -> DetectionComparison:
         ({"candidate_share": 0.1}, "10.0% of the candidates"),
         ({"heads": replace(HEADS, error=2e-4)}, "relative error of the heads 2.00e-04 (limit 0.0001)"),
         ({"heads": replace(HEADS, error=float("nan"))}, "relative error of the heads nan"),
-        ({"heads": replace(HEADS, own_images=False)}, "images have each other's"),
+        ({"heads": replace(HEADS, own_images=False)}, "with the results of one image in another's place"),
         ({"heads": None, "matched_limit": 0.45, "matched_fraction": 0.4}, "40.0% found again (limit 45%)"),
     ],
 )
