@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from cmx4trt.backends.facts import PRECISIONS, Check, CmNeeds, Measurement, Section, Tuning
 from cmx4trt.backends.options import BuildOptions
 from cmx4trt.backends.targets import Targets
+from cmx4trt.base.frozen import Frozen, field
 from cmx4trt.base.options import Option, OwnOptions, options_of
 from cmx4trt.errors import UnsupportedError
 
@@ -34,7 +34,7 @@ class Backend(ABC):
     - ``precisions``, ``default_precision``: compute precisions; ``networks``: supported networks, empty for all
     - ``targets``: the GPUs its engines can be built for; ``serves``: the compute capabilities for which it is recommended
       if another backend does not support them
-    - ``own_options``: the dataclass that declares options which apply to no other backend, and are rejected there
+    - ``own_options``: the class that declares options which apply to no other backend, and are rejected there
     - ``request_parts``: entries of its builder's ``identity`` that depend on files named in the request, such as a table
       or a checkout; requests that differ in them have engines at different paths
     - ``quantizes``: whether this package quantizes int8 networks for it, in its ``flavor``; ``calibrates_itself``: whether
@@ -123,8 +123,7 @@ class Backend(ABC):
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltEngine:
+class BuiltEngine(Frozen):
     """A serialized engine in memory (``data`` supports the buffer protocol) and what the library reported about it.
 
     ``facts`` goes into the manifest unchanged (JSON types only): layers, scratch memory, …

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from cmx4trt.base.frozen import Frozen, field
 from cmx4trt.base.typed import Record, WrongRecordError, rest
 
 PRECISION_TITLES: Mapping[str, str] = {
@@ -19,8 +19,7 @@ PRECISIONS = tuple(PRECISION_TITLES)
 """Compute precisions, the widest first."""
 
 
-@dataclass(frozen=True, slots=True)
-class CmNeeds:
+class CmNeeds(Frozen):
     """What a build through CM needs to know.
 
     - ``paths``: option -> the environment key in which a dependency of _cm.yaml leaves its value
@@ -33,7 +32,6 @@ class CmNeeds:
     modules: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Check(Record):
     """The result of a backend's own check of an engine, in addition to the comparison with the original model.
 
@@ -46,7 +44,6 @@ class Check(Record):
     figures: Mapping[str, Any] = rest()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Measurement(Record):
     """How fast an engine was when its backend ran it on the local GPU, with inputs in GPU memory.
 
@@ -76,8 +73,7 @@ class Measurement(Record):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
+class Tuning(Frozen):
     """A table of measurements from which later builds choose kernels: ``content`` is the file for ``option``."""
 
     option: str
@@ -86,8 +82,7 @@ class Tuning:
     """The measurements, for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Frozen):
     """A table cell that reports draw as a bar: ``part`` of the whole, 0 to 1, beside ``text``."""
 
     part: float
@@ -97,8 +92,7 @@ class Share:
 Cell = str | Share
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Frozen):
     """A section on an engine that only its backend can write: paragraphs, then a table if there are ``rows``."""
 
     title: str

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from cmx4trt.base.damage import shortened
+from cmx4trt.base.frozen import Frozen, field
 from cmx4trt.base.values import nearest
 from cmx4trt.devices.cards import CARDS, GENERATIONS, capability_of
 from cmx4trt.errors import RequestError
 
 
-@dataclass(frozen=True, slots=True)
-class Targets:
+class Targets(Frozen):
     """The values of ``--target`` with one backend.
 
     - ``names``: word -> its compute capabilities ('ada' -> 'sm89'); none: it cannot be combined ('portable')

@@ -18,7 +18,7 @@ from cmx4trt.errors import MissingSoftwareError
 
 _CHUNK = 1 << 18
 """Stays in the processor's second cache between reading and hashing."""
-_LARGE_CHUNK = 1 << 22
+_LARGE_CHUNK = 1 << 20
 """For BLAKE3, which shares pieces of a megabyte and more among the processors."""
 
 

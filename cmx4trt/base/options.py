@@ -1,6 +1,6 @@
-"""What an option is, and how one is declared: once, as a field of a dataclass. Standard library only.
+"""What an option is, and how one is declared: once, as a field of a class. Standard library only.
 
-    class Asked:
+    class Asked(Frozen):
         batch_size: int = option(whole(1, 65536), "largest batch, in samples", default=1, group=WHAT)
 
 ``options_of(Asked)`` gives its options. Everything else follows from them: validation, command line, help, the JSON Schema of
@@ -10,9 +10,9 @@ manifests, the tables of docs/reference, CM's mapping and descriptions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, TypeVar
 
+from cmx4trt.base.frozen import Frozen, field, fields, replace
 from cmx4trt.base.values import parse_bool, parse_choice, parse_int, parse_path, parse_size, parse_text
 
 Parser = Callable[[str, object], Any]
@@ -33,8 +33,7 @@ _NONE = "null"
 """JSON Schema's type of None."""
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class Kind:
+class Kind(Frozen):
     """What values an option takes.
 
     - ``parse``: makes a value of what was given; ``from_record``: makes of a manifest's value what ``parse`` takes
@@ -85,8 +84,7 @@ def _listed(choices: Choices) -> tuple[str, ...]:
     return choices() if callable(choices) else choices
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
-class Option:
+class Option(Frozen):
     """One input, as it is declared.
 
     - ``name``: of the field; ``default``: as a user would give it, None where there is none; ``group``: its heading in the help
@@ -167,17 +165,15 @@ def question(kind: Kind, meaning: str | Callable[[], str], *, default: Any = Non
     return field(default=default, metadata={_METADATA: Option("", kind, meaning, default=default, **facts)})
 
 
-_declared: dict[tuple[type, str], tuple[Option, ...]] = {}
+_declared: dict[tuple[type[Frozen], str], tuple[Option, ...]] = {}
 
 
-def options_of(declared: type, applies_to: str = "") -> tuple[Option, ...]:
-    """The options that a dataclass declares, in the order of its fields."""
+def options_of(declared: type[Frozen], applies_to: str = "") -> tuple[Option, ...]:
+    """The options that a class declares, in the order of its fields."""
     key = (declared, applies_to)
     if key not in _declared:
         _declared[key] = tuple(
-            replace(
-                one, name=f.name, nullable="None" in str(f.type).split(" | "), applies_to=one.applies_to or applies_to
-            )
+            replace(one, name=f.name, nullable="None" in f.type.split(" | "), applies_to=one.applies_to or applies_to)
             for f in fields(declared)
             if (one := f.metadata.get(_METADATA)) is not None
         )
@@ -195,10 +191,8 @@ class HasOwn(Protocol):
 Own = TypeVar("Own", bound="OwnOptions")
 
 
-class OwnOptions:
-    """Base of the dataclasses in which networks and backends declare the options that they own."""
-
-    __slots__ = ()
+class OwnOptions(Frozen):
+    """Base of the classes in which networks and backends declare the options that they own."""
 
     @classmethod
     def of(cls: type[Own], request: HasOwn) -> Own:

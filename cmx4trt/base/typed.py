@@ -1,4 +1,4 @@
-"""Dataclasses that lie in files as JSON objects, and the one guard for files that others wrote or edited.
+"""Frozen classes that lie in files as JSON objects, and the one guard for files that others wrote or edited.
 
 A field is written under its own name, or that of ``named``. A record that is absent (None) is an empty object; another None is
 null, or missing if the field is ``absent()``. What is read must have the types of the fields; keys that no field has go into the
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cmx4trt.base.damage import shortened
+from cmx4trt.base.frozen import Field, Frozen, field, fields
 
 _NAME, _ABSENT, _REST = "name", "absent", "rest"
 _WORDS: Mapping[Any, str] = {
@@ -46,11 +46,8 @@ def rest() -> Any:
     return field(default_factory=dict, metadata={_REST: True})
 
 
-class Record:
-    """Base of such dataclasses. Methods that it has need not be generated for each (``repr=False, eq=False``), which costs a
-    reuse hit more than the rest of reading a manifest."""
-
-    __slots__ = ()
+class Record(Frozen):
+    """Base of such classes."""
 
     def __eq__(self, other: object) -> bool:
         """Whether both are the same record with the same values."""
@@ -70,7 +67,7 @@ class Record:
         if not isinstance(value, Mapping):
             raise WrongRecordError(f"{where or 'it'} is {_shown(value)}, expected an object")
         hints, found, known, others = _hints(cls), {}, set(), ""
-        for one in fields(cls):  # type: ignore[arg-type]  # every subclass is a dataclass
+        for one in fields(cls):
             if one.metadata.get(_REST):
                 others = one.name
                 continue
@@ -78,7 +75,7 @@ class Record:
             known.add(name)
             if name in value:
                 found[one.name] = _read(hints[one.name], value[name], f"{where}.{name}".lstrip("."))
-            elif one.default is MISSING and one.default_factory is MISSING:
+            elif one.required:
                 raise WrongRecordError(f"{f'{where}.{name}'.lstrip('.')} is missing")
         if others:
             found[others] = {name: inner for name, inner in value.items() if name not in known}
@@ -88,7 +85,7 @@ class Record:
         """The record as JSON types."""
         written: dict[str, Any] = {}
         hints = _hints(type(self))
-        for one in fields(self):  # type: ignore[arg-type]
+        for one in fields(self):
             value = getattr(self, one.name)
             if one.metadata.get(_REST):
                 written.update(value)
@@ -109,7 +106,7 @@ def _hints(cls: type) -> dict[str, Any]:
     return _known[name]
 
 
-def _name(one: Field[Any]) -> str:
+def _name(one: Field) -> str:
     return str(one.metadata.get(_NAME, one.name))
 
 
@@ -124,7 +121,7 @@ def _written(value: Any) -> Any:
 def _record_in(hint: Any) -> Any:
     """The record that a hint means, None where it means none."""
     choices = get_args(hint) if get_origin(hint) is types.UnionType else (hint,)
-    return next((one for one in choices if is_dataclass(one)), None)
+    return next((one for one in choices if isinstance(one, type) and issubclass(one, Record)), None)
 
 
 def _read(hint: Any, value: object, where: str) -> Any:

@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, NoReturn
 from cmx4trt import __version__
 from cmx4trt.base.damage import printable
 from cmx4trt.base.telemetry import switch_off
-from cmx4trt.cli.help import HelpFormatter, explain
 from cmx4trt.cli.output import drop_output, prepare_streams
 from cmx4trt.errors import (
     EXIT_INTERRUPTED,
@@ -31,6 +30,9 @@ from cmx4trt.errors import (
     OutputError,
     RequestError,
 )
+
+_PROGRAM = "cmx4trt"
+_ANY_WIDTH = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,22 +107,50 @@ def _unknown_sentence(unknown: Sequence[str], flags: Sequence[str]) -> str:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    """All commands; arguments only for those named in ``words``, to import no more than necessary."""
-    parser = _Parser(prog="cmx4trt", description="TensorRT engines of MLPerf Inference models, on any machine.")
-    parser.add_argument("--version", action="version", version=f"cmx4trt {__version__}")
-    parser.formatter_class = HelpFormatter
-    parser.epilog = "cmx4trt COMMAND --help explains a command and shows examples."
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    """All commands, or the one that ``words`` begin with; arguments only for those named, to import no more than necessary."""
+    asks_for_help = any(word.startswith(("-h", "--h")) for word in words)
+    parser = _Parser(
+        prog=_PROGRAM,
+        description="TensorRT engines of MLPerf Inference models, on any machine.",
+        epilog=f"{_PROGRAM} COMMAND --help explains a command and shows examples.",
+        formatter_class=_help_formatter if asks_for_help else _NoHelp,
+    )
+    parser.add_argument("--version", action="version", version=f"{_PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", prog=_PROGRAM)
+    first = next(iter(words), "")
     for name, command in _COMMANDS.items():
+        if name != first and first in _COMMANDS:
+            continue  # an ArgumentParser takes half a millisecond
+        description = f"{command.help[0].upper()}{command.help[1:]}."
         sub = commands.add_parser(
-            name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}.", allow_abbrev=False
+            name,
+            help=command.help,
+            description=description,
+            allow_abbrev=False,
+            formatter_class=parser.formatter_class,
         )
         if name in words:
             module: Any = import_module(command.module)
             module.add_arguments(sub, name)
-            explain(sub, name)
             sub.set_defaults(command=name, run=module.run, flags=list(sub._option_string_actions))
+            if asks_for_help:
+                from cmx4trt.cli.help import explain
+
+                explain(sub, name)
     return parser
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    from cmx4trt.cli.help import HelpFormatter
+
+    return HelpFormatter(prog)
+
+
+class _NoHelp(argparse.HelpFormatter):
+    """For lines that ask for no help: argparse makes a formatter for each argument, and asks for the terminal's width in each."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_ANY_WIDTH)
 
 
 class _Command(NamedTuple):

@@ -96,7 +96,6 @@ class HelpFormatter(argparse.HelpFormatter):
 
 def explain(parser: argparse.ArgumentParser, command: str) -> None:
     """Add the usage line and the examples to a command's parser, which has all its arguments."""
-    parser.formatter_class = HelpFormatter
     actions = parser._actions
     flags = [action for action in actions if action.option_strings]
     if len(flags) > _LONG_USAGE:

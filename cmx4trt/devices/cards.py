@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from cmx4trt.base.frozen import Frozen
 
 
-@dataclass(frozen=True, slots=True)
-class Capability:
+class Capability(Frozen):
     """A compute capability: its generation and its cards, best known first."""
 
     generation: str

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
+from cmx4trt.base.frozen import Frozen, replace
 
-@dataclass(frozen=True, slots=True)
-class GraphOptions:
+
+class GraphOptions(Frozen):
     """The few options of a build that a graph depends on, under their own names; ``BuildRequest.graph_options`` makes it.
 
     ``model``: the file that sentences about the graph name, None for random weights; ``own``: the options of networks.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from cmx4trt.base.frozen import Frozen, field
 
 MAX_TENSOR_ELEMENTS = 2**31 - 1
 """TensorRT tensors hold at most this many elements (ICudaEngine and IOptimizationProfile: volume below 2^31)."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
+class ModelSpec(Frozen):
     """Names, shapes and limits of a network.
 
     ``input_shape`` is [C, H, W]; ``largest_activation`` counts the elements of the largest tensor of one sample;

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.errors import DataError
 from cmx4trt.images.int8 import quantized_image
 
@@ -18,8 +18,7 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 """ImageNet's channel means and standard deviations, torchvision's normalization of pixels 0..1."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputForm:
+class InputForm(Frozen):
     """A network's input: (pixel - mean) / std for pixels 0..1; for an int8 input, divided by ``scale`` and rounded.
 
     ``stored_as_pixels``: files may also contain pixels 0..1 that are not normalized yet.

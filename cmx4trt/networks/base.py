@@ -7,12 +7,11 @@ registry in ``cmx4trt.networks``. docs/how-to/network.md shows how to add one. S
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cmx4trt.base.frozen import Frozen, field
 from cmx4trt.base.options import Option, OwnOptions, options_of
 from cmx4trt.errors import ModelError, RequestError, UnsupportedError
 from cmx4trt.graph.spec import ModelSpec
@@ -63,8 +62,7 @@ Answers = Callable[[Sequence[str]], ResponderFactory]
 """Says how the outputs with these names, which a session has, become answers. Raises UnsupportedError where they cannot."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccuracyTarget:
+class AccuracyTarget(Frozen):
     """MLPerf's: ``reference`` is the float32 model's in percent, ``share`` what a submission must reach of it, both on a
     validation set of ``images`` images."""
 
@@ -78,8 +76,7 @@ class AccuracyTarget:
         return self.reference * self.share
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
+class Results(Frozen):
     """What a graph's results are, so that two runs of it can be compared.
 
     ``values``: raw results, compared by their signal-to-noise ratio; ``kind``: what they mean ('classes'); ``count_agreeing``:
@@ -100,7 +97,7 @@ class Network(ABC):
     """A network with all that only it knows.
 
     - ``spec``: name, title, sizes; ``metric``: of its accuracy; ``accuracy``: MLPerf's target, if there is one
-    - ``own_options``: the dataclass that declares options which mean nothing with another network, and are refused there
+    - ``own_options``: the class that declares options which mean nothing with another network, and are refused there
     - ``mean``, ``std``: for pixels 0..1; ``stored_as_pixels``: whether files may hold pixels that are not yet normalized
     - ``label_file``: where a folder of preprocessed images holds the ground truth
     - ``int8_images``: on how many images INT8 is measured, a few seconds on two cores
@@ -128,6 +125,8 @@ class Network(ABC):
 
     def with_spec(self, spec: ModelSpec) -> Network:
         """The same network in other sizes."""
+        import copy
+
         changed = copy.copy(self)
         changed.spec = spec
         return changed

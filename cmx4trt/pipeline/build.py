@@ -6,13 +6,13 @@ import atexit
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt import __version__
 from cmx4trt.backends import backend_of
 from cmx4trt.base.background import Background
 from cmx4trt.base.digests import digests_of
+from cmx4trt.base.frozen import Frozen, field, replace
 from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.base.verdicts import FAILED, SKIPPED
 from cmx4trt.errors import VerificationError
@@ -86,8 +86,7 @@ def _result(known: LookedUp, manifest: Manifest, reused: bool, progress: Progres
     return BuildResult(known.paths.engine, known.paths.manifest, manifest, reused, report)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Outcome(Frozen):
     """What the stages before publishing have made; a builder that starts from the model has no ``graph`` of ours."""
 
     engine: BuiltEngine

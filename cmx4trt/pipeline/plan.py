@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.files import check_writable
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.errors import RequestError
 from cmx4trt.networks import spec_of
@@ -53,8 +53,7 @@ def plan(request: BuildRequest, model_follows: bool = False) -> Plan:
     return Plan(lookup.paths.engine, name, source_title, lookup.found.manifest is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookedUp(Frozen):
     """A checked request with all that its stages need, and what the store has for it."""
 
     request: BuildRequest

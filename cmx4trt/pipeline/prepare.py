@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cmx4trt.backends import backend_of
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.base.progress import Progress
 from cmx4trt.base.verdicts import FAILED
 from cmx4trt.errors import ModelError
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from cmx4trt.verify.quantization import QuantizationAccuracy
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Frozen):
     """The graph to build; of an int8 graph also the same network in float32, what was quantized on what grounds, and the
     ``quantized`` network before it was cast."""
 
@@ -77,6 +76,8 @@ def prepare(
                 "give --precision=int8, or the float model"
             )
         return Prepared(prepared_from_network(network, options))
+    from dataclasses import replace
+
     from cmx4trt.quantize import quantize_network
 
     flavor = backend_of(request.builder).flavor()
@@ -93,6 +94,8 @@ def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest)
     An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
     quantization changes. A model that came quantized is the original of its int8 graph.
     """
+    from dataclasses import replace
+
     from cmx4trt.networks.graphs import valid_graph
     from cmx4trt.quantize.calibration import OWN
     from cmx4trt.verify import verify_graph

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.store.manifest import Manifest
 
 
-@dataclass(frozen=True, slots=True)
-class BuildResult:
+class BuildResult(Frozen):
     """Where the engine and its manifest lie, and whether they were there before (``reused``); ``report``: its path or empty."""
 
     engine: str
@@ -39,8 +37,7 @@ class BuildResult:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Frozen):
     """What a request would do: ``reused``: its engine is there already; None: only the builder's own code could tell."""
 
     engine: str

@@ -6,11 +6,11 @@ Values arrive as text (from a shell, from CM) or as Python values (from the Pyth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cmx4trt import backends, networks
 from cmx4trt.backends.base import Backend
+from cmx4trt.base.frozen import field, replace
 from cmx4trt.base.options import Option
 from cmx4trt.base.records import readable
 from cmx4trt.base.values import nearest
@@ -19,7 +19,6 @@ from cmx4trt.graph.options import GraphOptions
 from cmx4trt.requests.options import GENERAL_OPTIONS, GeneralOptions, build_options
 
 
-@dataclass(frozen=True, slots=True)
 class BuildRequest(GeneralOptions):
     """A validated request. ``own``: the values of the options that networks and backends own, by name."""
 

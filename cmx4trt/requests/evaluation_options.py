@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
+from cmx4trt.base.frozen import Frozen, fields
 from cmx4trt.base.options import PATH, Kind, Option, choice, options_of, path_or, question, whole
 from cmx4trt.base.values import nearest, parse_text
 from cmx4trt.errors import RequestError
@@ -59,8 +59,7 @@ _BOTH, _BENCH = ("verify", "bench"), ("bench",)
 _NETWORK = next(one for one in GENERAL_OPTIONS if one.name == "network")
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationOptions:
+class EvaluationOptions(Frozen):
     """What is asked of an engine, whichever it is: the options of ``cmx4trt bench``, of which ``verify`` has those of both.
 
     None is the default that the option names. ``duration``: seconds; ``target_qps``: samples per second.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from cmx4trt import backends, networks
 from cmx4trt.backends.facts import PRECISIONS
+from cmx4trt.base.frozen import Frozen, replace
 from cmx4trt.base.options import (
     GROUPS,
     INT8,
@@ -62,8 +62,7 @@ def _target_help() -> str:
     return "target GPUs; " + "; ".join(f"{backend.name}: {backend.targets.help}" for backend in several)
 
 
-@dataclass(frozen=True, slots=True, init=False, repr=False, eq=False)
-class GeneralOptions:
+class GeneralOptions(Frozen):
     """What can be asked of every network and backend; the base of requests, of which alone there are instances.
 
     Sizes in bytes, paths absolute; None where nothing was given.

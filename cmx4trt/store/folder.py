@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.base.background import Background
@@ -22,6 +21,7 @@ from cmx4trt.base.files import (
     remove_abandoned,
     write_together,
 )
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.base.locks import lock_folder, lock_work
 from cmx4trt.base.progress import Progress
 from cmx4trt.base.typed import WrongRecordError
@@ -32,8 +32,7 @@ from cmx4trt.store.manifest import EngineFile, Manifest
 from cmx4trt.store.naming import own_of, place_of
 
 
-@dataclass(frozen=True, slots=True)
-class EnginePaths:
+class EnginePaths(Frozen):
     """Where an engine and its manifest lie; NVIDIA's naming, below the output folder."""
 
     engine: str
@@ -65,8 +64,7 @@ UNCHANGED = "unchanged since it was published"
 """What is said of an engine that is the one its manifest describes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(Frozen):
     """A hit (``manifest``), or why there is none; ``doubt`` is set where something lay there that cannot be trusted."""
 
     manifest: Manifest | None = None

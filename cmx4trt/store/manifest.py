@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from cmx4trt.backends.facts import Check, Measurement
 from cmx4trt.base.damage import parse_json
+from cmx4trt.base.frozen import field
 from cmx4trt.base.typed import Record, absent, named, rest
 from cmx4trt.base.verdicts import PASSED
 
@@ -23,7 +23,6 @@ _LISTS = ("layers", "launches", "launch_milliseconds")
 _SHOWN = ("request", "source", "network", "graph", "builder", "verification", "execution", "stages", "tool")
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class EngineFile(Record):
     """The engine's file beside the manifest, its size in bytes, and its digests."""
 
@@ -33,7 +32,6 @@ class EngineFile(Record):
     blake3: str | None = absent()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class RequestRecord(Record):
     """Every effective option by name, in ``more`` those that no other part of the package reads from here."""
 
@@ -50,7 +48,6 @@ class RequestRecord(Record):
     more: Mapping[str, Any] = rest()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class SourceRecord(Record):
     """Where the network came from: a seed, or a file with its size and digests, and those of its ``external`` data."""
 
@@ -68,7 +65,6 @@ class SourceRecord(Record):
         return self.kind == "random-weights"
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class TensorRecord(Record):
     """An input or output; ``shape`` with the batch dimension's symbol."""
 
@@ -77,7 +73,6 @@ class TensorRecord(Record):
     shape: Sequence[Any]
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class NetworkRecord(Record):
     """The network's title; inputs, outputs and profiles, unless the builder has a graph of its own."""
 
@@ -87,7 +82,6 @@ class NetworkRecord(Record):
     profiles: Mapping[str, int] | None = absent()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class BuilderRecord(Record):
     """What built the engine, in ``more`` what it reported."""
 
@@ -97,7 +91,6 @@ class BuilderRecord(Record):
     more: Mapping[str, Any] = rest()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class GraphRecord(Record):
     """The prepared graph: its digest with all constants, their bytes, its layers (cmx4trt.graph.layers), INT8, and in ``more``
     what was done to the source. Empty where the builder has a graph of its own."""
@@ -110,7 +103,6 @@ class GraphRecord(Record):
     more: Mapping[str, Any] = rest()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class VerificationRecord(Record):
     """A verdict; the method, or the reason why there was no comparison; in ``figures`` what was measured, and the limits."""
 
@@ -120,7 +112,6 @@ class VerificationRecord(Record):
     figures: Mapping[str, Any] = rest()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class ExecutionRecord(Record):
     """Whether a device ran the engine ('yes', 'no'), and which; what was found there: as in VerificationRecord, by the backend's
     own checks, and of the speed."""
@@ -134,7 +125,6 @@ class ExecutionRecord(Record):
     figures: Mapping[str, Any] = rest()
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Manifest(Record):
     """A manifest as it lies on disk.
 

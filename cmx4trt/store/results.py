@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from cmx4trt.base.damage import parse_json
+from cmx4trt.base.frozen import field
 from cmx4trt.base.typed import Record, absent
 from cmx4trt.store.manifest import ENGINE_ITSELF
 
@@ -19,7 +19,6 @@ COMPLETE, FAILED, INTERRUPTED = "complete", "failed", "interrupted"
 """Statuses of a run; the logs of the last two are partial."""
 
 
-@dataclass(frozen=True, slots=True)
 class Subject(Record):
     """What ran. ``engine``: path; ``network``: full name; ``sha256``: of the engine; ``batch``: the largest, in samples."""
 
@@ -30,7 +29,6 @@ class Subject(Record):
     batch: int | None = absent("batch size")
 
 
-@dataclass(frozen=True, slots=True)
 class Metric(Record):
     """What MLPerf ranks a scenario by: a throughput in samples/s, or a latency in ns."""
 
@@ -39,7 +37,6 @@ class Metric(Record):
     unit: str
 
 
-@dataclass(frozen=True, slots=True)
 class Departure(Record):
     """A setting that differs from MLPerf's."""
 
@@ -47,7 +44,6 @@ class Departure(Record):
     mlperf: Any
 
 
-@dataclass(frozen=True, slots=True)
 class LoadGenFacts(Record):
     """LoadGen's version, the errors that it logged, and the number of its warnings."""
 
@@ -56,7 +52,6 @@ class LoadGenFacts(Record):
     warnings: int
 
 
-@dataclass(frozen=True, slots=True)
 class SampleMemory(Record):
     """Samples in the host's memory; ``fetched_by_the_gpu``: page-locked, else the CPU gathers batches."""
 
@@ -65,7 +60,6 @@ class SampleMemory(Record):
     fetched_by_the_gpu: bool
 
 
-@dataclass(frozen=True, slots=True)
 class GpuShare(Record):
     """What one GPU answered; ``share`` of all samples, 0 to 1; ``limits``: what NVML says that it could do."""
 
@@ -76,7 +70,6 @@ class GpuShare(Record):
     limits: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
 class GpuCourse(Record):
     """Clock in MHz and power in W, second by second."""
 
@@ -84,7 +77,6 @@ class GpuCourse(Record):
     watts: Sequence[float] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Timeline(Record):
     """The run second by second: time since its beginning in s, samples answered per second, and the course of every GPU."""
 
@@ -93,7 +85,6 @@ class Timeline(Record):
     gpus: Sequence[GpuCourse] = ()
 
 
-@dataclass(frozen=True, slots=True)
 class Accuracy(Record):
     """``value`` and ``target`` in percent of ``metric``; a ``verdict`` only for the complete validation set of a target.
 
@@ -108,7 +99,6 @@ class Accuracy(Record):
     note: str | None = absent()
 
 
-@dataclass(frozen=True, slots=True)
 class BenchResult(Record):
     """One run. ``executed`` begins with what really ran; ``valid`` is LoadGen's verdict, None if there is none (accuracy mode).
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cmx4trt.base.options import PATH, OwnOptions, option
 
 _GROUP = "NVIDIA's MLPerf code (common-code)"
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class CommonCodeOptions(OwnOptions):
     """Where the code is. Digests of the folders are part of the builder's identity.
 

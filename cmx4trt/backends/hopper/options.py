@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cmx4trt.base.options import PATH, OwnOptions, option
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class HopperOptions(OwnOptions):
     """How its kernels are selected."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cmx4trt.base.options import PATH, OwnOptions, choice, option, whole
 
 TILING_LEVELS = ("none", "fast", "moderate", "full")
@@ -13,7 +11,6 @@ MAX_AUX_STREAMS = 64
 _GROUP = "TensorRT's builder"
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class TensorRTOptions(OwnOptions):
     """Settings of its builder."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,8 @@ class Classifier(Network):
         count = int(notes.get("classes", self.classes))
         if count in (self.classes, self.classes + 1):  # the one more is a background class
             return self
+        import copy
+
         changed = copy.copy(self)
         changed.classes = count
         return changed

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cmx4trt.base.options import TENSORS, YES_NO, OwnOptions, choice, option
 
 NORMALIZED, PIXELS = INPUT_RANGES = ("normalized", "0-1")
 TENSOR_OUTPUTS, NVIDIA_RECORDS, RAW = POSTPROCESS = ("tensors", "mlperf-nvidia", "none")
 
 
-@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class RetinaNetOptions(OwnOptions):
     """What its engine takes, and what it gives."""
 

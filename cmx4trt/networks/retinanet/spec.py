@@ -7,9 +7,9 @@ Inference uses since v2.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import log
 
+from cmx4trt.base.frozen import Frozen, field
 from cmx4trt.graph.spec import ModelSpec
 
 CLASSES = 264
@@ -21,8 +21,7 @@ LEVELS = 5
 IMAGE_SIZE = 800
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Frozen):
     """Sizes of the layers between image and heads: ResNeXt-50 32x4d (arXiv:1611.05431, table 1), a pyramid of 256 channels, heads
     of four convolutions in front of the last one (arXiv:1708.02002, section 4)."""
 
@@ -39,8 +38,7 @@ EXPANSION = 2
 """Output channels of a ResNeXt-50 32x4d block over the channels of its grouped convolution."""
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorSpec:
+class DetectorSpec(Frozen):
     """What a detector's heads must look like, and how detections are made of them.
 
     Thresholds and counts are those of MLPerf's model: torchvision's defaults, except for the number of detections (300

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends.base import Backend, BuiltEngine
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from cmx4trt.sessions.base import Session
 
 
-@dataclass(frozen=True, slots=True)
 class ThrowawayOptions(OwnOptions):
     """Options of its own: declared here, and everywhere."""
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cmx4trt.base.frozen import field
 from cmx4trt.base.typed import Record, WrongRecordError, absent, named, rest
 
 
-@dataclass(frozen=True, slots=True)
 class Leaf(Record):
     size: int
     note: str | None = absent()
 
 
-@dataclass(frozen=True, slots=True)
 class Tree(Record):
     title: str
     height: float = named("height in m")
