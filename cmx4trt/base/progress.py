@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+CHECK_ENGINE, READ_MODEL = QUIET = ("check engine", "read model")
+"""Stages in which a file is read and hashed: at once for most, seconds for gigabytes. They are worth a word only if they last."""
+
 
 class Progress(Protocol):
     """Told about stages; stages may overlap, when work runs in two threads."""

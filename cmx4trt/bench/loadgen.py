@@ -7,6 +7,7 @@ for Ctrl-C and for failures. LoadGen has no way to stop a test. A failed run end
 
 from __future__ import annotations
 
+import atexit
 import gc
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 from cmx4trt.base.install import pip_line
 from cmx4trt.bench.sut import Failure, SystemUnderTest
-from cmx4trt.errors import MissingSoftwareError
+from cmx4trt.errors import DeviceError, MissingSoftwareError
 
 NO_AUDIT = "cmx4trt-has-no-audit.config"
 """LoadGen looks for a file with this name in the current folder, where a forgotten 'audit.config' would silently change the
@@ -26,6 +27,8 @@ STOP_SECONDS = 5.0
 """Seconds that a failed run may take to end."""
 
 _left_behind: list[threading.Thread] = []
+_THREAD = "loadgen"
+"""Name of the thread in which LoadGen runs."""
 
 
 def import_loadgen() -> Any:
@@ -66,8 +69,9 @@ def run_test(
 
     ``told`` is called every ``look_seconds`` with the elapsed time.
 
-    Raises what the first failing query raised, KeyboardInterrupt.
+    Raises what the first failing query raised, KeyboardInterrupt; DeviceError where an earlier test has not ended.
     """
+    _await_earlier_test()
     sut = lg.ConstructFastSUT(system.issue, system.flush)
     qsl = lg.ConstructQSL(samples.total, samples.in_memory, samples.load, samples.unload)
 
@@ -78,7 +82,7 @@ def run_test(
             failure.report(error)
         failure.wake.set()
 
-    thread = threading.Thread(target=work, daemon=True, name="loadgen")
+    thread = threading.Thread(target=work, daemon=True, name=_THREAD)
     with _no_collections():
         thread.start()
         try:
@@ -91,12 +95,28 @@ def run_test(
     if thread.is_alive():
         failure.abandon()
         _left_behind.append(thread)
+        atexit.register(thread.join, STOP_SECONDS)  # LoadGen aborts a process that ends before it
     else:
         _left_behind.extend(system.close(STOP_SECONDS))
         lg.DestroyFastSUT(sut)
         lg.DestroyQSL(qsl)
     if failure.error is not None:
         raise failure.error
+
+
+def _await_earlier_test() -> None:
+    """LoadGen runs one test at a time: a second one, begun before the first has ended, aborts the process (std::terminate).
+
+    One that failed on a busy machine needs its time to end. Raises DeviceError where it takes too long.
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    earlier = [thread for thread in _left_behind if thread.name == _THREAD]
+    for thread in earlier:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in earlier):
+        raise DeviceError(
+            "LoadGen has not ended an earlier run of this process, which failed; start this one in a new process"
+        )
 
 
 @contextmanager

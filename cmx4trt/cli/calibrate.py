@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cmx4trt.base.files import check_file, write_atomic
-from cmx4trt.base.progress import Progress
+from cmx4trt.base.progress import READ_MODEL, Progress
 from cmx4trt.base.values import parse_path
 from cmx4trt.cli.arguments import add_option
 from cmx4trt.cli.following import after_calibrate, print_next
@@ -96,7 +96,8 @@ def _calibrate(arguments: argparse.Namespace, progress: Progress) -> list[Sectio
     check_request(request)
     if arguments.rank and request.calibration_data is None:
         raise RequestError("rank needs images; add --calibration_data")
-    model = source_of_request(request).model()
+    with progress.stage(READ_MODEL):
+        model = source_of_request(request).model()
     file_input = model.graph.inputs[0].name if model.graph.inputs else ""
     network = network_from_model(model, spec_of(request.network), request.graph_options())
     placement = place(network.model.graph)

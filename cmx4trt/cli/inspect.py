@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cmx4trt.backends import find_backend
 from cmx4trt.backends.facts import Cell, Section, Share
+from cmx4trt.base.progress import CHECK_ENGINE
 from cmx4trt.base.records import rows_of_record
 from cmx4trt.cli.following import after_inspect, print_next
 from cmx4trt.cli.output import print_json, print_table
@@ -25,10 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the manifest, and whether the engine file is the one it describes. Raises ModelError, also if it is not."""
+    from cmx4trt.cli.terminal import TerminalProgress
     from cmx4trt.store import folder as store
 
     path, manifest = store.read_published_manifest(arguments.engine)
-    doubt = store.doubt_of_engine(path, manifest)
+    with TerminalProgress(sys.stderr).stage(CHECK_ENGINE):
+        doubt = store.doubt_of_engine(path, manifest)
     if arguments.json:
         print_json(manifest.to_json().removesuffix("\n"))
     else:

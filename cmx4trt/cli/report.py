@@ -6,9 +6,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from cmx4trt.base.progress import CHECK_ENGINE
 from cmx4trt.base.values import absolute_path
 from cmx4trt.cli.following import after_report, print_next
 from cmx4trt.cli.output import print_json, print_table
@@ -47,11 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, lay out, write. Raises CmxError."""
+    from cmx4trt.cli.terminal import TerminalProgress
     from cmx4trt.report.facts import facts_of_engine
     from cmx4trt.report.writing import check_page_path
 
     asked = None if arguments.gpu is None else gpu_of_name(arguments.gpu)
-    engines = [facts_of_engine(absolute_path(path)) for path in arguments.engines]
+    progress = TerminalProgress(sys.stderr)
+    with progress.stage(CHECK_ENGINE):
+        engines = [facts_of_engine(absolute_path(path)) for path in arguments.engines]
     paths = [facts.engine for facts in engines]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
@@ -60,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = None if arguments.json and not arguments.html else _page_path(arguments.html, engines)
     if path is not None:
         check_page_path(path)
-        _write(path, engines, gpu)
+        _write(path, engines, gpu, progress.note)
     if arguments.json:
         print_json(json.dumps(_content(engines, gpu), indent=2, ensure_ascii=True))
     else:
@@ -78,14 +82,12 @@ def _page_path(html: str | None, engines: Sequence[EngineFacts]) -> str:
     return store.report_path_of(engines[0].engine) if len(engines) == 1 else absolute_path(COMPARISON)
 
 
-def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu) -> None:
-    from cmx4trt.cli.terminal import TerminalProgress
+def _write(path: str, engines: Sequence[EngineFacts], gpu: Gpu, note: Callable[[str], None]) -> None:
     from cmx4trt.report.comparison import page_of_engines
     from cmx4trt.report.facts import showing
     from cmx4trt.report.page import page_of_engine
     from cmx4trt.report.writing import write_page
 
-    note = TerminalProgress(sys.stderr).note
     with showing(" or ".join(facts.manifest_path for facts in engines)):
         page = page_of_engine(engines[0], gpu, note) if len(engines) == 1 else page_of_engines(engines, gpu, note)
     write_page(path, page)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from cmx4trt.base.damage import printable
+from cmx4trt.base.progress import QUIET
 
 _BAR = 24
 """Width of the progress bar in characters, if there is room."""
@@ -46,9 +47,10 @@ class TerminalProgress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Announce the stage, show that it is running, and say how long it took."""
-        start = time.perf_counter()
-        self._write(f"{name} ...")
+        """Announce the stage, show that it is running, and say how long it took; of a QUIET one only if it lasts."""
+        start, quiet = time.perf_counter(), name in QUIET
+        if not quiet:
+            self._write(f"{name} ...")
         self._begin(name, start)
         outcome = "failed"
         try:
@@ -56,7 +58,9 @@ class TerminalProgress:
             outcome = "done"
         finally:
             self._end(name)
-            self._write(f"{name} {outcome} in {time.perf_counter() - start:.2f} s")
+            seconds = time.perf_counter() - start
+            if not quiet or seconds >= _MOVES:
+                self._write(f"{name} {outcome} in {seconds:.2f} s")
 
     def step(self, name: str, done: int, total: int) -> None:
         """Record the progress of the running stage; on a terminal, show it."""

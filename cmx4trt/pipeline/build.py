@@ -64,7 +64,7 @@ def build_with_graph(
         return _result(known, known.found.manifest, True, progress), None
     store.check_places(known.paths)
     with store.building(known.paths, request.wait, progress):
-        paths, found = store.look_up(known.request, known.parts)  # whoever was before us may have built it
+        paths, found = store.look_up(known.request, known.parts, progress)  # whoever was before us may have built it
         if found.manifest is not None and not new:
             return _result(replace(known, paths=paths), found.manifest, True, progress), None
         if found.doubt:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.files import check_writable
 from cmx4trt.base.frozen import Frozen
-from cmx4trt.base.progress import Progress, Silent
+from cmx4trt.base.progress import READ_MODEL, Progress, Silent
 from cmx4trt.errors import RequestError
 from cmx4trt.networks import spec_of
 from cmx4trt.pipeline.prepare import calibration_of
@@ -76,11 +76,12 @@ def look_up(request: BuildRequest, progress: Progress) -> LookedUp:
     parts = engine_parts(request, builder.identity(request))
     if not store.holds_engines(request, parts):
         source.start_reading()  # it will be built: what is read for its digest need not be read again
-    parts[SOURCE] = source.part()
+    with progress.stage(READ_MODEL):
+        parts[SOURCE] = source.part()
     calibration = calibration_of(request, progress)
     if calibration is not None:
         parts[CALIBRATION] = calibration.part()
-    paths, found = store.look_up(request, parts)
+    paths, found = store.look_up(request, parts, progress)
     return LookedUp(request, builder, source, calibration, paths, parts, found)
 
 

@@ -11,7 +11,7 @@ from cmx4trt import __version__
 from cmx4trt.backends import backend_of
 from cmx4trt.backends.base import Backend
 from cmx4trt.base.damage import MALFORMED, shortened
-from cmx4trt.base.progress import Progress
+from cmx4trt.base.progress import CHECK_ENGINE, READ_MODEL, Progress
 from cmx4trt.errors import ModelError, RequestError, UnsupportedError
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.networks import network_of
@@ -140,7 +140,8 @@ class EngineGraph:
         source = source_of_request(engine.request)
         wanted = str(engine.manifest.parts.get(SOURCE))
         digest = "sha256" if wanted.startswith("sha256:") else "blake3"  # SHA-256 in engines of earlier releases
-        found = source_of_record(source.record(), digest)
+        with self._progress.stage(READ_MODEL):
+            found = source_of_record(source.record(), digest)
         if wanted != found:
             raise ModelError(
                 f"the model of {engine.path} has changed: it was {wanted} and is {found} now; build the engine again, "
@@ -174,7 +175,8 @@ class EngineAtHand:
     def subject(self, network: str | None, model: str | None) -> EngineGraph:
         """The engine with its graph; arguments as of ``PublishedEngine.asked_as``. Raises ModelError."""
         if self._engine is None:
-            self._engine = read_published(self.path)
+            with self._progress.stage(CHECK_ENGINE):
+                self._engine = read_published(self.path)
         engine = self._engine.asked_as(network, model)
         if self._subject is None or engine.request != self._subject.engine.request:
             made = self._made if self._made is not None and self._made.request == engine.request else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cmx4trt.backends.facts import Tuning
 from cmx4trt.base.files import check_file, write_atomic
-from cmx4trt.base.progress import Progress, Silent
+from cmx4trt.base.progress import CHECK_ENGINE, Progress, Silent
 from cmx4trt.base.values import parse_path
 from cmx4trt.pipeline.published import EngineGraph, read_published
 
@@ -35,7 +35,8 @@ def tune_engine(
     """
     progress = progress or Silent()
     moved = None if model is None else parse_path("model", model)
-    published = read_published(parse_path("engine", engine)).asked_as(None, moved)
+    with progress.stage(CHECK_ENGINE):
+        published = read_published(parse_path("engine", engine)).asked_as(None, moved)
     path = f"{os.path.splitext(published.path)[0]}{SUFFIX}" if save is None else parse_path("save", save)
     check_file(path, _SETTING)
     subject = EngineGraph(published, progress)

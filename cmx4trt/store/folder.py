@@ -23,7 +23,7 @@ from cmx4trt.base.files import (
 )
 from cmx4trt.base.frozen import Frozen
 from cmx4trt.base.locks import lock_folder, lock_work
-from cmx4trt.base.progress import Progress
+from cmx4trt.base.progress import CHECK_ENGINE, Progress, Silent
 from cmx4trt.base.typed import WrongRecordError
 from cmx4trt.errors import ModelError
 from cmx4trt.requests.build import BuildRequest
@@ -133,12 +133,17 @@ def describe_engine(manifest_path: str, manifest: Manifest) -> str:
     return doubt_of_engine(manifest_path, manifest) or UNCHANGED
 
 
-def look_up(request: BuildRequest, parts: Mapping[str, Any]) -> tuple[EnginePaths, Lookup]:
+def look_up(
+    request: BuildRequest, parts: Mapping[str, Any], progress: Progress | None = None
+) -> tuple[EnginePaths, Lookup]:
     """The published engine that fits ``parts``, which may lie where former releases put it; else the path where it belongs."""
     paths, former = EnginePaths.of(request, parts), EnginePaths.former(request)
-    lookup = find(request, paths, parts)
-    if lookup.manifest is None and former != paths and (earlier := find(request, former, parts)).manifest is not None:
-        return former, earlier
+    progress = progress or Silent()
+    lookup = find(request, paths, parts, progress)
+    if lookup.manifest is None and former != paths:
+        earlier = find(request, former, parts, progress)
+        if earlier.manifest is not None:
+            return former, earlier
     return paths, lookup
 
 
@@ -150,7 +155,7 @@ def holds_engines(request: BuildRequest, parts: Mapping[str, Any]) -> bool:
     )
 
 
-def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any]) -> Lookup:
+def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any], progress: Progress) -> Lookup:
     """Whether what lies at ``paths`` is the engine of ``parts``."""
     if not os.path.lexists(paths.engine):
         return Lookup()
@@ -162,7 +167,8 @@ def find(request: BuildRequest, paths: EnginePaths, parts: Mapping[str, Any]) ->
         return Lookup()
     if request.verify and not manifest.judged:
         return Lookup()
-    return _check_fast(paths.engine, manifest)
+    with progress.stage(CHECK_ENGINE):
+        return _check_fast(paths.engine, manifest)
 
 
 @contextmanager

@@ -121,6 +121,12 @@ class EchoSession:
 Runner = Callable[..., BenchResult]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, a failed run is waited for: no thread is left behind because it was slow."""
+    monkeypatch.setattr("cmx4trt.bench.loadgen.STOP_SECONDS", 60.0)
+
+
 @pytest.fixture
 def run_echo(tmp_path: Path) -> Runner:
     """Runs LoadGen over an EchoSession: run_echo(session, images=…, network=…, **settings)."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cmx4trt.base.progress import CHECK_ENGINE
 from cmx4trt.cli import terminal
 from cmx4trt.cli.terminal import TerminalProgress
 
@@ -57,6 +58,21 @@ def test_a_stage_that_says_nothing_shows_life_in_a_log() -> None:
     assert re.search(r"still running: 3/12 Timing Runner; build \d+ s, verify \d+ s$", log.getvalue(), re.M)
     assert "\033" not in log.getvalue()
     assert progress_threads() == []
+
+
+def test_a_stage_that_is_quiet_is_told_of_only_if_it_lasts(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    progress = TerminalProgress(log)
+    with progress.stage(CHECK_ENGINE):
+        until(lambda: "still running: check engine" in log.getvalue())
+    assert "check engine ..." not in log.getvalue()
+    assert log.getvalue().count("check engine done in") == 1
+    monkeypatch.setattr(terminal, "_MOVES", LIMIT)
+    monkeypatch.setattr(terminal, "_LOGS", LIMIT)
+    log = io.StringIO()
+    with TerminalProgress(log).stage(CHECK_ENGINE):
+        pass
+    assert log.getvalue() == ""
 
 
 def test_a_log_is_not_filled() -> None:

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,6 +21,7 @@ from cmx4trt.base.digests import digests_of, sha256_of_file
 from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.cli import main
 from cmx4trt.cli.rows import rows_of_evaluation
+from cmx4trt.cli.terminal import TerminalProgress
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.options import GraphOptions
@@ -158,6 +160,27 @@ def test_a_second_request_imports_no_vendor_library(
         sys.modules.update(saved)
     assert (first.reused, second.reused, fake_builder.builds) == (False, True, 1)
     assert second.manifest.to_json() == first.manifest.to_json()
+
+
+def test_files_are_read_and_hashed_in_a_stage(
+    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that whoever waits for gigabytes sees what for."""
+    request = request_for(resnet50_file, tmp_path, verify=False, report=False)
+    engine = pipeline.build(request).engine
+    found = Recorder()
+    assert pipeline.build(request, found).reused
+    assert found.events == [f"{name} {what}" for name in ("read model", "check engine") for what in ("begins", "ends")]
+    verified = Recorder()
+    monkeypatch.setattr("cmx4trt.pipeline.published.prepare", Mock(side_effect=BuildError("stop here")))
+    with pytest.raises(BuildError, match="stop here"):
+        verify_engine(EvaluationRequest.from_values(engine, {"execute": "graph"}), verified)
+    assert verified.events == ["check engine begins", "check engine ends", *found.events[:2], "prepare begins"]
+    shown: list[str] = []
+    monkeypatch.setattr(TerminalProgress, "stage", lambda self, name: nullcontext(shown.append(name)))
+    for line in (["inspect", engine, "--json"], ["report", engine, "--json"]):
+        assert main(line) == 0
+    assert shown == ["check engine", "check engine"]
 
 
 def test_new_builds_what_is_there(resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
