@@ -30,6 +30,9 @@ from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.pipeline import build as pipeline
+from cmx4trt.pipeline.checked import CheckedGraph
+from cmx4trt.pipeline.prepare import Prepared, prepare
+from cmx4trt.pipeline.source import Source
 from cmx4trt.quantize import quantize_network
 from cmx4trt.requests.build import BuildRequest
 
@@ -191,12 +194,36 @@ def small_builder() -> Iterator[SmallBuilder]:
         yield builder
 
 
+class GraphsMadeOnce:
+    """In place of what a build prepares and verifies: the same, of the last request that differs in no more than its places."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, CheckedGraph] = {}
+
+    def prepare(self, request: BuildRequest, source: Source, *others: Any) -> Prepared:
+        key = self._key(request, source)
+        if key not in self._made:
+            self._made = {key: CheckedGraph(prepare(request, source, *others), source, request)}
+        return self._made[key].prepared
+
+    def check(self, prepared: Prepared, source: Source, request: BuildRequest) -> CheckedGraph:
+        made = self._made.get(self._key(request, source))
+        return made if made is not None and made.prepared is prepared else CheckedGraph(prepared, source, request)
+
+    def _key(self, request: BuildRequest, source: Source) -> str:
+        return f"{source.part()} {request.changed({'output_dir': '', 'model': None, 'wait': 0, 'report': False})}"
+
+
 @pytest.fixture(scope="session")
 def publish_small() -> Callable[..., Path]:
     """Publishes an engine of a few bytes in a folder, without a report; gives its path."""
 
+    graphs = GraphsMadeOnce()
+
     def publish(folder: Path, **values: object) -> Path:
-        with backends.registered(*backends_with(SmallBuilder())):
+        with backends.registered(*backends_with(SmallBuilder())), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "prepare", graphs.prepare)
+            patch.setattr(pipeline, "CheckedGraph", graphs.check)
             given = {"random_weights": 1, "report": False, "output_dir": str(folder), **values}
             return Path(pipeline.build(BuildRequest.from_values(given)).engine)
 

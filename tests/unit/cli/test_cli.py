@@ -162,8 +162,8 @@ def test_hostile_values_are_just_values(tmp_path: Path, name: str) -> None:
     assert files_below(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["out dir", "été", 'q"uote', "$(x)", "new\nline"])
-def test_output_folders_of_any_name(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path, name: str) -> None:
+def test_output_folders_of_any_name(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path) -> None:
+    name = 'out dir/été/q"uote/$(x)/new\nline'
     result = run(
         "build", f"--model={resnet50_file}", f"--output_dir={name}", "--verify=no", "--result=r.json", cwd=tmp_path
     )
@@ -233,8 +233,9 @@ def test_without_tensorrt_rtx_it_says_what_to_install(tmp_path: Path) -> None:
     assert files_below(tmp_path) == []
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("sent", "delay"), [(signal.SIGINT, 0.0), (signal.SIGINT, 0.3), (signal.SIGTERM, 0.1), (signal.SIGKILL, 0.1)]
+)
 def test_interruptions_leave_nothing_and_the_next_run_works(
     tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path, sent: signal.Signals, delay: float
 ) -> None:
