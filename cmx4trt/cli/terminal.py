@@ -59,7 +59,7 @@ class TerminalProgress:
         finally:
             self._end(name)
             seconds = time.perf_counter() - start
-            if not quiet or seconds >= _MOVES:
+            if not quiet or seconds >= self._moves:
                 self._write(f"{name} {outcome} in {seconds:.2f} s")
 
     def step(self, name: str, done: int, total: int) -> None:

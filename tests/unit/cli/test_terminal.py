@@ -60,19 +60,16 @@ def test_a_stage_that_says_nothing_shows_life_in_a_log() -> None:
     assert progress_threads() == []
 
 
-def test_a_stage_that_is_quiet_is_told_of_only_if_it_lasts(fast: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_is_quiet_is_told_of_only_if_it_lasts() -> None:
     log = io.StringIO()
-    progress = TerminalProgress(log)
-    with progress.stage(CHECK_ENGINE):
+    with TerminalProgress(log, **FAST).stage(CHECK_ENGINE):
         until(lambda: "still running: check engine" in log.getvalue())
     assert "check engine ..." not in log.getvalue()
     assert log.getvalue().count("check engine done in") == 1
-    monkeypatch.setattr(terminal, "_MOVES", LIMIT)
-    monkeypatch.setattr(terminal, "_LOGS", LIMIT)
-    log = io.StringIO()
-    with TerminalProgress(log).stage(CHECK_ENGINE):
+    short = io.StringIO()
+    with TerminalProgress(short, moves=LIMIT, logs=LIMIT).stage(CHECK_ENGINE):
         pass
-    assert log.getvalue() == ""
+    assert short.getvalue() == ""
 
 
 def test_a_log_is_not_filled() -> None:
