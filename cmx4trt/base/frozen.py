@@ -114,6 +114,10 @@ class Frozen:
         found = {one.name: one for base in reversed(cls.__mro__[1:]) for one in getattr(base, "__frozen_fields__", ())}
         for name, annotation in cls.__annotations__.items():
             given = cls.__dict__.get(name, NO_DEFAULT)
+            if type(given).__module__ == "dataclasses":
+                raise TypeError(
+                    f"{cls.__name__}.{name} is declared with dataclasses.field; use cmx4trt.base.frozen.field"
+                )
             one = given if isinstance(given, Field) else Field(given)
             one.name, one.type = name, annotation
             if one.default is not NO_DEFAULT and type(one.default).__hash__ is None:

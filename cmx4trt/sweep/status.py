@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
 from typing import TextIO
 
 from cmx4trt.base.damage import MALFORMED, parse_json, reason
 from cmx4trt.base.files import make_folder, open_text
+from cmx4trt.base.frozen import field, fields, replace
 from cmx4trt.base.locks import holder_of, try_lock
 from cmx4trt.base.typed import Record
 from cmx4trt.errors import OutputError
@@ -24,7 +24,6 @@ DONE, FAILED, INVALID = "done", "failed", "invalid"
 SETTING = "--state"
 
 
-@dataclass(frozen=True, slots=True)
 class Measured(Record):
     """What the status file and the page need of a result of LoadGen (store/results.py); the rest lies in ``folder``."""
 
@@ -51,7 +50,6 @@ class Measured(Record):
         return self.executed.startswith(ENGINE_ITSELF)
 
 
-@dataclass(frozen=True, slots=True)
 class TaskRecord(Record):
     """A line: what became of a task. ``results`` by mode; ``seconds`` of work; ``time``: in seconds since 1970."""
 

@@ -87,6 +87,11 @@ def test_a_default_that_could_be_changed_is_refused() -> None:
         type("Shared", (Frozen,), {"__annotations__": {"items": "list"}, "items": []})
 
 
+def test_a_field_of_dataclasses_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Mixed\.items is declared with dataclasses\.field"):
+        type("Mixed", (Frozen,), {"__annotations__": {"items": "list"}, "items": dataclasses.field(default=1)})
+
+
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
 def test_copies_are_equal(again: Any) -> None:
     assert again(Box(1, names={"a": 1})) == Box(1, names={"a": 1})
