@@ -1,15 +1,19 @@
 """Accuracy and SQNR of INT8 on held-out images: our methods, ONNX Runtime's quantizer and Model Optimizer, on trained networks.
 
     python benchmarks/int8_accuracy.py FOLDER [FOLDER …] [--images 500] [--calibration 64] [--noise 1 3] [--modelopt PYTHON]
-                                       [--processes 64] [--out FOLDER]
+                                       [--processes 64] [--device cuda] [--out FOLDER]
 
 Each FOLDER was written by train_resnet50.py or train_retinanet.py. The images are regenerated from their seed, so nothing else is
-needed; ``--noise`` above 1 makes them harder, so that the network is no longer certain and small errors matter. All runs in ONNX
-Runtime on the CPU, where float16 is slow, so the network with float32 for everything except the int8 layers is measured. All
-tools get the same network (batch normalization folded) and calibration images, and quantize symmetrically, weights per output
-channel, unless the row says otherwise. ``--modelopt`` is the Python of an environment with Model Optimizer (pip install
-nvidia-modelopt[onnx]). ``--processes`` of one thread each share the work. ``--out`` gets the tables (``int8-accuracy.md``) and a
-line for each row (``int8-accuracy.jsonl``). A row that fails says why, the others go on.
+needed; ``--noise`` above 1 makes them harder, so that the network is no longer certain and small errors matter. ``--modelopt`` is
+the Python of an environment with Model Optimizer (pip install nvidia-modelopt[onnx]).
+
+All tools get the same network (batch normalization folded) and calibration images, and quantize symmetrically, weights per output
+channel, unless the row says otherwise. Everything but the int8 layers is float32, which every device computes well: in ONNX Runtime
+on the CPU, in torch without TF32 on all GPUs (``--device cuda``, see ``torch_graph.py``) or on the CPU (``--device torch``).
+``--processes`` of one thread each share the rest of the work.
+
+``--out`` gets the tables (``int8-accuracy.md``) and a line for each row (``int8-accuracy.jsonl``) as the rows are done. A row that
+fails says why, the others go on.
 """
 
 from __future__ import annotations
@@ -20,91 +24,59 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from calibration import one_thread
-from int8_methods import Files, all_cases, write_plain
-from trained import CALIBRATION_SEED, Answer, Outputs, read_trained
-
-from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
+from int8_methods import UNCORRECTED, all_cases
+from int8_work import FLOAT, Part, Reference, Row, Work, prepare, quantize, run_float, run_int8, score
+from trained import Answer, holds_network, read_trained
 
 PART = 25
 """Images of a task."""
-FLOAT = "FP32"
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a process needs to know of a network and where its files are."""
-
-    folder: Path
-    scratch: Path
-    calibration: int
-    modelopt: str | None
-
-    def file(self, name: str) -> Path:
-        return self.scratch / f"{self.folder.name}-{name.replace(' ', '_').replace(',', '')}"
-
-    def files(self) -> Files:
-        return Files(self.file("plain.onnx"), self.file("calibration.npy"), self.modelopt)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some images of one noise."""
-
-    noise: float
-    start: int
-    count: int
-
-    def name(self) -> str:
-        return f"{self.noise:g}-{self.start}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A table's row."""
-
-    folder: Path
-    noise: float
-    title: str
-    answers: list[Answer]
-    scores: tuple[float, float]
-
-    def cells(self) -> dict[str, float]:
-        """The numbers; SQNR in dB: of the median image, the worst twentieth, the worst, and all images' energies together."""
-        decibels = sorted(answer.sqnr for answer in self.answers)
-        signal, error = (sum(getattr(a, part) for a in self.answers) for part in ("signal", "error"))
-        return {
-            "median": float(np.median(decibels)),
-            "5 %": float(np.percentile(decibels, 5)),
-            "lowest": decibels[0],
-            "all": Answer(signal, error, None).sqnr,
-        }
+LAST = (
+    "minmax",
+    *(f"{method.value}, no bias correction" for method in UNCORRECTED),
+    "ONNX Runtime Entropy, asymmetric",
+    "ONNX Runtime Percentile, asymmetric",
+)
+"""Rows that are measured when all others are."""
 
 
 def main() -> None:
     options = read_options()
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         os.environ["XDG_CACHE_HOME"] = folder
-        works = [Work(f.resolve(), Path(folder), options.calibration, options.modelopt) for f in options.folders]
+        works = [Work(f, Path(folder), options.calibration, options.modelopt, options.device) for f in found(options)]
         parts = [
             Part(n, i, min(PART, options.images - i)) for n in options.noise for i in range(0, options.images, PART)
         ]
         context = get_context("spawn")  # ONNX Runtime's threads do not survive a fork
-        with ProcessPoolExecutor(options.processes, context, initializer=one_thread) as pool:
+        with ExitStack() as stack:
+            workers = stack.enter_context(ProcessPoolExecutor(options.processes, context, initializer=one_thread))
+            runners = workers
+            if options.device != "cpu":
+                runners = stack.enter_context(ProcessPoolExecutor(options.runners, context))
             rows: list[Row] = []
-            for row in measured(pool, works, parts, options):
+            for row in measured(Pools(workers, runners), works, parts, options):
                 rows.append(row)
                 print(line(row), flush=True)
                 if options.out:
                     write_results(options.out, rows, options.images)
     print(tables(rows, options.images))
+
+
+def found(options: argparse.Namespace) -> list[Path]:
+    """The folders with a network."""
+    folders = [folder.resolve() for folder in options.folders]
+    for folder in folders:
+        if not holds_network(folder):
+            print(f"{folder} holds no trained network and is left out", file=sys.stderr, flush=True)
+    return [folder for folder in folders if holds_network(folder)] or sys.exit("no network to measure")
 
 
 def write_results(folder: Path, rows: list[Row], images: int) -> None:
@@ -132,37 +104,35 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--modelopt", help="Python of an environment with nvidia-modelopt")
     parser.add_argument("--only", action="append", help="only rows whose name contains this")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda", "torch"], default="cpu", help="what runs the networks: see above"
+    )
+    parser.add_argument("--runners", type=int, default=16, help="processes that share the GPUs")
     parser.add_argument("--out", type=Path, help="folder for the tables")
     parser.add_argument("--scratch", help="folder for temporary files")
     return parser.parse_args()
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What the float network answers, and what is in the images."""
+class Pools:
+    """Processes that quantize and score, and those that run networks; on the CPU, the same."""
 
-    answers: list[Answer]
-    truth: list[Any]
+    workers: ProcessPoolExecutor
+    runners: ProcessPoolExecutor
 
 
-def measured(
-    pool: ProcessPoolExecutor, works: list[Work], parts: list[Part], options: argparse.Namespace
-) -> Iterator[Row]:
-    """All rows, as they are done: those in float first."""
-    for ready in [pool.submit(prepare, work) for work in works]:
+def measured(pools: Pools, works: list[Work], parts: list[Part], options: argparse.Namespace) -> Iterator[Row]:
+    """All rows, as they are done."""
+    for ready in [pools.workers.submit(prepare, work) for work in works]:
         ready.result()
-    floats = {(work, part): pool.submit(run_float, work, part) for work in works for part in parts}
-    references: dict[tuple[Work, float], Reference] = {}
-    for work in works:
-        for noise in options.noise:
-            found = [floats[work, part].result() for part in parts if part.noise == noise]
-            answers, truth = ([one for some in lists for one in some] for lists in zip(*found, strict=True))
-            references[work, noise] = Reference(answers, truth)
-            yield score(work, noise, FLOAT, references[work, noise], answers)
+    floats = {work: [(part, pools.runners.submit(run_float, work, part)) for part in parts] for work in works}
     titles = [t for t in all_cases(bool(options.modelopt)) if not options.only or any(o in t for o in options.only)]
-    rows = [(work, title) for title in sorted(titles, key=_slowest_first) for work in works]
+    rows = [(work, title) for title in sorted(titles, key=_place) for work in works]
     with ThreadPoolExecutor(len(rows)) as waiting:  # each waits for the processes that work on its rows
-        futures = {waiting.submit(rows_of, pool, *row, parts, references): row for row in rows}
+        futures = {waiting.submit(rows_of, pools, *row, floats[row[0]]): row for row in rows}
+        for work in works:
+            for noise, reference in references(floats[work]).items():
+                yield score(work, noise, FLOAT, reference, reference.answers)
         for done in as_completed(futures):
             work, title = futures[done]
             if (error := done.exception()) is None:
@@ -172,71 +142,38 @@ def measured(
                 print(f"{work.folder.name}: {title} failed: {message[-1]}", file=sys.stderr, flush=True)
 
 
-def rows_of(
-    pool: ProcessPoolExecutor,
-    work: Work,
-    title: str,
-    parts: list[Part],
-    references: dict[tuple[Work, float], Reference],
-) -> list[Row]:
+Floats = list[tuple[Part, "Future[tuple[list[Answer], list[Any]]]"]]
+"""The float network's parts."""
+
+
+def rows_of(pools: Pools, work: Work, title: str, floats: Floats) -> list[Row]:
     """The rows of one way to quantize a network, one for each noise."""
-    pool.submit(quantize, work, title).result()
-    running = [(part, pool.submit(run_int8, work, title, part)) for part in parts]
+    pools.workers.submit(quantize, work, title).result()
+    expected = references(floats)
+    running = [(part, pools.runners.submit(run_int8, work, title, part)) for part, _ in floats]
     scoring = []
-    for noise in dict.fromkeys(part.noise for part in parts):
+    for noise, reference in expected.items():
         answers = [one for part, future in running if part.noise == noise for one in future.result()]
-        scoring.append(pool.submit(score, work, noise, title, references[work, noise], answers))
+        scoring.append(pools.workers.submit(score, work, noise, title, reference, answers))
     return [future.result() for future in scoring]
 
 
-def _slowest_first(title: str) -> int:
-    order = ("ONNX Runtime Entropy", "ONNX Runtime Percentile", "Model Optimizer", "ONNX Runtime")
-    return next((place for place, start in enumerate(order) if title.startswith(start)), len(order))
+def references(floats: Floats) -> dict[float, Reference]:
+    """By noise, once the float network has run."""
+    found: dict[float, Reference] = {}
+    for part, future in floats:
+        answers, truth = future.result()
+        reference = found.setdefault(part.noise, Reference([], []))
+        reference.answers.extend(answers)
+        reference.truth.extend(truth)
+    return found
 
 
-def prepare(work: Work) -> None:
-    """Write the calibration images and the float network."""
-    trained = read_trained(work.folder)
-    images, _ = trained.images(CALIBRATION_SEED, 0, work.calibration, 1.0)
-    np.save(work.files().images, images)
-    write_plain(trained, work.files().plain)
-
-
-def quantize(work: Work, title: str) -> None:
-    """Write the quantized network."""
-    case = all_cases(bool(work.modelopt))[title]
-    case(read_trained(work.folder), work.files(), work.file(f"{title}.onnx"))
-
-
-def run_float(work: Work, part: Part) -> tuple[list[Answer], list[Any]]:
-    """The reference's answers and what is in the images; inputs and outputs are kept in files."""
-    trained = read_trained(work.folder)
-    images, truth = trained.images(trained.facts["held_out_seed"], part.start, part.count, part.noise)
-    outputs = run(work.files().plain, images)
-    np.save(work.file(f"{part.name()}-images.npy"), images)
-    values: dict[str, Any] = dict(outputs)
-    np.savez(work.file(f"{part.name()}-outputs.npz"), **values)
-    return trained.answers(outputs, outputs), truth
-
-
-def run_int8(work: Work, title: str, part: Part) -> list[Answer]:
-    """A quantized network's answers."""
-    got = run(work.file(f"{title}.onnx"), np.load(work.file(f"{part.name()}-images.npy")))
-    with np.load(work.file(f"{part.name()}-outputs.npz")) as expected:
-        return read_trained(work.folder).answers(dict(expected), got)
-
-
-def run(model: Path, images: Any) -> Outputs:
-    """All outputs, image by image."""
-    session = OnnxRuntimeSession.from_bytes(model.read_bytes())
-    found = [session.run({session.inputs[0]: images[i : i + 1]}) for i in range(len(images))]
-    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-
-
-def score(work: Work, noise: float, title: str, reference: Reference, answers: list[Answer]) -> Row:
-    """A row of one noise."""
-    scores = read_trained(work.folder).scores(reference.answers, answers, reference.truth)
-    return Row(work.folder, noise, title, answers, scores)
+def _place(title: str) -> tuple[bool, int]:
+    """What the default is chosen by comes first, of it what takes longest."""
+    slow = ("ONNX Runtime Entropy", "ONNX Runtime Percentile", "Model Optimizer", "ONNX Runtime")
+    place = next((place for place, start in enumerate(slow) if title.startswith(start)), len(slow))
+    return title in LAST, place
 
 
 def tables(rows: list[Row], images: int) -> str:

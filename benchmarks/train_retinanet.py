@@ -24,7 +24,7 @@ import textured_objects
 import torch
 from torch import nn
 from torch.nn import functional
-from train_resnet50 import PEAK_RATES, WEIGHT_DECAYS, new_optimizer, rate
+from train_resnet50 import PEAK_RATE, WEIGHT_DECAY, new_optimizer, rate
 
 from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD
 from cmx4trt.ir.model import Model, Tensor
@@ -84,9 +84,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=64, help="channels of the first stage's grouped convolutions")
     parser.add_argument("--blocks", type=int, nargs=4, default=[3, 4, 6, 3], help="blocks of each stage")
     parser.add_argument("--tower", type=int, default=4, help="convolutions in front of a head's last")
-    parser.add_argument("--optimizer", choices=sorted(PEAK_RATES), default="adamw")
-    parser.add_argument("--rate", type=float, default=PEAK_RATES["adamw"], help="the maximum learning rate")
-    parser.add_argument("--weight_decay", type=float, default=WEIGHT_DECAYS["adamw"])
+    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the maximum learning rate")
+    parser.add_argument("--weight_decay", type=float, default=WEIGHT_DECAY)
     parser.add_argument("--device", default="cuda")
     return parser.parse_args()
 

@@ -146,6 +146,11 @@ class TrainedDetector(Trained):
         return precision, float(again / max(expected, 1))
 
 
+def holds_network(folder: Path) -> bool:
+    """Whether one of the two programs wrote a network there."""
+    return any((folder / f"{kind.kind}.json").exists() for kind in (TrainedClassifier, TrainedDetector))
+
+
 @lru_cache
 def read_trained(folder: Path) -> Trained:
     """The network in a folder, read once in a process. Ends the program where there is none."""
