@@ -8,12 +8,12 @@ needed; ``--noise`` above 1 makes them harder, so that the network is no longer 
 the Python of an environment with Model Optimizer (pip install nvidia-modelopt[onnx]).
 
 All tools get the same network (batch normalization folded) and calibration images, and quantize symmetrically, weights per output
-channel, unless the row says otherwise. Everything but the int8 layers is float32, which every device computes well: in ONNX Runtime
-on the CPU, in torch without TF32 on all GPUs (``--device cuda``, see ``torch_graph.py``) or on the CPU (``--device torch``).
-``--processes`` of one thread each share the rest of the work.
+channel, unless the row says otherwise. Everything but the int8 layers is float32, which every device computes well: in ONNX
+Runtime on the CPU, in torch without TF32 on all GPUs (``--device cuda``, see ``torch_graph.py``) or on the CPU (``--device
+torch``). ``--processes`` of one thread each share the rest of the work.
 
-``--out`` gets the tables (``int8-accuracy.md``) and a line for each row (``int8-accuracy.jsonl``) as the rows are done. A row that
-fails says why, the others go on.
+``--out`` gets the tables (``int8-accuracy.md``) and a line for each row (``int8-accuracy.jsonl``) as the rows are done. A row
+that fails says why, the others go on.
 """
 
 from __future__ import annotations
