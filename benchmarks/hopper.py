@@ -128,7 +128,8 @@ class Bench:
 
     @cached_property
     def choices(self) -> Choices:
-        return choices_of(self.options.choices)
+        known = "" if self.options.commands == [kernels.__name__] else self.device.facts.name
+        return choices_of(self.options.choices, known)
 
     def scheduled(self, batch: int, types: Types = ALL_TYPES[0], choices: Choices | None = None) -> Scheduled:
         return schedule(self.network, batch, types, choices or self.choices)
@@ -472,7 +473,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--trained", type=Path, metavar="FOLDER", help="the network of train_resnet50.py, on its own images"
     )
-    parser.add_argument("--choices", help="table of cmx4trt tune instead of the shipped one")
+    parser.add_argument("--choices", help="table of cmx4trt tune, h100 or h200, instead of the GPU's")
     parser.add_argument("--seconds", type=float, default=30.0, help="seconds of each sustained measurement")
     parser.add_argument("--sustained", type=numbers, default=[8, 64, 256, 1024, 2048], metavar="BATCH,…")
     parser.add_argument("--table", type=numbers, default=[1024, 64], metavar="BATCH,…")

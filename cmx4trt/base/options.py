@@ -39,7 +39,7 @@ class Kind(Frozen):
     - ``parse``: makes a value of what was given; ``from_record``: makes of a manifest's value what ``parse`` takes
     - ``json_type``, ``low``: of its values in a manifest; ``metavar``: in help
     - ``offered``: its values, where they are few; a function where they follow a registry
-    - ``is_path``: names a file or folder; ``word``: what it may be instead
+    - ``is_path``: names a file or folder; ``words``: what it may be instead
     """
 
     parse: Parser
@@ -48,7 +48,7 @@ class Kind(Frozen):
     metavar: str = "VALUE"
     offered: Choices = ()
     is_path: bool = False
-    word: str = ""
+    words: tuple[str, ...] = ()
     from_record: Callable[[Any], Any] = lambda value: value
 
 
@@ -71,13 +71,14 @@ def whole(low: int, high: int) -> Kind:
     return Kind(lambda name, value: parse_int(name, value, low, high), json_type="integer", low=low)
 
 
-def path_or(word: str) -> Kind:
-    """A path, or ``word``."""
+def path_or(*words: str) -> Kind:
+    """A path, or one of ``words``."""
 
     def parse(name: str, value: object) -> str:
-        return word if str(value).strip().lower() == word else parse_path(name, value)
+        word = str(value).strip().lower()
+        return word if word in words else parse_path(name, value)
 
-    return Kind(parse, metavar="PATH", is_path=True, word=word)
+    return Kind(parse, metavar="PATH", is_path=True, words=words)
 
 
 def _listed(choices: Choices) -> tuple[str, ...]:

@@ -142,10 +142,10 @@ def with_words(framework: Framework, env: Mapping[str, Any], mapping: Mapping[st
     """
     words = {}
     for option in (*build_options(), *CM_OPTIONS):
-        key, word = mapping.get(option.name, ""), option.kind.word
+        key = mapping.get(option.name, "")
         value = str(env.get(key, ""))
-        named = value.startswith(framework.mounted) and os.path.basename(value).lower() == word
-        if word and named and not _is_there(value):
+        word = os.path.basename(value).lower()
+        if word in option.kind.words and value.startswith(framework.mounted) and not _is_there(value):
             words[key] = word
     return {**env, **words}
 

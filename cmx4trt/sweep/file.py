@@ -213,7 +213,7 @@ class _Cells:
     def _value(self, name: str, item: Located) -> Any:
         """The value of an option; relative paths are meant from the file's folder."""
         kind = self._options[name].kind
-        if kind.is_path and isinstance(item.value, str) and item.value != kind.word:
+        if kind.is_path and isinstance(item.value, str) and item.value not in kind.words:
             item = Located(os.path.join(self._folder, os.path.expanduser(item.value)), item.file, item.line)
         return _parsed(self._options[name], item)
 

@@ -59,13 +59,12 @@ class HopperBuilder:
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
         """Version, compiler, and the content of the kernels and of the table from which they are chosen."""
-        own = {"choices": self._choices(request).digest} if HopperOptions.of(request).kernel_choices else {}
         return {
             "name": self.name,
             "version": self.version(),
             "compiler": f"NVRTC {installed_version(NVRTC)}",
             "sources": _digest_of_sources(),
-            **own,
+            "choices": self._choices(request).digest,
         }
 
     def build(
@@ -78,11 +77,14 @@ class HopperBuilder:
         return BuiltEngine(write_engine(engine), facts)
 
     def _choices(self, request: BuildOptions) -> Choices:
-        """The table from which kernels are chosen, read once, so that it is the one in the fingerprint. Raises DataError."""
+        """The table from which kernels are chosen, read once, so that it is the one in the fingerprint. Raises DataError,
+        DeviceError."""
         from cmx4trt.backends.hopper.choices import choices_of
 
         if self._read_choices is None:
-            self._read_choices = choices_of(HopperOptions.of(request).kernel_choices)
+            chosen = HopperOptions.of(request).kernel_choices
+            local = request.device == "cuda" and chosen is None
+            self._read_choices = choices_of(chosen, self._open_device(0).facts.name if local else "")
         return self._read_choices
 
 

@@ -1,7 +1,7 @@
 """The table of measurements from which a schedule chooses kernels: batch -> signature -> candidate -> milliseconds.
 
-``choices.json`` is part of the package and names the GPU on which ``cmx4trt tune`` measured it. Small and large batches need
-different kernels, so the table has one part for each of a few batch sizes, used for the sizes around it.
+The files in ``tables`` are part of the package, one for each card on which ``cmx4trt tune`` measured it. Small and large batches
+need different kernels, so a table has one part for each of a few batch sizes, used for the sizes around it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.backends.hopper.candidates import Candidate
+from cmx4trt.backends.hopper.options import SHIPPED
 from cmx4trt.base.damage import MALFORMED, parse_json, printable, reason, shortened
 from cmx4trt.base.files import open_text
 from cmx4trt.errors import DataError
@@ -92,21 +93,23 @@ def _time(value: Any) -> float:
     return float(value)
 
 
-def choices_of(path: str | None) -> Choices:
-    """The tables in the file of the option kernel_choices, or those of the package. Raises DataError."""
-    if path is None:
-        return shipped_choices()
+def choices_of(chosen: str | None, gpu: str = "") -> Choices:
+    """The tables of the option kernel_choices, a file or a card; without it those of the GPU of this name. Raises DataError."""
+    if chosen is None:
+        return shipped_choices(next((card for card in SHIPPED if card in gpu.lower().split()), SHIPPED[0]))
+    if chosen in SHIPPED:
+        return shipped_choices(chosen)
     try:
-        with open_text(path) as stream:
+        with open_text(chosen) as stream:
             return choices_from_json(stream.read())
     except (OSError, *MALFORMED) as error:
         raise DataError(
-            f"kernel_choices {path} is not a table of measured kernels ({reason(error)}); write it with 'cmx4trt tune ENGINE' on "
-            "a machine with the GPU, or omit it"
+            f"kernel_choices {chosen} is not a table of measured kernels ({reason(error)}); write it with 'cmx4trt tune ENGINE' "
+            "on a machine with the GPU, or omit it"
         ) from error
 
 
-def shipped_choices() -> Choices:
-    """The tables of the package."""
-    with open(os.path.join(os.path.dirname(__file__), "choices.json"), encoding="utf-8") as file:
+def shipped_choices(card: str = SHIPPED[0]) -> Choices:
+    """The tables of the package that were measured on this card."""
+    with open(os.path.join(os.path.dirname(__file__), "tables", f"{card}.json"), encoding="utf-8") as file:
         return choices_from_json(file.read())

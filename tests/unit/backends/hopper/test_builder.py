@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from cmx4trt.backends.hopper import Hopper
+from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.requests.build import BuildRequest
 
 GOOD = {"gpu": "NVIDIA H100", "milliseconds": {"1": {"classifier": {"streamed": 0.5}}}}
 
 
-def request(path: Path | None = None) -> BuildRequest:
+def request(choices: Path | str | None = None, **more: str) -> BuildRequest:
     values = {"builder": "hopper", "random_weights": 0, "calibration_data": "random"}
-    return BuildRequest.from_values({**values, "kernel_choices": path})
+    return BuildRequest.from_values({**values, "kernel_choices": choices, **more})
 
 
 def test_the_table_is_part_of_the_fingerprint_not_its_path(tmp_path: Path) -> None:
@@ -23,8 +27,18 @@ def test_the_table_is_part_of_the_fingerprint_not_its_path(tmp_path: Path) -> No
     other.write_text(json.dumps({**GOOD, "gpu": "NVIDIA H200"}))
     parts = [Hopper().builder().identity(request(path)) for path in (one, same, other, None)]
     assert parts[0] == parts[1]
-    assert parts[0] != parts[2]
-    assert "choices" not in parts[3]
+    assert parts[0]["choices"] != parts[2]["choices"]
+    assert parts[3]["choices"] == shipped_choices().digest
+
+
+@pytest.mark.parametrize(("name", "card"), [("NVIDIA H200", "h200"), ("NVIDIA H100 80GB HBM3", "h100")])
+def test_a_build_on_a_card_uses_the_table_of_the_card(name: str, card: str) -> None:
+    there = SimpleNamespace(facts=SimpleNamespace(name=name))
+    backend = Hopper(lambda index: there)  # type: ignore[arg-type, return-value]
+    assert backend.builder().identity(request(device="cuda"))["choices"] == shipped_choices(card).digest
+    assert backend.builder().identity(request())["choices"] == shipped_choices().digest, "built for another machine"
+    given = backend.builder().identity(request("h100", device="cuda"))
+    assert given["choices"] == shipped_choices("h100").digest
 
 
 def test_a_table_that_changes_meanwhile_is_not_read_again(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from cmx4trt.backends.hopper import Hopper
 from cmx4trt.backends.hopper.candidates import Candidate
-from cmx4trt.backends.hopper.choices import Choices, Table, choices_of, shipped_choices
+from cmx4trt.backends.hopper.choices import Choices, Table, choices_of
+from cmx4trt.backends.hopper.options import SHIPPED
 from cmx4trt.errors import DataError, RequestError
 from cmx4trt.requests.build import BuildRequest
 
@@ -30,9 +31,24 @@ def test_the_fastest_that_was_measured_is_chosen(tmp_path: Path) -> None:
     assert table.choose("another", [unknown, split]) == unknown
 
 
-def test_without_a_file_it_is_the_shipped_table() -> None:
-    assert choices_of(None) == shipped_choices()
-    assert "H100" in shipped_choices().gpu
+@pytest.mark.parametrize(
+    ("gpu", "card"),
+    [
+        ("", "H100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H200 NVL", "H200"),
+        ("NVIDIA GH200 480GB", "H100"),
+        ("NVIDIA H20", "H100"),
+    ],
+)
+def test_without_a_file_it_is_the_table_of_the_card_or_of_an_h100(gpu: str, card: str) -> None:
+    assert card in choices_of(None, gpu).gpu
+
+
+@pytest.mark.parametrize("card", SHIPPED)
+def test_a_card_names_its_table_on_any_machine(card: str) -> None:
+    assert card.upper() in choices_of(card, "NVIDIA H100 80GB HBM3").gpu
 
 
 def test_what_tune_writes_is_read_back(tmp_path: Path) -> None:
