@@ -85,12 +85,12 @@ def test_hopper(
 
     stand_in(Hopper(new_compiler=NoCompiler))
     choices = tmp_path / "choices.json"
-    choices.write_text(shipped_choices().to_json())
+    choices.write_text(shipped_choices("h200").to_json())
     values = {"builder": "hopper", "random_weights": 3, "calibration_data": "random", "calibration_count": 4}
     result = build(BuildRequest.from_values({**values, "kernel_choices": choices, "output_dir": tmp_path}))
     assert contradictions(Path(result.manifest_path)) == []
     manifest = json.loads(Path(result.manifest_path).read_text())
-    assert manifest["builder"]["choices"] == shipped_choices().digest
+    assert manifest["builder"]["choices"] == shipped_choices("h200").digest
     figures = {
         "launch_milliseconds": [0.1],
         "driver": "580.1",

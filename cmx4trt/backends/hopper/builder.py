@@ -58,13 +58,18 @@ class HopperBuilder:
         return {}
 
     def identity(self, request: BuildOptions) -> Mapping[str, str]:
-        """Version, compiler, and the content of the kernels and of the table from which they are chosen."""
+        """Version, compiler, the content of the kernels, and of the table from which they are chosen if it is not the default
+        one, which ``sources`` covers."""
+        from cmx4trt.backends.hopper.choices import shipped_choices
+
+        table = self._choices(request).digest
+        own = {} if table == shipped_choices().digest else {"choices": table}
         return {
             "name": self.name,
             "version": self.version(),
             "compiler": f"NVRTC {installed_version(NVRTC)}",
             "sources": _digest_of_sources(),
-            "choices": self._choices(request).digest,
+            **own,
         }
 
     def build(
