@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from cmx4trt import backends, networks
 from cmx4trt.backends.base import Backend, BuiltEngine
 from cmx4trt.backends.hopper.lowering import FLAVOR, lower
 from cmx4trt.backends.hopper.network import Network
+from cmx4trt.base.frozen import replace
 from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import Model
@@ -160,6 +162,24 @@ def stand_in() -> Iterator[Callable[..., None]]:
                 stack.enter_context(networks.registered(with_members(networks.network_of(what), **members)))
 
         yield put
+
+
+@pytest.fixture
+def small_resnet50(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file of a small classifier, which is ResNet-50 as long as the test lasts, seeds included.
+
+    For tests that are about something else: what takes ResNet-50 seconds takes it hundredths.
+    """
+    spec = spec_from_file_location("small_network", REPOSITORY / "tests" / "data" / "small_network.py")
+    assert spec is not None
+    assert spec.loader is not None
+    small = module_from_spec(spec)
+    spec.loader.exec_module(small)
+    path = tmp_path_factory.mktemp("small") / "resnet50.onnx"
+    path.write_bytes(encode_model(small.small_model(7), None).message)
+    named = replace(small.SmallNetwork.spec, name="resnet50")
+    with networks.registered(with_members(small.SmallNetwork(), spec=named, model_from_seed=small.small_model)):
+        yield path
 
 
 class SmallBuilder:

@@ -284,10 +284,10 @@ def test_type_stubs_are_not_the_library(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_whole_build_is_executed_before_it_is_published(
-    fake_tensorrt: Any, resnet50_file: Path, request_for: Callable[..., BuildRequest]
+    fake_tensorrt: Any, small_resnet50: Path, request_for: Callable[..., BuildRequest]
 ) -> None:
     """Prepared, built, verified, run on the 'device' and compared, published; found again by the next request."""
-    request = request_for(model=resnet50_file, precision="fp32", batch_size=2, copy_streams=2)
+    request = request_for(model=small_resnet50, precision="fp32", batch_size=2, copy_streams=2)
     result = pipeline.build(request)
     execution = result.manifest.execution.to_dict()
     assert execution["engine_executed_on_a_device"] == "yes"
@@ -298,12 +298,13 @@ def test_a_whole_build_is_executed_before_it_is_published(
     assert {call[0] for call in fake_tensorrt.calls} >= {"execute_async_v3"}
     fake_tensorrt.behaviour.output_scale = 2
     with pytest.raises(VerificationError, match=r"run by TensorRT 10.* disagrees with the original model: .*no engine"):
-        pipeline.build(request_for(model=resnet50_file, precision="fp32", batch_size=3))
+        pipeline.build(request_for(model=small_resnet50, precision="fp32", batch_size=3))
 
 
 @pytest.mark.parametrize("values", [{}, {"input_dtype": "int8"}], ids=["float input", "int8 input"])
 def test_an_int8_engine_is_executed_and_held_to_the_float32_graph(
     fake_tensorrt: Any,
+    small_resnet50: Path,
     request_for: Callable[..., BuildRequest],
     values: dict[str, str],
     tmp_path: Path,
@@ -330,9 +331,9 @@ def test_an_int8_engine_is_executed_and_held_to_the_float32_graph(
 
 
 def test_another_gpu_does_not_reuse(
-    fake_tensorrt: ModuleType, fake_pycuda: Any, resnet50_file: Path, request_for: Callable[..., BuildRequest]
+    fake_tensorrt: ModuleType, fake_pycuda: Any, small_resnet50: Path, request_for: Callable[..., BuildRequest]
 ) -> None:
-    request = request_for(model=resnet50_file, precision="fp32", batch_size=2, verify=False)
+    request = request_for(model=small_resnet50, precision="fp32", batch_size=2, verify=False)
     assert pipeline.build(request).manifest.execution.to_dict() == {"engine_executed_on_a_device": "no"}
     from cmx4trt.devices.driver import local_gpu, open_device
 
