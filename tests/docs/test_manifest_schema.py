@@ -44,16 +44,20 @@ def test_ranking() -> None:
 
 @pytest.mark.parametrize("target", ["current", "same_compute_capability"])
 def test_tensorrt(
-    fake_tensorrt: Any, resnet50_file: Path, tmp_path: Path, contradictions: Contradictions, target: str
+    fake_tensorrt: Any, small_resnet50: Path, tmp_path: Path, contradictions: Contradictions, target: str
 ) -> None:
-    values = {"device": "cuda", "builder": "tensorrt", "precision": "fp32", "model": resnet50_file, "target": target}
+    values = {"device": "cuda", "builder": "tensorrt", "precision": "fp32", "model": small_resnet50, "target": target}
     result = build(BuildRequest.from_values({**values, "output_dir": tmp_path}))
     assert result.manifest.ran_on_a_device
     assert contradictions(Path(result.manifest_path)) == []
 
 
 def test_tensorrt_int8(
-    fake_tensorrt: Any, tmp_path: Path, contradictions: Contradictions, monkeypatch: pytest.MonkeyPatch
+    fake_tensorrt: Any,
+    small_resnet50: Path,
+    tmp_path: Path,
+    contradictions: Contradictions,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     values = {"device": "cuda", "builder": "tensorrt", "precision": "int8", "random_weights": 3, "output_dir": tmp_path}
@@ -149,9 +153,8 @@ def objects_in(value: Any) -> Iterator[dict[str, Any]]:
             yield from objects_in(part)
 
 
-@pytest.mark.slow
 def test_int8_and_that_no_field_may_be_added_without_documentation(
-    tensorrt_rtx: str, tmp_path: Path, contradictions: Contradictions
+    tensorrt_rtx: str, small_resnet50: Path, tmp_path: Path, contradictions: Contradictions
 ) -> None:
     values = {"random_weights": 0, "precision": "int8", "calibration_data": "random", "output_dir": tmp_path}
     path = Path(build(BuildRequest.from_values(values)).manifest_path)

@@ -19,7 +19,7 @@ from cmx4trt.requests.build import BuildRequest
 Run = Callable[..., tuple[int, str, dict[str, Any]]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def engine(tensorrt_rtx: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet-50 engine, float32, batch 4; not to be changed."""
     folder = tmp_path_factory.mktemp("engines")
@@ -27,7 +27,7 @@ def engine(tensorrt_rtx: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(build(BuildRequest.from_values(values)).engine)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six preprocessed images and their labels, of which most are wrong."""
     folder = tmp_path_factory.mktemp("images")

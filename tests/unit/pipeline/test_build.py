@@ -18,6 +18,7 @@ import pytest
 from cmx4trt.backends.base import BuiltEngine
 from cmx4trt.base.background import Background
 from cmx4trt.base.digests import digests_of, sha256_of_file
+from cmx4trt.base.progress import Silent
 from cmx4trt.base.verdicts import PASSED, SKIPPED
 from cmx4trt.cli import main
 from cmx4trt.cli.rows import rows_of_evaluation
@@ -25,16 +26,17 @@ from cmx4trt.cli.terminal import TerminalProgress
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.options import GraphOptions
-from cmx4trt.ir.model import Model
-from cmx4trt.ir.onnx_file import encode_model
+from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import network_of
 from cmx4trt.pipeline import build as pipeline
-from cmx4trt.pipeline.evaluate import verify_engine
+from cmx4trt.pipeline.evaluate import verify, verify_engine
 from cmx4trt.pipeline.plan import plan
+from cmx4trt.pipeline.published import EngineAtHand
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.quantize.tensorrt_cache import encode_cache, parse_cache
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.evaluation import EvaluationRequest
+from cmx4trt.requests.evaluation_options import EvaluationOptions
 from cmx4trt.store.folder import read_manifest
 
 
@@ -144,9 +146,9 @@ def test_random_weights_say_so(tensorrt_rtx: str, tmp_path: Path) -> None:
 
 
 def test_a_second_request_imports_no_vendor_library(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder
 ) -> None:
-    request = request_for(resnet50_file, tmp_path)
+    request = request_for(small_resnet50, tmp_path)
     first = pipeline.build(request)
     saved = {
         name: sys.modules.pop(name)
@@ -163,10 +165,10 @@ def test_a_second_request_imports_no_vendor_library(
 
 
 def test_files_are_read_and_hashed_in_a_stage(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that whoever waits for gigabytes sees what for."""
-    request = request_for(resnet50_file, tmp_path, verify=False, report=False)
+    request = request_for(small_resnet50, tmp_path, verify=False, report=False)
     engine = pipeline.build(request).engine
     found = Recorder()
     assert pipeline.build(request, found).reused
@@ -183,29 +185,26 @@ def test_files_are_read_and_hashed_in_a_stage(
     assert shown == ["check engine", "check engine"]
 
 
-def test_new_builds_what_is_there(resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
-    request = request_for(resnet50_file, tmp_path)
+def test_new_builds_what_is_there(small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
+    request = request_for(small_resnet50, tmp_path)
     pipeline.build(request)
     assert not pipeline.build(request, new=True).reused
     assert fake_builder.builds == 2
     assert pipeline.build(request).reused
 
 
-def test_every_change_builds_again(
-    resnet50_file: Path, resnet50_model: Model, tmp_path: Path, fake_builder: FakeBuilder
-) -> None:
+def test_every_change_builds_again(small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
     def build(**values: object) -> bool:
         return not pipeline.build(
-            request_for(values.pop("model", resnet50_file), tmp_path, verify=False, **values)
+            request_for(values.pop("model", small_resnet50), tmp_path, verify=False, **values)
         ).reused
 
     assert build()
     assert not build()
-    resnet50_model.graph.initializers["fc1000_bias"].data = (
-        b"\1" + bytes(resnet50_model.graph.initializers["fc1000_bias"].data)[1:]
-    )
+    model = decode_model(small_resnet50.read_bytes())
+    model.graph.initializers["fc.bias"].data = b"\1" + bytes(model.graph.initializers["fc.bias"].data)[1:]
     edited = tmp_path / "edited.onnx"
-    edited.write_bytes(encode_model(resnet50_model, None).message)
+    edited.write_bytes(encode_model(model, None).message)
     for change in ({"model": edited}, {"batch_size": 3}, {"precision": "fp32"}, {"target": "ada"}, {"copy_streams": 2}):
         assert build(**change), change
     assert not build(), "the engines of other files and stream counts lie beside it"
@@ -218,7 +217,7 @@ def with_external_weights(model: Path, folder: Path) -> tuple[Path, Path]:
     import onnx
 
     path, weights = folder / "m.onnx", folder / "m.bin"
-    onnx.save(onnx.load(model), path, save_as_external_data=True, location=weights.name, size_threshold=1024)
+    onnx.save(onnx.load(model), path, save_as_external_data=True, location=weights.name, size_threshold=256)
     return path, weights
 
 
@@ -232,9 +231,9 @@ def changed(content: bytes) -> bytes:
 
 
 def test_exchanged_external_weights_are_built_and_verified_anew(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder
 ) -> None:
-    model, weights = with_external_weights(resnet50_file, tmp_path)
+    model, weights = with_external_weights(small_resnet50, tmp_path)
     request = request_for(model, tmp_path)
     old = pipeline.build(request)
     assert old.manifest.source.external == [
@@ -256,7 +255,7 @@ def test_exchanged_external_weights_are_built_and_verified_anew(
 
 
 def test_of_two_identical_builds_at_once_one_waits_and_reuses(
-    resnet50_file: Path, tmp_path: Path, stand_in: Callable[..., None]
+    small_resnet50: Path, tmp_path: Path, stand_in: Callable[..., None]
 ) -> None:
     waiting, builds = threading.Event(), []
 
@@ -271,7 +270,7 @@ def test_of_two_identical_builds_at_once_one_waits_and_reuses(
             waiting.set()
 
     stand_in(FakeBuilder.name, builder=lambda: FakeBuilder(build))
-    request, progress = request_for(resnet50_file, tmp_path, verify=False, report=False), Waits()
+    request, progress = request_for(small_resnet50, tmp_path, verify=False, report=False), Waits()
     both = [Background(lambda: pipeline.build(request, progress)) for _ in range(2)]
     results = [one.result() for one in both]
     assert sorted(result.reused for result in results) == [False, True]
@@ -281,9 +280,9 @@ def test_of_two_identical_builds_at_once_one_waits_and_reuses(
     assert {name.rsplit(".", 1)[1] for name in files_below(tmp_path / "out")} == {"plan", "json"}
 
 
-def test_what_is_verified_is_what_was_read(resnet50_file: Path, tmp_path: Path) -> None:
+def test_what_is_verified_is_what_was_read(small_resnet50: Path, tmp_path: Path) -> None:
     """Weights exchanged during the build: the graph, its verification and the manifest are of the former ones."""
-    model, weights = with_external_weights(resnet50_file, tmp_path)
+    model, weights = with_external_weights(small_resnet50, tmp_path)
     digest, other = sha256_of_file(str(weights)), changed(weights.read_bytes())
 
     class Exchanges(Recorder):
@@ -301,14 +300,14 @@ def test_what_is_verified_is_what_was_read(resnet50_file: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("what", ["model", "weights", "engine"])
 def test_writes_that_no_file_system_shows_are_noticed(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, what: str
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder, what: str
 ) -> None:
     """Through a mapping whose page is dirty already: size, inode and all times stay as they are."""
-    model, weights = with_external_weights(resnet50_file, tmp_path)
+    model, weights = with_external_weights(small_resnet50, tmp_path)
     request = request_for(model, tmp_path, verify=False)
     path = {"model": model, "weights": weights}.get(what) or Path(pipeline.build(request).engine)
     with path.open("r+b") as stream, mmap.mmap(stream.fileno(), 0) as content:
-        place = {"model": content.find(b"resnet50_random"), "weights": 100_000, "engine": 10}[what]
+        place = {"model": content.find(b"small"), "weights": 100, "engine": 10}[what]
         content[place : place + 1] = content[place : place + 1]
         assert pipeline.build(request).reused is (what == "engine")
         content[place] ^= 1
@@ -318,10 +317,10 @@ def test_writes_that_no_file_system_shows_are_noticed(
 
 
 def test_a_manifest_that_cannot_be_written_leaves_the_former_engine(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_builder.building = lambda graph: BuiltEngine(os.urandom(1000))
-    request = request_for(resnet50_file, tmp_path, verify=False, report=False)
+    request = request_for(small_resnet50, tmp_path, verify=False, report=False)
     former = pipeline.build(request)
     before = files_below(tmp_path)
     write = os.write
@@ -334,7 +333,7 @@ def test_a_manifest_that_cannot_be_written_leaves_the_former_engine(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
         with pytest.raises(OutputError, match=r"cannot write .*\.json: No space left on device"):
-            pipeline.build(request_for(resnet50_file, tmp_path, verify=False, report=False, copy_streams=2))
+            pipeline.build(request_for(small_resnet50, tmp_path, verify=False, report=False, copy_streams=2))
     assert files_below(tmp_path) == before
     again = pipeline.build(request)
     assert again.reused
@@ -342,27 +341,27 @@ def test_a_manifest_that_cannot_be_written_leaves_the_former_engine(
 
 
 def test_a_folder_in_the_manifests_place_leaves_the_engine(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder
 ) -> None:
-    former = pipeline.build(request_for(resnet50_file, tmp_path, verify=False))
+    former = pipeline.build(request_for(small_resnet50, tmp_path, verify=False))
     content = Path(former.engine).read_bytes()
     Path(former.manifest_path).unlink()
     Path(former.manifest_path).mkdir()
     with pytest.raises(OutputError, match="what is there is not a regular file"):
-        pipeline.build(request_for(resnet50_file, tmp_path, verify=False))
+        pipeline.build(request_for(small_resnet50, tmp_path, verify=False))
     assert Path(former.engine).read_bytes() == content
 
 
 def test_a_locked_folder_is_waited_for_as_long_as_asked(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder
 ) -> None:
-    request = request_for(resnet50_file, tmp_path, verify=False, wait=0)
+    request = request_for(small_resnet50, tmp_path, verify=False, wait=0)
     folder = Path(pipeline.build(request).engine).parent
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         assert pipeline.build(request).reused, "nothing is written"
-        other = request_for(resnet50_file, tmp_path, verify=False, wait=0, copy_streams=2)
+        other = request_for(small_resnet50, tmp_path, verify=False, wait=0, copy_streams=2)
         with pytest.raises(OutputError, match=rf"folder {folder} is locked by process {os.getpid()} "):
             pipeline.build(other)
     finally:
@@ -370,17 +369,17 @@ def test_a_locked_folder_is_waited_for_as_long_as_asked(
     assert not pipeline.build(other).reused
 
 
-def test_the_same_bytes_at_another_path_hit(resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
-    pipeline.build(request_for(resnet50_file, tmp_path, verify=False))
+def test_the_same_bytes_at_another_path_hit(small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
+    pipeline.build(request_for(small_resnet50, tmp_path, verify=False))
     copy = tmp_path / "copy.onnx"
-    copy.write_bytes(resnet50_file.read_bytes())
+    copy.write_bytes(small_resnet50.read_bytes())
     assert pipeline.build(request_for(copy, tmp_path, verify=False)).reused
 
 
 def test_a_damaged_engine_is_rebuilt_with_a_note(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder
 ) -> None:
-    request = request_for(resnet50_file, tmp_path, verify=False)
+    request = request_for(small_resnet50, tmp_path, verify=False)
     engine = Path(pipeline.build(request).engine)
     content = engine.read_bytes()
     engine.write_bytes(content[:-5])
@@ -390,18 +389,18 @@ def test_a_damaged_engine_is_rebuilt_with_a_note(
     assert engine.read_bytes() == content
 
 
-def test_a_failed_build_leaves_nothing(resnet50_file: Path, tmp_path: Path, stand_in: Callable[..., None]) -> None:
+def test_a_failed_build_leaves_nothing(small_resnet50: Path, tmp_path: Path, stand_in: Callable[..., None]) -> None:
     def fail(graph: Any) -> BuiltEngine:
         raise BuildError("the library did not build: no reason")
 
     stand_in(FakeBuilder.name, builder=lambda: FakeBuilder(fail))
     with pytest.raises(BuildError):
-        pipeline.build(request_for(resnet50_file, tmp_path))
+        pipeline.build(request_for(small_resnet50, tmp_path))
     assert files_below(tmp_path) == []
 
 
 def test_a_disagreeing_graph_is_not_published(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, stand_in: Callable[..., None]
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder, stand_in: Callable[..., None]
 ) -> None:
     honest = network_of("resnet50").attach_outputs
 
@@ -411,8 +410,8 @@ def test_a_disagreeing_graph_is_not_published(
         honest(graph, options)
 
     stand_in("resnet50", attach_outputs=wrong)
-    with pytest.raises(VerificationError, match="Abs 'conv1_relu' is computed with Abs, the original's with Relu"):
-        pipeline.build(request_for(resnet50_file, tmp_path))
+    with pytest.raises(VerificationError, match="Abs 'relu1' is computed with Abs, the original's with Relu"):
+        pipeline.build(request_for(small_resnet50, tmp_path))
     assert files_below(tmp_path) == []
 
 
@@ -452,7 +451,7 @@ def test_early_refusals(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_model_files(
-    resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder, kind: str, message: str
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder, kind: str, message: str
 ) -> None:
     path = tmp_path / "model.onnx"
     if kind == "folder":
@@ -462,7 +461,7 @@ def test_unusable_model_files(
     elif kind == "text":
         path.write_text("This is not a model.")
     elif kind == "cut":
-        path.write_bytes(resnet50_file.read_bytes()[:-1000])
+        path.write_bytes(small_resnet50.read_bytes()[:-1000])
     elif kind == "fifo":
         os.mkfifo(path)
     with pytest.raises(ModelError, match=message):
@@ -470,8 +469,8 @@ def test_unusable_model_files(
     assert fake_builder.builds == 0
 
 
-def test_plan_builds_and_writes_nothing(resnet50_file: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
-    request = request_for(resnet50_file, tmp_path, verify=False)
+def test_plan_builds_and_writes_nothing(small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder) -> None:
+    request = request_for(small_resnet50, tmp_path, verify=False)
     assert not plan(request).reused
     assert files_below(tmp_path) == []
     pipeline.build(request)
@@ -490,11 +489,11 @@ def test_what_made_up_images_cannot_judge_is_neither_right_nor_wrong(
     cache.write_bytes(encode_cache({name: 0.01 + i / 1000 for i, name in enumerate(scales)}))
     int8 = {"precision": "int8", "calibration_cache": cache, "output_dir": tmp_path / "out"}
     request = BuildRequest.from_values({"random_weights": 0, **int8})
-    result = pipeline.build(request)
+    result, graph = pipeline.build_with_graph(request)
     assert result.manifest.verification.verdict == SKIPPED
     assert result.exports()["VERIFIED"] == "no"
     assert pipeline.build(request).reused, "to verify it again would say the same"
-    evaluation = verify_engine(EvaluationRequest.from_values(result.engine, {"execute": "graph"}))
+    evaluation = verify(EngineAtHand(result.engine, Silent(), graph), EvaluationOptions(execute="graph"), Silent())
     assert evaluation.error is None
     assert evaluation.exports["AGREES"] == "unknown"
     words = dict(rows_of_evaluation(evaluation))

@@ -47,7 +47,7 @@ class DeafBuilder:
 
 
 def test_whoever_interrupts_is_not_kept_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Callable[..., None]
+    small_resnet50: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Callable[..., None]
 ) -> None:
     """Only Python's own end is: it would crash under a thread that is in a library."""
     builder = DeafBuilder()
