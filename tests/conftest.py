@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +23,6 @@ from cmx4trt import backends, networks
 from cmx4trt.backends.base import Backend, BuiltEngine
 from cmx4trt.backends.hopper.lowering import FLAVOR, lower
 from cmx4trt.backends.hopper.network import Network
-from cmx4trt.base.frozen import replace
 from cmx4trt.base.progress import Silent
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import Model
@@ -112,10 +110,13 @@ def block_of_page() -> Callable[[str, str], str]:
 @pytest.fixture
 def labelled_images(tmp_path: Path) -> Path:
     """A folder of three preprocessed images [3, 224, 224] float32 with their labels."""
-    folder = tmp_path / "images"
+    return write_labelled_images(tmp_path / "images", 224)
+
+
+def write_labelled_images(folder: Path, size: int) -> Path:
     folder.mkdir()
     for number in range(3):
-        np.save(folder / f"val_{number}.JPEG.npy", np.full((3, 224, 224), number, np.float32))
+        np.save(folder / f"val_{number}.JPEG.npy", np.full((3, size, size), number, np.float32))
     (folder / "val_map.txt").write_text("val_0.JPEG 1\nval_1.JPEG 2\nval_2.JPEG 3\n")
     return folder
 
@@ -165,21 +166,26 @@ def stand_in() -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def small_resnet50(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The file of a small classifier, which is ResNet-50 as long as the test lasts, seeds included.
-
-    For tests that are about something else: what takes ResNet-50 seconds takes it hundredths.
-    """
-    spec = spec_from_file_location("small_network", REPOSITORY / "tests" / "data" / "small_network.py")
-    assert spec is not None
-    assert spec.loader is not None
-    small = module_from_spec(spec)
-    spec.loader.exec_module(small)
+def small_resnet50(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file of a small classifier, which is ResNet-50 as long as the test lasts (tests/data/small_resnet50.py)."""
+    monkeypatch.syspath_prepend(REPOSITORY / "tests" / "data")
     path = tmp_path_factory.mktemp("small") / "resnet50.onnx"
-    path.write_bytes(encode_model(small.small_model(7), None).message)
-    named = replace(small.SmallNetwork.spec, name="resnet50")
-    with networks.registered(with_members(small.SmallNetwork(), spec=named, model_from_seed=small.small_model)):
+    found = import_module("small_resnet50").NETWORKS
+    path.write_bytes(encode_model(found[0].model_from_seed(7), None).message)
+    with networks.registered(*found):
         yield path
+
+
+@pytest.fixture(scope="session")
+def small_environment() -> dict[str, str]:
+    """Makes it ResNet-50 in other processes."""
+    return {"CMX4TRT_NETWORKS": "small_resnet50", "PYTHONPATH": str(REPOSITORY / "tests" / "data")}
+
+
+@pytest.fixture
+def labelled_small_images(tmp_path: Path) -> Path:
+    """A folder of three preprocessed images [3, 32, 32] float32 with their labels."""
+    return write_labelled_images(tmp_path / "images", 32)
 
 
 class SmallBuilder:

@@ -112,6 +112,21 @@ def published(cm: Cm, rtx: None, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_cm(cm: Cm, small_environment: dict[str, str]) -> Cm:
+    """The same CM, to which ResNet-50 is a small network."""
+    return Cm(cm.home, {**cm.environment, **small_environment})
+
+
+@pytest.fixture(scope="session")
+def small_published(small_cm: Cm, rtx: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``published``, of the small network."""
+    folder = tmp_path_factory.mktemp("published")
+    done = small_cm.cmr("_random-weights", f"--output_dir={folder}", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
 @dataclass(frozen=True)
 class Docker:
     """CM with the recording docker on its PATH; a folder to type in, and one for the Dockerfile."""

@@ -58,7 +58,7 @@ def lines(text: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines()]
 
 
-def test_from_build_to_report(cmx4trt: Callable[..., str], tmp_path: Path) -> None:
+def test_from_build_to_report(cmx4trt: Callable[..., str], small_resnet50: Path, tmp_path: Path) -> None:
     pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
     text = cmx4trt("build", "--builder=throwaway", "--random_weights=3", "--batch_size=2", f"--output_dir={tmp_path}")
     assert ["precision", "fp32"] in lines(text)
@@ -94,7 +94,7 @@ def test_from_build_to_report(cmx4trt: Callable[..., str], tmp_path: Path) -> No
 
 
 def test_a_failed_check_of_its_own_is_the_builds_failure(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], small_resnet50: Path, tmp_path: Path
 ) -> None:
     from cmx4trt.backends.facts import Check
 
@@ -110,7 +110,7 @@ def test_a_failed_check_of_its_own_is_the_builds_failure(
     assert not list(tmp_path.rglob("*.plan"))
 
 
-def test_int8_in_its_flavor(cmx4trt: Callable[..., str], tmp_path: Path) -> None:
+def test_int8_in_its_flavor(cmx4trt: Callable[..., str], small_resnet50: Path, tmp_path: Path) -> None:
     flags = ("--precision=int8", "--calibration_data=random", "--calibration_count=1", "--random_weights=3")
     cmx4trt("build", "--builder=throwaway", *flags, "--verify=no", "--report=no", f"--output_dir={tmp_path}")
     graph = decode_model(next(tmp_path.rglob("*.plan")).read_bytes()).graph

@@ -13,15 +13,15 @@ pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip inst
 
 
 @pytest.fixture
-def engines(published: Path, tmp_path: Path) -> Path:
+def engines(small_published: Path, tmp_path: Path) -> Path:
     """The published engine, in a folder of its own for the logs."""
-    shutil.copytree(published, tmp_path / "engines", copy_function=shutil.copy2)
+    shutil.copytree(small_published, tmp_path / "engines", copy_function=shutil.copy2)
     return tmp_path / "engines"
 
 
 @pytest.mark.slow
-def test_bench_exports_what_loadgen_found(cm: Any, engines: Path, folder: Path) -> None:
-    answer = cm.result(
+def test_bench_exports_what_loadgen_found(small_cm: Any, engines: Path, folder: Path) -> None:
+    answer = small_cm.result(
         "_random-weights _bench _verify", "--count=4", "--execute=graph", f"--output_dir={engines}", cwd=folder
     )
     assert answer["return"] == 0, answer
@@ -38,9 +38,9 @@ def test_bench_exports_what_loadgen_found(cm: Any, engines: Path, folder: Path) 
 
 
 @pytest.mark.slow
-def test_an_invalid_run_is_an_error_with_its_code(cm: Any, rtx: None, folder: Path) -> None:
+def test_an_invalid_run_is_an_error_with_its_code(small_cm: Any, rtx: None, folder: Path) -> None:
     flags = ("--scenario=SingleStream", "--count=4", "--execute=graph")
-    done = cm.cmr("_random-weights _bench", *flags, cwd=folder)
+    done = small_cm.cmr("_random-weights _bench", *flags, cwd=folder)
     assert done.returncode == 11, done.stdout
     assert "CM error: LoadGen calls the run INVALID: Only processed 4 queries" in done.stdout
     assert len(list(folder.rglob("cmx4trt_result.json"))) == 1
@@ -57,11 +57,17 @@ def test_an_invalid_run_is_an_error_with_its_code(cm: Any, rtx: None, folder: Pa
     ],
 )
 def test_accuracy_over_a_folder_of_images(
-    cm: Any, engines: Path, folder: Path, labelled_images: Path, tags: str, flags: tuple[str, ...], count: str
+    small_cm: Any,
+    engines: Path,
+    folder: Path,
+    labelled_small_images: Path,
+    tags: str,
+    flags: tuple[str, ...],
+    count: str,
 ) -> None:
     """As many as asked for, else all of a folder that was named."""
-    common = (f"--data={labelled_images}", "--execute=graph", f"--output_dir={engines}")
-    answer = cm.result(f"_random-weights {tags}", *flags, *common, cwd=folder)
+    common = (f"--data={labelled_small_images}", "--execute=graph", f"--output_dir={engines}")
+    answer = small_cm.result(f"_random-weights {tags}", *flags, *common, cwd=folder)
     assert answer["return"] == 0, answer
     assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_IMAGES"] == count
     assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_METRIC"] == "top-1"

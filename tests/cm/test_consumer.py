@@ -44,13 +44,13 @@ def test_two_engines_of_one_script(cm: Any, rtx: None, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_consumer_of_the_page(cm: Any, rtx: None, folder: Path, block_of_page: Any) -> None:
+def test_consumer_of_the_page(small_cm: Any, rtx: None, folder: Path, block_of_page: Any) -> None:
     lines = block_of_page("docs/how-to/consumer.md", "tests/cm/test_consumer.py::test_consumer_of_the_page")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", lines],
         cwd=folder,
-        env={**cm.environment, "PATH": path},
+        env={**small_cm.environment, "PATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

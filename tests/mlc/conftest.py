@@ -106,3 +106,20 @@ def published(mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = mlc.mlcr("_random-weights", f"--output_dir={folder}", cwd=folder)
     assert done.returncode == 0, done.stdout
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_mlc(mlc: Mlc, small_environment: dict[str, str]) -> Mlc:
+    """The same MLC, to which ResNet-50 is a small network."""
+    return Mlc({**mlc.environment, **small_environment})
+
+
+@pytest.fixture(scope="session")
+def small_published(small_mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``published``, of the small network."""
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        pytest.skip("TensorRT-RTX is not installed (pip install tensorrt-rtx-cu13)")
+    folder = tmp_path_factory.mktemp("published")
+    done = small_mlc.mlcr("_random-weights", f"--output_dir={folder}", cwd=folder)
+    assert done.returncode == 0, done.stdout
+    return folder

@@ -13,16 +13,16 @@ pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip inst
 
 
 @pytest.fixture
-def engines(published: Path, tmp_path: Path) -> Path:
+def engines(small_published: Path, tmp_path: Path) -> Path:
     """The published engine, in a folder of its own for the logs."""
-    shutil.copytree(published, tmp_path / "engines", copy_function=shutil.copy2)
+    shutil.copytree(small_published, tmp_path / "engines", copy_function=shutil.copy2)
     return tmp_path / "engines"
 
 
 @pytest.mark.slow
-def test_bench_exports_what_loadgen_found(mlc: Any, engines: Path, folder: Path) -> None:
+def test_bench_exports_what_loadgen_found(small_mlc: Any, engines: Path, folder: Path) -> None:
     inputs = {"count": 4, "execute": "graph", "output_dir": str(engines)}
-    answer = mlc.access("_random-weights,_bench,_verify", folder, **inputs)
+    answer = small_mlc.access("_random-weights,_bench,_verify", folder, **inputs)
     assert answer["return"] == 0, answer
     new = answer["new_env"]
     assert (new["MLC_MLPERF_RESULT_VALID"], new["MLC_MLPERF_RESULT_EXECUTED"]) == ("yes", "graph")
@@ -37,10 +37,10 @@ def test_bench_exports_what_loadgen_found(mlc: Any, engines: Path, folder: Path)
 
 
 @pytest.mark.slow
-def test_an_invalid_run_is_an_error_with_its_code(mlc: Any, engines: Path, folder: Path) -> None:
+def test_an_invalid_run_is_an_error_with_its_code(small_mlc: Any, engines: Path, folder: Path) -> None:
     """MLC itself would end with 1."""
     flags = ("--scenario=SingleStream", "--count=4", "--execute=graph", f"--output_dir={engines}")
-    done = mlc.mlcr("_random-weights,_bench", *flags, cwd=folder)
+    done = small_mlc.mlcr("_random-weights,_bench", *flags, cwd=folder)
     assert done.returncode == 11, done.stdout
     assert "MLC error: LoadGen calls the run INVALID: Only processed 4 queries" in done.stdout
 
@@ -48,11 +48,11 @@ def test_an_invalid_run_is_an_error_with_its_code(mlc: Any, engines: Path, folde
 @pytest.mark.slow
 @pytest.mark.parametrize(("env", "count"), [({"MLC_BATCH_COUNT": "2"}, "2"), ({}, "3")])
 def test_accuracy_over_a_folder_of_images(
-    mlc: Any, engines: Path, folder: Path, labelled_images: Path, env: dict[str, str], count: str
+    small_mlc: Any, engines: Path, folder: Path, labelled_small_images: Path, env: dict[str, str], count: str
 ) -> None:
     """As many as asked for, else all of a folder that was named."""
-    inputs = {"data": str(labelled_images), "execute": "graph", "output_dir": str(engines), "env": env}
-    new = mlc.access("_random-weights,_verify", folder, **inputs)["new_env"]
+    inputs = {"data": str(labelled_small_images), "execute": "graph", "output_dir": str(engines), "env": env}
+    new = small_mlc.access("_random-weights,_verify", folder, **inputs)["new_env"]
     assert new["MLC_MLPERF_RESULT_ACCURACY_IMAGES"] == count
     assert (new["MLC_MLPERF_RESULT_ACCURACY_METRIC"], new["MLC_MLPERF_RESULT_ACCURACY_VERDICT"]) == ("top-1", "none")
 

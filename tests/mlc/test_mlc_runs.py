@@ -74,8 +74,8 @@ def test_help_runs_nothing(mlc: Any, folder: Path) -> None:
     assert "mlcr generate,engine,mlperf,inference,nvidia,_retinanet,_batch_size.4 --dry_run=yes" in done.stdout
 
 
-def test_python_builds_and_exports(mlc: Any, folder: Path) -> None:
-    answer = mlc.access("", folder, output_dir=str(folder / "engines"), random_weights=0, verify="no")
+def test_python_builds_and_exports(small_mlc: Any, folder: Path) -> None:
+    answer = small_mlc.access("", folder, output_dir=str(folder / "engines"), random_weights=0, verify="no")
     exported = answer["new_env"]
     assert Path(exported["MLC_MLPERF_ENGINE_FILE_WITH_PATH"]).is_file()
     assert (exported["MLC_MLPERF_ENGINE_REUSED"], exported["MLC_MLPERF_ENGINE_BUILDER"]) == ("no", "tensorrt-rtx")
@@ -113,9 +113,9 @@ def test_two_engines_of_one_script(mlc: Any, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_consumer_of_the_page(mlc: Any, folder: Path, block_of_page: Any) -> None:
+def test_consumer_of_the_page(small_mlc: Any, folder: Path, block_of_page: Any) -> None:
     lines = block_of_page("docs/how-to/consumer.md", "tests/mlc/test_mlc_runs.py::test_consumer_of_the_page")
-    done = mlc.bash(lines, cwd=folder)
+    done = small_mlc.bash(lines, cwd=folder)
     assert done.returncode == 0, done.stdout
     second = folder / "engines" / "portable" / "resnet50" / "Offline" / "resnet50-Offline-gpu-b2-fp16.tensorrt-rtx.plan"
     assert f"engine: {second}\nbatch size: 2\n" in done.stdout
