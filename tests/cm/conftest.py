@@ -78,7 +78,11 @@ def clean_environment(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def cm(tmp_path_factory: pytest.TempPathFactory) -> Cm:
     """A fresh CM home where this clone's script comes first, as ``cmx4trt cm-setup`` leaves it, and with an index."""
-    home = tmp_path_factory.mktemp("cm-home")
+    return make_cm(tmp_path_factory.mktemp("cm-home"))
+
+
+def make_cm(home: Path) -> Cm:
+    """The same, in the folder ``home``."""
     link = home / "repos" / "local" / "script" / "cmx4trt-generate-nvidia-engine"
     link.parent.mkdir(parents=True)
     link.symlink_to(ROOT)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from cmx4trt import networks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +56,9 @@ class Desk:
 
     def python(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run a program with this package importable."""
-        return self._run(sys.executable, "-c", text, PYTHONPATH=str(ROOT))
+        return self._run(
+            sys.executable, "-c", text, PYTHONPATH=f"{ROOT}:{self.environment.get('PYTHONPATH', '')}".rstrip(":")
+        )
 
     def _run(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -69,81 +74,100 @@ class Desk:
         )
 
 
-@pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@dataclass(frozen=True)
+class Place:
+    """What there is before anything is typed: the environment, engines in common, images with labels, models by network."""
+
+    environment: dict[str, str]
+    engines: Path
+    images: Path
+    models: dict[str, Path]
+
+    def desk(self, folder: Path, fresh: bool = False) -> Desk:
+        """A new folder to type in, with ``engines`` in common unless it is to be ``fresh``."""
+        folder.mkdir()
+        links = {"images": self.images, **{f"{network}.onnx": file for network, file in self.models.items()}}
+        for name, target in (links if fresh else {**links, "engines": self.engines}).items():
+            (folder / name).symlink_to(target)
+        return Desk(folder, self.environment)
+
+
+MakeFolder = Callable[[str], Path]
+
+
+def engines_of_all_workers(factory: pytest.TempPathFactory, name: str) -> Path:
     """One folder for all workers of a run: engines that one published are reused by the others."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "shared-by-documents"
-    (folder / "engines").mkdir(parents=True, exist_ok=True)
+    base = factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / name
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def write_models(folder: Path, *networks: str) -> dict[str, Path]:
     """Network -> an ONNX file of its exact topology with random weights: what stands in for the MLPerf files."""
     from cmx4trt.ir.onnx_file import encode_model
     from cmx4trt.networks import model_from_seed
 
-    folder, files = tmp_path_factory.mktemp("models"), {}
-    for network in ("resnet50", "retinanet"):
-        files[network] = folder / f"{network}.onnx"
-        files[network].write_bytes(encode_model(model_from_seed(network, 0), None).message)
+    files = {network: folder / f"{network}.onnx" for network in networks}
+    for network, file in files.items():
+        file.write_bytes(encode_model(model_from_seed(network, 0), None).message)
     return files
 
 
-@pytest.fixture(scope="session")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six preprocessed images [3, 224, 224] float32 with labels."""
-    folder, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(1)
+def write_images(folder: Path, size: int) -> Path:
+    """Six preprocessed images [3, size, size] float32 with labels."""
+    generator = np.random.default_rng(1)
     for number in range(6):
-        np.save(folder / f"val_{number}.JPEG.npy", generator.normal(0, 60, (3, 224, 224)).astype(np.float32))
+        np.save(folder / f"val_{number}.JPEG.npy", generator.normal(0, 60, (3, size, size)).astype(np.float32))
     (folder / "val_map.txt").write_text("".join(f"val_{number}.JPEG {number}\n" for number in range(6)))
     return folder
 
 
-@pytest.fixture(scope="session")
-def typed_environment(
-    cm: Any, rtx: None, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
-    """CM with both models "downloaded", ``cmx4trt`` as a command, and a home folder of its own."""
-    for network, row in _cm_runs.CACHED_MODELS.items():
-        words = [sys.executable, "-c", _cm_runs.FILL_CACHE, *row, str(models[network])]
+def typed_environment(cm: Any, models: dict[str, Path], make: MakeFolder) -> dict[str, str]:
+    """CM with the models "downloaded", ``cmx4trt`` as a command, and a home folder of its own."""
+    for network, file in models.items():
+        words = [sys.executable, "-c", _cm_runs.FILL_CACHE, *_cm_runs.CACHED_MODELS[network], str(file)]
         subprocess.run(words, env=cm.environment, check=True)
-    commands = tmp_path_factory.mktemp("bin")
+    commands = make("bin")
     command = commands / "cmx4trt"
-    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m cmx4trt "$@"\n')
+    paths = f"{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}"
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{paths}" exec "{sys.executable}" -m cmx4trt "$@"\n')
     command.chmod(0o755)
     path = ":".join([str(commands), str(Path(sys.executable).parent), "/usr/local/bin:/usr/bin:/bin"])
-    return {**cm.environment, "PATH": path, "HOME": str(tmp_path_factory.mktemp("home")), "TERM": "dumb"}
-
-
-@pytest.fixture
-def desk(
-    typed_environment: dict[str, str], shared_folder: Path, models: dict[str, Path], images: Path, tmp_path: Path
-) -> Callable[..., Desk]:
-    """Makes desks: a new folder each, with ``engines`` in common unless it is to be ``fresh``."""
-
-    def make(fresh: bool = False) -> Desk:
-        folder = tmp_path / f"desk{len(list(tmp_path.iterdir()))}"
-        folder.mkdir()
-        if not fresh:
-            (folder / "engines").symlink_to(shared_folder / "engines")
-        (folder / "images").symlink_to(images)
-        for network, file in models.items():
-            (folder / f"{network}.onnx").symlink_to(file)
-        return Desk(folder, typed_environment)
-
-    return make
+    return {**cm.environment, "PATH": path, "HOME": str(make("home")), "TERM": "dumb"}
 
 
 @pytest.fixture(scope="session")
-def calibration_cache(typed_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TensorRT calibration cache of the ResNet-50 in ``models``."""
-    folder = tmp_path_factory.mktemp("cache")
+def place(cm: Any, rtx: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Where ResNet-50 and RetinaNet are what they are."""
+    make = tmp_path_factory.mktemp
+    models = write_models(make("models"), "resnet50", "retinanet")
+    engines = engines_of_all_workers(tmp_path_factory, "engines-of-documents")
+    return Place(typed_environment(cm, models, make), engines, write_images(make("images"), 224), models)
+
+
+@pytest.fixture(scope="session")
+def small_place(rtx: None, small_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Where ResNet-50 is a small network, in a CM of its own."""
+    make = tmp_path_factory.mktemp
+    cm = _cm_fixtures.make_cm(make("small-cm-home"))
+    small = type(cm)(cm.home, {**cm.environment, **small_environment})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(small_environment["PYTHONPATH"])
+        with networks.registered(*import_module(small_environment["CMX4TRT_NETWORKS"]).NETWORKS):
+            models = write_models(make("small-models"), "resnet50")
+    engines = engines_of_all_workers(tmp_path_factory, "small-engines-of-documents")
+    return Place(typed_environment(small, models, make), engines, write_images(make("small-images"), 32), models)
+
+
+@pytest.fixture(scope="session")
+def calibration_cache(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TensorRT calibration cache of the ResNet-50 in ``place``."""
+    desk = place.desk(tmp_path_factory.mktemp("cache") / "desk", fresh=True)
     words = ("calibrate", "--random_weights=0", "--calibration_data=random", "--tensorrt_cache=calibrator.cache")
-    done = Desk(folder, typed_environment).bash(f"cmx4trt {' '.join(words)}")
+    done = desk.bash(f"cmx4trt {' '.join(words)}")
     assert done.returncode == 0, done.stdout
-    return folder / "calibrator.cache"
+    return desk.folder / "calibrator.cache"
 
 
 @pytest.fixture(scope="session")

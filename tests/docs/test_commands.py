@@ -46,6 +46,11 @@ WORDS = {
 ATTEMPTS = 3
 FRESH = ("docs/tutorial.md",)
 """Pages that start from nothing; the others find the engines that earlier pages built."""
+SMALL = tuple(
+    f"docs/how-to/{name}.md" for name in ("bench", "ci", "python", "report", "run", "sweep", "troubleshooting")
+)
+"""Pages whose commands are about something else than a network: there, ResNet-50 is a small one."""
+CACHE = "calibrator.cache"
 TOGETHER = [("README.md", "docs/how-to/retinanet.md")]
 """Pages that need the same engine of RetinaNet, the longest of all to build: one after the other, in one test."""
 
@@ -135,17 +140,14 @@ def groups() -> list[tuple[str, ...]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("pages", groups(), ids="+".join)
 def test_page_runs_from_top_to_bottom(
-    desk: Callable[..., Any],
-    calibration_cache: Path,
-    contradictions: Callable[[Path], list[str]],
-    pages: tuple[str, ...],
+    request: pytest.FixtureRequest, tmp_path: Path, contradictions: Callable[[Path], list[str]], pages: tuple[str, ...]
 ) -> None:
     for page in pages:
-        here, blocks = (
-            desk(page in FRESH),
-            [b for b in BLOCKS if b.page == page and b.language in EXECUTED and not b.mark],
-        )
-        (here.folder / "calibrator.cache").symlink_to(calibration_cache)
+        place = request.getfixturevalue("small_place" if page in SMALL else "place")
+        here = place.desk(tmp_path / Path(page).stem, fresh=page in FRESH)
+        blocks = [b for b in BLOCKS if b.page == page and b.language in EXECUTED and not b.mark]
+        if any(CACHE in block.text for block in blocks):
+            (here.folder / CACHE).symlink_to(request.getfixturevalue("calibration_cache"))
         if any(re.search(r"\bENGINE\b", block.text) for block in blocks):
             here.bash("cmx4trt build --random_weights=0")
         for block in blocks:
@@ -221,11 +223,11 @@ def ci_commands(block: Block) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", CI_EXAMPLES, ids=str)
-def test_commands_of_the_ci_examples(desk: Callable[..., Any], block: Block) -> None:
+def test_commands_of_the_ci_examples(small_place: Any, tmp_path: Path, block: Block) -> None:
     """Twice in the same folder, as with a cache; installing is what this environment has done already."""
     commands = "\n".join(command for command in ci_commands(block) if "pip install" not in command)
     assert "cmx4trt build" in commands
-    here = desk(fresh=True)
+    here = small_place.desk(tmp_path / "desk", fresh=True)
     first = here.bash(commands)
     here.bash("cp -r engines restored && rm -r engines && mv restored engines")
     second = here.bash(commands.partition("cmx4trt verify")[0])
