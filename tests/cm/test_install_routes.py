@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,20 @@ PIP_ROUTES: dict[str, Callable[[Path, Path], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("route", PIP_ROUTES)
+@pytest.mark.parametrize("route", ["folder", "git", "sdist"])
+def test_a_route_installs_what_the_wheel_holds(tmp_path: Path, source: Path, archives: Path, route: str) -> None:
+    """So what is shown of the wheel below holds of these, too."""
+    place = make_place(tmp_path)
+    place.pip(*PIP_ROUTES[route](source, archives))
+    packages = next((place.python.parents[1] / "lib").glob("python*/site-packages"))
+    installed = {path.relative_to(packages): path for path in (packages / "cmx4trt").rglob("*") if path.is_file()}
+    with zipfile.ZipFile(next(archives.glob("*.whl"))) as wheel:
+        held = {Path(name): wheel.read(name) for name in wheel.namelist() if name.startswith("cmx4trt/")}
+    assert {name: path.read_bytes() for name, path in installed.items() if "__pycache__" not in name.parts} == held
+    assert place.command_line_builds()
+
+
+@pytest.mark.parametrize("route", ["editable", "wheel"])
 def test_installed_by_pip(place: Place, source: Path, archives: Path, route: str) -> None:
     place.pip(*PIP_ROUTES[route](source, archives))
     assert place.command_line_builds()
