@@ -35,10 +35,7 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "backends/common_code/prepare.py",
         "backends/common_code/system.py",
     ),
-    "unit/backends/hopper/test_choices.py": (
-        "backends/hopper/options.py",
-        "backends/installed.py",
-    ),
+    "unit/backends/hopper/test_choices.py": ("backends/installed.py",),
     "unit/backends/hopper/test_compiler.py": (
         "backends/hopper/checks.py",
         "backends/hopper/wgmma.py",
