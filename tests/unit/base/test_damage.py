@@ -79,7 +79,7 @@ def test_a_path_in_a_deleted_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_too_little_memory_is_one_sentence(resnet50_file: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, cmx4trt.pipeline.build as p; p.plan = lambda *a, **k: bytearray(1 << 62);"
+        "import sys, cmx4trt.pipeline.plan as p; p.plan = lambda *a, **k: bytearray(1 << 62);"
         "from cmx4trt.cli import main; sys.exit(main(['build', '--random_weights=0', '--dry_run']))"
     )
     done = subprocess.run(
