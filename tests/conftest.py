@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -119,6 +120,13 @@ def write_labelled_images(folder: Path, size: int) -> Path:
         np.save(folder / f"val_{number}.JPEG.npy", np.full((3, size, size), number, np.float32))
     (folder / "val_map.txt").write_text("val_0.JPEG 1\nval_1.JPEG 2\nval_2.JPEG 3\n")
     return folder
+
+
+@pytest.fixture
+def engines(small_published: Path, tmp_path: Path) -> Path:
+    """The engine that the tests' framework has ``published``, in a folder of its own for the logs."""
+    shutil.copytree(small_published, tmp_path / "engines", copy_function=shutil.copy2)
+    return tmp_path / "engines"
 
 
 @pytest.fixture(scope="session")

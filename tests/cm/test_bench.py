@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from framework_cases import (
+    MISTAKES,
+    REFUSED_BY_A_DRY_RUN,
+    check_accuracy_exports,
+    check_bench_exports,
+    check_refusal,
+)
 
 pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
-
-
-@pytest.fixture
-def engines(small_published: Path, tmp_path: Path) -> Path:
-    """The published engine, in a folder of its own for the logs."""
-    shutil.copytree(small_published, tmp_path / "engines", copy_function=shutil.copy2)
-    return tmp_path / "engines"
 
 
 @pytest.mark.slow
@@ -25,16 +23,7 @@ def test_bench_exports_what_loadgen_found(small_cm: Any, engines: Path, folder: 
         "_random-weights _bench _verify", "--count=4", "--execute=graph", f"--output_dir={engines}", cwd=folder
     )
     assert answer["return"] == 0, answer
-    new = answer["new_env"]
-    assert new["CM_MLPERF_RESULT_VALID"] == "yes"
-    assert new["CM_MLPERF_RESULT_EXECUTED"] == "graph"
-    assert new["CM_MLPERF_RESULT_AGREES"] == "yes"
-    assert float(new["CM_MLPERF_RESULT_VALUE"]) > 0
-    log = Path(new["CM_MLPERF_RESULT_LOG_PATH"])
-    assert log.is_relative_to(engines)
-    assert "Result is : VALID" in (log / "mlperf_log_summary.txt").read_text()
-    assert json.loads(Path(new["CM_MLPERF_RESULT_FILE_WITH_PATH"]).read_text())["status"] == "complete"
-    assert new["CM_MLPERF_ENGINE_FILE_WITH_PATH"].startswith(str(engines))
+    check_bench_exports(answer["new_env"], "CM_", engines)
 
 
 @pytest.mark.slow
@@ -69,43 +58,19 @@ def test_accuracy_over_a_folder_of_images(
     common = (f"--data={labelled_small_images}", "--execute=graph", f"--output_dir={engines}")
     answer = small_cm.result(f"_random-weights {tags}", *flags, *common, cwd=folder)
     assert answer["return"] == 0, answer
-    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_IMAGES"] == count
-    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_METRIC"] == "top-1"
-    assert answer["new_env"]["CM_MLPERF_RESULT_ACCURACY_VERDICT"] == "none"
+    check_accuracy_exports(answer["new_env"], "CM_", count)
 
 
-@pytest.mark.parametrize(
-    ("tags", "flag", "words"),
-    [
-        ("_random-weights", "--mode=accuracy", "--mode has no effect without _verify or _bench"),
-        ("_random-weights _bench", "--mode=fast", "mode is 'fast', expected one of performance, accuracy"),
-        ("_random-weights _bench", "--count", "--count was given without a value"),
-        ("_random-weights _bench", "--durations=3", "did you mean --duration"),
-    ],
-)
+@pytest.mark.parametrize(("tags", "flag", "words"), MISTAKES)
 def test_mistakes_are_refused_before_the_build(cm: Any, folder: Path, tags: str, flag: str, words: str) -> None:
-    done = cm.cmr(tags, flag, cwd=folder)
-    assert done.returncode == 2, done.stdout
-    assert words in done.stdout
+    check_refusal(cm.cmr(tags, flag, cwd=folder), folder, 2, words)
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("dry_run", ["yes", "no"])
-@pytest.mark.parametrize(
-    ("tags", "flag", "code", "words"),
-    [
-        ("_verify", "--data=none", 8, "data folder none does not exist"),
-        ("_verify", "--data={labelled_images}", 8, "4 images were requested, expected at most the 3 listed"),
-        ("_bench", "--user_conf=none.conf", 2, "none.conf"),
-        ("_bench", "--labels=labels.txt", 8, "synthetic data has no labels"),
-    ],
-)
+@pytest.mark.parametrize(("tags", "flag", "code", "words"), REFUSED_BY_A_DRY_RUN)
 def test_a_dry_run_refuses_what_the_run_refuses(
     cm: Any, rtx: None, folder: Path, labelled_images: Path, dry_run: str, tags: str, flag: str, code: int, words: str
 ) -> None:
-    """Both before anything is built."""
     flags = (flag.format(labelled_images=labelled_images), "--count=4", f"--dry_run={dry_run}")
-    done = cm.cmr(f"_random-weights {tags}", *flags, cwd=folder)
-    assert done.returncode == code, done.stdout
-    assert words in done.stdout.replace(f"{folder}/", "")
-    assert not list(folder.rglob("*.plan"))
+    check_refusal(cm.cmr(f"_random-weights {tags}", *flags, cwd=folder), folder, code, words)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from framework_cases import CONSUMER, check_consumer_of_the_page, check_terminated, check_two_engines
 
 TAGS = "generate,engine,mlperf,inference,nvidia"
 
@@ -82,45 +82,18 @@ def test_python_builds_and_exports(small_mlc: Any, folder: Path) -> None:
     assert not [key for key in exported if key.startswith("CM_")]
 
 
-CONSUMER = """\
-alias: consumer
-uid: 1234567890abcdef
-automation_alias: script
-automation_uid: 5b4e0237da074764
-tags: [two, engines]
-default_env: {MLC_X: 'y'}
-new_env_keys: [MLC_MLPERF_*]
-deps:
-- tags: generate,engine,mlperf,inference,nvidia,_random-weights
-  dry_run: 'yes'
-  output_dir: first
-- tags: generate,engine,mlperf,inference,nvidia,_random-weights,_batch_size.2
-  dry_run: 'yes'
-  verify: false
-"""
-
-
 def test_two_engines_of_one_script(mlc: Any, folder: Path) -> None:
     """The second is not published in the folder of the first."""
     script = Path(mlc.environment["MLC_REPOS"]) / "local" / "script" / "consumer"
     script.mkdir(parents=True, exist_ok=True)
-    (script / "meta.yaml").write_text(CONSUMER)
-    done = mlc.command("mlcr", "two,engines", cwd=folder)
-    assert done.returncode == 0, done.stdout
-    engines = [line.split(maxsplit=1)[1] for line in done.stdout.splitlines() if line.startswith("  engine ")]
-    assert [Path(engine).relative_to(folder).parts[0] for engine in engines] == ["first", "engines"]
-    assert re.findall(r"^  verify +(.*)$", done.stdout, re.M) == ["yes", "no"]
+    (script / "meta.yaml").write_text(CONSUMER.format(more="default_env: {MLC_X: 'y'}\nnew_env_keys: [MLC_MLPERF_*]"))
+    check_two_engines(mlc.command("mlcr", "two,engines", cwd=folder), folder)
 
 
 @pytest.mark.slow
 def test_consumer_of_the_page(small_mlc: Any, folder: Path, block_of_page: Any) -> None:
     lines = block_of_page("docs/how-to/consumer.md", "tests/mlc/test_mlc_runs.py::test_consumer_of_the_page")
-    done = small_mlc.bash(lines, cwd=folder)
-    assert done.returncode == 0, done.stdout
-    second = folder / "engines" / "portable" / "resnet50" / "Offline" / "resnet50-Offline-gpu-b2-fp16.tensorrt-rtx.plan"
-    assert f"engine: {second}\nbatch size: 2\n" in done.stdout
-    assert len(list((folder / "engines" / "small").rglob("*-b1-fp16.tensorrt-rtx.plan"))) == 1
-    assert len(list(folder.rglob("*.plan"))) == 2
+    check_consumer_of_the_page(small_mlc.bash(lines, cwd=folder), folder)
 
 
 def test_terminated(mlc: Any, folder: Path, tmp_path: Path, processes_that_name: Any) -> None:
@@ -142,8 +115,5 @@ def test_terminated(mlc: Any, folder: Path, tmp_path: Path, processes_that_name:
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, text
-    assert "MLC error: ended by SIGTERM; nothing was published!" in text
-    assert not list(folder.rglob("*.plan"))
-    assert not list(scratch.iterdir())
+    check_terminated(process.returncode, text, "MLC", folder, scratch)
     assert not processes_that_name(scratch)

@@ -5,45 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from manifests import MANIFEST, publish_manifest
 
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.errors import RequestError
 from cmx4trt.gui.engines import MAX_ENGINES, EngineRecord, Engines, engines_in, folder_from_text
-from cmx4trt.requests.build import BuildRequest
-from cmx4trt.store.manifest import SCHEMA
-
-MANIFEST: dict[str, Any] = {
-    "schema": SCHEMA,
-    "fingerprint": "f",
-    "parts": {},
-    "engine": {"file": "a.plan", "bytes": 51918196, "sha256": "00"},
-    "request": BuildRequest.from_values({"random_weights": 0, "batch_size": 4}).to_dict(),
-    "source": {"kind": "random-weights", "seed": 0},
-    "network": {"title": "ResNet-50 v1.5"},
-    "builder": {"name": "tensorrt-rtx", "version": "1.7"},
-    "graph": {},
-    "verification": {"verdict": PASSED},
-    "execution": {"engine_executed_on_a_device": "no"},
-    "stages": {},
-    "created": "2026-11-23T22:15:25+00:00",
-    "tool": {},
-}
-
-
-def published(folder: Path, stem: str = "a", **changes: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{stem}.plan").write_bytes(b"engine")
-    manifest = {**MANIFEST, "engine": {**MANIFEST["engine"], "file": f"{stem}.plan"}, **changes}
-    path = folder / f"{stem}.json"
-    path.write_text(json.dumps(manifest))
-    return path
 
 
 def test_facts(tmp_path: Path) -> None:
-    record = EngineRecord.read(str(published(tmp_path)))
+    record = EngineRecord.read(str(publish_manifest(tmp_path)))
     assert record.title() == "ResNet-50 v1.5 · FP16 · batch 4"
     facts = dict(record.facts())
     assert facts["Network"] == "ResNet-50 v1.5, random weights"
@@ -54,8 +26,8 @@ def test_facts(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_somebody_edited_is_named_with_what_is_wrong(tmp_path: Path) -> None:
-    published(tmp_path, "sound")
-    path = published(tmp_path, "odd")
+    publish_manifest(tmp_path, "sound")
+    path = publish_manifest(tmp_path, "odd")
     path.write_text(path.read_text().replace("51918196", '"many"'))
     found = engines_in(str(tmp_path))
     assert [Path(record.engine).stem for record in found.records] == ["sound"]
@@ -73,11 +45,11 @@ def test_a_manifest_that_somebody_edited_is_named_with_what_is_wrong(tmp_path: P
     ],
 )
 def test_verdicts(tmp_path: Path, verdict: str, words: str) -> None:
-    assert EngineRecord.read(str(published(tmp_path, verification={"verdict": verdict}))).verdict() == words
+    assert EngineRecord.read(str(publish_manifest(tmp_path, verification={"verdict": verdict}))).verdict() == words
 
 
 def test_a_file_that_was_edited(tmp_path: Path) -> None:
-    path = published(tmp_path)
+    path = publish_manifest(tmp_path)
     data = b"engine"
     good = {"file": "a.plan", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     path.write_text(json.dumps({**MANIFEST, "engine": good}))
@@ -87,9 +59,9 @@ def test_a_file_that_was_edited(tmp_path: Path) -> None:
 
 
 def test_newest_first_and_only_engines(tmp_path: Path) -> None:
-    published(tmp_path / "x", "old", created="2026-01-01T00:00:00+00:00")
-    published(tmp_path / "y" / "z", "new", created="2026-02-01T00:00:00+00:00")
-    published(tmp_path / "y", "gone")
+    publish_manifest(tmp_path / "x", "old", created="2026-01-01T00:00:00+00:00")
+    publish_manifest(tmp_path / "y" / "z", "new", created="2026-02-01T00:00:00+00:00")
+    publish_manifest(tmp_path / "y", "gone")
     (tmp_path / "y" / "gone.plan").unlink()
     (tmp_path / "y" / "other.json").write_text("{}")
     (tmp_path / "y" / "other.plan").write_text("")
@@ -120,7 +92,7 @@ def test_folders_that_people_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_page_has_an_end(tmp_path: Path) -> None:
     for number in range(MAX_ENGINES + 2):
-        published(tmp_path, f"e{number}", created=f"2026-01-01T00:00:{number:04}+00:00")
+        publish_manifest(tmp_path, f"e{number}", created=f"2026-01-01T00:00:{number:04}+00:00")
     found = engines_in(str(tmp_path)).records
     assert len(found) == MAX_ENGINES
     assert Path(found[0].engine).stem == f"e{MAX_ENGINES + 1}"

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from manifests import publish_manifest
 
-from cmx4trt.base.verdicts import PASSED
 from cmx4trt.gui.runner import Outcome, Stage, Step
-from cmx4trt.requests.build import BuildRequest
-from cmx4trt.store.manifest import SCHEMA, Manifest
+from cmx4trt.store.manifest import Manifest
 
 if importlib.util.find_spec("streamlit") is None:
     pytest.skip("Streamlit is not installed (pip install 'cmx4trt[gui]')", allow_module_level=True)
-
-MANIFEST: dict[str, Any] = {
-    "schema": SCHEMA,
-    "fingerprint": "f",
-    "parts": {},
-    "engine": {"file": "good.plan", "bytes": 51918196, "sha256": "00"},
-    "request": BuildRequest.from_values({"random_weights": 0, "batch_size": 4}).to_dict(),
-    "source": {"kind": "random-weights", "seed": 0},
-    "network": {"title": "ResNet-50 v1.5"},
-    "builder": {"name": "tensorrt-rtx", "version": "1.7"},
-    "graph": {},
-    "verification": {"verdict": PASSED},
-    "execution": {"engine_executed_on_a_device": "no"},
-    "stages": {},
-    "created": "2026-11-23T22:15:25+00:00",
-    "tool": {},
-}
-
-
-def publish(folder: Path, stem: str, **changes: object) -> None:
-    (folder / f"{stem}.plan").write_bytes(b"engine")
-    engine = {**MANIFEST["engine"], "file": f"{stem}.plan", **changes.pop("engine", {})}  # type: ignore[dict-item]
-    text = json.dumps({**MANIFEST, "engine": engine, **changes})
-    (folder / f"{stem}.json").write_text(text)
 
 
 def page_of(show, arguments):  # type: ignore[no-untyped-def]
@@ -78,8 +52,8 @@ ODD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_manifest_costs_no_other_engine(tmp_path: Path, name: str) -> None:
-    publish(tmp_path, "good")
-    publish(tmp_path, "odd", **ODD[name])
+    publish_manifest(tmp_path, "good")
+    publish_manifest(tmp_path, "odd", **ODD[name])
     page = engines(tmp_path)
     assert list(page.exception) == []
     titles = [element.value for element in page.markdown]
@@ -88,7 +62,7 @@ def test_an_odd_manifest_costs_no_other_engine(tmp_path: Path, name: str) -> Non
 
 
 def publish_nested(folder: Path, depth: int) -> None:
-    publish(folder, f"deep{depth}", graph={"notes": "HERE"})
+    publish_manifest(folder, f"deep{depth}", graph={"notes": "HERE"})
     path = folder / f"deep{depth}.json"
     path.write_text(path.read_text().replace('"HERE"', "[" * depth + "]" * depth))
 
@@ -97,7 +71,7 @@ def test_what_cannot_be_shown_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
     def too_deep(manifest: Manifest) -> str:
         raise RecursionError
 
-    publish(tmp_path, "good")
+    publish_manifest(tmp_path, "good")
     monkeypatch.setattr(Manifest, "to_json", too_deep)
     (error,) = engines(tmp_path).error
     assert error.value.startswith("The manifest ")
@@ -105,7 +79,7 @@ def test_what_cannot_be_shown_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_deep_nesting_costs_no_other_engine(tmp_path: Path) -> None:
-    publish(tmp_path, "good")
+    publish_manifest(tmp_path, "good")
     for depth in (100, 300, 500, 700, 900):
         publish_nested(tmp_path, depth)
     page = engines(tmp_path)
@@ -114,7 +88,7 @@ def test_deep_nesting_costs_no_other_engine(tmp_path: Path) -> None:
 
 
 def test_a_line_break_makes_no_row(tmp_path: Path) -> None:
-    publish(tmp_path, "good", network={"title": "two\n| bogus | row |"})
+    publish_manifest(tmp_path, "good", network={"title": "two\n| bogus | row |"})
     (table,) = [element.value for element in engines(tmp_path).markdown if element.value.startswith("| | |")]
     lines = table.splitlines()
     assert all(line.startswith("| ") or line == "|---|---|" for line in lines)
