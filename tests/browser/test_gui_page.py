@@ -95,8 +95,10 @@ def serve(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
     def start(*flags: str) -> Site:
         scratch = tmp_path_factory.mktemp("gui")
         # A picture shows the folder: one that looks like a user's.
-        folder = Path("/tmp/mlperf") if "CMX4TRT_PICTURES" in os.environ and not started else scratch / "typed here"
-        folder.mkdir()
+        folder = (
+            Path("/home/user/mlperf") if "CMX4TRT_PICTURES" in os.environ and not started else scratch / "typed here"
+        )
+        folder.mkdir(parents=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

@@ -32,10 +32,8 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/backends/common_code/test_common_code.py": (
         "backends/common_code/networks.py",
         "backends/common_code/options.py",
-        "backends/common_code/prepare.py",
-        "backends/common_code/system.py",
     ),
-    "unit/backends/hopper/test_choices.py": ("backends/installed.py",),
+    "unit/backends/hopper/test_choices.py": ("backends/hopper/options.py",),
     "unit/backends/hopper/test_compiler.py": (
         "backends/hopper/checks.py",
         "backends/hopper/wgmma.py",
@@ -43,7 +41,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/backends/hopper/test_container.py": (
         "backends/hopper/arguments.py",
         "backends/hopper/plan_json.py",
-        "backends/hopper/strict_json.py",
         "devices/base.py",
     ),
     "unit/backends/hopper/test_lowering.py": (
@@ -63,8 +60,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/backends/hopper/test_session.py": (
         "backends/hopper/feeds.py",
         "backends/hopper/supply.py",
-        "devices/cuda_errors.py",
-        "devices/holdings.py",
     ),
     "unit/backends/tensorrt/test_inspection.py": ("backends/tensorrt/library.py",),
     "unit/backends/tensorrt/test_native.py": (
@@ -77,17 +72,14 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/bench/test_bench_datasets.py": (
         "images/files.py",
         "images/normalization.py",
-        "images/npy.py",
     ),
     "unit/bench/test_bench_runs.py": (
         "bench/run.py",
         "bench/watch.py",
-        "store/results.py",
     ),
     "unit/cli/test_cli.py": (
         "cli/build.py",
         "cli/inspect.py",
-        "cli/output.py",
     ),
     "unit/cli/test_cli_help.py": ("cli/arguments.py",),
     "unit/cli/test_prepare_command.py": ("pipeline/saved.py",),
@@ -110,12 +102,8 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "ir/encoding.py",
         "ir/wire.py",
     ),
-    "unit/ir/test_ir_model.py": ("ir/tensor.py",),
     "unit/networks/resnet50/test_nvidia_names.py": ("networks/resnet50/spec.py",),
-    "unit/networks/resnet50/test_resnet50_import.py": (
-        "networks/classification/onnx_import.py",
-        "sessions/batches.py",
-    ),
+    "unit/networks/resnet50/test_resnet50_import.py": ("networks/classification/onnx_import.py",),
     "unit/networks/retinanet/test_candidates.py": ("ir/writer.py",),
     "unit/networks/retinanet/test_heads.py": ("networks/resnet50/random_weights.py",),
     "unit/networks/retinanet/test_retinanet_comparison.py": (
@@ -132,19 +120,13 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "networks/graphs.py",
         "networks/normal_form.py",
     ),
-    "unit/networks/test_labels.py": (
+    "unit/networks/classification/test_labels.py": (
         "bench/labels.py",
         "images/lists.py",
-        "networks/retinanet/annotations.py",
     ),
-    "unit/networks/test_responses.py": (
-        "networks/classification/responses.py",
-        "networks/retinanet/records.py",
-        "networks/retinanet/responses.py",
-    ),
+    "unit/networks/retinanet/test_responses.py": ("networks/retinanet/records.py",),
     "unit/pipeline/test_build.py": (
         "backends/base.py",
-        "base/background.py",
         "cli/rows.py",
     ),
     "unit/pipeline/test_evaluate_accuracy.py": (
@@ -161,21 +143,10 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "report/int8.py",
         "report/own.py",
     ),
-    "unit/requests/test_build.py": (
-        "backends/options.py",
-        "backends/targets.py",
-    ),
+    "unit/requests/test_build.py": ("backends/options.py",),
     "unit/sweep/test_file.py": (
         "sweep/located.py",
         "sweep/options.py",
-    ),
-    "unit/verify/test_accuracy.py": (
-        "networks/classification/accuracy.py",
-        "networks/retinanet/accuracy.py",
-    ),
-    "unit/verify/test_quantization.py": (
-        "images/int8.py",
-        "networks/classification/labels.py",
     ),
     "unit/verify/test_verify_engine.py": ("base/verdicts.py",),
 }

@@ -131,22 +131,11 @@ def test_batch_norm_of_another_shape_is_a_model_error(
         fold_batch_norm(model.graph)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"9" * 5000 + b",)}",
-        b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"(" * 3000 + b")}",
-        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-3, 4, 5)}",
-        b"{'descr': 'O', 'fortran_order': False, 'shape': (3, 4, 5)}",
-        b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4, 5\n",
-        b"\xff\x00",
-    ],
-)
-def test_npy_headers(tmp_path: Path, header: bytes) -> None:
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     from cmx4trt.quantize.samples import open_samples
 
     path = tmp_path / "image.npy"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(240))
+    path.write_bytes(b"\x93NUMPY\x01\x00\x02\x00\xff\x00" + bytes(240))
     with pytest.raises(DataError, match=str(path)):
         open_samples(str(path), (3, 4, 5))
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from cmx4trt.ir.model import DType, Tensor, fresh_name
@@ -57,14 +56,3 @@ def test_fresh_name_counts_up() -> None:
     assert fresh_name("a", used) == "a_3"
     assert fresh_name("b", used) == "b"
     assert used == {"a", "a_2", "a_3", "b"}
-
-
-@pytest.mark.parametrize(
-    "array", [np.float32(3.5), np.zeros((0, 4), np.int64), np.arange(6, dtype=np.int8).reshape(2, 3).T]
-)
-def test_from_numpy_keeps_shape_and_values(array) -> None:
-    array = np.asarray(array)
-    tensor = Tensor.from_numpy("t", array)
-    assert tensor.dims == array.shape
-    assert tensor.numpy().dtype == array.dtype
-    assert np.array_equal(tensor.numpy(), array)

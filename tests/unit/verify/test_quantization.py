@@ -31,7 +31,6 @@ from cmx4trt.verify.quantization import (
     Evidence,
     QuantizationAccuracy,
     measure_quantization,
-    quantized_image,
     verify_quantized,
 )
 from cmx4trt.verify.tally import sqnr_db
@@ -157,11 +156,6 @@ def test_int8_inputs_are_fed_integers() -> None:
     value = found.sqnr_db["logits"]
     # Rounding noise of a step is step^2 / 12; the images have variance 1.
     assert value == pytest.approx(10 * np.log10(12 / scale**2), abs=1.0)
-
-
-def test_quantized_image_rounds_to_even_and_clips() -> None:
-    values = np.array([0.5, 1.5, -0.5, 200.0, -200.0], np.float32)
-    assert quantized_image(values, 1.0).tolist() == [0, 2, 0, 127, -128]
 
 
 def test_detections_found_again() -> None:

@@ -31,8 +31,13 @@ from cmx4trt.pipeline.plan import plan
 from cmx4trt.requests.build import BuildRequest
 
 GENERATIONS = ("r2.1", "r3.0", "r4.0", "r4.1", "r5.0", "r5.1", "r6.0")
+
+
 MODELS = ("resnet50", "retinanet")
+
+
 SYSTEM = "H200-SXM-141GBx1"
+
 
 Make = Callable[..., Any]
 
@@ -106,6 +111,8 @@ def test_a_dry_run_executes_nothing_of_a_tree(
 
 
 _WHAT = r"NVIDIA's code {generation}"
+
+
 OUTCOMES: dict[str, tuple[dict[str, object], type[CmxError], int, str]] = {
     "unknown system": (
         {},
@@ -261,31 +268,6 @@ def test_an_interruption_ends_everything(checkout: Make, tmp_path: Path) -> None
     assert not processes_in(tree.root)
 
 
-def test_what_was_given_is_linked(checkout: Make, request_for: Make, tmp_path: Path) -> None:
-    tree = checkout("r4.1")
-    inference = tmp_path / "inference"
-    (tree.root / "build/inference").rename(inference)
-    (tree.scratch / tree.models["resnet50"]).unlink()
-    model = tmp_path / "given.onnx"
-    model.write_text("the given model")
-    result = pipeline.build(request_for(tree, model=model, inference_source=inference))
-    assert result.manifest.source.path == str(model)
-    assert os.path.samefile(tree.scratch / tree.models["resnet50"], model)
-    assert os.path.samefile(tree.root / "build/inference", inference)
-    other = tmp_path / "other.onnx"
-    other.write_text("another model")
-    assert pipeline.build(request_for(tree, model=other)).manifest.source.path == str(other)
-
-
-def test_a_file_in_the_place_of_the_model_stays(checkout: Make, request_for: Make, tmp_path: Path) -> None:
-    tree = checkout("r4.1")
-    model = tmp_path / "given.onnx"
-    model.write_text("the given model")
-    with pytest.raises(ModelError, match=r"not the file of --model=.*; move it away, or omit --model"):
-        pipeline.build(request_for(tree, model=model))
-    assert (tree.scratch / tree.models["resnet50"]).read_text().startswith("resnet50")
-
-
 def test_the_retinanet_of_torchvision_is_refused(checkout: Make, request_for: Make, tmp_path: Path) -> None:
     tree = checkout("r4.1")
     model = tmp_path / "resnext50_32x4d_fpn.onnx"
@@ -340,33 +322,6 @@ def test_r60_needs_its_third_parties(checkout: Make, request_for: Make) -> None:
     tree = checkout("r6.0")
     (tree.root / "3rdparty/trtllm").rename(tree.root / "3rdparty/gone")
     with pytest.raises(MissingSoftwareError, match="3rdparty/trtllm, which is missing"):
-        pipeline.build(request_for(tree))
-
-
-def test_unregistered_systems_build_with_a_minimal_configuration(checkout: Make, request_for: Make) -> None:
-    tree = checkout("r6.0")
-    tree.know_system(None)
-    tree.write("configs/minimal/Offline/resnet50.py", "EXPORTS = {}\n")
-    manifest = pipeline.build(request_for(tree)).manifest
-    assert manifest.builder.more["system_id"] == "UNREGISTERED_x86_64_NVIDIA_H200x1"
-
-
-def test_system_name_names_the_system(checkout: Make, request_for: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree = checkout("r5.1")
-    tree.know_system(None)
-    monkeypatch.setenv("SYSTEM_NAME", "mine")
-    with pytest.raises(UnsupportedError, match=r"on the system mine; write configs/mine/Offline/resnet50\.py"):
-        pipeline.build(request_for(tree))
-    tree.write("configs/mine/Offline/resnet50.py", "EXPORTS = {}\n")
-    assert pipeline.build(request_for(tree)).manifest.builder.more["system_id"] == "mine"
-
-
-def test_code_that_does_not_import(checkout: Make, request_for: Make) -> None:
-    tree = checkout("r4.1")
-    tree.write("code/common/systems/system_list.py", "import pycuda_is_missing\n")
-    with pytest.raises(
-        MissingSoftwareError, match="does not start here: ModuleNotFoundError: No module named 'pycuda_is"
-    ):
         pipeline.build(request_for(tree))
 
 

@@ -1,66 +1,16 @@
-"""What LoadGen is told: the bytes of classes and detections."""
+"""What detectors answer LoadGen."""
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import numpy as np
 import pytest
+from answers import Recorder, responder_for
 
 from cmx4trt.errors import UnsupportedError
-from cmx4trt.networks import network_of
-from cmx4trt.networks.base import ResponderFactory
-from cmx4trt.networks.classification.responses import ClassResponder
-from cmx4trt.requests.build import BuildRequest
 
 module = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
-
-
-def responder_for(network: str, outputs: tuple[str, ...], classes: int = 1000) -> ResponderFactory:
-    declared = [{"name": "logits", "shape": ["N", classes]}]
-    return network_of(network).answers(declared, BuildRequest.from_values({"network": network}))(outputs)
-
-
-class Recorder:
-    """mlperf_loadgen, but completion copies what LoadGen would have copied."""
-
-    QuerySampleResponse = module.QuerySampleResponse
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[int, bytes]] = []
-
-    def QuerySamplesComplete(self, responses: list[Any]) -> None:  # noqa: N802
-        self.answers += [(r.id, ctypes.string_at(r.data, r.size) if r.size else b"") for r in responses]
-
-
-@pytest.mark.parametrize("dtype", [np.int32, np.int64])
-@pytest.mark.parametrize(("classes", "shift"), [(1000, 0), (1001, 1)])
-def test_classes_are_int32_without_the_background(dtype: Any, classes: int, shift: int) -> None:
-    lg = Recorder()
-    responder = responder_for("resnet50", ("logits", "class"), classes)(lg, 4)
-    outputs = {"class": np.array([5, 1000, 7, 8], dtype)}
-    responder.complete([11, 12, 13], [0, 1, 2], outputs)
-    assert [(i, np.frombuffer(data, np.int32).tolist()) for i, data in lg.answers] == [
-        (11, [5 - shift]),
-        (12, [1000 - shift]),
-        (13, [7 - shift]),
-    ]
-
-
-def test_responses_are_used_again_for_every_batch() -> None:
-    lg = Recorder()
-    responder = ClassResponder(lg, 2, "class", 0)
-    for number in range(3):
-        responder.complete([number, 10 + number], [0, 1], {"class": np.array([[number], [number + 1]])})
-    assert [(i, np.frombuffer(data, np.int32)[0]) for i, data in lg.answers] == [
-        (0, 0),
-        (10, 1),
-        (1, 1),
-        (11, 2),
-        (2, 2),
-        (12, 3),
-    ]
 
 
 def _tensors() -> dict[str, Any]:
@@ -78,7 +28,7 @@ def _tensors() -> dict[str, Any]:
 
 
 def test_detections_are_mlperfs_records() -> None:
-    lg, outputs = Recorder(), _tensors()
+    lg, outputs = Recorder(module), _tensors()
     responder_for("retinanet", tuple(outputs))(lg, 4).complete([21, 22], [40, 41], outputs)
     found = {i: np.frombuffer(data, np.float32).reshape(-1, 7) for i, data in lg.answers}
     assert found.keys() == {21, 22}  # the third row of the outputs was padding
@@ -87,7 +37,7 @@ def test_detections_are_mlperfs_records() -> None:
 
 
 def test_an_image_whose_suppression_did_not_settle_is_finished_from_its_candidates() -> None:
-    lg, outputs = Recorder(), _tensors()
+    lg, outputs = Recorder(module), _tensors()
     outputs["inexact"][0] = 1
     outputs["candidates"][0, :2] = [[0, 0, 400, 400, 0.9, 7], [0, 0, 400, 396, 0.8, 7]]  # the second overlaps the first
     responder_for("retinanet", tuple(outputs))(lg, 4).complete([21], [40], outputs)
@@ -97,7 +47,7 @@ def test_an_image_whose_suppression_did_not_settle_is_finished_from_its_candidat
 def test_nvidias_record_is_passed_on_with_the_samples_index() -> None:
     record = np.zeros((2, 7 * 3 + 1), np.float32)
     record[0, :7], record[0, -1] = [99, 0.1, 0.2, 0.3, 0.4, 0.9, 12], 1
-    lg = Recorder()
+    lg = Recorder(module)
     outputs = {"nmsopt_output": record}
     responder_for("retinanet", tuple(outputs))(lg, 2).complete([1, 2], [70, 71], outputs)
     np.testing.assert_allclose(

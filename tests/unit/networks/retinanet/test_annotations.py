@@ -1,4 +1,4 @@
-"""Label files and annotation files: what is listed, and what is refused before a run."""
+"""Annotations of detectors: checked whole, and what is wrong with a file is named."""
 
 from __future__ import annotations
 
@@ -14,61 +14,6 @@ from cmx4trt.errors import DataError
 from cmx4trt.images.lists import truth_of_images
 from cmx4trt.networks import network_of
 from cmx4trt.networks.retinanet.annotations import read_annotations
-
-CLASSIFIER, DETECTOR = network_of("resnet50"), network_of("retinanet")
-
-
-def listed(path: Path, text: str | bytes, names: list[str] | None = None) -> list[tuple[str, int | None]]:
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    images = listed_images(CLASSIFIER, "unused", str(path), names or [])
-    return [(image.name, image.label) for image in images]
-
-
-@pytest.mark.parametrize("prefix", ["", "\ufeff"])
-def test_a_byte_order_mark_is_no_part_of_the_first_name(tmp_path: Path, prefix: str) -> None:
-    assert listed(tmp_path / "l.txt", f"{prefix}a.JPEG 1\r\n\r\nb.JPEG 2\r\n") == [("a", 1), ("b", 2)]
-    assert listed(tmp_path / "l.txt", f"{prefix}3\n0999\n", ["a", "b"]) == [("a", 3), ("b", 999)]
-
-
-def test_names_may_hold_spaces(tmp_path: Path) -> None:
-    assert listed(tmp_path / "l.txt", "my  cat.JPEG\t 281\n") == [("my  cat", 281)]
-
-
-def test_leading_zeros_do_not_matter(tmp_path: Path) -> None:
-    assert listed(tmp_path / "l.txt", "a 000\nb " + "0" * 5000 + "7\n") == [("a", 0), ("b", 7)]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (b"a 1\n\xff\xfe 2\n", "cannot be read .*0xff in position 4"),
-        ("a 1\n\nb \u00b2\n", "line 3 of label file .* is 'b \u00b2', expected 'NAME CLASS'"),
-        ("\u00b2\n", "line 1 of label file .* is '\u00b2', expected 'NAME CLASS'"),
-        ("a \u0661\n", "line 1 of label file .*, expected 'NAME CLASS'"),
-        ("a 1000\n", r"'a 1000', .* classes 0\.\.999; subtract 1 from all if a background class was counted"),
-        ("a 99999999999999999999\n", r"expected .* classes 0\.\.999"),
-        ("a " + "9" * 5000, r"line 1 .* classes 0\.\.999"),
-        ("1000\n", r"line 1 .* is '1000', expected"),
-        ("a -1\n", r"'a -1', expected .*0\.\.999"),
-        ("a.JPEG 1\nb 2\na.npy 3\n", "has 'a' twice, in line 1 and line 3"),
-        ("a 1\na 1\n", "has 'a' twice, in line 1 and line 2"),
-    ],
-)
-def test_lines_that_are_no_label_are_refused(tmp_path: Path, text: str | bytes, words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        listed(tmp_path / "l.txt", text, ["image"])
-
-
-def test_long_lines_are_not_quoted_whole(tmp_path: Path) -> None:
-    with pytest.raises(DataError) as error:
-        listed(tmp_path / "l.txt", json.dumps({"images": [{"file_name": f"{n}.jpg"} for n in range(1000)]}))
-    assert "line 1 of label file" in str(error.value)
-    assert len(str(error.value)) < 400
-
-
-def test_the_label_file_must_be_a_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a regular file"):
-        listed_images(CLASSIFIER, "unused", str(tmp_path), [])
 
 
 def annotations() -> dict[str, Any]:
@@ -90,7 +35,7 @@ def written(path: Path, values: Any, encoding: str = "utf-8") -> str:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_images_come_in_the_order_of_the_annotation_file(tmp_path: Path, encoding: str) -> None:
     path = written(tmp_path / "a.json", annotations(), encoding)
-    images = listed_images(DETECTOR, "unused", path, [])
+    images = listed_images(network_of("retinanet"), "unused", path, [])
     assert [image.name for image in images] == ["0", "1"]
     truth = truth_of_images(images[1:])
     assert truth is not None
@@ -146,7 +91,7 @@ def test_an_annotation_file_is_checked_whole_when_it_is_opened(
     values = annotations()
     damage(values)
     with pytest.raises(DataError, match=words):
-        listed_images(DETECTOR, "unused", written(tmp_path / "a.json", values), [])
+        listed_images(network_of("retinanet"), "unused", written(tmp_path / "a.json", values), [])
 
 
 @pytest.mark.parametrize(
@@ -161,4 +106,4 @@ def test_an_annotation_file_is_checked_whole_when_it_is_opened(
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: bytes, words: str) -> None:
     (tmp_path / "a.json").write_bytes(text)
     with pytest.raises(DataError, match=words):
-        listed_images(DETECTOR, "unused", str(tmp_path / "a.json"), [])
+        listed_images(network_of("retinanet"), "unused", str(tmp_path / "a.json"), [])
