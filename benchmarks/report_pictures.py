@@ -26,6 +26,12 @@ TOP = {"x": 60, "y": 0, "width": 1160, "height": 548}
 """Of the first report: title, figures and verification, for the README."""
 
 
+def run(*words: str) -> None:
+    """A command, which must succeed."""
+    if code := cmx4trt(list(words)):
+        sys.exit(f"{' '.join(words)} ended with exit code {code}")
+
+
 def engine_of(folder: Path, precision: str, batch: int) -> Path:
     """The engine, built or reused, with its results."""
     values: dict[str, Any] = {
@@ -39,9 +45,7 @@ def engine_of(folder: Path, precision: str, batch: int) -> Path:
     engine = Path(build(BuildRequest.from_values(values)).engine)
     if (found := BENCHMARKED.get((precision, batch))) is not None:
         scenario, count = found
-        code = cmx4trt(["bench", str(engine), "--execute=graph", f"--scenario={scenario}", f"--count={count}"])
-        if code:
-            sys.exit(f"the benchmark of {engine} ended with exit code {code}")
+        run("bench", str(engine), "--execute=graph", f"--scenario={scenario}", f"--count={count}")
     return engine
 
 
@@ -62,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     engines = [engine_of(options.folder, *one) for one in ENGINES]
     comparison = options.folder / "comparison.html"
-    cmx4trt(["report", *map(str, engines), f"--html={comparison}"])
+    run("report", *map(str, engines), f"--html={comparison}")
     single = engines[1].with_suffix(".report.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

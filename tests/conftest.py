@@ -31,8 +31,7 @@ from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import model_from_seed, spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.pipeline import build as pipeline
-from cmx4trt.pipeline.checked import CheckedGraph
-from cmx4trt.pipeline.prepare import Prepared, prepare
+from cmx4trt.pipeline.checked import CheckedGraph, checked_graph
 from cmx4trt.pipeline.source import Source
 from cmx4trt.quantize import quantize_network
 from cmx4trt.requests.build import BuildRequest
@@ -229,23 +228,17 @@ def small_builder() -> Iterator[SmallBuilder]:
 
 
 class GraphsMadeOnce:
-    """In place of what a build prepares and verifies: the same, of the last request that differs in no more than its places."""
+    """Makes what a build prepares and verifies: the same for requests that differ in no more than their places."""
 
     def __init__(self) -> None:
         self._made: dict[str, CheckedGraph] = {}
 
-    def prepare(self, request: BuildRequest, source: Source, *others: Any) -> Prepared:
-        key = self._key(request, source)
-        if key not in self._made:
-            self._made = {key: CheckedGraph(prepare(request, source, *others), source, request)}
-        return self._made[key].prepared
-
-    def check(self, prepared: Prepared, source: Source, request: BuildRequest) -> CheckedGraph:
-        made = self._made.get(self._key(request, source))
-        return made if made is not None and made.prepared is prepared else CheckedGraph(prepared, source, request)
-
-    def _key(self, request: BuildRequest, source: Source) -> str:
-        return f"{source.part()} {request.changed({'output_dir': '', 'model': None, 'wait': 0, 'report': False})}"
+    def make(self, request: BuildRequest, source: Source, *others: Any) -> CheckedGraph:
+        places = {"output_dir": "", "model": None, "wait": 0, "report": False}
+        key = f"{source.part()} {request.changed(places)}"
+        if key not in self._made:  # only the last: a graph takes 100 MB
+            self._made = {key: checked_graph(request, source, *others)}
+        return self._made[key]
 
 
 @pytest.fixture(scope="session")
@@ -255,11 +248,10 @@ def publish_small() -> Callable[..., Path]:
     graphs = GraphsMadeOnce()
 
     def publish(folder: Path, **values: object) -> Path:
-        with backends.registered(*backends_with(SmallBuilder())), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "prepare", graphs.prepare)
-            patch.setattr(pipeline, "CheckedGraph", graphs.check)
+        with backends.registered(*backends_with(SmallBuilder())):
             given = {"random_weights": 1, "report": False, "output_dir": str(folder), **values}
-            return Path(pipeline.build(BuildRequest.from_values(given)).engine)
+            result, _ = pipeline.build_with_graph(BuildRequest.from_values(given), make_graph=graphs.make)
+            return Path(result.engine)
 
     return publish
 

@@ -7,10 +7,12 @@ are read once and written once. That is a model of an engine, not what a builder
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from cmx4trt.base.typed import Record
 from cmx4trt.graph.shapes import POINTWISE, PRODUCTS, VIEWS, Shape, floats_of, multiply_accumulates, output_shape
 from cmx4trt.ir.int8 import INT8_MAX, UINT8_MAX
 from cmx4trt.ir.model import DType, Graph, Node
@@ -25,8 +27,7 @@ PRECISIONS = {
 """Types that layers compute with, as the options call them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Record):
     """One layer of one image.
 
     ``op``: its operators, the first first; ``precision``: the type of the data it computes with; ``shape``: of its output,
@@ -38,7 +39,7 @@ class Layer:
     name: str
     op: str
     precision: str
-    shape: list[int]
+    shape: Sequence[int]
     macs: int
     weight_bytes: int
     activation_bytes: int
@@ -59,7 +60,7 @@ class LayerCount:
         return {
             "constant_bytes": self.constant_bytes,
             "uncounted_operators": self.uncounted,
-            "layers": [asdict(layer) for layer in self.layers],
+            "layers": [layer.to_dict() for layer in self.layers],
         }
 
 

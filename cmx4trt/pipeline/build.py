@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,11 @@ from cmx4trt.base.frozen import Frozen, field, replace
 from cmx4trt.base.progress import Progress, Silent
 from cmx4trt.base.verdicts import FAILED, SKIPPED
 from cmx4trt.errors import VerificationError
-from cmx4trt.pipeline.checked import CheckedGraph
+from cmx4trt.pipeline.checked import CheckedGraph, checked_graph
 from cmx4trt.pipeline.plan import LookedUp, look_up
-from cmx4trt.pipeline.prepare import prepare
 from cmx4trt.pipeline.records import graph_record, network_record
 from cmx4trt.pipeline.result import BuildResult
+from cmx4trt.pipeline.source import Source
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
 from cmx4trt.store.fingerprint import SOURCE, fingerprint_of
@@ -39,6 +39,9 @@ from cmx4trt.store.manifest import (
 if TYPE_CHECKING:
     from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.quantize import CalibrationData
+
+MakeGraph = Callable[[BuildRequest, Source, Progress, "CalibrationData | None"], CheckedGraph]
 
 STOP_SECONDS = 10.0
 """How long the end of Python waits for a library that was asked to stop: TensorRT-RTX looks up between its phases only."""
@@ -55,9 +58,12 @@ def build(request: BuildRequest, progress: Progress | None = None, new: bool = F
 
 
 def build_with_graph(
-    request: BuildRequest, progress: Progress | None = None, new: bool = False
+    request: BuildRequest, progress: Progress | None = None, new: bool = False, make_graph: MakeGraph = checked_graph
 ) -> tuple[BuildResult, CheckedGraph | None]:
-    """``build``, with the graph that was prepared for it, for whoever goes on with the engine; None where none was needed."""
+    """``build``, with the graph that was prepared for it, for whoever goes on with the engine; None where none was needed.
+
+    ``make_graph``: prepares that graph.
+    """
     progress = progress or Silent()
     known = look_up(request, progress)
     if known.found.manifest is not None and not new:
@@ -69,7 +75,7 @@ def build_with_graph(
             return _result(replace(known, paths=paths), found.manifest, True, progress), None
         if found.doubt:
             progress.note(f"{found.doubt}; building again")
-        one = _Build(known, progress)
+        one = _Build(known, progress, make_graph)
         manifest = one.run()
     known = replace(known, paths=EnginePaths.of(known.request, manifest.parts))
     return _result(known, manifest, False, progress), one.graph
@@ -99,7 +105,8 @@ class _Outcome(Frozen):
 class _Build:
     """One build; the fields are what all its stages need."""
 
-    def __init__(self, known: LookedUp, progress: Progress) -> None:
+    def __init__(self, known: LookedUp, progress: Progress, make_graph: MakeGraph) -> None:
+        self._make_graph = make_graph
         self._request = known.request
         self._builder = known.builder
         self._source = known.source
@@ -129,8 +136,8 @@ class _Build:
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
         with self._stage("prepare"):
-            prepared = prepare(self._request, self._source, self._progress, self._calibration)
-        graph = self.graph = CheckedGraph(prepared, self._source, self._request)
+            graph = self.graph = self._make_graph(self._request, self._source, self._progress, self._calibration)
+        prepared = graph.prepared
         # The library works without Python's lock: verification uses the other core meanwhile. The main thread only waits,
         # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
         building = Background(lambda: self._build(builder, prepared.graph))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cmx4trt.base.progress import Progress
 from cmx4trt.base.verdicts import FAILED
-from cmx4trt.pipeline.prepare import Prepared, verify, verify_execution
+from cmx4trt.pipeline.prepare import Prepared, prepare, verify, verify_execution
 from cmx4trt.pipeline.source import Source
 from cmx4trt.requests.build import BuildRequest
 
 if TYPE_CHECKING:
+    from cmx4trt.quantize import CalibrationData
     from cmx4trt.sessions.base import Session
     from cmx4trt.verify import Verification
 
@@ -40,3 +42,10 @@ class CheckedGraph:
                 return found
             self._engines[sha256] = verify_execution(self.prepared, self._source.message, self.request, session)
         return self._engines[sha256]
+
+
+def checked_graph(
+    request: BuildRequest, source: Source, progress: Progress, calibration: CalibrationData | None
+) -> CheckedGraph:
+    """The graph of ``source`` for ``request``, prepared now. Raises as ``prepare`` does."""
+    return CheckedGraph(prepare(request, source, progress, calibration), source, request)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from cmx4trt.backends.facts import Check, Measurement
+from cmx4trt.base.typed import Record
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.errors import CmxError
 from cmx4trt.store.results import BenchResult
@@ -12,8 +14,7 @@ from cmx4trt.store.results import BenchResult
 _AGREES = {PASSED: "yes", FAILED: "no", SKIPPED: "unknown"}
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Record):
     """What a comparison with the original model found: a verdict, and what was measured in words."""
 
     verdict: str
@@ -38,6 +39,21 @@ class Evaluation:
     measured: Measurement | None = None
     result: BenchResult | None = None
     error: CmxError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON types; an error as its exit code and its sentence."""
+        error = None if self.error is None else {"exit_code": self.error.exit_code, "error": str(self.error)}
+        return {
+            "engine": self.engine,
+            "executed": self.executed,
+            "ran_engine": self.ran_engine,
+            "device": self.device,
+            "comparison": None if self.comparison is None else self.comparison.to_dict(),
+            "checks": [check.to_dict() for check in self.checks],
+            "measured": None if self.measured is None else self.measured.to_dict(),
+            "result": None if self.result is None else self.result.to_dict(),
+            "error": error,
+        }
 
     @property
     def exports(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from cmx4trt.networks.base import Answers, Network
 from cmx4trt.pipeline.checked import CheckedGraph
 from cmx4trt.pipeline.prepare import calibration_of, prepare
 from cmx4trt.pipeline.source import Source, source_of_request
+from cmx4trt.quantize.record import QuantizationRecord
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.store import folder as store
 from cmx4trt.store.fingerprint import CALIBRATION, SOURCE, source_of_record
@@ -99,8 +100,7 @@ def _reading(part: str, manifest_path: str) -> Iterator[None]:
 
 
 def _input_scale(graph: GraphRecord) -> float | None:
-    scale = (graph.quantization or {}).get("input_scale")
-    return None if scale is None else float(scale)
+    return QuantizationRecord.from_dict(graph.quantization or {}, "quantization").input_scale
 
 
 class EngineGraph:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from cmx4trt.backends.flavor import TENSORRT, QuantizationFlavor
+from cmx4trt.base.frozen import fields
 from cmx4trt.base.progress import Progress
 from cmx4trt.base.values import RANDOM_DATA
 from cmx4trt.errors import DataError, RequestError
@@ -19,8 +20,9 @@ from cmx4trt.quantize.own import holds_pairs
 from cmx4trt.quantize.placement import Placement, place, restricted, shared_scales
 from cmx4trt.quantize.plausibility import check_plausible
 from cmx4trt.quantize.qdq import insert_qdq
+from cmx4trt.quantize.record import LayerGain, QuantizationRecord
 from cmx4trt.quantize.samples import Samples
-from cmx4trt.quantize.sensitivity import LayerGain, choose_automatically, rank_layers
+from cmx4trt.quantize.sensitivity import choose_automatically, rank_layers
 from cmx4trt.requests.build import BuildRequest
 
 MIN_COVERAGE = 0.9
@@ -60,8 +62,7 @@ class QuantizationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types, without the images."""
-        names = [name for name in self.__slots__ if name not in ("images", "ranking")]
-        return {**{name: getattr(self, name) for name in names}, "ranking": [asdict(gain) for gain in self.ranking]}
+        return QuantizationRecord(**{one.name: getattr(self, one.name) for one in fields(QuantizationRecord)}).to_dict()
 
 
 def check_request(request: BuildRequest) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.quantize.placement import place, restricted, shared_scales
 from cmx4trt.quantize.qdq import insert_qdq
 from cmx4trt.quantize.ranges import Ranges
+from cmx4trt.quantize.record import LayerGain
 from cmx4trt.quantize.samples import Samples
 
 if TYPE_CHECKING:
@@ -26,18 +26,6 @@ AUTO_SHARE = 0.1
 """``keep_fp16=auto`` leaves a layer in float16 if it alone causes more than this part of the error at the outputs …"""
 AUTO_MOST = 0.125
 """… but at most this part of the layers: beyond it int8 loses its speed, and the cause is not in single layers."""
-
-
-@dataclass(frozen=True, slots=True)
-class LayerGain:
-    """What leaving one layer in floating point brings: its part of the error, and the SQNR of the outputs it gains, in dB.
-
-    Errors of layers are taken to add up, which holds while they are small and independent.
-    """
-
-    layer: str
-    share: float
-    gain_db: float
 
 
 def rank_layers(model: Model, ranges: Ranges, samples: Samples, progress: Progress) -> list[LayerGain]:

@@ -17,7 +17,7 @@ from cmx4trt.base.files import open_text
 from cmx4trt.devices.gpus import GPUS, Gpu, gpu_of_device
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.layers import Layer
-from cmx4trt.ir.int8 import INT8_MAX
+from cmx4trt.quantize.record import QuantizationRecord
 from cmx4trt.store import folder as store
 from cmx4trt.store.manifest import Manifest
 from cmx4trt.store.results import RESULT_NAME, BenchResult
@@ -105,9 +105,10 @@ class EngineFacts:
         return gpus_of_engine(self.backend, self.target, self.gpu_that_ran)
 
     @property
-    def quantization(self) -> Mapping[str, Any]:
-        """What the manifest says about INT8; empty for other engines."""
-        return self.manifest.graph.quantization or {}
+    def quantization(self) -> QuantizationRecord | None:
+        """What the manifest says about INT8; None for other engines."""
+        record = self.manifest.graph.quantization
+        return QuantizationRecord.from_dict(record, "graph.quantization") if record else None
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON types."""
@@ -123,8 +124,8 @@ class EngineFacts:
             "stages_seconds": dict(self.stages),
             "macs_per_image": self.macs if self.layers else None,
             "uncounted_operators": dict(self.uncounted),
-            "layers": [{name: getattr(layer, name) for name in layer.__slots__} for layer in self.layers],
-            "quantization": dict(self.quantization),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "quantization": dict(manifest.graph.quantization or {}),
             "verification": manifest.verification.to_dict(),
             "execution": manifest.execution.to_dict(),
             "loadgen": [{"of_this_engine": run.of_this_engine, **run.result.to_dict()} for run in self.runs],
@@ -193,25 +194,12 @@ def _facts(manifest_path: str, manifest: Manifest) -> EngineFacts:
         scenario=request.scenario,
         batch=request.batch_size,
         bytes=manifest.engine.bytes,
-        layers=tuple(_layer(entry) for entry in graph.layers or ()),
+        layers=tuple(Layer.from_dict(one, "graph.layers") for one in graph.layers or ()),
         constant_bytes=graph.constant_bytes,
         uncounted=graph.uncounted_operators or {},
         stages=manifest.stages,
         runs=runs,
         unreadable_runs=unreadable,
-    )
-
-
-def _layer(entry: Mapping[str, Any]) -> Layer:
-    values = {"input_steps": INT8_MAX, **entry}  # engines built before uint8 was supported do not record it
-    scale = values["input_scale"]
-    return Layer(
-        name=str(values["name"]),
-        op=str(values["op"]),
-        precision=str(values["precision"]),
-        shape=[int(size) for size in values["shape"]],
-        input_scale=None if scale is None else float(scale),
-        **{name: int(values[name]) for name in ("macs", "weight_bytes", "activation_bytes", "input_steps")},
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from cmx4trt.base.quantities import rounded
 from cmx4trt.graph.layers import Layer
+from cmx4trt.networks.figures import Figures, Int8Figures, figures_of
+from cmx4trt.quantize.record import QuantizationRecord
 from cmx4trt.report import parts
 from cmx4trt.report.facts import EngineFacts
 from cmx4trt.report.html import Html, element, joined
@@ -19,40 +20,39 @@ _SHOWN_LAYERS = 20
 def int8_sections(facts: EngineFacts, note: Callable[[str], None]) -> Iterator[Html]:
     """One section for an INT8 engine, none for others."""
     record = facts.quantization
-    if record:
+    if record is not None:
         content = (
             _summary(record),
-            *_noise(facts.manifest.verification.figures),
+            *_noise(figures_of(facts.manifest.verification.to_dict())),
             _ranges(facts, note),
             _ranking(record),
         )
         yield parts.section("INT8", *content)
 
 
-def _summary(record: Mapping[str, Any]) -> Html:
-    kind = " (random images: they show that it works, not how well)" if record.get("synthetic") else ""
-    kept = [str(name) for name in record.get("kept", ())]
+def _summary(record: QuantizationRecord) -> Html:
+    kind = " (random images: they show that it works, not how well)" if record.synthetic else ""
     rows: list[tuple[str, object]] = [
-        ("ranges from", f"{record.get('origin')}: {record.get('samples')} images{kind}, method {record.get('method')}"),
-        ("their SHA-256", parts.code(record.get("data_sha256"))),
+        ("ranges from", f"{record.origin}: {record.samples} images{kind}, method {record.method}"),
+        ("their SHA-256", parts.code(record.data_sha256)),
         (
             "layers in int8",
-            f"{record.get('quantized_layers')} of {record.get('layers')} convolutions and matrix products",
+            f"{record.quantized_layers} of {record.layers} convolutions and matrix products",
         ),
-        ("kept in float16", parts.code(", ".join(kept)) if kept else "none"),
+        ("kept in float16", parts.code(", ".join(record.kept)) if record.kept else "none"),
     ]
     return parts.definitions(rows)
 
 
-def _noise(verification: Mapping[str, Any]) -> Iterator[Html]:
-    found, limit = verification.get("sqnr_db"), verification.get("limit_db")
-    if not isinstance(found, dict) or not found:
+def _noise(measured: Figures | None) -> Iterator[Html]:
+    if not isinstance(measured, Int8Figures) or not measured.sqnr_db:
         return
-    top = max([60.0, float(limit or 0), *(float(value) for value in found.values() if value is not None)])
+    found, limit = measured.sqnr_db, measured.limit_db
+    top = max([60.0, limit or 0.0, *(value for value in found.values() if value is not None)])
     rows = []
     for name, value in found.items():
-        share = 1.0 if value is None else max(float(value), 0.0) / top
-        mark = None if limit is None else float(limit) / top
+        share = 1.0 if value is None else max(value, 0.0) / top
+        mark = None if limit is None else limit / top
         rows.append((name, "no error" if value is None else f"{value:.1f} dB", parts.bar(share, limit=mark)))
     columns = (Column("output"), Column("SQNR", True), Column("", wide=True))
     caption = (
@@ -96,20 +96,20 @@ def range_of_layer(layer: Layer) -> float:
     return layer.input_steps * (layer.input_scale or 0.0)
 
 
-def _ranking(record: Mapping[str, Any]) -> Html:
-    ranking, kept = record.get("ranking") or [], set(record.get("kept", ()))
+def _ranking(record: QuantizationRecord) -> Html:
+    ranking, kept = record.ranking, set(record.kept)
     if not ranking:
         return joined()
-    top = max(float(entry["share"]) for entry in ranking) or 1.0
+    top = max(gain.share for gain in ranking) or 1.0
     rows = [
         (
-            entry["layer"],
-            Figure(float(entry["share"]), f"{entry['share']:.1%}"),
-            parts.bar(float(entry["share"]) / top),
-            Figure(float(entry["gain_db"]), f"{entry['gain_db']:.2f}"),
-            "float16" if entry["layer"] in kept else "int8",
+            gain.layer,
+            Figure(gain.share, f"{gain.share:.1%}"),
+            parts.bar(gain.share / top),
+            Figure(gain.gain_db, f"{gain.gain_db:.2f}"),
+            "float16" if gain.layer in kept else "int8",
         )
-        for entry in ranking[:_SHOWN_LAYERS]
+        for gain in ranking[:_SHOWN_LAYERS]
     ]
     columns = (
         *(Column("layer"), Column("share of the error", True), Column("")),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cmx4trt.backends.facts import Check
 from cmx4trt.base.quantities import rounded
 from cmx4trt.base.verdicts import PASSED, SKIPPED
+from cmx4trt.networks.figures import (
+    ClassFigures,
+    DetectionFigures,
+    Figures,
+    Int8Figures,
+    LayerFigures,
+    figures_of,
+)
 from cmx4trt.report.facts import EngineFacts
 
 YES, NO, OPEN, NOTE = "yes", "no", "open", "note"
@@ -40,86 +47,87 @@ def verdicts_of_engine(facts: EngineFacts) -> list[Verdict]:
 
 
 def _of_graph(facts: EngineFacts) -> Iterator[Verdict]:
-    record = facts.manifest.verification.to_dict()
-    if "sqnr_db" in record:
-        yield _of_int8(record, "the INT8 graph given to the builder")
-        inner = record.get("float32_graph")
-        if isinstance(inner, dict):
-            yield _of_comparison(inner, "The same network in float32 computes what the original computes.")
-    elif facts.manifest.verification.verdict == SKIPPED:
+    record = facts.manifest.verification
+    found = figures_of(record.to_dict())
+    if isinstance(found, Int8Figures):
+        yield _of_int8(found, "the INT8 graph given to the builder")
+        if (float32 := found.float32) is not None:
+            yield _of_comparison(
+                float32.verdict, float32, "The same network in float32 computes what the original computes."
+            )
+    elif record.verdict == SKIPPED:
         yield Verdict(
-            OPEN, f"There was no comparison with the original model: {record.get('reason', 'no reason recorded')}."
+            OPEN, f"There was no comparison with the original model: {record.reason or 'no reason recorded'}."
         )
     else:
-        yield _of_comparison(record, "The graph given to the builder computes what the original computes.")
-
-
-def _of_comparison(record: Mapping[str, Any], sentence: str) -> Verdict:
-    if record.get("verdict") != PASSED:
-        return Verdict(NO, f"Verdict of the comparison with the original model: {record.get('verdict', 'none')}.")
-    if "relative_l2" in record:
-        figures = (
-            f"Relative L2 error {_short(record['relative_l2'])}, limit {_short(record.get('relative_l2_limit'))}; largest "
-            f"difference {_short(record.get('max_abs_error'))} on values up to {_short(record.get('largest_value'))}; "
-            f"the same class for {record.get('classes_agree')} of {record.get('images')} images.{_figures_of_layers(record)}"
+        yield _of_comparison(
+            record.verdict, found, "The graph given to the builder computes what the original computes."
         )
-    elif "detections_of_original" in record:
-        figures = _figures_of_detections(record)
-    else:
-        figures = "No figures were recorded."
-    return Verdict(YES, sentence, f"{figures} {_method(record)}")
 
 
-def _figures_of_detections(record: Mapping[str, Any]) -> str:
-    expected, images = record["detections_of_original"], record.get("images")
-    share, limit = record.get("matched_fraction_at_iou_0.9"), record.get("matched_fraction_limit")
-    found = f"{_percent(share)} of {expected} detections on {images} images matched"
-    if limit is not None:
-        found += f", limit {_percent(limit)}"
-    if "head_error" in record:
-        error, bound = record["head_error"], record.get("head_error_limit")
-        found += f"; relative error of the heads {_short(error)}, limit {_short(bound)}"
-    return f"{found}.{_figures_of_layers(record)}"
+def _of_comparison(verdict: str | None, found: Figures | None, sentence: str) -> Verdict:
+    if verdict != PASSED:
+        return Verdict(NO, f"Verdict of the comparison with the original model: {verdict or 'none'}.")
+    if isinstance(found, ClassFigures):
+        return Verdict(YES, sentence, f"{_figures_of_classes(found)} {_method(found)}")
+    if isinstance(found, DetectionFigures):
+        return Verdict(YES, sentence, f"{_figures_of_detections(found)} {_method(found)}")
+    return Verdict(YES, sentence, "No figures were recorded.")
 
 
-def _figures_of_layers(record: Mapping[str, Any]) -> str:
-    layers = record.get("layers")
-    if not isinstance(layers, dict):
-        return ""
+def _figures_of_classes(found: ClassFigures) -> str:
     return (
-        f" {layers.get('judged')} of {layers.get('layers')} layers agree with the original up to rounding; the largest error "
-        f"is {_short(layers.get('error_over_bound'))} of the rounding bound."
+        f"Relative L2 error {_short(found.relative_l2)}, limit {_short(found.relative_l2_limit)}; largest "
+        f"difference {_short(found.max_abs_error)} on values up to {_short(found.largest_value)}; "
+        f"the same class for {found.classes_agree} of {found.images} images.{_figures_of_layers(found.layers)}"
     )
 
 
-def _of_int8(record: Mapping[str, Any], what: str) -> Verdict:
+def _figures_of_detections(found: DetectionFigures) -> str:
+    text = f"{_percent(found.matched)} of {found.detections_of_original} detections on {found.images} images matched"
+    if found.matched_limit is not None:
+        text += f", limit {_percent(found.matched_limit)}"
+    if found.head_error is not None:
+        text += f"; relative error of the heads {_short(found.head_error)}, limit {_short(found.head_error_limit)}"
+    return f"{text}.{_figures_of_layers(found.layers)}"
+
+
+def _figures_of_layers(layers: LayerFigures | None) -> str:
+    if layers is None:
+        return ""
+    return (
+        f" {layers.judged} of {layers.layers} layers agree with the original up to rounding; the largest error "
+        f"is {_short(layers.error_over_bound)} of the rounding bound."
+    )
+
+
+def _of_int8(found: Int8Figures, what: str) -> Verdict:
     """``what`` was compared with float32: the graph or the engine."""
-    kind = "synthetic" if record.get("synthetic") else "held-out" if record.get("held_out") else "calibration"
-    figures = f"{_figures_of_int8(record)}. Measured on {record.get('images')} {kind} images. {_method(record)}"
-    verdict = record.get("verdict")
-    limit = "the noise limit" if record["sqnr_db"] else "the required share of matched detections"
-    if verdict == PASSED:
+    kind = "synthetic" if found.synthetic else "held-out" if found.held_out else "calibration"
+    figures = f"{_figures_of_int8(found)}. Measured on {found.images} {kind} images. {_method(found)}"
+    limit = "the noise limit" if found.sqnr_db else "the required share of matched detections"
+    if found.verdict == PASSED:
         return Verdict(YES, f"Compared with float32, the outputs of {what} are within {limit}.", figures)
-    if verdict == SKIPPED:
-        cause = "synthetic images" if record.get("synthetic") else "random weights"
+    if found.verdict == SKIPPED:
+        cause = "synthetic images" if found.synthetic else "random weights"
         return Verdict(
             OPEN, f"How close {what} is to float32 could not be determined: {cause} are not meaningful here.", figures
         )
     return Verdict(NO, f"Compared with float32, the outputs of {what} exceed {limit}.", figures)
 
 
-def _figures_of_int8(record: Mapping[str, Any]) -> str:
-    agreed = f"{_percent(record['agreement'])} of {record.get('agreement_of')} agree" if record.get("agreement") else ""
-    if not record["sqnr_db"]:
-        return f"{agreed or 'No detections agree'}, limit {_percent(record.get('limit_agreement'))}"
-    found = [value for value in record["sqnr_db"].values() if value is not None]
-    lowest = f"{min(found):.1f} dB" if found else "no error at all"
-    limit = f"limit {_short(record.get('limit_db'))} dB"
+def _figures_of_int8(found: Int8Figures) -> str:
+    agreed = f"{_percent(found.agreement)} of {found.agreement_of} agree" if found.agreement else ""
+    if not found.sqnr_db:
+        return f"{agreed or 'No detections agree'}, limit {_percent(found.limit_agreement)}"
+    values = [value for value in found.sqnr_db.values() if value is not None]
+    lowest = f"{min(values):.1f} dB" if values else "no error at all"
+    limit = f"limit {_short(found.limit_db)} dB"
     return f"Lowest signal-to-noise ratio of an output {lowest}, {limit}{'; ' if agreed else ''}{agreed}"
 
 
 def _of_execution(facts: EngineFacts) -> Verdict:
-    record, device = facts.manifest.execution.to_dict(), facts.manifest.execution.device
+    record = facts.manifest.execution
     if not facts.manifest.ran_on_a_device:
         if facts.ran_on_device:
             return Verdict(
@@ -129,11 +137,13 @@ def _of_execution(facts: EngineFacts) -> Verdict:
         return Verdict(
             OPEN, "The engine itself has not run: the build used no device. The figures above describe its graph."
         )
-    if "verdict" not in record:
-        return Verdict(OPEN, f"The engine ran on {device}; no comparison was recorded.")
-    if "sqnr_db" in record:
-        return _of_int8(record, f"the engine, run on {device},")
-    return _of_comparison(record, f"The engine ran on {device} and computes what the original computes.")
+    if record.verdict is None:
+        return Verdict(OPEN, f"The engine ran on {record.device}; no comparison was recorded.")
+    found = figures_of(record.to_dict())
+    if isinstance(found, Int8Figures):
+        return _of_int8(found, f"the engine, run on {record.device},")
+    sentence = f"The engine ran on {record.device} and computes what the original computes."
+    return _of_comparison(record.verdict, found, sentence)
 
 
 def _of_checks(checks: Sequence[Check]) -> Iterator[Verdict]:
@@ -147,13 +157,13 @@ def _of_weights(facts: EngineFacts) -> Iterator[Verdict]:
         yield Verdict(NOTE, "The weights are random: speed and size are real, predictions are meaningless.")
 
 
-def _method(record: Mapping[str, Any]) -> str:
-    return f"Method: {record['method']}." if record.get("method") else ""
+def _method(found: Figures) -> str:
+    return f"Method: {found.method}." if found.method else ""
 
 
-def _short(value: Any) -> str:
-    return rounded(value) if isinstance(value, (int, float)) else "not recorded"
+def _short(value: float | None) -> str:
+    return "not recorded" if value is None else rounded(value)
 
 
-def _percent(value: Any) -> str:
-    return f"{value:.1%}" if isinstance(value, (int, float)) else "not recorded"
+def _percent(value: float | None) -> str:
+    return "not recorded" if value is None else f"{value:.1%}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
 from cmx4trt.graph.arithmetic import faithful, is_reduced
@@ -16,6 +16,7 @@ from cmx4trt.ir.model import DType, Model, ValueInfo
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model, with_output
 from cmx4trt.networks import network_of_spec
 from cmx4trt.networks.base import Outputs, Results
+from cmx4trt.networks.figures import Int8Figures, LayerFigures
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.verify.tally import REDUCED, Tally
 
@@ -89,6 +90,7 @@ class QuantizationAccuracy:
     agreement_of_noise: float | None = None
     layers: LayerJudgement | None = None
     consistent: bool = True
+    method: ClassVar[str] = "ONNX Runtime: the INT8 graph given to the builder against the float32 graph"
 
     @property
     def verdict(self) -> str:
@@ -112,14 +114,9 @@ class QuantizationAccuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
-        method = "ONNX Runtime: the INT8 graph given to the builder against the float32 graph"
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("float32_graph", "agreement_of_noise", "layers"):
-            if values[name] is None:
-                del values[name]
-        if self.layers is not None:
-            values["layers"] = self.layers.to_dict()
-        return {**values, "verdict": self.verdict, "method": method}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "layers"}
+        layers = None if self.layers is None else LayerFigures.from_dict(self.layers.to_dict())
+        return Int8Figures(**values, layers=layers, verdict=self.verdict, method=self.method).to_dict()
 
     @property
     def detections_tell(self) -> bool:

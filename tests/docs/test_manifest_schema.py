@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cmx4trt.graph.judge import LayerJudgement
 from cmx4trt.networks.retinanet.comparison import DetectionComparison
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors
 from cmx4trt.networks.retinanet.matching import Agreement
-from cmx4trt.quantize.sensitivity import LayerGain
+from cmx4trt.quantize.record import LayerGain
 from cmx4trt.store.fingerprint import engine_parts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def test_schemas_are_valid_themselves(file: str) -> None:
 def test_ranking() -> None:
     """It takes long to make: only its record."""
     part = {**SCHEMA["$defs"]["quantization"]["properties"]["ranking"]}
-    assert Draft202012Validator(part).is_valid([asdict(LayerGain("conv1", 0.5, 1.0))])
+    assert Draft202012Validator(part).is_valid([LayerGain("conv1", 0.5, 1.0).to_dict()])
     assert not Draft202012Validator(part).is_valid([{"layer": "conv1"}])
 
 

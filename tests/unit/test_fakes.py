@@ -15,10 +15,6 @@ ALLOWED = {
         "an encoder that gives up, as Python's does at a depth of its own choosing",
     ),
     "unit/pipeline/test_build_stop.py": (2, "watched, not replaced: who waits for a thread, and for how long"),
-    "unit/report/test_report_automatic.py": (
-        1,
-        "one graph for fifteen builds, each of which would take a second for it",
-    ),
     "unit/graph/judge/test_judge.py": (1, "the size of the parts in which a graph is judged"),
 }
 """File -> how many patches of our own code it may have, and why they are the honest way. Do not add to it: give the object a

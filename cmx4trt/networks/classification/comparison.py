@@ -14,6 +14,7 @@ from cmx4trt.images.seeded import SEED
 from cmx4trt.ir.onnx_file import decode_encoded
 from cmx4trt.networks.classification.images import images_as_fed
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
+from cmx4trt.networks.figures import ClassFigures, LayerFigures
 from cmx4trt.sessions.batches import as_file_takes, run_in_batches, run_one_by_one
 
 if TYPE_CHECKING:
@@ -72,20 +73,20 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
-        return {
-            "verdict": self.verdict,
-            "method": "ONNX Runtime: the graph given to the builder against the original model, seeded random-field images",
-            "seed": SEED,
-            "images": self.images,
-            "compared_output": self.original_output,
-            "relative_l2": self.relative_l2,
-            "relative_l2_limit": self.limit,
-            "max_abs_error": self.max_abs_error,
-            "largest_value": self.largest_logit,
-            "classes_agree": self.classes_agree,
-            "ties": self.ties,
-            **({"layers": self.layers.to_dict()} if self.layers is not None else {}),
-        }
+        return ClassFigures(
+            verdict=self.verdict,
+            method="ONNX Runtime: the graph given to the builder against the original model, seeded random-field images",
+            seed=SEED,
+            images=self.images,
+            compared_output=self.original_output,
+            relative_l2=self.relative_l2,
+            relative_l2_limit=self.limit,
+            max_abs_error=self.max_abs_error,
+            largest_value=self.largest_logit,
+            classes_agree=self.classes_agree,
+            ties=self.ties,
+            layers=None if self.layers is None else LayerFigures.from_dict(self.layers.to_dict()),
+        ).to_dict()
 
     def sentence(self) -> str:
         """The measurement in words."""

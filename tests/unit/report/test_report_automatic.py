@@ -13,8 +13,8 @@ import pytest
 
 from cmx4trt.base.progress import Silent
 from cmx4trt.cli.rows import rows_of_build
-from cmx4trt.pipeline import build as pipeline
-from cmx4trt.pipeline.prepare import Prepared, prepare
+from cmx4trt.pipeline.build import build_with_graph
+from cmx4trt.pipeline.checked import CheckedGraph, checked_graph
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.pipeline.source import source_of_request
 from cmx4trt.report.automatic import refresh_report
@@ -44,19 +44,17 @@ class Notes:
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Prepared:
+def graph() -> CheckedGraph:
     """A graph to build, whatever the seed is said to be."""
     request = BuildRequest.from_values({"random_weights": 1})
-    return prepare(request, source_of_request(request), Silent())
+    return checked_graph(request, source_of_request(request), Silent(), None)
 
 
 @pytest.fixture
-def build(small_builder: None, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
-    monkeypatch.setattr(pipeline, "prepare", lambda *arguments: prepared)
-
+def build(small_builder: object, graph: CheckedGraph, tmp_path: Path) -> Build:
     def build(progress: Any = None, **values: object) -> BuildResult:
         given = {"random_weights": 1, "verify": False, "output_dir": str(tmp_path / "out"), **values}
-        return pipeline.build(BuildRequest.from_values(given), progress)
+        return build_with_graph(BuildRequest.from_values(given), progress, make_graph=lambda *_: graph)[0]
 
     return build
 

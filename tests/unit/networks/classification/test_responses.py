@@ -13,6 +13,8 @@ from cmx4trt.networks.classification.responses import ClassResponder
 module = pytest.importorskip("mlperf_loadgen", reason="LoadGen is not installed (pip install 'cmx4trt[bench]')")
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize(("classes", "shift"), [(1000, 0), (1001, 1)])
 def test_classes_are_int32_without_the_background(dtype: Any, classes: int, shift: int) -> None:
     lg = Recorder(module)
     responder = responder_for("resnet50", ("logits", "class"), classes)(lg, 4)
