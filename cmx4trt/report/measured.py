@@ -37,7 +37,7 @@ def _run(run: LoadGenRun, number: int, note: Callable[[str], None]) -> Html:
     rows = [
         ("result", _outcome(result)),
         ("what ran", result.executed),
-        ("the engine file", "this one" if run.of_this_engine else "an earlier build of it, since replaced"),
+        ("engine", "as it is now" if run.of_this_engine else "an earlier build, since replaced"),
         (latency, latencies_of_run(result)),
         ("accuracy", _judged(result.accuracy)),
         ("data", result.data or parts.NONE),

@@ -136,7 +136,7 @@ def plot_throughput(name: str, lines: Mapping[str, Sequence[tuple[int, float]]],
             axes.annotate(precision.upper(), points[-1], (8, -4), textcoords="offset points")
         axes.set(xscale="log", xticks=batches, xticklabels=[str(batch) for batch in batches], ylim=(0, None))
         axes.margins(x=0.15)
-        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_major_formatter("{x:,.10g}")
         axes.set(xlabel="batch size", ylabel="images per second (estimate)")
         axes.grid(visible=True, axis="y")
 
@@ -151,7 +151,7 @@ def plot_run(name: str, seconds: Sequence[float], curves: Sequence[tuple[str, Se
             for line, style in zip(lines, _LINES * len(lines), strict=False):
                 axes.plot(seconds[: len(line)], line, style, color=_COLORS["int8"], linewidth=1.6)
             axes.set(ylabel=label, ylim=(0, 1.1 * max(1.0, *(max(line, default=0) for line in lines))))
-            axes.yaxis.set_major_formatter("{x:,.0f}")
+            axes.yaxis.set_major_formatter("{x:,.10g}")
             axes.grid(visible=True, axis="y")
         panels[-1].set(xlabel="seconds")
 

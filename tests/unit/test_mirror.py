@@ -133,11 +133,9 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "pipeline/executable.py",
         "verify/own_scales.py",
     ),
-    "unit/pipeline/test_published.py": ("pipeline/evaluation.py",),
     "unit/pipeline/test_tune.py": ("cli/tune.py",),
     "unit/quantize/test_flavor.py": ("backends/flavor.py",),
     "unit/quantize/test_quantizer.py": ("quantize/own.py",),
-    "unit/report/test_report_automatic.py": ("report/plots.py",),
     "unit/report/test_report_measured_speed.py": ("report/parts.py",),
     "unit/report/test_report_page.py": (
         "report/int8.py",
