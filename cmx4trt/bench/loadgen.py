@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmx4trt.base.install import pip_line
+from cmx4trt.bench.host import THIS_MACHINE, Host
 from cmx4trt.bench.sut import Failure, SystemUnderTest
 from cmx4trt.errors import DeviceError, MissingSoftwareError
 
 NO_AUDIT = "cmx4trt-has-no-audit.config"
 """LoadGen looks for a file with this name in the current folder, where a forgotten 'audit.config' would silently change the
 run."""
-STOP_SECONDS = 5.0
-"""Seconds that a failed run may take to end."""
-
 _left_behind: list[threading.Thread] = []
 _THREAD = "loadgen"
 """Name of the thread in which LoadGen runs."""
@@ -63,15 +61,15 @@ def run_test(
     folder: str,
     failure: Failure,
     told: Callable[[float], None] = lambda seconds: None,
-    look_seconds: float = 1.0,
+    host: Host = THIS_MACHINE,
 ) -> None:
     """Run one test to its end; LoadGen's logs are then in ``folder``.
 
-    ``told`` is called every ``look_seconds`` with the elapsed time.
+    ``told`` is called every ``host.look_seconds`` with the elapsed time.
 
     Raises what the first failing query raised, KeyboardInterrupt; DeviceError where an earlier test has not ended.
     """
-    _await_earlier_test()
+    _await_earlier_test(host.stop_seconds)
     sut = lg.ConstructFastSUT(system.issue, system.flush)
     qsl = lg.ConstructQSL(samples.total, samples.in_memory, samples.load, samples.unload)
 
@@ -87,29 +85,29 @@ def run_test(
         thread.start()
         try:
             start = time.monotonic()
-            while not failure.wake.wait(look_seconds):
+            while not failure.wake.wait(host.look_seconds):
                 told(time.monotonic() - start)
         except BaseException as error:
             failure.report(error)
-        thread.join(None if failure.error is None else STOP_SECONDS)
+        thread.join(None if failure.error is None else host.stop_seconds)
     if thread.is_alive():
         failure.abandon()
         _left_behind.append(thread)
-        atexit.register(thread.join, STOP_SECONDS)  # LoadGen aborts a process that ends before it
+        atexit.register(thread.join, host.stop_seconds)  # LoadGen aborts a process that ends before it
     else:
-        _left_behind.extend(system.close(STOP_SECONDS))
+        _left_behind.extend(system.close(host.stop_seconds))
         lg.DestroyFastSUT(sut)
         lg.DestroyQSL(qsl)
     if failure.error is not None:
         raise failure.error
 
 
-def _await_earlier_test() -> None:
+def _await_earlier_test(seconds: float) -> None:
     """LoadGen runs one test at a time: a second one, begun before the first has ended, aborts the process (std::terminate).
 
     One that failed on a busy machine needs its time to end. Raises DeviceError where it takes too long.
     """
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + seconds
     earlier = [thread for thread in _left_behind if thread.name == _THREAD]
     for thread in earlier:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -185,7 +185,7 @@ def _execute(lg: Any, bench: Bench, run: _Prepared, folder: str, progress: Progr
             least = round(made.min_duration_ms / 1e3)
             progress.step("seconds of LoadGen's run", min(int(seconds), least), least)
 
-    run_test(lg, made, system, samples, folder, run.failure, told, host.look_seconds)
+    run_test(lg, made, system, samples, folder, run.failure, told, host)
     return watch
 
 

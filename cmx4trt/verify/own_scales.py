@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cmx4trt.base.verdicts import FAILED, PASSED
@@ -45,7 +46,7 @@ def verify_own_scales(
     session = open_faithful(graph.model)
     results = network.results(graph, options)
     found = measure_quantization(file, session, evidence, network.int8_images, results, scale)  # type: ignore[arg-type]
-    return OwnScalesAccuracy(**{name: getattr(found, name) for name in QuantizationAccuracy.__dataclass_fields__})
+    return OwnScalesAccuracy(**{one.name: getattr(found, one.name) for one in fields(QuantizationAccuracy)})
 
 
 class _File:

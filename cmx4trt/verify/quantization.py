@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -114,7 +114,7 @@ class QuantizationAccuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "layers"}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "layers"}
         layers = None if self.layers is None else LayerFigures.from_dict(self.layers.to_dict())
         return Int8Figures(**values, layers=layers, verdict=self.verdict, method=self.method).to_dict()
 

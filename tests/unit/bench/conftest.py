@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cmx4trt.base.progress import Progress, Silent
-from cmx4trt.bench.host import THIS_MACHINE, Host
+from cmx4trt.bench.host import Host
 from cmx4trt.bench.run import Bench, run_bench
 from cmx4trt.bench.settings import BenchSettings
 from cmx4trt.errors import DeviceError
@@ -121,10 +121,8 @@ class EchoSession:
 Runner = Callable[..., BenchResult]
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is, a failed run is waited for: no thread is left behind because it was slow."""
-    monkeypatch.setattr("cmx4trt.bench.loadgen.STOP_SECONDS", 60.0)
+PATIENT = Host(stop_seconds=60.0)
+"""However busy the machine is, a failed run is waited for: no thread is left behind because it was slow."""
 
 
 @pytest.fixture
@@ -137,7 +135,7 @@ def run_echo(tmp_path: Path) -> Runner:
         images: int | NumberedImages = 100,
         batch: int | None = None,
         progress: Progress | None = None,
-        host: Host = THIS_MACHINE,
+        host: Host = PATIENT,
         **settings: Any,
     ) -> BenchResult:
         bench = Bench(

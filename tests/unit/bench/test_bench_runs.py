@@ -147,14 +147,10 @@ def test_a_failed_query_fails_the_run_and_leaves_marked_logs(
     assert not (tmp_path / "logs" / "mlperf_log_summary.txt").exists()  # it might say VALID
 
 
-def test_a_run_waits_for_an_earlier_one_that_is_slow_to_end(
-    run_echo: Any, echo: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_waits_for_an_earlier_one_that_is_slow_to_end(run_echo: Any, echo: Any) -> None:
     """LoadGen would abort the process."""
-    monkeypatch.setattr(loadgen, "STOP_SECONDS", 0.0)
     with pytest.raises(DeviceError, match="the echo is gone"):
-        run_echo(echo(fail_at=100), scenario="Offline", count=1000)
-    monkeypatch.setattr(loadgen, "STOP_SECONDS", 60.0)
+        run_echo(echo(fail_at=100), scenario="Offline", count=1000, host=Host(stop_seconds=0.0))
     assert run_echo(echo(), scenario="Offline", count=100).status == "complete"
     assert not left_behind()
 
@@ -163,9 +159,8 @@ def test_no_run_begins_beside_one_that_does_not_end(run_echo: Any, echo: Any, mo
     asleep = threading.Thread(target=threading.Event().wait, name="loadgen", daemon=True)
     asleep.start()
     monkeypatch.setattr(loadgen, "_left_behind", [asleep])
-    monkeypatch.setattr(loadgen, "STOP_SECONDS", 0.0)
     with pytest.raises(DeviceError, match="has not ended an earlier run of this process"):
-        run_echo(echo(), scenario="Offline", count=100)
+        run_echo(echo(), scenario="Offline", count=100, host=Host(stop_seconds=0.0))
 
 
 def test_server_joins_what_comes_while_batches_are_computed(run_echo: Any, echo: Any) -> None:
