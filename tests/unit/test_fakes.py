@@ -18,6 +18,7 @@ ALLOWED = {
         1,
         "an encoder that gives up, as Python's does at a depth of its own choosing",
     ),
+    "unit/pipeline/test_build.py": (1, "watched: stages that a terminal shows only when they take their time"),
     "unit/pipeline/test_build_stop.py": (2, "watched, not replaced: who waits for a thread, and for how long"),
     "unit/graph/judge/test_judge.py": (1, "the size of the parts in which a graph is judged"),
 }

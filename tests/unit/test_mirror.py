@@ -33,7 +33,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "backends/common_code/networks.py",
         "backends/common_code/options.py",
     ),
-    "unit/backends/hopper/test_choices.py": ("backends/hopper/options.py",),
     "unit/backends/hopper/test_compiler.py": (
         "backends/hopper/checks.py",
         "backends/hopper/wgmma.py",

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -173,8 +172,16 @@ def test_files_are_read_and_hashed_in_a_stage(
     found = Recorder()
     assert pipeline.build(request, found).reused
     assert found.events == [f"{name} {what}" for name in ("read model", "check engine") for what in ("begins", "ends")]
-    verified = Recorder()
-    monkeypatch.setattr("cmx4trt.pipeline.published.prepare", Mock(side_effect=BuildError("stop here")))
+
+    class StopsThere(Recorder):
+        @contextmanager
+        def stage(self, name: str) -> Iterator[None]:
+            with super().stage(name):
+                if name == "prepare":
+                    raise BuildError("stop here")
+                yield
+
+    verified = StopsThere()
     with pytest.raises(BuildError, match="stop here"):
         verify_engine(EvaluationRequest.from_values(engine, {"execute": "graph"}), verified)
     assert verified.events == ["check engine begins", "check engine ends", *found.events[:2], "prepare begins"]
