@@ -20,6 +20,12 @@ from cmx4trt.errors import EXIT_PIPE_CLOSED
 REPOSITORY = Path(__file__).parents[3]
 
 
+@pytest.fixture
+def small(small_environment: dict[str, str]) -> dict[str, str]:
+    """The environment in which ResNet-50 is a small network, with this clone on the import path."""
+    return {**small_environment, "PYTHONPATH": f"{REPOSITORY}:{small_environment['PYTHONPATH']}"}
+
+
 def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "cmx4trt", *arguments],
@@ -55,9 +61,9 @@ def test_a_result_that_cannot_be_written_is_refused_before_anything_is_built(
     assert Path("/dev/null").is_char_device()
 
 
-def test_closed_streams_do_not_stop_a_build(resnet50_file: Path, tmp_path: Path) -> None:
-    line = f"'{sys.executable}' -m cmx4trt build '--model={resnet50_file}' --verify=no --report=no <&- >&- 2>&-"
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+def test_closed_streams_do_not_stop_a_build(small_resnet50: Path, small: dict[str, str], tmp_path: Path) -> None:
+    line = f"'{sys.executable}' -m cmx4trt build '--model={small_resnet50}' --verify=no --report=no <&- >&- 2>&-"
+    environment = {**os.environ, **small}
     assert subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, check=False).returncode == 0
     (engine,) = tmp_path.rglob("*.plan")
     assert "unchanged since" in run("inspect", str(engine), cwd=tmp_path).stdout
@@ -74,11 +80,11 @@ def test_output_that_cannot_be_written_ends_before_the_build(tmp_path: Path) -> 
     assert files_below(tmp_path) == []
 
 
-def test_folders_whose_names_are_no_text(resnet50_file: Path, tmp_path: Path) -> None:
+def test_folders_whose_names_are_no_text(small_resnet50: Path, small: dict[str, str], tmp_path: Path) -> None:
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
-    line = ["build", f"--model={resnet50_file}", "--verify=no", f"--output_dir={folder}", "--result=r.json"]
+    line = ["build", f"--model={small_resnet50}", "--verify=no", f"--output_dir={folder}", "--result=r.json"]
     command = [sys.executable, "-m", "cmx4trt"]
-    where = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}, "stdout": subprocess.PIPE}
+    where = {"cwd": tmp_path, "env": {**os.environ, **small}, "stdout": subprocess.PIPE}
     for reused in ("no", "yes"):
         subprocess.run([*command, *line], check=True, **where)  # type: ignore[call-overload]
         result = json.loads((tmp_path / "r.json").read_text())
@@ -162,10 +168,18 @@ def test_hostile_values_are_just_values(tmp_path: Path, name: str) -> None:
     assert files_below(tmp_path) == []
 
 
-def test_output_folders_of_any_name(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path) -> None:
+def test_output_folders_of_any_name(
+    tensorrt_rtx: str, small_resnet50: Path, small: dict[str, str], tmp_path: Path
+) -> None:
     name = 'out dir/été/q"uote/$(x)/new\nline'
     result = run(
-        "build", f"--model={resnet50_file}", f"--output_dir={name}", "--verify=no", "--result=r.json", cwd=tmp_path
+        "build",
+        f"--model={small_resnet50}",
+        f"--output_dir={name}",
+        "--verify=no",
+        "--result=r.json",
+        cwd=tmp_path,
+        **small,
     )
     assert result.returncode == 0, result.stderr
     engine = json.loads((tmp_path / "r.json").read_text())["engine"]
@@ -262,9 +276,12 @@ def test_interruptions_leave_nothing_and_the_next_run_works(
     assert [Path(name).suffix for name in files_below(tmp_path)] == [".json", ".plan", ".html"]
 
 
-def test_two_at_once_both_end_right(tensorrt_rtx: str, resnet50_file: Path, tmp_path: Path) -> None:
+def test_two_at_once_both_end_right(
+    tensorrt_rtx: str, small_resnet50: Path, small: dict[str, str], tmp_path: Path
+) -> None:
     both = [
-        start("build", f"--model={resnet50_file}", f"--result={i}.json", "--verify=no", cwd=tmp_path) for i in (1, 2)
+        start("build", f"--model={small_resnet50}", f"--result={i}.json", "--verify=no", cwd=tmp_path, **small)
+        for i in (1, 2)
     ]
     for process in both:
         _, err = process.communicate(timeout=300)
