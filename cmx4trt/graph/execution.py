@@ -26,7 +26,12 @@ def open_prepared(graph: PreparedGraph, providers: tuple[str, ...] = CPU) -> Onn
 
 def open_faithful(model: Model, providers: tuple[str, ...] = CPU) -> OnnxRuntimeSession:
     """A session on ``model`` in its own arithmetic, whatever kernels the provider has."""
-    return OnnxRuntimeSession.from_graph(encode_model(faithful(model) if is_reduced(model) else model), providers)
+    return OnnxRuntimeSession.from_graph(encode_model(own_arithmetic(model)), providers)
+
+
+def own_arithmetic(model: Model) -> Model:
+    """``model`` itself, or, where it computes in float16 or bfloat16, what ``faithful`` makes of it."""
+    return faithful(model) if is_reduced(model) else model
 
 
 def open_original(original: EncodedGraph, precision: str) -> OnnxRuntimeSession:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.arithmetic import EXACT, REDUCED, ROUNDINGS, round_outputs, rounder_of
@@ -27,10 +28,23 @@ def as_float32(model: Model) -> Model:
     return model
 
 
+_SUM, _SHAPE = "/judged/sum", "/judged/shape"
+"""End the names of what is computed of a value that is only looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Of a value: its shape, and that all elements are finite (their sum, which alone may overflow, is)."""
+
+    shape: tuple[int, ...]
+    finite: bool
+
+
 class Reference:
     """A file's graph in float32 whose values that ``types`` names are rounded to these types.
 
-    ``producers``: what gives each of the file's values. ``model`` is what ``as_float32`` has made of the file's, and is consumed.
+    ``producers``: what gives each of the file's values; ``rounded_inputs``: what rounded inputs are called, to the file's names.
+    ``model`` is what ``as_float32`` has made of the file's, and is consumed.
     """
 
     def __init__(self, model: Model, types: Mapping[str, DType]) -> None:
@@ -42,6 +56,7 @@ class Reference:
         self._batch = batch if isinstance(batch, int) and batch > 0 else 1  # what some files fix
         self.producers: Mapping[str, Node] = graph.producers()
         self._inputs = _round(model, types, self._used)
+        self.rounded_inputs: Mapping[str, str] = {inner: name for name, inner in self._inputs.items()}
         self._known: Arrays = {}
 
     @property
@@ -77,35 +92,77 @@ class Reference:
         nodes = nodes_before(self.graph, [self._inputs.get(name, name) for name in values], inner)
         return {inner[name] for node in nodes for name in node_reads(node) if name in inner}
 
-    def run(self, values: Sequence[str], keep: Iterable[str], images: Arrays) -> Arrays:
+    def run(
+        self, values: Sequence[str], keep: Iterable[str], watched: Sequence[str], images: Arrays
+    ) -> tuple[Arrays, dict[str, Glance]]:
         """``values`` [N, ...] for ``images`` [N, C, H, W] of the file's input, computed from those that were kept of earlier
-        calls; ``keep`` names those, of the ones before and of these, that later calls need."""
-        import numpy as np
-
+        calls, and a glance at those ``watched``; ``keep`` names those, of the ones before and of these, that later calls need."""
         given = {**images, **self._known}
         wanted = [self._inputs.get(name, name) for name in values]
         new = [name for name in wanted if name not in given]
-        found = dict(given)
-        if new:
-            session, feeds = self._open(new, given)
-            rows = [{n: given[n][i : i + 1] for n in feeds} for i in range(len(images[self._image]))]
-            runs = [session.run({n: np.repeat(row, self._batch, axis=0) for n, row in feed.items()}) for feed in rows]
-            found.update({name: np.concatenate([run[name][:1] for run in runs]) for name in new})
+        unseen = [name for name in watched if name not in wanted]
+        found, glances = dict(given), dict[str, Glance]()
+        if new or unseen:
+            arrays, glances = self._compute(new, unseen, given, len(images[self._image]))
+            found.update(arrays)
         self._known = {name: found[name] for name in (self._inputs.get(k, k) for k in keep) if name in found}
-        return {name: found[inner] for name, inner in zip(values, wanted, strict=True)}
+        glances.update({name: _glance(found[name]) for name in watched if name not in glances})
+        return {name: found[inner] for name, inner in zip(values, wanted, strict=True)}, glances
 
-    def _open(self, names: Sequence[str], given: Arrays) -> tuple[Any, list[str]]:
+    def value(self, name: str, images: Arrays) -> NDArray[Any]:
+        """One value [N, ...], computed from ``images``."""
+        return self._compute([name], [], images, len(images[self._image]))[0][name]
+
+    def _compute(
+        self, values: Sequence[str], watched: Sequence[str], given: Arrays, images: int
+    ) -> tuple[Arrays, dict[str, Glance]]:
+        """Image by image; a file with a fixed batch gets as many copies of one."""
+        import numpy as np
+
+        session, feeds = self._open(values, watched, given)
+        runs = []
+        for index in range(images):
+            row = {name: given[name][index : index + 1] for name in feeds}
+            if self._batch > 1:
+                row = {name: np.repeat(array, self._batch, axis=0) for name, array in row.items()}
+            runs.append(session.run(row))
+        arrays = {name: _joined([run[name][:1] for run in runs]) for name in values}
+        sums = {name: [run[f"{name}{_SUM}"] for run in runs] for name in watched}
+        shapes = {name: runs[0][f"{name}{_SHAPE}"].tolist() for name in watched}
+        return arrays, {name: Glance(tuple(shapes[name]), bool(np.isfinite(sums[name]).all())) for name in watched}
+
+    def _open(self, names: Sequence[str], watched: Sequence[str], given: Arrays) -> tuple[Any, list[str]]:
         from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
         graph = self.graph
-        nodes = nodes_before(graph, names, given)
+        nodes = nodes_before(graph, [*names, *watched], given)
         reads = {name for node in nodes for name in node_reads(node)}
         inputs = [ValueInfo(name, _declared(array), None) for name, array in given.items() if name in reads]
-        part = Graph("part", nodes, graph.initializers, inputs, [ValueInfo(name, DType.FLOAT, None) for name in names])
+        outputs = [ValueInfo(name, DType.FLOAT, None) for name in names]
+        for name in watched:
+            nodes.append(Node("ReduceSum", [name], [f"{name}{_SUM}"], {"keepdims": 0}))
+            nodes.append(Node("Shape", [name], [f"{name}{_SHAPE}"], {}))
+            outputs += [ValueInfo(f"{name}{_SUM}", DType.FLOAT, None), ValueInfo(f"{name}{_SHAPE}", DType.INT64, None)]
+        part = Graph("part", nodes, graph.initializers, inputs, outputs)
         part.prune()
         message = encode_model(Model(part, self._model.opsets, self._model.ir_version))
-        session = OnnxRuntimeSession.from_bytes(message.message, constants=message.constants, what="the original model")
+        what = "the original model"
+        session = OnnxRuntimeSession.from_bytes(
+            message.message, constants=message.constants, what=what, as_written=True
+        )
         return session, [info.name for info in inputs]
+
+
+def _joined(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    import numpy as np
+
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def _glance(array: NDArray[Any]) -> Glance:
+    import numpy as np
+
+    return Glance(array.shape, bool(np.isfinite(array.sum())))
 
 
 def _declared(array: NDArray[Any]) -> DType:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.verdicts import FAILED, PASSED
-from cmx4trt.graph.execution import open_original, open_prepared
+from cmx4trt.graph.execution import open_original, open_prepared, own_arithmetic
 from cmx4trt.graph.judge import LayerJudgement, judge_layers
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.images.seeded import SEED
-from cmx4trt.ir.onnx_file import decode_encoded
+from cmx4trt.ir.onnx_file import decode_encoded, encode_model
 from cmx4trt.networks.classification.images import images_as_fed
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
 from cmx4trt.networks.figures import ClassFigures, LayerFigures
 from cmx4trt.sessions.batches import as_file_takes, run_in_batches, run_one_by_one
+from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,13 +118,14 @@ def verify_classifier(
     reference.close()
     layers = None
     if engine is None:
-        layers = judge_layers(graph.model, model, {LOGITS: details.reference_output}, own)
+        arithmetic = own_arithmetic(graph.model)
+        layers = judge_layers(graph.model, model, {LOGITS: details.reference_output}, own, arithmetic)
         rounded = layers.results[details.reference_output]
+        compared: Session = OnnxRuntimeSession.from_graph(encode_model(arithmetic))
     else:
         rounded = run_in_batches(open_prepared(graph), images[:1])[LOGITS]
-    return compare_classifiers(
-        expected, rounded, engine or open_prepared(graph), images, details.reference_output, layers
-    )
+        compared = engine
+    return compare_classifiers(expected, rounded, compared, images, details.reference_output, layers)
 
 
 def compare_classifiers(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -127,3 +129,16 @@ def test_no_more_threads_are_started_than_cores_are_allowed(monkeypatch: pytest.
     assert session_module._options(onnxruntime, 1).intra_op_num_threads == 1
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
     assert session_module._options(onnxruntime, 0).intra_op_num_threads == 0  # ONNX Runtime's own choice
+
+
+def test_a_session_is_freed_with_the_last_reference(model_from_text: Callable[[str], Model]) -> None:
+    model = model_from_text("""<ir_version: 9, opset_import: ["" : 19]>
+        g (float[1] x) => (float[1] y) { y = Relu (x) }""")
+    session = OnnxRuntimeSession.from_graph(encode_model(model))
+    gone = weakref.ref(session)
+    gc.disable()
+    try:
+        del session
+        assert gone() is None
+    finally:
+        gc.enable()

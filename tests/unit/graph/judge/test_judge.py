@@ -165,7 +165,7 @@ def test_an_original_that_is_not_finite_itself(text_model: Any) -> None:
 
 
 def test_parts_are_judged_one_after_the_other(text_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cmx4trt.graph.judge.PART_ELEMENTS", 600)
+    monkeypatch.setattr("cmx4trt.graph.judge.layers.PART_ELEMENTS", 600)
     model = original(text_model)
     found = judge(prepared(model, "fp16"), model)
     assert found.passed, found.sentence()
