@@ -92,7 +92,9 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/graph/judge/test_judge.py": (
         "graph/judge/bounds.py",
         "graph/judge/fragment.py",
+        "graph/judge/judgement.py",
         "graph/judge/reference.py",
+        "graph/judge/values.py",
     ),
     "unit/graph/test_layer_counts.py": ("ir/int8.py",),
     "unit/gui/test_gui_server.py": ("cli/gui.py",),
