@@ -18,7 +18,6 @@ from cmx4trt.base.verdicts import FAILED, SKIPPED
 from cmx4trt.errors import VerificationError
 from cmx4trt.pipeline.checked import CheckedGraph, checked_graph
 from cmx4trt.pipeline.plan import LookedUp, look_up
-from cmx4trt.pipeline.records import graph_record, network_record
 from cmx4trt.pipeline.result import BuildResult
 from cmx4trt.pipeline.source import Source
 from cmx4trt.requests.build import BuildRequest
@@ -135,6 +134,8 @@ class _Build:
             return self._publish(_Outcome(engine, _digests(engine), skipped))
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
+        from cmx4trt.pipeline.records import graph_record
+
         with self._stage("prepare"):
             graph = self.graph = self._make_graph(self._request, self._source, self._progress, self._calibration)
         prepared = graph.prepared
@@ -229,6 +230,8 @@ class _Build:
     def _manifest(self, outcome: _Outcome, file: EngineFile, parts: Mapping[str, Any]) -> Manifest:
         import datetime
         import platform
+
+        from cmx4trt.pipeline.records import network_record
 
         facts = {**self._builder.identity(self._request), **outcome.engine.facts}
         return Manifest(
