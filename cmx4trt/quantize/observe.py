@@ -19,27 +19,29 @@ from cmx4trt.errors import OutputError
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.quantize.observers import (
-    LEVELS,
-    PERCENTILE,
-    UNSIGNED_LEVELS,
     ExtremesObserver,
     HistogramObserver,
     MeansObserver,
     Observer,
     RangeObserver,
-    entropy_threshold,
     half_name,
-    percentile_threshold,
-    squared_error_threshold,
 )
 from cmx4trt.quantize.ranges import CACHE_SETTING
 from cmx4trt.quantize.samples import Samples
+from cmx4trt.quantize.thresholds import (
+    LEVELS,
+    PERCENTILE,
+    UNSIGNED_LEVELS,
+    entropy_threshold,
+    percentile_threshold,
+    squared_error_threshold,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cmx4trt.quantize.observers import Threshold
+    from cmx4trt.quantize.thresholds import Threshold
 
 STAGE = "calibrate"
 SAVE_SECONDS = 20.0

@@ -18,11 +18,11 @@ from cmx4trt.networks.graphs import prepared_from_network
 from cmx4trt.quantize import quantize_network
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.observe import Method, Wanted, observe
-from cmx4trt.quantize.observers import count_codes, entropy_threshold, squared_error_threshold
 from cmx4trt.quantize.placement import place, shared_scales
 from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.ranges import Ranges, digest_of_model
 from cmx4trt.quantize.tensorrt_cache import encode_cache
+from cmx4trt.quantize.thresholds import count_codes, entropy_threshold, squared_error_threshold
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
