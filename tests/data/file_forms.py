@@ -51,15 +51,15 @@ def float16_inside(model: Model) -> None:
     graph.nodes.append(Node("Cast", ["logits_half"], [logits.name], {"to": int(DType.FLOAT)}, "out"))
 
 
-def float16_detector(model: Model) -> None:
-    """A detector in float16; what ONNX defines as float32 (suppression, Resize's scales) stays it."""
+def detector_in(model: Model, dtype: DType) -> None:
+    """A detector in float16 or bfloat16; what ONNX defines as float32 (suppression, Resize's scales) stays it."""
     graph, exact = model.graph, dict(model.graph.initializers)
-    in_precision(model, DType.FLOAT16)
+    in_precision(model, dtype)
     next(info for info in graph.outputs if info.name == "labels").dtype = DType.INT64
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op_type == "Cast" and node.attributes["to"] == DType.FLOAT:
-            node.attributes["to"] = int(DType.FLOAT16)
+            node.attributes["to"] = int(dtype)
         for place in {"NonMaxSuppression": (0, 1, 3), "Resize": (2,)}.get(node.op_type, ()):
             name, wide = node.inputs[place], f"{node.inputs[place]}_float"
             if name in exact:

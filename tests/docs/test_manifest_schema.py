@@ -19,7 +19,7 @@ from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.backends.hopper.compiler import Compiled, Compiler, Resources
 from cmx4trt.backends.hopper.plan import Kernel
 from cmx4trt.graph.judge import LayerJudgement
-from cmx4trt.networks.retinanet.comparison import DetectionComparison
+from cmx4trt.networks.retinanet.comparison_result import DetectionComparison
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors
 from cmx4trt.networks.retinanet.matching import Agreement
 from cmx4trt.quantize.record import LayerGain

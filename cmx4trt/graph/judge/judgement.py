@@ -36,12 +36,12 @@ class NonFinite:
 
 @dataclass(frozen=True, slots=True)
 class LayerJudgement:
-    """What was found over ``images`` images.
+    """What was found: the layers compared on the first of ``images`` images, and looked at for overflows on all.
 
     ``layers``: how many there are; ``judged``: how many of them were compared; ``excess``: the largest error over its bound,
     which ``worst`` has; ``failed``: how many are above 1, ``first`` the first of them, and
-    ``unlike`` what it is, where that is no matter of figures. ``results``: what the original gives in
-    the engine's arithmetic, by the names of its results.
+    ``unlike`` what it is, where that is no matter of figures. ``results``: what the original gives for
+    the first image in the engine's arithmetic, by the names of its results.
     """
 
     images: int

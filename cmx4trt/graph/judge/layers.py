@@ -14,7 +14,7 @@ from cmx4trt.graph.judge.alike import OLDEST_OPSET, computed_alike
 from cmx4trt.graph.judge.correspondence import bends, channels_first, computed_name, correspondence
 from cmx4trt.graph.judge.fragment import EXCESSES, SUMS, write_fragment
 from cmx4trt.graph.judge.judgement import LayerJudgement, NonFinite
-from cmx4trt.graph.judge.reference import Reference, as_float32
+from cmx4trt.graph.judge.reference import Reference, as_float32, glance_at
 from cmx4trt.graph.judge.values import type_of_image, value_shapes
 from cmx4trt.ir.model import DType, Model, Node
 from cmx4trt.ir.onnx_file import encode_model
@@ -39,8 +39,9 @@ def judge_layers(
     """Compare the layers of the prepared ``graph`` with those of ``original``, which is consumed.
 
     ``results``: names of the graph's results, and of what else bears another name, to those of the original's values;
-    ``images`` [N, ...] are the original's input. One image is used where more would take too much memory. ``arithmetic``: the
-    graph's own, where it was made already. Raises ModelError where ONNX Runtime cannot run the original.
+    ``images`` [N, ...] are the original's input: the layers are compared on the first, and looked at for values that are not
+    finite on all. ``arithmetic``: the graph's own, where it was made already. Raises ModelError where ONNX Runtime cannot run
+    the original.
     """
     return _Judge(graph, original, results, arithmetic).run(images)
 
@@ -91,31 +92,29 @@ class _Judge:
     def run(self, images: Array) -> LayerJudgement:
         """Part by part."""
         judged = [name for name in self._pairs if name != self._prepared.graph.inputs[0].name]
-        total = sum(self._size(name) for name in judged)
-        images = images[: max(1, min(len(images), PART_ELEMENTS // max(total, 1)))]
-        parts = self._parts(judged, len(images))
+        parts = self._parts(judged)
         found: dict[str, float] = {}
         bad: NonFinite | None = None
         kept: dict[str, Array] = {}
         for number, part in enumerate(parts):
             later = {name for other in parts[number + 1 :] for name in other.needs}
             values, finite = self._values_of(part, later, {self._image: images})
-            excesses, sums = self._run_part(part, values)
+            excesses, sums = self._run_part(part, {name: array[:1] for name, array in values.items()})
             found.update({name: excesses[name] for name in part.judged if name in excesses})
             doubtful = [n for n in part.judged if not (finite.get(n, True) and isfinite(sums.get(n, 0.0)))]
             bad = bad or self._first_bad(doubtful, values, images)
-            kept.update({theirs: values[own] for theirs, own in self._ends.items() if own in part.judged})
+            kept.update({theirs: values[own][:1].copy() for theirs, own in self._ends.items() if own in part.judged})
         return self._judgement(found, bad, len(images), kept)
 
-    def _parts(self, judged: Sequence[str], images: int) -> list[_Part]:
+    def _parts(self, judged: Sequence[str]) -> list[_Part]:
         """The layers in order, as many at a time as PART_ELEMENTS allows."""
         groups: list[list[str]] = [[]]
         size = 0
         for name in judged:
-            size += self._size(name) * images
+            size += self._size(name)
             if size > PART_ELEMENTS and groups[-1]:
                 groups.append([])
-                size = self._size(name) * images
+                size = self._size(name)
             groups[-1].append(name)
         return [self._part(group, judged) for group in groups if group]
 
@@ -132,7 +131,7 @@ class _Judge:
         self, part: _Part, later: Collection[str], images: dict[str, Array]
     ) -> tuple[dict[str, Array], dict[str, bool]]:
         """The original's values that the part is fed with, without those whose shape is another than the prepared graph's; and
-        which of those that are only looked at are finite."""
+        which of all are finite."""
         watched = [name for name in part.judged if name in self._alike]
         kept = [self._pairs[name] for name in watched if self._pairs[name] in later]
         wanted = list(dict.fromkeys([*(self._pairs[name] for name in part.fed), *kept]))
@@ -145,7 +144,8 @@ class _Judge:
                 self._unlike[name] = "gives another shape than the original"
         fitting = {name: array for name, array in values.items() if self._fits(name, array)}
         self._compare_operators([name for name in part.compared if name in fitting])
-        return fitting, {name: glance.finite for name, glance in seen.items()}
+        finite = {name: glance_at(array).finite for name, array in values.items()}
+        return fitting, finite | {name: glance.finite for name, glance in seen.items()}
 
     def _compare_operators(self, judged: Sequence[str]) -> None:
         """A ReLU whose input is hardly ever negative can be missing without effect on an image; it is missing all the same."""

@@ -106,7 +106,7 @@ class Reference:
             arrays, glances = self._compute(new, unseen, given, len(images[self._image]))
             found.update(arrays)
         self._known = {name: found[name] for name in (self._inputs.get(k, k) for k in keep) if name in found}
-        glances.update({name: _glance(found[name]) for name in watched if name not in glances})
+        glances.update({name: glance_at(found[name]) for name in watched if name not in glances})
         return {name: found[inner] for name, inner in zip(values, wanted, strict=True)}, glances
 
     def value(self, name: str, images: Arrays) -> NDArray[Any]:
@@ -159,10 +159,12 @@ def _joined(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-def _glance(array: NDArray[Any]) -> Glance:
+def glance_at(array: NDArray[Any]) -> Glance:
+    """What is seen of a value at hand."""
     import numpy as np
 
-    return Glance(array.shape, bool(np.isfinite(array.sum())))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return Glance(array.shape, bool(np.isfinite(array.sum())))
 
 
 def _declared(array: NDArray[Any]) -> DType:

@@ -114,7 +114,7 @@ def verify_classifier(
     reference = open_original(file, details.source_precision)
     images = images_as_fed(graph.model, graph.spec.input_shape, IMAGES, forms)
     expected = run_one_by_one(reference, images, details.reference_output)
-    own = as_file_takes(reference, images[:1])
+    own = as_file_takes(reference, images)
     reference.close()
     layers = None
     if engine is None:

@@ -8,19 +8,17 @@ the file's detections are those that its own head tensors lead to, the graph's l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.arithmetic import faithful
-from cmx4trt.graph.execution import open_original, open_prepared
+from cmx4trt.graph.execution import open_original, open_prepared, own_arithmetic
 from cmx4trt.graph.judge import LayerJudgement, judge_layers
 from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.images.normalization import InputForm
-from cmx4trt.images.seeded import SEED, seeded_images
+from cmx4trt.images.seeded import seeded_images
 from cmx4trt.ir.model import DType, ValueInfo
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_encoded, encode_model, with_output
+from cmx4trt.networks.retinanet.comparison_result import DetectionComparison
 from cmx4trt.networks.retinanet.details import Detector, head_names
 from cmx4trt.networks.retinanet.detections import (
     Detections,
@@ -32,7 +30,6 @@ from cmx4trt.networks.retinanet.heads_compared import HeadErrors, compare_heads
 from cmx4trt.networks.retinanet.matching import (
     BOX_TOLERANCE,
     SCORE_TOLERANCE,
-    Agreement,
     compare_exactly,
     match_by_overlap,
     total_agreement,
@@ -45,6 +42,7 @@ from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.graph.options import GraphOptions
+    from cmx4trt.ir.model import Model
     from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
 
@@ -57,107 +55,6 @@ MATCH_IOU = 0.9
 
 ENGINE_SHARE = 0.5
 """An engine, whose heads do not show, finds at least this part of what its graph finds again of the original's detections."""
-CANDIDATE_SHARE = 0.5
-"""Smallest accepted share of candidates that are those that the heads lead to: it shows that boxes are decoded rightly even where
-no score passes the threshold. Two that nearly coincide may be taken for each other; wrong boxes or labels leave below 0.01."""
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionComparison:
-    """What was measured, over all images; counts of detections, errors of scores and boxes (pixels).
-
-    ``reading``: the file's detections against those of its heads; ``post_processing``: the graph's (or engine's) against those
-    of its own heads (or candidates); ``candidate_share``: as CANDIDATE_SHARE says. ``heads`` is None of an engine, whose share
-    of matched detections has a limit instead.
-    """
-
-    precision: str
-    images: int
-    expected: int
-    found: int
-    reading: Agreement
-    post_processing: Agreement
-    matched_fraction: float
-    matched_score_error: float
-    inexact: int
-    candidate_share: float | None = None
-    heads: HeadErrors | None = None
-    matched_limit: float | None = None
-    layers: LayerJudgement | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether each of the parts agrees (a NaN does not)."""
-        return (
-            (self.layers is None or self.layers.passed)
-            and self.reading.agrees
-            and self.post_processing.agrees
-            and (self.candidate_share is None or self.candidate_share >= CANDIDATE_SHARE)
-            and (self.heads is None or self.heads.passed)
-            and (self.matched_limit is None or self.matched_fraction >= self.matched_limit)
-        )
-
-    @property
-    def verdict(self) -> str:
-        """PASSED or FAILED."""
-        return PASSED if self.passed else FAILED
-
-    def to_dict(self) -> dict[str, Any]:
-        """The measurement for the manifest."""
-        return {
-            "verdict": self.verdict,
-            "method": "ONNX Runtime: the graph given to the builder against the original model, seeded random-field images",
-            "seed": SEED,
-            "images": self.images,
-            "detections_of_original": self.expected,
-            "detections": self.found,
-            "images_not_settled_by_the_graph": self.inexact,
-            "file_against_its_heads": _record(self.reading),
-            "graph_against_its_heads": _record(self.post_processing),
-            "candidates_equal": self.candidate_share,
-            "candidates_equal_limit": CANDIDATE_SHARE,
-            "matched_fraction_at_iou_0.9": self.matched_fraction,
-            "matched_fraction_limit": self.matched_limit,
-            "matched_score_error": self.matched_score_error,
-            **(self.heads.to_dict() if self.heads is not None else {}),
-            **({"layers": self.layers.to_dict()} if self.layers is not None else {}),
-        }
-
-    def sentence(self) -> str:
-        """The measurement in words: of what does not agree where there is such a thing."""
-        if self.layers is not None and not self.layers.passed:
-            return self.layers.sentence()
-        if not self.reading.agrees:
-            return f"the file's own detections are not those that its heads lead to: {_words(self.reading)}"
-        if not self.post_processing.agrees:
-            return f"the detections are not those that the heads lead to: {_words(self.post_processing)}"
-        if self.candidate_share is not None and not self.candidate_share >= CANDIDATE_SHARE:
-            return f"boxes or classes are decoded wrongly: {self.candidate_share:.1%} of the candidates are as the heads say"
-        limit = "" if self.matched_limit is None else f" (limit {self.matched_limit:.0%})"
-        found = (
-            f"{self.found} detections, {self.expected} by the original: {self.matched_fraction:.1%} found again{limit}"
-        )
-        parts = [
-            found,
-            *([self.heads.sentence()] if self.heads else []),
-            *([self.layers.sentence()] if self.layers else []),
-        ]
-        return "; ".join(parts)
-
-
-def _words(agreement: Agreement) -> str:
-    return f"{agreement.pairs} the same, {agreement.explained} changed by rounding, {agreement.unexplained} different"
-
-
-def _record(agreement: Agreement) -> dict[str, Any]:
-    return {
-        "equal": agreement.pairs,
-        "differ_by_rounding": agreement.explained,
-        "differ": agreement.unexplained,
-        "score_error": agreement.score_error,
-        "score_error_limit": SCORE_TOLERANCE,
-        "box_error_pixels": agreement.box_error,
-    }
 
 
 def verify_detector(
@@ -182,9 +79,10 @@ class _Verification:
     def run(self, engine: Session | None) -> DetectionComparison:
         expected = self._run_original()
         if engine is None:
-            layers = self._judge()
+            arithmetic = own_arithmetic(self._graph.model)
+            layers = self._judge(arithmetic)
             first = {name: layers.results[head] for name, head in self._file_names() if head in layers.results}
-            outputs = self._run(self._open_with_heads())
+            outputs = self._run(self._open_with_heads(arithmetic.copy()))
             heads = compare_heads([heads for _, heads in expected], outputs, first)
             return self._compared(expected, outputs, heads=heads, layers=layers)
         own = self._compared(expected, self._run(open_prepared(self._graph)))
@@ -201,7 +99,7 @@ class _Verification:
         message = b"".join((self._file.message, *added))
         session = open_original(EncodedGraph(message, self._file.constants), self._detector.source_precision)
         name = session.inputs[0]
-        self._fed = as_file_takes(session, self._images[:1])
+        self._fed = as_file_takes(session, self._images)
         found = []
         for image in self._images:
             results = session.run({name: as_file_takes(session, image[None])})
@@ -210,18 +108,18 @@ class _Verification:
         session.close()
         return found
 
-    def _judge(self) -> LayerJudgement:
-        return judge_layers(self._graph.model, decode_encoded(self._file), dict(self._file_names()), self._fed)
+    def _judge(self, arithmetic: Model) -> LayerJudgement:
+        file = decode_encoded(self._file)
+        return judge_layers(self._graph.model, file, dict(self._file_names()), self._fed, arithmetic)
 
-    def _open_with_heads(self) -> OnnxRuntimeSession:
-        """The graph in its own arithmetic, with heads and candidates among its outputs as float32."""
-        model = faithful(self._graph.model)
-        graph = model.graph
+    def _open_with_heads(self, arithmetic: Model) -> OnnxRuntimeSession:
+        """The graph in its own ``arithmetic``, which is consumed, with heads and candidates among its outputs as float32."""
+        graph = arithmetic.graph
         declared, known = {info.name for info in graph.outputs}, graph.names()
         inner = [computed_name(self._graph.model.graph, name) for name in self._names]
         wanted = [*inner, *([CANDIDATES] if CANDIDATES in known else [])]
         graph.outputs += [ValueInfo(name, DType.FLOAT, None) for name in wanted if name not in declared]
-        return OnnxRuntimeSession.from_graph(encode_model(model))
+        return OnnxRuntimeSession.from_graph(encode_model(arithmetic))
 
     def _run(self, session: Session) -> dict[str, Array]:
         normalization = self._detector.normalization

@@ -183,3 +183,16 @@ def test_a_missing_relu_is_found_where_it_has_no_effect(text_model: Any, precisi
     found = judge(graph, model)
     assert not found.passed
     assert "the original's with MaxPool and Relu" in found.sentence()
+
+
+def test_an_overflow_on_any_of_the_images_is_found(text_model: Any) -> None:
+    """Hidden from the results by the ReLU behind it: only -infinity, and only on the second image."""
+    model = original(text_model)
+    model.graph.initializers["w1"] = Tensor.from_numpy("w1", -np.abs(model.graph.initializers["w1"].numpy()))
+    both = np.concatenate([np.abs(images()), np.abs(images(1e6))])
+    graph = prepared(model, "fp16")
+    assert judge_layers(graph, model.copy(), {"y": "y"}, both[:1]).passed
+    found = judge_layers(graph, model.copy(), {"y": "y"}, both)
+    assert not found.passed
+    assert "c1" in found.sentence()
+    assert "overflows float16" in found.sentence()

@@ -1,4 +1,4 @@
-"""Detectors in float16, with channels last, and quantized."""
+"""Detectors in float16 and bfloat16, with channels last, and quantized."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from cmx4trt.base.verdicts import PASSED
 from cmx4trt.errors import ModelError
-from cmx4trt.ir.model import Model
+from cmx4trt.ir.model import DType, Model
 from cmx4trt.ir.onnx_file import EncodedGraph, decode_model, with_output
 from cmx4trt.networks.retinanet.comparison import verify_detector
 
@@ -28,10 +28,11 @@ def compared(toy_detector: Any, model: Model, precision: str) -> Any:
     return verify_detector(made, lambda name: EncodedGraph(with_output(content, name), {}), options)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_float16_file(toy_detector: Any, forms: Any, precision: str) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16], ids=lambda dtype: dtype.name.lower())
+def test_a_file_in_a_reduced_type(toy_detector: Any, forms: Any, precision: str, dtype: DType) -> None:
     model = toy_detector.model()
-    forms.float16_detector(model)
+    forms.detector_in(model, dtype)
     found = compared(toy_detector, model, precision)
     assert found.verdict == PASSED, found.sentence()
 

@@ -16,7 +16,8 @@ from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.graph.precision import cast_tensor, floats_from_tensor
 from cmx4trt.ir.model import DType, Graph, Node, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
-from cmx4trt.networks.retinanet.comparison import IMAGES, DetectionComparison
+from cmx4trt.networks.retinanet.comparison import IMAGES
+from cmx4trt.networks.retinanet.comparison_result import DetectionComparison
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors
 from cmx4trt.networks.retinanet.matching import Agreement
 from cmx4trt.verify import verify_graph
