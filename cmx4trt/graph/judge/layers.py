@@ -135,7 +135,8 @@ class _Judge:
         watched = [name for name in part.judged if name in self._alike]
         kept = [self._pairs[name] for name in watched if self._pairs[name] in later]
         wanted = list(dict.fromkeys([*(self._pairs[name] for name in part.fed), *kept]))
-        found, glances = self._reference.run(wanted, later, [self._pairs[name] for name in watched], images)
+        elements = sum(self._size(name) for name in part.judged) * len(images[self._image])
+        found, glances = self._reference.run(wanted, later, [self._pairs[name] for name in watched], images, elements)
         values = {name: channels_first(name, found[self._pairs[name]]) for name in part.fed}
         seen = {name: glances[self._pairs[name]] for name in watched}
         shapes = {name: array.shape for name, array in values.items()} | {n: seen[n].shape for n in watched}

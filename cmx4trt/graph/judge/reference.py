@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.arithmetic import EXACT, REDUCED, ROUNDINGS, round_outputs, rounder_of
@@ -93,17 +94,18 @@ class Reference:
         return {inner[name] for node in nodes for name in node_reads(node) if name in inner}
 
     def run(
-        self, values: Sequence[str], keep: Iterable[str], watched: Sequence[str], images: Arrays
+        self, values: Sequence[str], keep: Iterable[str], watched: Sequence[str], images: Arrays, elements: int
     ) -> tuple[Arrays, dict[str, Glance]]:
         """``values`` [N, ...] for ``images`` [N, C, H, W] of the file's input, computed from those that were kept of earlier
-        calls, and a glance at those ``watched``; ``keep`` names those, of the ones before and of these, that later calls need."""
+        calls, and a glance at those ``watched``; ``keep`` names those, of the ones before and of these, that later calls need;
+        ``elements`` are about as many as are computed."""
         given = {**images, **self._known}
         wanted = [self._inputs.get(name, name) for name in values]
         new = [name for name in wanted if name not in given]
         unseen = [name for name in watched if name not in wanted]
         found, glances = dict(given), dict[str, Glance]()
         if new or unseen:
-            arrays, glances = self._compute(new, unseen, given, len(images[self._image]))
+            arrays, glances = self._compute(new, unseen, given, len(images[self._image]), elements)
             found.update(arrays)
         self._known = {name: found[name] for name in (self._inputs.get(k, k) for k in keep) if name in found}
         glances.update({name: glance_at(found[name]) for name in watched if name not in glances})
@@ -114,12 +116,12 @@ class Reference:
         return self._compute([name], [], images, len(images[self._image]))[0][name]
 
     def _compute(
-        self, values: Sequence[str], watched: Sequence[str], given: Arrays, images: int
+        self, values: Sequence[str], watched: Sequence[str], given: Arrays, images: int, elements: int = 0
     ) -> tuple[Arrays, dict[str, Glance]]:
         """Image by image; a file with a fixed batch gets as many copies of one."""
         import numpy as np
 
-        session, feeds = self._open(values, watched, given)
+        session, feeds = self._open(values, watched, given, elements)
         runs = []
         for index in range(images):
             row = {name: given[name][index : index + 1] for name in feeds}
@@ -131,7 +133,9 @@ class Reference:
         shapes = {name: runs[0][f"{name}{_SHAPE}"].tolist() for name in watched}
         return arrays, {name: Glance(tuple(shapes[name]), bool(np.isfinite(sums[name]).all())) for name in watched}
 
-    def _open(self, names: Sequence[str], watched: Sequence[str], given: Arrays) -> tuple[Any, list[str]]:
+    def _open(
+        self, names: Sequence[str], watched: Sequence[str], given: Arrays, elements: int
+    ) -> tuple[Any, list[str]]:
         from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
         graph = self.graph
@@ -146,9 +150,12 @@ class Reference:
         part = Graph("part", nodes, graph.initializers, inputs, outputs)
         part.prune()
         message = encode_model(Model(part, self._model.opsets, self._model.ir_version))
-        what = "the original model"
+        weights = sum(prod(tensor.dims) for tensor in part.initializers.values())
         session = OnnxRuntimeSession.from_bytes(
-            message.message, constants=message.constants, what=what, as_written=True
+            message.message,
+            constants=message.constants,
+            what="the original model",
+            as_written=elements < weights,  # optimizing takes time by the weights, and spares time by the values
         )
         return session, [info.name for info in inputs]
 
