@@ -122,9 +122,9 @@ def write_labelled_images(folder: Path, size: int) -> Path:
 
 
 @pytest.fixture
-def engines(small_published: Path, tmp_path: Path) -> Path:
+def engines(published: Path, tmp_path: Path) -> Path:
     """The engine that the tests' framework has ``published``, in a folder of its own for the logs."""
-    shutil.copytree(small_published, tmp_path / "engines", copy_function=shutil.copy2)
+    shutil.copytree(published, tmp_path / "engines", copy_function=shutil.copy2)
     return tmp_path / "engines"
 
 

@@ -108,23 +108,17 @@ def rtx() -> None:
 
 
 @pytest.fixture(scope="session")
-def published(cm: Cm, rtx: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with the engine of ``_random-weights`` in it, built through ``cmr``: later runs reuse it."""
-    folder = tmp_path_factory.mktemp("published")
-    done = cm.cmr("_random-weights", f"--output_dir={folder}", cwd=folder)
-    assert done.returncode == 0, done.stdout
-    return folder
-
-
-@pytest.fixture(scope="session")
 def small_cm(cm: Cm, small_environment: dict[str, str]) -> Cm:
     """The same CM, to which ResNet-50 is a small network."""
     return Cm(cm.home, {**cm.environment, **small_environment})
 
 
 @pytest.fixture(scope="session")
-def small_published(small_cm: Cm, rtx: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As ``published``, of the small network."""
+def published(small_cm: Cm, rtx: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with the engine of ``_random-weights`` in it, built through ``cmr``: later runs reuse it.
+
+    It is of the small network: a seed says nothing of sizes, so that a run to which ResNet-50 is what it is finds it, too.
+    """
     folder = tmp_path_factory.mktemp("published")
     done = small_cm.cmr("_random-weights", f"--output_dir={folder}", cwd=folder)
     assert done.returncode == 0, done.stdout

@@ -101,11 +101,11 @@ def test_four_at_once_from_one_folder(cm: Any, published: Path, folder: Path) ->
 
 
 @pytest.mark.slow
-def test_two_builds_at_once_into_one_folder(cm: Any, rtx: None, folder: Path) -> None:
+def test_two_builds_at_once_into_one_folder(small_cm: Any, rtx: None, folder: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: cm.cmr("_random-weights", "--verify=no", cwd=folder), range(2)))
+        runs = list(pool.map(lambda _: small_cm.cmr("_random-weights", "--verify=no", cwd=folder), range(2)))
     assert [run.returncode for run in runs] == [0] * 2, [run.stdout for run in runs if run.returncode]
-    assert cm.result("_random-weights", "--verify=no", cwd=folder)["new_env"]["CM_MLPERF_ENGINE_REUSED"] == "yes"
+    assert small_cm.result("_random-weights", "--verify=no", cwd=folder)["new_env"]["CM_MLPERF_ENGINE_REUSED"] == "yes"
     files = sorted(path.suffix for path in (folder / "engines").rglob("*") if path.is_file())
     assert files == [".html", ".json", ".plan"]
 

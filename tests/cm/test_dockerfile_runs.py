@@ -49,7 +49,6 @@ def free_memory() -> int:
 def pip_environment(files: dict[str, str]) -> dict[str, str]:
     """This machine's proxies and settings of pip; certificates go into ``files`` (path here -> path inside)."""
     kept = {k: v for k, v in os.environ.items() if PROXY.fullmatch(k)}
-    kept["PIP_COMPILE"] = "0"  # one command runs in the image: what it does not import need not be compiled
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True)
     for name, value in re.findall(r"^[\w:]+\.([\w-]+)='(.*)'$", listed.stdout, re.M):
         if name not in PIP_SETTINGS or "file:" in value:

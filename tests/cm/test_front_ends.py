@@ -50,8 +50,8 @@ def options_shown(text: str) -> dict[str, str]:
     return shown
 
 
-def test_cmr_builds_into_the_folder_it_is_called_from(cm: Any, rtx: None, folder: Path) -> None:
-    answer = cm.result("_random-weights", "--verify=no", cwd=folder)
+def test_cmr_builds_into_the_folder_it_is_called_from(small_cm: Any, rtx: None, folder: Path) -> None:
+    answer = small_cm.result("_random-weights", "--verify=no", cwd=folder)
     check_exports(answer["new_env"], folder / "engines", reused="no")
     assert answer["new_env"]["CM_MLPERF_ENGINE_VERIFIED"] == "no"
     assert [path.name for path in folder.iterdir()] == ["engines"]

@@ -16,9 +16,9 @@ include: [{batch_size: 1}]
 
 
 @pytest.mark.slow
-def test_a_sweep_exports_the_best_engine(cm: Any, rtx: None, published: Path, folder: Path) -> None:
+def test_a_sweep_exports_the_best_engine(small_cm: Any, rtx: None, published: Path, folder: Path) -> None:
     (folder / "s.yaml").write_text(TEXT)
-    answer = cm.result("_sweep", "--sweep=s.yaml", f"--output_dir={published}", cwd=folder)
+    answer = small_cm.result("_sweep", "--sweep=s.yaml", f"--output_dir={published}", cwd=folder)
     assert answer["return"] == 0, answer
     new = answer["new_env"]
     assert Path(new["CM_MLPERF_SWEEP_BEST_OFFLINE_WITH_PATH"]).is_relative_to(published)

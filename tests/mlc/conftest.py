@@ -98,25 +98,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def published(mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with the engine of ``_random-weights`` in it, built through ``mlcr``: later runs reuse it."""
-    if importlib.util.find_spec("tensorrt_rtx") is None:
-        pytest.skip("TensorRT-RTX is not installed (pip install tensorrt-rtx-cu13)")
-    folder = tmp_path_factory.mktemp("published")
-    done = mlc.mlcr("_random-weights", f"--output_dir={folder}", cwd=folder)
-    assert done.returncode == 0, done.stdout
-    return folder
-
-
-@pytest.fixture(scope="session")
 def small_mlc(mlc: Mlc, small_environment: dict[str, str]) -> Mlc:
     """The same MLC, to which ResNet-50 is a small network."""
     return Mlc({**mlc.environment, **small_environment})
 
 
 @pytest.fixture(scope="session")
-def small_published(small_mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As ``published``, of the small network."""
+def published(small_mlc: Mlc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with the engine of ``_random-weights`` in it, built through ``mlcr``: later runs reuse it (as in CM)."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
         pytest.skip("TensorRT-RTX is not installed (pip install tensorrt-rtx-cu13)")
     folder = tmp_path_factory.mktemp("published")

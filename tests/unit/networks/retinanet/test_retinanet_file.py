@@ -1,4 +1,7 @@
-"""The whole of torchvision's export, as it comes and as others may write it: the same thousand detections, and an engine."""
+"""The whole of torchvision's export, as it comes and as others may write it: the same thousand detections, and an engine.
+
+Its verification takes as long as all else here; README's line for RetinaNet builds and verifies this file (tests/docs).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import pytest
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import PreparedGraph
 from cmx4trt.ir.model import Graph, Model, Tensor
-from cmx4trt.ir.onnx_file import EncodedGraph, decode_model
+from cmx4trt.ir.onnx_file import decode_model
 from cmx4trt.networks import spec_of
 from cmx4trt.networks.graphs import network_from_model, prepared_from_network
 from cmx4trt.networks.retinanet.spec import SPEC
@@ -167,11 +170,3 @@ def test_the_file_as_a_classifier_is_refused(content: bytes) -> None:
     with pytest.raises(ModelError, match="not ResNet-50") as caught:
         network_from_model(decode_model(content), spec_of("resnet50"), request)
     assert "\n" not in str(caught.value)
-
-
-def test_verification_passes(content: bytes) -> None:
-    from cmx4trt.verify import verify_graph
-
-    request = BuildRequest.from_values({"network": "retinanet", "precision": "fp32"})
-    result = verify_graph(prepared(decode_model(content)), lambda output: EncodedGraph(content, {}), request)
-    assert result.passed, result.sentence()
