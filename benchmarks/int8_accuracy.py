@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration import one_thread
-from int8_methods import UNCORRECTED, all_cases
+from int8_methods import UNCORRECTED, UNSIGNED, all_cases
 from int8_work import FLOAT, Part, Reference, Row, Work, prepare, quantize, run_float, run_int8, score
 from trained import Answer, holds_network, read_trained
 
@@ -40,6 +40,7 @@ PART = 25
 """Images of a task."""
 LAST = (
     "minmax",
+    UNSIGNED,
     *(f"{method.value}, no bias correction" for method in UNCORRECTED),
     "ONNX Runtime Entropy, asymmetric",
     "ONNX Runtime Percentile, asymmetric",

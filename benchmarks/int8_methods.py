@@ -14,14 +14,17 @@ from typing import Any
 from calibration import run_ort
 from trained import Trained
 
+from cmx4trt.backends.flavor import TENSORRT, QuantizationFlavor
 from cmx4trt.base.progress import Silent
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.quantize import calibrate, place, quantize_network
 from cmx4trt.quantize.observe import Method
 from cmx4trt.requests.build import BuildRequest
 
-UNCORRECTED = (Method.MINMAX, Method.ENTROPY, Method.BALANCED)
+UNCORRECTED = (Method.MINMAX, Method.ENTROPY, Method.RELATIVE)
 """Methods that are also measured without bias correction."""
+UNSIGNED = "relative, uint8 where nothing is negative"
+"""What TensorRT does not have, and our own kernels do; it is to be compared with asymmetric ranges."""
 ONNXRUNTIME = ("MinMax", "Entropy", "Percentile")
 MODEL_OPTIMIZER = ("max", "entropy")
 ONE_THREAD = {"CMX4TRT_BENCH_ONE_THREAD": "1"}
@@ -46,9 +49,10 @@ def all_cases(modelopt: bool) -> dict[str, Quantize]:
     """Title -> how to quantize."""
     cases: dict[str, Quantize] = {}
     for method in Method:
-        cases[method.value] = partial(_ours, method, True)
+        cases[method.value] = partial(_ours, method, TENSORRT)
     for method in UNCORRECTED:
-        cases[f"{method.value}, no bias correction"] = partial(_ours, method, False)
+        cases[f"{method.value}, no bias correction"] = partial(_uncorrected, method)
+    cases[UNSIGNED] = partial(_ours, Method.RELATIVE, replace(TENSORRT, unsigned=True))
     for name in ONNXRUNTIME:
         for symmetric in (True, False):
             title = f"ONNX Runtime {name}" + ("" if symmetric else ", asymmetric")
@@ -66,19 +70,27 @@ def write_plain(trained: Trained, path: Path) -> None:
     path.write_bytes(encode_model(model, None).message)
 
 
-def _ours(method: Method, corrected: bool, trained: Trained, files: Files, output: Path) -> None:
-    """This package's quantization, with or without bias correction."""
-    values: dict[str, Any] = {"network": trained.kind, "precision": "int8", "calibration_method": method.value}
-    values["calibration_data"] = str(files.images)
-    request, network = BuildRequest.from_values(values), trained.network()
-    if not corrected:
-        found = calibrate(network, place(network.model.graph), request, Silent())
-        cache = output.with_suffix(".json")
-        cache.write_text(replace(found.ranges, means={}).to_json())
-        values = {"network": trained.kind, "precision": "int8", "calibration_cache": str(cache)}
-        request = BuildRequest.from_values(values)
-    quantize_network(network, request, Silent())
+def _ours(method: Method, flavor: QuantizationFlavor, trained: Trained, files: Files, output: Path) -> None:
+    """This package's quantization."""
+    network = trained.network()
+    quantize_network(network, _request(trained, files, method), Silent(), flavor)
     output.write_bytes(encode_model(network.model, None).message)
+
+
+def _uncorrected(method: Method, trained: Trained, files: Files, output: Path) -> None:
+    """The same without bias correction: from ranges without means."""
+    network = trained.network()
+    found = calibrate(network, place(network.model.graph), _request(trained, files, method), Silent())
+    cache = output.with_suffix(".json")
+    cache.write_text(replace(found.ranges, means={}).to_json())
+    values = {"network": trained.kind, "precision": "int8", "calibration_cache": str(cache)}
+    quantize_network(network, BuildRequest.from_values(values), Silent())
+    output.write_bytes(encode_model(network.model, None).message)
+
+
+def _request(trained: Trained, files: Files, method: Method) -> BuildRequest:
+    values: dict[str, Any] = {"network": trained.kind, "precision": "int8", "calibration_method": method.value}
+    return BuildRequest.from_values({**values, "calibration_data": str(files.images)})
 
 
 def _onnxruntime(method: str, symmetric: bool, trained: Trained, files: Files, output: Path) -> None:

@@ -175,7 +175,7 @@ class GeneralOptions(Frozen):
     )
     calibration_method: str | None = option(
         choice(CALIBRATION_METHODS),
-        "how ranges are computed from the images (default: entropy)",
+        "how ranges are computed from the images (default: relative)",
         group=INT8,
         precisions=_INT8_ONLY,
     )
