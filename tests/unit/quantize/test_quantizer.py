@@ -45,6 +45,7 @@ class Notes(Silent):
 def test_ranges_from_images(residual_network: CanonicalGraph, image_folder: Path) -> None:
     report = quantize_network(residual_network, request(calibration_data=image_folder, calibration_count=4), Silent())
     assert (report.origin, report.samples, report.reused) == ("images", 4, False)
+    assert report.method == "relative"
     assert (report.layers, report.quantized_layers, report.kept) == (6, 5, ("y",))
     assert report.coverage == 1.0
     assert report.held_out
