@@ -14,7 +14,7 @@ from cmx4trt.graph.judge.alike import OLDEST_OPSET, computed_alike
 from cmx4trt.graph.judge.correspondence import bends, channels_first, computed_name, correspondence
 from cmx4trt.graph.judge.fragment import EXCESSES, SUMS, write_fragment
 from cmx4trt.graph.judge.judgement import LayerJudgement, NonFinite
-from cmx4trt.graph.judge.reference import Reference, as_float32, glance_at
+from cmx4trt.graph.judge.reference import Reference, as_float32
 from cmx4trt.graph.judge.values import type_of_image, value_shapes
 from cmx4trt.ir.model import DType, Model, Node
 from cmx4trt.ir.onnx_file import encode_model
@@ -102,7 +102,7 @@ class _Judge:
             excesses, sums = self._run_part(part, {name: array[:1] for name, array in values.items()})
             found.update({name: excesses[name] for name in part.judged if name in excesses})
             doubtful = [n for n in part.judged if not (finite.get(n, True) and isfinite(sums.get(n, 0.0)))]
-            bad = bad or self._first_bad(doubtful, values, images)
+            bad = bad or self._first_bad(doubtful, images)
             kept.update({theirs: values[own][:1].copy() for theirs, own in self._ends.items() if own in part.judged})
         return self._judgement(found, bad, len(images), kept)
 
@@ -128,25 +128,23 @@ class _Judge:
         return _Part(judged, compared, nodes, fed, self._reference.reads(theirs, before) | (set(theirs) & set(before)))
 
     def _values_of(
-        self, part: _Part, later: Collection[str], images: dict[str, Array]
+        self, part: _Part, later: set[str], images: dict[str, Array]
     ) -> tuple[dict[str, Array], dict[str, bool]]:
         """The original's values that the part is fed with, without those whose shape is another than the prepared graph's; and
         which of all are finite."""
-        watched = [name for name in part.judged if name in self._alike]
-        kept = [self._pairs[name] for name in watched if self._pairs[name] in later]
-        wanted = list(dict.fromkeys([*(self._pairs[name] for name in part.fed), *kept]))
+        watched = {name: self._pairs[name] for name in part.judged}
+        wanted = {*(self._pairs[name] for name in part.fed), *(later & set(watched.values()))}
         elements = sum(self._size(name) for name in part.judged) * len(images[self._image])
-        found, glances = self._reference.run(wanted, later, [self._pairs[name] for name in watched], images, elements)
+        found, glances = self._reference.run(sorted(wanted), later, list(watched.values()), images, elements)
         values = {name: channels_first(name, found[self._pairs[name]]) for name in part.fed}
-        seen = {name: glances[self._pairs[name]] for name in watched}
-        shapes = {name: array.shape for name, array in values.items()} | {n: seen[n].shape for n in watched}
+        shapes = {name: glances[theirs].shape for name, theirs in watched.items() if name in self._alike}
+        shapes |= {name: array.shape for name, array in values.items()}
         for name, shape in shapes.items():
             if self._is_misshapen(name, shape):
                 self._unlike[name] = "gives another shape than the original"
         fitting = {name: array for name, array in values.items() if self._fits(name, array)}
         self._compare_operators([name for name in part.compared if name in fitting])
-        finite = {name: glance_at(array).finite for name, array in values.items()}
-        return fitting, finite | {name: glance.finite for name, glance in seen.items()}
+        return fitting, {name: glances[theirs].finite for name, theirs in watched.items()}
 
     def _compare_operators(self, judged: Sequence[str]) -> None:
         """A ReLU whose input is hardly ever negative can be missing without effect on an image; it is missing all the same."""
@@ -185,14 +183,12 @@ class _Judge:
         excesses, sums = (dict(zip(fragment.values, map(float, outputs[n]), strict=True)) for n in (EXCESSES, SUMS))
         return {**excesses, **known}, sums
 
-    def _first_bad(self, names: Sequence[str], values: Mapping[str, Array], images: Array) -> NonFinite | None:
+    def _first_bad(self, names: Sequence[str], images: Array) -> NonFinite | None:
         """The first of the values, in order, that has elements that are not finite (a sum may overflow where none is)."""
         import numpy as np
 
         for name in names:
-            value = values.get(name)
-            if value is None:
-                value = self._reference.value(self._pairs[name], {self._image: images})
+            value = self._reference.value(self._pairs[name], {self._image: images})
             count = int(value.size - np.isfinite(value).sum())
             if count:
                 label, dtype = self._own[name].label(), _TYPES[self._types[name]]

@@ -94,41 +94,51 @@ class Reference:
         return {inner[name] for node in nodes for name in node_reads(node) if name in inner}
 
     def run(
-        self, values: Sequence[str], keep: Iterable[str], watched: Sequence[str], images: Arrays, elements: int
+        self, values: Sequence[str], keep: Collection[str], watched: Sequence[str], images: Arrays, elements: int
     ) -> tuple[Arrays, dict[str, Glance]]:
-        """``values`` [N, ...] for ``images`` [N, C, H, W] of the file's input, computed from those that were kept of earlier
-        calls, and a glance at those ``watched``; ``keep`` names those, of the ones before and of these, that later calls need;
-        ``elements`` are about as many as are computed."""
+        """``values`` [1 or N, ...] for the first of ``images`` [N, C, H, W] of the file's input, computed from those that were
+        kept of earlier calls, and a glance at those ``watched``, for all images; ``keep`` names those, of the ones before and
+        of these, that later calls need; ``elements`` are about as many as are computed."""
         given = {**images, **self._known}
         wanted = [self._inputs.get(name, name) for name in values]
+        kept = {self._inputs.get(name, name) for name in keep}
         new = [name for name in wanted if name not in given]
-        unseen = [name for name in watched if name not in wanted]
+        unseen = [name for name in watched if name not in given]
         found, glances = dict(given), dict[str, Glance]()
         if new or unseen:
-            arrays, glances = self._compute(new, unseen, given, len(images[self._image]), elements)
+            arrays, glances = self._compute(new, kept, unseen, given, len(images[self._image]), elements)
             found.update(arrays)
-        self._known = {name: found[name] for name in (self._inputs.get(k, k) for k in keep) if name in found}
-        glances.update({name: glance_at(found[name]) for name in watched if name not in glances})
+        self._known = {name: found[name] for name in kept if name in found}
+        glances.update({name: _glance(found[name]) for name in watched if name not in glances})
         return {name: found[inner] for name, inner in zip(values, wanted, strict=True)}, glances
 
     def value(self, name: str, images: Arrays) -> NDArray[Any]:
         """One value [N, ...], computed from ``images``."""
-        return self._compute([name], [], images, len(images[self._image]))[0][name]
+        return self._compute([name], {name}, [], images, len(images[self._image]))[0][name]
 
     def _compute(
-        self, values: Sequence[str], watched: Sequence[str], given: Arrays, images: int, elements: int = 0
+        self,
+        values: Sequence[str],
+        kept: Collection[str],
+        watched: Sequence[str],
+        given: Arrays,
+        images: int,
+        elements: int = 0,
     ) -> tuple[Arrays, dict[str, Glance]]:
-        """Image by image; a file with a fixed batch gets as many copies of one."""
+        """Image by image, of all but the first only what is ``kept`` or watched; a file with a fixed batch gets copies of one."""
         import numpy as np
 
         session, feeds = self._open(values, watched, given, elements)
+        glances = [f"{name}{end}" for name in watched for end in (_SUM, _SHAPE)]
+        lasting = [name for name in values if name in kept]
         runs = []
         for index in range(images):
             row = {name: given[name][index : index + 1] for name in feeds}
             if self._batch > 1:
                 row = {name: np.repeat(array, self._batch, axis=0) for name, array in row.items()}
-            runs.append(session.run(row))
-        arrays = {name: _joined([run[name][:1] for run in runs]) for name in values}
+            wanted = [*(lasting if index else values), *glances]
+            runs.append(session.run_for(wanted, row) if wanted else {})
+        arrays = {name: _joined([run[name][:1] for run in runs if name in run]) for name in values}
         sums = {name: [run[f"{name}{_SUM}"] for run in runs] for name in watched}
         shapes = {name: runs[0][f"{name}{_SHAPE}"].tolist() for name in watched}
         return arrays, {name: Glance(tuple(shapes[name]), bool(np.isfinite(sums[name]).all())) for name in watched}
@@ -166,7 +176,7 @@ def _joined(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-def glance_at(array: NDArray[Any]) -> Glance:
+def _glance(array: NDArray[Any]) -> Glance:
     """What is seen of a value at hand."""
     import numpy as np
 
