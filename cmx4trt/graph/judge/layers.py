@@ -64,7 +64,8 @@ class _Judge:
         self._reference = Reference(original, {theirs: self._types[own] for own, theirs in self._pairs.items()})
         self._unlike: dict[str, str] = {}
         self._same = self._share_weights()
-        self._alike = {name for name in self._pairs if oldest >= OLDEST_OPSET and self._is_alike(name)}
+        self._alike = {name for name in self._pairs if oldest >= OLDEST_OPSET and self._is_alike(name, self._same)}
+        self._reweighted = {name for name in self._pairs if oldest >= OLDEST_OPSET and self._is_reweighted(name)}
         self._own_producers = self._body.graph.producers()
 
     def _share_weights(self) -> set[str]:
@@ -81,13 +82,21 @@ class _Judge:
                 self._unlike[name] = "has no bias, the original's has one"
         return same
 
-    def _is_alike(self, name: str) -> bool:
+    def _is_reweighted(self, name: str) -> bool:
+        """Whether the graph computes this value as the original does, but for other weights: which an image may not show."""
+        if name in self._same or name in self._alike or not self._is_alike(name, {name}):
+            return False
+        own = self._own[name]
+        weight = self._body.graph.initializers.get(own.inputs[1]) if own.op_type == "Conv" else None
+        return self._reference.has_other_weights(self._pairs[name], weight)
+
+    def _is_alike(self, name: str, same: Collection[str]) -> bool:
         """Whether the graph computes this value as the original does, operator, numbers and all."""
         own, theirs = self._own.get(name), self._reference.producers.get(self._pairs[name])
         if own is None or theirs is None or name in self._unlike:
             return False
         constants = self._prepared.graph.initializers
-        return computed_alike(own, theirs, self._pairs, constants, name in self._same, self._reference.rounded_inputs)
+        return computed_alike(own, theirs, self._pairs, constants, name in same, self._reference.rounded_inputs)
 
     def run(self, images: Array) -> LayerJudgement:
         """Part by part."""
@@ -176,12 +185,25 @@ class _Judge:
         known = dict.fromkeys((name for name in part.judged if name in self._alike), 0.0)
         known.update({name: inf for name in part.judged if name in self._unlike})
         fragment = write_fragment(self._body, part.nodes, fed, compared, self._same, self._reduced)
+        unknown = set(compared) & set(self._ends.values()) - set(fragment.values)
+        known.update(dict.fromkeys(unknown, inf))
+        self._unlike.update({name: self._foreign(name) for name in unknown - self._unlike.keys()})
         if not fragment.values:
             return known, {}
         session = OnnxRuntimeSession.from_graph(encode_model(fragment.model), as_written=True)
         outputs = session.run({name: values[name] for name in session.inputs})
         excesses, sums = (dict(zip(fragment.values, map(float, outputs[n]), strict=True)) for n in (EXCESSES, SUMS))
+        for name in self._reweighted & excesses.keys() - known.keys():
+            if excesses[name] <= 1:
+                excesses[name] = inf
+                self._unlike[name] = "multiplies by other weights than the original"
         return {**excesses, **known}, sums
+
+    def _foreign(self, name: str) -> str:
+        """Of a result that cannot be compared: what computes it."""
+        nodes = nodes_before(self._body.graph, [name], self._pairs.keys() - {name})
+        operators = dict.fromkeys(node.op_type for node in nodes if node.op_type not in ("Cast", "Constant"))
+        return f"cannot be compared with the original's: it is computed with {', '.join(operators)}"
 
     def _first_bad(self, names: Sequence[str], images: Array) -> NonFinite | None:
         """The first of the values, in order, that has elements that are not finite (a sum may overflow where none is)."""

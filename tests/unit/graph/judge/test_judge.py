@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cmx4trt.graph.judge import LayerJudgement, judge_layers
+from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.graph.precision import DTYPES, cast_floats
 from cmx4trt.ir.model import Graph, Model, Node, Tensor
 from tests.unit.conftest import RESIDUAL, RESIDUAL_SHAPES
@@ -196,3 +197,38 @@ def test_an_overflow_on_any_of_the_images_is_found(text_model: Any) -> None:
     assert not found.passed
     assert "c1" in found.sentence()
     assert "overflows float16" in found.sentence()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_other_weights_are_found_where_they_have_no_effect(text_model: Any, precision: str) -> None:
+    """Channels that are zero on an image may be permuted; the layer is another all the same."""
+    model = original(text_model)
+    for name, value in (("b1", -1e3), ("w1", 0.0)):
+        tensor = model.graph.initializers[name]
+        model.graph.initializers[name] = Tensor.from_numpy(name, np.full(tensor.dims, value, np.float32))
+    graph = prepared(model, precision)
+    permuted(graph.graph, "w2")
+    found = judge(graph, model)
+    assert not found.passed
+    assert "Conv 'c2' multiplies by other weights than the original" in found.sentence()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_result_of_unknown_operators_is_not_taken_for_granted(text_model: Any, precision: str) -> None:
+    """A frozen batch: on one image it is right."""
+    model = original(text_model)
+    graph = prepared(model, precision)
+    onnx = graph.graph
+    name = computed_name(onnx, "y")
+    place = next(i for i, n in enumerate(onnx.nodes) if name in n.outputs)
+    onnx.nodes[place].outputs[0] = "all_images"
+    for constant, value in (("start", 0), ("end", 1)):
+        onnx.initializers[constant] = Tensor.from_numpy(constant, np.array([value], np.int64))
+    onnx.nodes[place + 1 : place + 1] = [
+        Node("Slice", ["all_images", "start", "end", "start"], ["first"], {}, "first"),
+        Node("Shape", ["all_images"], ["size"], {}, "size"),
+        Node("Expand", ["first", "size"], [name], {}, "frozen"),
+    ]
+    found = judge(graph, model)
+    assert not found.passed
+    assert "Expand 'frozen' cannot be compared with the original's" in found.sentence()
