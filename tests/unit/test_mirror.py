@@ -107,10 +107,7 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/networks/resnet50/test_resnet50_import.py": ("networks/classification/onnx_import.py",),
     "unit/networks/retinanet/test_candidates.py": ("ir/writer.py",),
     "unit/networks/retinanet/test_heads.py": ("networks/resnet50/random_weights.py",),
-    "unit/networks/retinanet/test_retinanet_comparison.py": (
-        "graph/judge/correspondence.py",
-        "networks/retinanet/options.py",
-    ),
+    "unit/networks/retinanet/test_retinanet_comparison.py": ("networks/retinanet/options.py",),
     "unit/networks/retinanet/test_retinanet_import.py": (
         "networks/retinanet/anchors.py",
         "networks/retinanet/body.py",
