@@ -9,7 +9,7 @@ from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.graph.judge import LayerJudgement
 from cmx4trt.images.seeded import SEED
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors
-from cmx4trt.networks.retinanet.matching import SCORE_TOLERANCE, Agreement
+from cmx4trt.networks.retinanet.matching import EXPLAINED_LIMIT, SCORE_TOLERANCE, Agreement
 
 CANDIDATE_SHARE = 0.5
 """Smallest accepted share of candidates that are those that the heads lead to: it shows that boxes are decoded rightly even where
@@ -100,7 +100,13 @@ class DetectionComparison:
 
 
 def _words(agreement: Agreement) -> str:
-    return f"{agreement.pairs} the same, {agreement.explained} changed by rounding, {agreement.unexplained} different"
+    counts = f"{agreement.pairs} the same, {agreement.explained} changed by rounding, {agreement.unexplained} different"
+    if agreement.unexplained:
+        return counts
+    return (
+        f"{counts}; so many scores or overlaps are equal up to rounding that detections cannot judge these weights (limit "
+        f"{EXPLAINED_LIMIT:.0%} changed); --verify=no builds without this check"
+    )
 
 
 def _record(agreement: Agreement) -> dict[str, Any]:
