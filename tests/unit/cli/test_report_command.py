@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -323,6 +324,13 @@ def test_the_package_does_not_need_matplotlib_for_json(engine: Path) -> None:
     assert json.loads(done.stdout)
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted command ends its process where threads are left; those of other tests are none of ours."""
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("alone")
 def test_interrupted(report: Run, engine: Path, stand_in: Callable[..., None]) -> None:
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
@@ -365,6 +373,7 @@ def read(engine: Path) -> tuple[str, Manifest]:
     return path, store.read_manifest(path)
 
 
+@pytest.mark.usefixtures("alone")
 def test_an_interruption_may_bring_its_own_words(
     tmp_path: Path, stand_in: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
