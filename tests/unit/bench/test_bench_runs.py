@@ -156,11 +156,14 @@ def test_a_run_waits_for_an_earlier_one_that_is_slow_to_end(run_echo: Any, echo:
 
 
 def test_no_run_begins_beside_one_that_does_not_end(run_echo: Any, echo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asleep = threading.Thread(target=threading.Event().wait, name="loadgen", daemon=True)
+    end = threading.Event()
+    asleep = threading.Thread(target=end.wait, name="loadgen", daemon=True)
     asleep.start()
     monkeypatch.setattr(loadgen, "_left_behind", [asleep])
     with pytest.raises(DeviceError, match="has not ended an earlier run of this process"):
         run_echo(echo(), scenario="Offline", count=100, host=Host(stop_seconds=0.0))
+    end.set()
+    asleep.join()
 
 
 def test_server_joins_what_comes_while_batches_are_computed(run_echo: Any, echo: Any) -> None:
