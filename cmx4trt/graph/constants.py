@@ -20,15 +20,15 @@ def share_equal_constants(graph: Graph) -> int:
 
     Some exporters write a shared weight once for every use; an engine would hold every copy.
     """
-    alike: dict[tuple[DType, tuple[int, ...], bytes], list[Tensor]] = {}
+    alike: dict[tuple[DType, DType, tuple[int, ...], bytes], list[Tensor]] = {}
     for tensor in graph.initializers.values():
-        start = bytes(memoryview(tensor.data)[:_PREFIX_BYTES])
-        alike.setdefault((tensor.dtype, tensor.dims, start), []).append(tensor)
+        start = bytes(memoryview(tensor.compact.data)[:_PREFIX_BYTES])
+        alike.setdefault((tensor.dtype, tensor.compact.dtype, tensor.dims, start), []).append(tensor)
     replacement: dict[str, str] = {}
     for tensors in alike.values():
         first_by_data: dict[bytes, str] = {}
         for tensor in tensors if len(tensors) > 1 else []:
-            first = first_by_data.setdefault(bytes(tensor.data), tensor.name)
+            first = first_by_data.setdefault(bytes(tensor.compact.data), tensor.name)
             if first != tensor.name:
                 replacement[tensor.name] = first
     _rename_reads(graph, replacement)

@@ -17,7 +17,7 @@ def lift_constants(graph: Graph) -> int:
         value = _constant_of(node)
         if value is not None:
             name = node.outputs[0]
-            graph.initializers[name] = Tensor(name, value.dtype, value.dims, value.data)
+            graph.initializers[name] = value.renamed(name)
             lifted.append(node)
     _remove(graph, lifted)
     return len(lifted)

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import ModelError
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name
+from cmx4trt.ir.tensor import Buffer
 
 if TYPE_CHECKING:
     import numpy as np
 
+_HALF_EXPONENT = 0x7C00
+"""The exponent's bits of a float16; all are set in infinities and NaN."""
 FLOAT16_MAX = 65504.0
 """Largest finite float16 (IEEE 754-2008, binary16)."""
 BFLOAT16_OPSET, BFLOAT16_IR_VERSION = 22, 10
@@ -127,9 +130,11 @@ def cast_tensor(tensor: Tensor, dtype: DType, name: str) -> Tensor:
     """A floating-point constant as another type, rounded to nearest even. Raises ModelError beyond float16's range."""
     import numpy as np
 
-    values = floats_from_tensor(tensor)
+    if tensor.compact.dtype is dtype and (dtype is not DType.FLOAT16 or _is_finite(tensor.compact)):
+        return tensor.compact.renamed(name)
     if dtype is DType.FLOAT:
-        return Tensor.from_numpy(name, values)
+        return WidenedTensor(name, tensor.compact)
+    values = floats_from_tensor(tensor)
     if dtype is DType.BFLOAT16:
         return Tensor.from_numpy(name, bfloat16_bits(values), DType.BFLOAT16)
     with np.errstate(over="ignore", under="ignore"):
@@ -141,6 +146,44 @@ def cast_tensor(tensor: Tensor, dtype: DType, name: str) -> Tensor:
             f"{FLOAT16_MAX:g}; build in bf16 or fp32"
         )
     return Tensor.from_numpy(name, half)
+
+
+def _is_finite(half: Tensor) -> bool:
+    """Of float16, by its bits: numpy converts every value first."""
+    import numpy as np
+
+    bits = np.frombuffer(half.data, np.uint16)
+    return not bits.size or int((bits & _HALF_EXPONENT).max()) < _HALF_EXPONENT
+
+
+class WidenedTensor(Tensor):
+    """A float32 constant with exactly the values of a narrower one; its own bytes are computed when they are first read.
+
+    A float16 file built in fp16 never needs them.
+    """
+
+    __slots__ = ("_compact", "_wide")
+
+    def __init__(self, name: str, compact: Tensor) -> None:
+        self.name, self.dtype, self.dims = name, DType.FLOAT, compact.dims
+        self._compact = compact
+        self._wide: Buffer | None = None
+
+    @property
+    def data(self) -> Buffer:  # type: ignore[override]
+        """The float32 values."""
+        if self._wide is None:
+            self._wide = Tensor.from_numpy(self.name, floats_from_tensor(self._compact)).data
+        return self._wide
+
+    @property
+    def compact(self) -> Tensor:
+        """The narrower constant."""
+        return self._compact
+
+    def renamed(self, name: str) -> Tensor:
+        """The same constant under another name, still without bytes of its own."""
+        return WidenedTensor(name, self._compact)
 
 
 def floats_from_tensor(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -106,7 +106,7 @@ class Graph:
                 info.name = new
         if old in self.initializers:
             tensor = self.initializers.pop(old)
-            self.initializers[new] = Tensor(new, tensor.dtype, tensor.dims, tensor.data)
+            self.initializers[new] = tensor.renamed(new)
         self.rename_reads(old, new)
 
     def make_room(self, name: str) -> None:

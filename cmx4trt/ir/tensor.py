@@ -98,6 +98,15 @@ class Tensor:
         array.flags.writeable = False
         return array
 
+    @property
+    def compact(self) -> Tensor:
+        """The constant with the same values in the fewest bytes that is known: itself, or what it was widened from."""
+        return self
+
+    def renamed(self, name: str) -> Tensor:
+        """The same constant under another name, over the same memory."""
+        return Tensor(name, self.dtype, self.dims, self.data)
+
     @classmethod
     def from_numpy(cls, name: str, array: np.ndarray[Any, Any], dtype: DType | None = None) -> Tensor:
         """A constant over the array's own memory (copied only if it is not contiguous)."""

@@ -53,7 +53,7 @@ def _side_by_side(reference: Model, quantized: Model, layers: Sequence[str]) -> 
         graph.nodes.append(node)
     for tensor in other.initializers.values():
         name = renamed[tensor.name]
-        graph.initializers[name] = Tensor(name, tensor.dtype, tensor.dims, tensor.data)
+        graph.initializers[name] = tensor.renamed(name)
     graph.initializers["one_number"] = Tensor.from_numpy("one_number", np.array([1], np.int64))
     signals, noises = [], []
     for layer in layers:

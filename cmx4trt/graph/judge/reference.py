@@ -97,7 +97,7 @@ class Reference:
                 return False
         for index, tensor in enumerate(weights, 1):
             name = fresh_name(f"{node.inputs[index]}_rounded", self._used)
-            self.graph.initializers[name] = Tensor(name, tensor.dtype, tensor.dims, tensor.data)
+            self.graph.initializers[name] = tensor.renamed(name)
             node.inputs[index] = name
         return True
 

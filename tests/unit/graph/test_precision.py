@@ -103,3 +103,22 @@ def test_bfloat16_rounds_as_the_reference_does(values: np.ndarray) -> None:
     assert np.array_equal(ours[~nan], expected.view(np.uint16)[~nan])
     back = floats_from_tensor(Tensor.from_numpy("t", ours, DType.BFLOAT16))
     assert np.isnan(back[nan]).all()
+
+
+def test_a_file_of_the_same_type_keeps_its_bytes() -> None:
+    """float16 -> float32 network -> float16 graph: nothing is computed, and nothing copied."""
+    half = Tensor.from_numpy("w", np.array([1.5, -0.1, 65504.0], np.float16))
+    wide = cast_tensor(half, DType.FLOAT, "w")
+    assert (wide.dtype, wide.dims) == (DType.FLOAT, (3,))
+    back = cast_tensor(wide.renamed("v"), DType.FLOAT16, "v_half")
+    assert back.data is half.data
+    assert back.name == "v_half"
+    np.testing.assert_array_equal(wide.numpy(), half.numpy().astype(np.float32))
+    np.testing.assert_array_equal(cast_tensor(wide, DType.BFLOAT16, "b").numpy(), bfloat16_bits(wide.numpy()))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_a_float16_file_with_values_that_are_none_is_refused(value: float) -> None:
+    half = Tensor.from_numpy("w", np.array([1.0, value], np.float16))
+    with pytest.raises(ModelError, match="weight 'w' cannot be float16"):
+        cast_tensor(cast_tensor(half, DType.FLOAT, "w"), DType.FLOAT16, "w")
