@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -51,7 +52,7 @@ class Answer:
         return float(10 * np.log10(self.signal / max(self.error, self.signal * 1e-15)))
 
 
-class Trained:
+class Trained(ABC):
     """A trained network: see ``TrainedClassifier`` and ``TrainedDetector``."""
 
     kind: str
@@ -65,21 +66,21 @@ class Trained:
         self.name = folder.name
         self.facts = json.loads((folder / f"{self.kind}.json").read_text())
 
+    @abstractmethod
     def network(self) -> CanonicalGraph:
         """The canonical float32 network (batch normalization folded), a new one each time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def images(self, seed: int, start: int, count: int, noise: float) -> tuple[Array, list[Any]]:
         """The network's inputs [count, 3, H, W], and what is in each image."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self, expected: Outputs, got: Outputs) -> list[Answer]:
         """For each image of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, reference: list[Answer], answers: list[Answer], truth: list[Any]) -> tuple[float, float]:
         """See ``columns``."""
-        raise NotImplementedError
 
 
 class TrainedClassifier(Trained):

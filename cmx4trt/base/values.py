@@ -97,11 +97,6 @@ def absolute_path(path: str) -> str:
         ) from error
 
 
-def parse_data(name: str, value: object) -> str:
-    """An absolute path, or the word 'random'."""
-    return RANDOM_DATA if str(value).strip().lower() == RANDOM_DATA else parse_path(name, value)
-
-
 def parse_text(name: str, value: object) -> str:
     """Text that says something, without the blanks around it."""
     if isinstance(value, bool):

@@ -128,11 +128,6 @@ def read_engine(manifest_path: str, manifest: Manifest) -> bytes:
     return data
 
 
-def describe_engine(manifest_path: str, manifest: Manifest) -> str:
-    """Whether the engine beside a manifest is still the one that was published, in words."""
-    return doubt_of_engine(manifest_path, manifest) or UNCHANGED
-
-
 def look_up(
     request: BuildRequest, parts: Mapping[str, Any], progress: Progress | None = None
 ) -> tuple[EnginePaths, Lookup]:

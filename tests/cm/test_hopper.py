@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cmx4trt.backends.hopper.container import load_engine
+from cmx4trt.backends.hopper.container import read_engine
 
 ROOT = Path(__file__).resolve().parents[2]
 RANDOM = ("--calibration_data=random", "--calibration_count=4")
@@ -25,7 +25,7 @@ def test_an_engine_is_built_without_a_gpu(cm: Any, folder: Path) -> None:
     assert answer["deps"] == ["detect,os", "detect,cpu"]
     path = Path(env["CM_MLPERF_ENGINE_FILE_WITH_PATH"])
     assert path.is_relative_to(folder)
-    engine = load_engine(str(path))
+    engine = read_engine(path.read_bytes(), str(path))
     assert len(engine.cubins) > 10
     assert path.stat().st_size <= 1.1 * memoryview(engine.weights).nbytes + 4e6
     manifest = json.loads(Path(env["CM_MLPERF_ENGINE_MANIFEST_WITH_PATH"]).read_text())

@@ -25,7 +25,6 @@ from cmx4trt.backends.hopper.plan import Plan
 from cmx4trt.backends.hopper.plan_checks import check_plan
 from cmx4trt.backends.hopper.plan_json import plan_from_json, plan_to_json
 from cmx4trt.backends.hopper.strict_json import Fields, fields, integer, parse, text
-from cmx4trt.base.files import open_file
 from cmx4trt.errors import ModelError
 
 MAGIC = b"CMXHOPR\n"
@@ -74,16 +73,6 @@ def write_engine(engine: Engine) -> bytes:
         file += bytes(offset - len(file))
         file += data
     return bytes(file)
-
-
-def load_engine(path: str) -> Engine:
-    """The engine in the file at ``path``. Raises ModelError."""
-    try:
-        with open_file(path) as stream:
-            data = stream.readall()
-    except OSError as error:
-        raise ModelError(f"cannot read engine {path}: {error.strerror}") from error
-    return read_engine(data, path)
 
 
 def read_engine(data: Any, path: str) -> Engine:

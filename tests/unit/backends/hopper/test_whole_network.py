@@ -11,7 +11,7 @@ import pytest
 
 from cmx4trt.backends.hopper import reference
 from cmx4trt.backends.hopper.choices import shipped_choices
-from cmx4trt.backends.hopper.container import load_engine, write_engine
+from cmx4trt.backends.hopper.container import read_engine, write_engine
 from cmx4trt.backends.hopper.engine import Engine
 from cmx4trt.backends.hopper.schedule import Types, schedule
 from cmx4trt.backends.hopper.session import HopperSession
@@ -30,7 +30,7 @@ def test_a_session_computes_what_the_specification_says(
     cubins = {kernel.name: small.CUBIN for kernel in scheduled.plan.kernels}
     file = tmp_path / "some.engine"
     file.write_bytes(write_engine(Engine(scheduled.plan, cubins, scheduled.weights)))
-    engine = load_engine(str(file))
+    engine = read_engine(file.read_bytes(), str(file))
     kernels = small.load("reference_kernels").ReferenceKernels(network, engine.plan)
     gpu.kernels = dict.fromkeys(cubins, kernels)
     session = HopperSession(engine, gpu)
