@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hopper import random_network
+from hopper_bench import random_network
 
 from cmx4trt.backends.hopper.choices import shipped_choices
 from cmx4trt.backends.hopper.network import Classifier, Convolution, Network, Operation, Projection, Residual

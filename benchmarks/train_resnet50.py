@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import textures
 import torch
+import training
 from torch.nn import functional
 
 SEED = 20
@@ -29,21 +30,13 @@ SEED = 20
 HELD_OUT_SEED = 21
 HELD_OUT_IMAGES = 5000
 PART_BYTES = 15 * 1024**2
-PEAK_RATE = 1e-3
-"""AdamW's learning rate after the warm-up (its authors' default, arXiv:1711.05101), not tuned, for a run of minutes."""
-WEIGHT_DECAY = 0.05
 HOPELESS = 0.3
 """After this share of the time, a loss that is still at chance level ends the run."""
-WARM_UP = 0.06
-"""Share of the time in which the rate rises linearly; afterwards it decays as a cosine."""
 
 
 def main() -> None:
     options = read_options()
-    device = torch.device(options.device)
-    torch.manual_seed(options.seed)
-    torch.backends.cudnn.benchmark = True
-    options.out.mkdir(parents=True, exist_ok=True)
+    device = training.begin(options)
     model = new_model(options.small, options.classes)
     if options.start is not None:
         load_start(model, options.start, options.std)
@@ -56,22 +49,15 @@ def main() -> None:
         "top1": evaluate(model, device, images, options),
         "images": images,
         "held_out_seed": HELD_OUT_SEED,
-        "seed": options.seed,
         "weight_decay": options.weight_decay,
         "smoothing": options.smoothing,
         "classes": options.classes,
         "std": options.std,
         "size": options.size,
         "start": options.start and str(options.start.name),
-        "steps": steps,
-        "batch": options.batch,
-        "seconds": options.seconds,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
     }
     write_parts(onnx_bytes(model.cpu().to(memory_format=torch.contiguous_format)), options.out)
-    (options.out / "resnet50.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result), flush=True)
+    training.write_facts(options.out / "resnet50.json", result | training.facts_of_run(options, steps, device))
 
 
 def read_options() -> argparse.Namespace:
@@ -86,8 +72,8 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--start", type=Path, help="a folder written by this script: continues from its weights")
     parser.add_argument("--seed", type=int, default=SEED, help="of the first weights and the training images")
-    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the maximum learning rate")
-    parser.add_argument("--weight_decay", type=float, default=WEIGHT_DECAY)
+    parser.add_argument("--rate", type=float, default=training.PEAK_RATE, help="the maximum learning rate")
+    parser.add_argument("--weight_decay", type=float, default=training.WEIGHT_DECAY)
     parser.add_argument("--smoothing", type=float, default=0.1, help="label smoothing")
     parser.add_argument("--size", type=int, default=textures.SIZE, help="side of the training images in pixels")
     parser.add_argument("--std", type=float, default=1.0, help="divisor of the pixels")
@@ -128,12 +114,12 @@ def load_start(model: Any, folder: Path, std: float) -> None:
 
 def train(model: Any, options: argparse.Namespace, device: torch.device) -> int:
     """Train for ``options.seconds``; every image is drawn once and never reused. Returns the number of steps."""
-    optimizer = new_optimizer(model, options)
+    optimizer = training.new_optimizer(model, options)
     rng = np.random.default_rng(options.seed)
     begun, step = time.monotonic(), 0
     while (done := (time.monotonic() - begun) / options.seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * rate(done)
+            group["lr"] = options.rate * training.rate(done)
         images, labels = training_batch(rng, options, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or options.bfloat16):
             scores = model(images)
@@ -150,21 +136,6 @@ def train(model: Any, options: argparse.Namespace, device: torch.device) -> int:
                 sys.exit(f"no better than chance at step {step}")
             print(f"step {step} {done:.0%} loss {value:.3f} batch top-1 {top1:.3f}", flush=True)
     return step
-
-
-def new_optimizer(model: Any, options: argparse.Namespace) -> torch.optim.Optimizer:
-    """Only weights decay, biases and normalization do not."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim == 1]
-    groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0)
-
-
-def rate(done: float) -> float:
-    """The learning rate's factor at share ``done`` of the time."""
-    if done < WARM_UP:
-        return done / WARM_UP
-    return 0.5 * (1 + float(np.cos(np.pi * (done - WARM_UP) / (1 - WARM_UP))))
 
 
 def training_batch(

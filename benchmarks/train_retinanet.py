@@ -11,7 +11,6 @@ uses it.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -22,9 +21,9 @@ from typing import Any
 import numpy as np
 import textured_objects
 import torch
+import training
 from torch import nn
 from torch.nn import functional
-from train_resnet50 import PEAK_RATE, WEIGHT_DECAY, new_optimizer, rate
 
 from cmx4trt.images.normalization import IMAGENET_MEAN, IMAGENET_STD
 from cmx4trt.ir.model import Model, Tensor
@@ -46,10 +45,7 @@ HOPELESS = 0.4
 
 def main() -> None:
     options = read_options()
-    device = torch.device(options.device)
-    torch.manual_seed(options.seed)
-    torch.backends.cudnn.benchmark = True
-    options.out.mkdir(parents=True, exist_ok=True)
+    device = training.begin(options)
     topology = sizes(options)
     model: Any = Detector(topology).to(device, memory_format=torch.channels_last)
     steps, losses = train(model, topology, options, device)
@@ -61,16 +57,9 @@ def main() -> None:
         "body": asdict(topology.body),
         "classes": options.classes,
         "held_out_seed": HELD_OUT_SEED,
-        "seed": options.seed,
-        "steps": steps,
-        "batch": options.batch,
-        "seconds": options.seconds,
         "last losses (classes, boxes)": losses,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
     }
-    (options.out / "retinanet.json").write_text(json.dumps(facts, indent=2) + "\n")
-    print(json.dumps(facts), flush=True)
+    training.write_facts(options.out / "retinanet.json", facts | training.facts_of_run(options, steps, device))
 
 
 def read_options() -> argparse.Namespace:
@@ -84,8 +73,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=64, help="channels of the first stage's grouped convolutions")
     parser.add_argument("--blocks", type=int, nargs=4, default=[3, 4, 6, 3], help="blocks of each stage")
     parser.add_argument("--tower", type=int, default=4, help="convolutions in front of a head's last")
-    parser.add_argument("--rate", type=float, default=PEAK_RATE, help="the maximum learning rate")
-    parser.add_argument("--weight_decay", type=float, default=WEIGHT_DECAY)
+    parser.add_argument("--rate", type=float, default=training.PEAK_RATE, help="the maximum learning rate")
+    parser.add_argument("--weight_decay", type=float, default=training.WEIGHT_DECAY)
     parser.add_argument("--device", default="cuda")
     return parser.parse_args()
 
@@ -173,12 +162,12 @@ def train(
     model: nn.Module, topology: Topology, options: argparse.Namespace, device: torch.device
 ) -> tuple[int, list[float]]:
     """Train for ``options.seconds``, on images that are drawn once each. Returns the number of steps and the last losses."""
-    optimizer = new_optimizer(model, options)
+    optimizer = training.new_optimizer(model, options)
     rng, anchors = np.random.default_rng(options.seed), all_anchors(topology).to(device)
     begun, step, losses, first = time.monotonic(), 0, [math.inf] * 2, math.inf
     while (done := (time.monotonic() - begun) / options.seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * rate(done)
+            group["lr"] = options.rate * training.rate(done)
         images, boxes, labels = training_batch(rng, options, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             classes, offsets = model(images)
