@@ -58,6 +58,7 @@ class _Reader:
     graph: Graph
     scales: dict[str, float] = field(default_factory=dict)
     weights: dict[str, Any] = field(default_factory=dict)
+    relus: dict[str, str] = field(default_factory=dict)
     converted: int = 0
 
     def run(self) -> OwnQuantization:
@@ -95,12 +96,16 @@ class _Reader:
         zero_point, step = int(zero.reshape(-1)[0]), float(scale.reshape(-1)[0])
         symmetric = dtype is DType.INT8 and zero_point == 0
         largest = INT8_MAX * step if symmetric else max(zero_point - low, high - zero_point) * step
-        self.converted += not symmetric
+        self.converted += tensor not in self.scales and not symmetric
         result: list[Node] = []
         before = producers.get(tensor)
         if zero_point == low and before is not None and before.op_type in _SIGNED_RESULTS:
-            name = fresh_name(f"{tensor}_relu", used)
-            result, tensor = [Node("Relu", [tensor], [name], {}, name)], name
+            if (
+                tensor not in self.relus
+            ):  # of several pairs behind one operator, each for one reader, all are the same Relu
+                self.relus[tensor] = name = fresh_name(f"{tensor}_relu", used)
+                result = [Node("Relu", [tensor], [name], {}, name)]
+            tensor = self.relus[tensor]
         self.scales[tensor] = max(self.scales.get(tensor, 0.0), largest / INT8_MAX)
         self.graph.rename_reads(node.outputs[0], tensor)
         return result

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.constants import fold_constants
 from cmx4trt.graph.fused import DOMAIN, split_fused
+from cmx4trt.graph.integer_operators import is_integer_operator, split_integers
 from cmx4trt.graph.layout import TO_NHWC, sink_transposes
 from cmx4trt.graph.own_quantization import OwnQuantization, take_apart
 from cmx4trt.graph.padding import resolve_auto_pad
@@ -16,15 +17,6 @@ from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.graph.widening import widen_floats
 from cmx4trt.ir.model import Graph, Model, Node, fresh_name
 
-_INTEGER_OPERATORS = {
-    "QLinearConv",
-    "QLinearMatMul",
-    "QLinearAdd",
-    "QGemm",
-    "ConvInteger",
-    "MatMulInteger",
-    "DynamicQuantizeLinear",
-}
 _TRAINED_OUTPUTS = 14
 """From this operator set on BatchNormalization says by ``training_mode`` what before more than one result said."""
 
@@ -46,12 +38,13 @@ def normalize(model: Model, spec: ModelSpec, folded: Collection[str], sink: bool
     reason where a file cannot be built, whatever network it is.
     """
     graph = model.graph
-    _check_usable(graph, model.opset)
     lift_constants(graph)
+    notes = {"integer_operators_split": split_integers(graph)}
+    _check_usable(graph, model.opset)
     precision = widen_floats(graph)
     drop_identities(graph)
     drop_float_casts(graph)
-    notes = {"fused_operators_split": split_fused(graph)}
+    notes["fused_operators_split"] = split_fused(graph)
     own = take_apart(graph)
     notes["constants_computed"] = fold_constants(model, folded)
     notes["channels_last_input"] = _take_channels_first(graph, spec)
@@ -65,11 +58,10 @@ def normalize(model: Model, spec: ModelSpec, folded: Collection[str], sink: bool
 
 def _check_usable(graph: Graph, opset: int) -> None:
     """Refuse what no network's file can be built from."""
-    operators = {node.op_type for node in graph.nodes}
-    if integer := sorted(operators & _INTEGER_OPERATORS):
+    if integer := sorted({node.op_type for node in graph.nodes if is_integer_operator(node)}):
         raise ModelError(
-            f"the model is quantized with integer operators ({', '.join(integer)}), expected a float model or Q/DQ pairs; "
-            "give the float model, or quantize it in the QDQ format"
+            f"the model is quantized with integer operators ({', '.join(integer)}), which have no form as Q/DQ pairs here, "
+            "expected a float model or Q/DQ pairs; give the float model, or quantize it in the QDQ format"
         )
     for node in graph.nodes:
         if node.op_type == "BatchNormalization" and _is_training(node, opset):

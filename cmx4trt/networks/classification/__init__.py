@@ -85,7 +85,12 @@ class Classifier(Network):
 
 
 def _count_equal_classes(expected: Outputs, found: Outputs) -> tuple[int, int]:
-    return int((expected["class"] == found["class"]).sum()), len(expected["class"])
+    """A class whose expected logit is as large as the best one's is as good: in a file of integers there are ties."""
+    import numpy as np
+
+    logits, classes = expected["logits"], found["class"]
+    chosen = logits[np.arange(len(classes)), classes]
+    return int((chosen == logits.max(axis=1)).sum()), len(classes)
 
 
 def _class_is_largest(outputs: Outputs) -> bool:

@@ -182,6 +182,49 @@ def test_an_onnxruntime_file_is_built_with_its_own_ranges(forms: Any, tmp_path: 
     assert any(abs(scale - largest["relu1"] / 127) < 1e-2 * scale for scale in scales)
 
 
+@pytest.fixture
+def quantizer(forms: Any) -> Any:
+    """ONNX Runtime's."""
+    return import_module("onnxruntime_quantizer")
+
+
+@pytest.mark.parametrize("options", [{}, {"ActivationSymmetric": True}], ids=["asymmetric", "symmetric"])
+@pytest.mark.parametrize("signed", [False, True], ids=["uint8", "int8"])
+def test_operators_on_integers_are_built_as_the_pairs_that_they_stand_for(
+    quantizer: Any, tmp_path: Path, signed: bool, options: dict[str, Any]
+) -> None:
+    model = quantizer.quantized(small_model(), tmp_path, True, signed, **options)
+    mean = [] if options else ["QLinearGlobalAveragePool"]  # else between two pairs already
+    integers = [node.op_type for node in model.graph.nodes if node.op_type[:2] in ("QL", "QG")]
+    assert sorted(integers) == sorted(["QLinearConv"] * 4 + ["QLinearAdd", "QGemm", *mean])
+    pairs = quantizer.quantized(small_model(), tmp_path, False, signed, **options)
+    asked = request_without_calibration(tmp_path, model)
+    made, source = prepared(model, asked)
+    found = verify(made, source.message, asked)
+    assert found.verdict == PASSED, found.sentence()
+    assert made.graph.notes["integer_operators_split"] == str(len(integers))
+    same = prepared(pairs, request_without_calibration(tmp_path, pairs))[0]
+    assert set(scales_of(made).values()) <= set(scales_of(same).values())
+
+
+def test_pairs_of_each_reader_are_one_activation(quantizer: Any, tmp_path: Path) -> None:
+    """A Relu that became a quantizer's clipping is one, however many quantizers there are."""
+    options = {"DedicatedQDQPair": True}
+    model = quantizer.quantized(small_model(), tmp_path, False, False, **options)
+    asked = request_without_calibration(tmp_path, model)
+    made, source = prepared(model, asked)
+    assert verify(made, source.message, asked).verdict == PASSED
+    assert sum(node.op_type == "Relu" for node in made.graph.model.graph.nodes) == 3
+
+
+def test_a_class_as_good_as_the_best_agrees(forms: Any, quantizer: Any, tmp_path: Path) -> None:
+    """Logits of integers have ties."""
+    tied = {"logits": np.array([[1.0, 3.0, 3.0]]), "class": np.array([1])}
+    results = networks.network_of("small").results(None, None)  # type: ignore[arg-type]
+    assert results.count_agreeing(tied, {"class": np.array([2])}) == (1, 1)
+    assert results.count_agreeing(tied, {"class": np.array([0])}) == (0, 1)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_a_quantized_file_is_refused_in_other_precisions(forms: Any, precision: str) -> None:
     model = small_model()
@@ -211,7 +254,14 @@ def test_a_graph_that_is_not_the_quantized_file_fails(forms: Any, tmp_path: Path
 
 
 def integer_operators(model: Model) -> None:
-    model.graph.nodes[0].op_type = "QLinearConv"
+    model.graph.nodes[0].op_type = "ConvInteger"
+
+
+def computed_scale(model: Model) -> None:
+    node = model.graph.nodes[0]
+    node.op_type = "QLinearConv"
+    kernel, bias = node.inputs[1:]
+    node.inputs = ["image", "a", "b", kernel, "c", "d", "e", "f", bias]
 
 
 def one_cpus_layout(model: Model) -> None:
@@ -230,8 +280,9 @@ def float8(model: Model) -> None:
 REFUSED: dict[str, tuple[Callable[[Model], None], str]] = {
     "integers": (
         integer_operators,
-        r"quantized with integer operators \(QLinearConv\), expected a float model or Q/DQ",
+        r"quantized with integer operators \(ConvInteger\), which have no form as .* here, expected a float model or Q/DQ",
     ),
+    "scale": (computed_scale, "QLinearConv 'conv1' has a computed scale, expected constants; give the float model"),
     "layout": (one_cpus_layout, r"operators of the domain com.microsoft.nchwc \(Conv\), expected ONNX's own"),
     "scales": (float8, "'q' .*scale that is not a positive number|'q' gives an activation 16 scales, expected one"),
 }
