@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cmx4trt.graph.constants import nodes_before
 from cmx4trt.graph.precision import cast_tensor
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
@@ -55,7 +56,8 @@ def detector_in(model: Model, dtype: DType) -> None:
     """A detector in float16 or bfloat16; what ONNX defines as float32 (suppression, Resize's scales) stays it."""
     graph, exact = model.graph, dict(model.graph.initializers)
     in_precision(model, dtype)
-    next(info for info in graph.outputs if info.name == "labels").dtype = DType.INT64
+    for info in graph.outputs:
+        info.dtype = DType.INT64 if info.name.startswith("labels") else dtype
     nodes: list[Node] = []
     for node in graph.nodes:
         if node.op_type == "Cast" and node.attributes["to"] == DType.FLOAT:
@@ -69,6 +71,38 @@ def detector_in(model: Model, dtype: DType) -> None:
             node.inputs[place] = wide
         nodes.append(node)
     graph.nodes = nodes
+
+
+def detector_of_batch(model: Model, images: int, separate: bool = False) -> None:
+    """A detector that takes ``images`` at a time, with post-processing for each; ``separate``: each in an input of its own."""
+    graph = model.graph
+    source, behind = graph.inputs[0], {node.outputs[0] for node in graph.nodes if node.op_type == "Conv"}
+    followed = {
+        node.outputs[0] for node in nodes_before(graph, [n.inputs[0] for n in graph.nodes if n.op_type == "Conv"])
+    }
+    heads = sorted(behind - followed)
+    body = nodes_before(graph, heads)
+    rest = [node for node in graph.nodes if node not in body]
+    source.dims = (images, *(source.dims or ())[1:])
+    graph.nodes, results = list(body), list(graph.outputs)
+    graph.outputs = []
+    keep(graph, "batch_axis", [0])
+    for image in range(images):
+        names = {name: f"{name}_{image}" for node in rest for name in node.outputs} | {h: f"{h}_{image}" for h in heads}
+        for end, place in (("start", image), ("end", image + 1)):
+            keep(graph, f"{end}_{image}", [place])
+        for head in heads:
+            inputs = [head, f"start_{image}", f"end_{image}", "batch_axis"]
+            graph.nodes.append(Node("Slice", inputs, [names[head]], {}, names[head]))
+        for node in rest:
+            inputs, outputs = ([names.get(name, name) for name in side] for side in (node.inputs, node.outputs))
+            graph.nodes.append(Node(node.op_type, inputs, outputs, node.attributes, f"{node.name}_{image}"))
+        graph.outputs += [ValueInfo(names[info.name], info.dtype, info.dims) for info in results]
+    if separate:
+        single = [f"{source.name}_{image}" for image in range(images)]
+        graph.inputs = [ValueInfo(name, source.dtype, (source.dims or ())[1:]) for name in single]
+        rows = [Node("Unsqueeze", [name, "batch_axis"], [f"{name}_row"], {}, f"{name}_row") for name in single]
+        graph.nodes[:0] = [*rows, Node("Concat", [row.outputs[0] for row in rows], [source.name], {"axis": 0}, "batch")]
 
 
 def bfloat16(model: Model) -> None:

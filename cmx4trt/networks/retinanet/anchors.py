@@ -27,18 +27,24 @@ _DECIMALS = 6
 
 
 def find_anchors(
-    model: Model, shapes: Mapping[str, Shape], heads: list[str], grids: list[tuple[int, int]], spec: ModelSpec
+    model: Model,
+    shapes: Mapping[str, Shape],
+    heads: list[str],
+    grids: list[tuple[int, int]],
+    spec: ModelSpec,
+    batch: int = 1,
 ) -> list[NDArray[Any]]:
     """The anchors of each level, [A * H * W, 4] float32 (x1, y1, x2, y2 in pixels), anchor index outermost.
 
     They are the values that do not depend on the image, are read by nodes that do, and hold one box for each anchor of a
-    level, or of all levels. Raises ModelError where there are none or several.
+    level, or of all levels; of a ``batch`` of images each may have its own, alike. Raises ModelError where there are none or
+    several.
     """
     import numpy as np
 
     anchors = detector_spec(spec).anchors_per_location
     rows = [height * width * anchors for height, width in grids]
-    known = shape_values(model, shapes)
+    known = shape_values(model, shapes, batch)
     names = _border_values(model, set(known), heads)
     computed = [name for name in names if name not in model.graph.initializers]
     values = evaluate_values(model, computed, DType.FLOAT, known) if computed else {}
@@ -102,8 +108,8 @@ def _anchor_outermost(table: NDArray[Any], grid: tuple[int, int], anchors: int, 
     return np.ascontiguousarray(by_position.transpose(1, 0, 2).reshape(-1, 4), np.float32)
 
 
-def probe_normalization(model: Model, source: str, image: str, spec: ModelSpec) -> Normalization:
-    """What the file does with its input before the first convolution, measured on three images.
+def probe_normalization(model: Model, source: str, image: str, spec: ModelSpec, batch: int = 1) -> Normalization:
+    """What the file does with its input before the first convolution, measured on three batches of images.
 
     Raises ModelError unless that is (x - mean) / std per channel.
     """
@@ -113,7 +119,7 @@ def probe_normalization(model: Model, source: str, image: str, spec: ModelSpec) 
 
     if source == image:
         return Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    dims = (1, *spec.input_shape)
+    dims = (batch, *spec.input_shape)
     inputs, outputs = [ValueInfo(source, DType.FLOAT, dims)], [ValueInfo(image, DType.FLOAT, None)]
     part = submodel(model, inputs, outputs)
     session = OnnxRuntimeSession.from_graph(encode_model(part))

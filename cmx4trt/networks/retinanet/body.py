@@ -46,8 +46,10 @@ def fold_weight_expressions(model: Model, image: str, heads: list[str]) -> int:
     return len(wanted)
 
 
-def fix_shapes(model: Model, image: str, heads: list[str], spec: ModelSpec) -> dict[str, Shape]:
+def fix_shapes(model: Model, image: str, heads: list[str], spec: ModelSpec, batch: int = 1) -> dict[str, Shape]:
     """The shapes [C, H, W] of all values between ``image`` and ``heads``; Resize gets constant scales instead of sizes.
+
+    ``batch``: images that the file takes at a time.
 
     Requires: computed weights are folded. Ensures: the batch dimension of these values is free. Raises ModelError where
     another operator than those of torchvision's RetinaNet lies in between.
@@ -59,7 +61,7 @@ def fix_shapes(model: Model, image: str, heads: list[str], spec: ModelSpec) -> d
         if node.op_type == "Shape" or not any(name in shapes for name in node.inputs):
             continue  # arithmetic on shapes: evaluated where a Resize needs it
         try:
-            shapes[node.outputs[0]] = _output_shape(model, node, shapes, used)
+            shapes[node.outputs[0]] = _output_shape(model, node, shapes, used, batch)
         except (ValueError, IndexError, KeyError) as error:
             raise ModelError(f"cannot follow {node.label()} of {spec.title}: {error}; give the right file") from error
     missing = [name for name in heads if name not in shapes]
@@ -68,7 +70,7 @@ def fix_shapes(model: Model, image: str, heads: list[str], spec: ModelSpec) -> d
     return shapes
 
 
-def _output_shape(model: Model, node: Node, shapes: dict[str, Shape], used: set[str]) -> Shape:
+def _output_shape(model: Model, node: Node, shapes: dict[str, Shape], used: set[str], batch: int) -> Shape:
     """[C, H, W] of the node's result. Raises ValueError for what does not belong between images and heads."""
     if node.op_type in _POOLING:
         return _pooled(model, node, shapes[node.inputs[0]])
@@ -79,7 +81,7 @@ def _output_shape(model: Model, node: Node, shapes: dict[str, Shape], used: set[
         operands += [model.graph.initializers[name].dims[-3:] for name in constants]
         return _broadcast(operands)
     if node.op_type == "Resize":
-        return _resized(model, node, shapes, used)
+        return _resized(model, node, shapes, used, batch)
     known = ", ".join(sorted(_POOLING | _ELEMENTWISE | {"Resize"}))
     raise ValueError(f"only {known} are expected between the image and the heads")
 
@@ -110,7 +112,7 @@ def _broadcast(shapes: list[Shape]) -> Shape:
     return result
 
 
-def _resized(model: Model, node: Node, shapes: dict[str, Shape], used: set[str]) -> Shape:
+def _resized(model: Model, node: Node, shapes: dict[str, Shape], used: set[str], batch: int) -> Shape:
     """The result's shape; sizes or scales of any origin become a constant of scales [1, 1, H'/H, W'/W]."""
     import numpy as np
 
@@ -121,7 +123,7 @@ def _resized(model: Model, node: Node, shapes: dict[str, Shape], used: set[str])
         values = model.graph.initializers[name].numpy()
     else:
         dtype = DType.INT64 if place == _SIZES else DType.FLOAT
-        values = evaluate_values(model, [name], dtype, shape_values(model, shapes))[name]
+        values = evaluate_values(model, [name], dtype, shape_values(model, shapes, batch))[name]
     target = (
         [int(v) for v in values[2:]] if place == _SIZES else [int(s * v) for s, v in zip(size, values[2:], strict=True)]
     )
@@ -134,14 +136,14 @@ def _resized(model: Model, node: Node, shapes: dict[str, Shape], used: set[str])
     return (channels, *target)
 
 
-def shape_values(model: Model, shapes: Mapping[str, Shape]) -> dict[str, NDArray[Any]]:
-    """What the Shape nodes behind values of known shape yield, for one image."""
+def shape_values(model: Model, shapes: Mapping[str, Shape], batch: int) -> dict[str, NDArray[Any]]:
+    """What the Shape nodes behind values of known shape yield, for ``batch`` images."""
     import numpy as np
 
     results = {}
     for node in model.graph.nodes:
         if node.op_type == "Shape" and node.inputs[0] in shapes:
-            dims = (1, *shapes[node.inputs[0]])
+            dims = (batch, *shapes[node.inputs[0]])
             start, end = node.attributes.get("start", 0), node.attributes.get("end", len(dims))
             assert isinstance(start, int)
             assert isinstance(end, int)

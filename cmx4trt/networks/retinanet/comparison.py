@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.errors import ModelError
-from cmx4trt.graph.execution import open_original, open_prepared, own_arithmetic
+from cmx4trt.graph.execution import open_prepared, own_arithmetic
 from cmx4trt.graph.judge import LayerJudgement, judge_layers
 from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.images.seeded import seeded_images
 from cmx4trt.ir.model import DType, ValueInfo
-from cmx4trt.ir.onnx_file import EncodedGraph, decode_encoded, encode_model, with_output
+from cmx4trt.ir.onnx_file import decode_encoded, encode_model
 from cmx4trt.networks.retinanet.comparison_result import DetectionComparison
 from cmx4trt.networks.retinanet.details import Detector, head_names
 from cmx4trt.networks.retinanet.detections import (
@@ -26,7 +25,9 @@ from cmx4trt.networks.retinanet.detections import (
     detections_from_outputs,
     finish_detections,
 )
+from cmx4trt.networks.retinanet.file_run import FileRun
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors, compare_heads
+from cmx4trt.networks.retinanet.image_inputs import stack_inputs
 from cmx4trt.networks.retinanet.matching import (
     BOX_TOLERANCE,
     SCORE_TOLERANCE,
@@ -36,7 +37,7 @@ from cmx4trt.networks.retinanet.matching import (
 )
 from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES
-from cmx4trt.sessions.batches import as_file_takes, run_in_batches
+from cmx4trt.sessions.batches import run_in_batches
 from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
@@ -81,36 +82,25 @@ class _Verification:
         if engine is None:
             arithmetic = own_arithmetic(self._graph.model)
             layers = self._judge(arithmetic)
-            first = {name: layers.results[head] for name, head in self._file_names() if head in layers.results}
+            first = {name: layers.results[head] for name, head in self._file_names if head in layers.results}
             outputs = self._run(self._open_with_heads(arithmetic.copy()))
-            heads = compare_heads([heads for _, heads in expected], outputs, first)
+            heads = compare_heads([heads for _, heads in expected[:IMAGES]], outputs, first)
             return self._compared(expected, outputs, heads=heads, layers=layers)
         own = self._compared(expected, self._run(open_prepared(self._graph)))
         return self._compared(expected, self._run(engine), limit=ENGINE_SHARE * own.matched_fraction)
 
-    def _file_names(self) -> list[tuple[str, str]]:
-        return list(zip(self._names, self._detector.file_heads, strict=True))
-
-    def _run_original(self) -> list[tuple[Detections, dict[str, Array]]]:
-        """The file's detections and heads of each image, run alone."""
-        added = [
-            with_output(b"", name) for name in self._detector.file_heads
-        ]  # what is appended: the file is copied once
-        message = b"".join((self._file.message, *added))
-        session = open_original(EncodedGraph(message, self._file.constants), self._detector.source_precision)
-        name = session.inputs[0]
-        self._fed = as_file_takes(session, self._images)
-        found = []
-        for image in self._images:
-            results = session.run({name: as_file_takes(session, image[None])})
-            heads = {own: results[head] for own, head in self._file_names()}
-            found.append((_file_detections(results, self._detector), heads))
-        session.close()
+    def _run_original(self) -> list[tuple[Detections, Arrays]]:
+        """The file's detections and heads of each image, and of those that fill its batch."""
+        run = FileRun(self._file, self._detector)
+        self._fed, self._file_names = run.typed(self._images), run.heads
+        found = run.run(self._images)
+        run.close()
         return found
 
     def _judge(self, arithmetic: Model) -> LayerJudgement:
         file = decode_encoded(self._file)
-        return judge_layers(self._graph.model, file, dict(self._file_names()), self._fed, arithmetic)
+        stack_inputs(file.graph, self._graph.spec)
+        return judge_layers(self._graph.model, file, dict(self._file_names), self._fed, arithmetic)
 
     def _open_with_heads(self, arithmetic: Model) -> OnnxRuntimeSession:
         """The graph in its own ``arithmetic``, which is consumed, with heads and candidates among its outputs as float32."""
@@ -131,7 +121,7 @@ class _Verification:
 
     def _compared(
         self,
-        expected: list[tuple[Detections, dict[str, Array]]],
+        originals: list[tuple[Detections, Arrays]],
         outputs: Arrays,
         limit: float | None = None,
         heads: HeadErrors | None = None,
@@ -139,10 +129,10 @@ class _Verification:
     ) -> DetectionComparison:
         detector, spec, offset = self._detector, self._detector.spec, self._own.nms_offset
         found = detections_from_outputs(outputs, spec, offset, detector)
-        wanted = [detections for detections, _ in expected]
-        rows = [candidates_from_heads(heads, 0, detector) for _, heads in expected]
+        wanted = [detections for detections, _ in originals[: len(found)]]
         reading = [
-            compare_exactly(w, finish_detections(r, spec, offset), spec) for w, r in zip(wanted, rows, strict=True)
+            compare_exactly(w, finish_detections(candidates_from_heads(h, 0, detector), spec, offset), spec)
+            for w, h in originals
         ]
         own = self._candidates(outputs, len(found))
         processed = [
@@ -171,23 +161,6 @@ class _Verification:
         if self._names[0] in outputs:
             return [candidates_from_heads(outputs, image, self._detector) for image in range(images)]
         return list(outputs[CANDIDATES]) if CANDIDATES in outputs else []
-
-
-def _file_detections(results: Mapping[str, Array], detector: Detector) -> Detections:
-    """The file's results by their shapes and types: boxes [n, 4], scores [n] float, labels [n] integer."""
-    import numpy as np
-
-    values = [results[name] for name in detector.file_results]
-    boxes = [v for v in values if v.ndim == 2 and v.shape[1] == 4]
-    scores = [v for v in values if v.ndim == 1 and v.dtype.kind == "f"]
-    labels = [v for v in values if v.ndim == 1 and v.dtype.kind in "iu"]
-    if not len(boxes) == len(scores) == len(labels) == 1:
-        shown = ", ".join(f"{v.dtype}{list(v.shape)}" for v in values)
-        raise ModelError(
-            f"the model's results cannot be compared: got {shown}, expected boxes [n, 4], scores [n] and integer labels [n]; "
-            "build with --verify=no if that is intended"
-        )
-    return Detections(boxes[0], scores[0], labels[0].astype(np.int32))
 
 
 def _score_gaps(wanted: list[Detections], found: list[Detections], matches: list[dict[int, int]]) -> list[float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Node, node_reads
-from cmx4trt.networks.base import unusable_file, wrong_model
+from cmx4trt.networks.base import wrong_model
 from cmx4trt.networks.retinanet.details import detector_spec
 
 _SHAPE_ONLY = {"Shape", "Size"}
@@ -112,21 +112,3 @@ def _image_value(graph: Graph, spec: ModelSpec) -> str:
             spec, f"{len(first)} first convolutions (input channels: {channels})", f"one that reads {_COLORS} channels"
         )
     return first[0].inputs[0]
-
-
-def image_input(graph: Graph, spec: ModelSpec) -> str:
-    """The name of the file's only input, [N or 1, 3, H, W] float32. Raises ModelError on any other."""
-    expected = "one input [1 or N, " + ", ".join(map(str, spec.input_shape)) + "] of float32"
-    if len(graph.inputs) != 1:
-        raise unusable_file(spec, f"{len(graph.inputs)} inputs", expected)
-    info = graph.inputs[0]
-    dims = info.dims if info.dims is not None else (None,) * 4
-    sizes = [size if isinstance(size, int) else None for size in dims]
-    fits = len(sizes) == 4 and all(size in (None, want) for size, want in zip(sizes[1:], spec.input_shape, strict=True))
-    if info.dtype is not DType.FLOAT or not fits:
-        shown = ", ".join("?" if size is None else str(size) for size in dims)
-        raise unusable_file(spec, f"input '{info.name}' [{shown}] of {info.dtype.name.lower()}", expected)
-    if sizes[0] is not None and sizes[0] > 1:
-        found = f"post-processing for exactly {sizes[0]} images at a time"
-        raise unusable_file(spec, found, "one for a single image, or with a dynamic batch")
-    return info.name

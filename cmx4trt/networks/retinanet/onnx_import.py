@@ -28,7 +28,8 @@ from cmx4trt.networks.retinanet.details import (
     parameters_of,
     with_detector,
 )
-from cmx4trt.networks.retinanet.heads import Heads, find_heads, image_input
+from cmx4trt.networks.retinanet.heads import Heads, find_heads
+from cmx4trt.networks.retinanet.image_inputs import image_input, stack_inputs
 from cmx4trt.networks.retinanet.options import PIXELS, RAW, RetinaNetOptions
 from cmx4trt.networks.retinanet.parameters import read_parameters
 
@@ -46,23 +47,24 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     """
     graph, own = model.graph, RetinaNetOptions.of(request)
     source_opset = model.opset
+    separate = stack_inputs(graph, spec)
     form = normalize(model, spec, _FOLDED, sink=False)
     if form.own is not None:
         raise ModelError(
             "the model is already quantized (Q/DQ), and only classifiers can be built from quantized models; "
             f"give {spec.title}'s float model"
         )
-    source = image_input(graph, spec)
+    source, batch = image_input(graph, spec)
     shared = share_equal_constants(graph)
     heads = find_heads(graph, spec)
     spec = _as_in_file(model, heads, spec, request)
     names = [node.outputs[0] for node in (*heads.classes, *heads.boxes)]
     computed = fold_weight_expressions(model, heads.image, names)
-    shapes = fix_shapes(model, heads.image, names, spec)
+    shapes = fix_shapes(model, heads.image, names, spec, batch)
     pairs = _by_level(heads, shapes, spec)
     grids = [(shapes[value][1], shapes[value][2]) for value, _ in pairs]
-    normalization = probe_normalization(model, source, heads.image, spec)
-    anchors = find_anchors(model, shapes, names, grids, spec)
+    normalization = probe_normalization(model, source, heads.image, spec, batch)
+    anchors = find_anchors(model, shapes, names, grids, spec, batch)
     levels = tuple(Level(*grid, table) for grid, table in zip(grids, anchors, strict=True))
     file_heads = [name for pair in pairs for name in pair]
     detector = Detector(
@@ -74,6 +76,7 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
         file_heads=tuple(file_heads),
         file_results=tuple(info.name for info in graph.outputs),
         source_precision=form.precision,
+        file_batch=batch,
     )
     body = _cut(model, heads.image, pairs, shapes)
     folded = fold_batch_norm(body)
@@ -87,6 +90,10 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
         "input_range": own.input_range,
         "postprocessing": json.dumps(parameters_of(detector.spec)),
     }
+    if batch > 1:
+        notes["images_at_a_time"] = str(batch)
+    if separate:
+        notes["image_inputs_stacked"] = str(separate)
     _rename(body, heads.image, file_heads)
     find_layers(body, topology.layers(detector.spec), spec)
     if own.input_range == PIXELS:

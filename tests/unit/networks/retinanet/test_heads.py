@@ -13,7 +13,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.constants import share_equal_constants
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo
 from cmx4trt.networks.resnet50 import random_weights
-from cmx4trt.networks.retinanet.heads import find_heads, image_input
+from cmx4trt.networks.retinanet.heads import find_heads
 
 Edit = Callable[[Graph], None]
 
@@ -168,38 +168,3 @@ def test_refuses_an_ssd(toy_detector: Any) -> None:
     with pytest.raises(ModelError, match="last convolutions in 12 groups with shared weights") as caught:
         find_heads(ssd_like().graph, toy_detector.spec)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("dims", "dtype", "found"),
-    [
-        ((1, 128, 128, 3), DType.FLOAT, r"input 'x' \[1, 128, 128, 3\] of float"),
-        ((3, 128, 128), DType.FLOAT, r"\[3, 128, 128\]"),
-        ((1, 3, 128, 128), DType.UINT8, "of uint8"),
-        ((1, 3, 800, 800), DType.FLOAT, r"\[1, 3, 800, 800\]"),
-    ],
-)
-def test_refuses_other_inputs(toy_detector: Any, dims: tuple[int, ...], dtype: DType, found: str) -> None:
-    graph = Graph("", [], {}, [ValueInfo("x", dtype, dims)], [])
-    with pytest.raises(ModelError, match=found):
-        image_input(graph, toy_detector.spec)
-
-
-@pytest.mark.parametrize("dims", [None, ("n", 3, "h", "w"), (1, 3, 128, 128), (None, 3, 128, None)])
-def test_accepts_free_dimensions(toy_detector: Any, dims: tuple[int | str | None, ...] | None) -> None:
-    graph = Graph("", [], {}, [ValueInfo("x", DType.FLOAT, dims)], [])
-    assert image_input(graph, toy_detector.spec) == "x"
-
-
-def test_a_batch_of_several_has_its_true_reason(toy_detector: Any) -> None:
-    graph = Graph("", [], {}, [ValueInfo("x", DType.FLOAT, (4, 3, 128, 128))], [])
-    with pytest.raises(
-        ModelError, match="found post-processing for exactly 4 images at a time, need one for a single image"
-    ):
-        image_input(graph, toy_detector.spec)
-
-
-def test_refuses_two_inputs(toy_detector: Any) -> None:
-    inputs = [ValueInfo(name, DType.FLOAT, (1, 3, 128, 128)) for name in "xy"]
-    with pytest.raises(ModelError, match="found 2 inputs"):
-        image_input(Graph("", [], {}, inputs, []), toy_detector.spec)
