@@ -29,12 +29,14 @@ class _Affine:
     shift: NDArray[Any] | None
 
 
-def fold_batch_norm(graph: Graph) -> int:
+def fold_batch_norm(graph: Graph, steps: dict[str, NDArray[Any]] | None = None) -> int:
     """Fold every BatchNormalization, and Mul or Add of a constant per channel, that follows a Conv into that Conv.
 
     Requires: constants are initializers (no Constant or Identity nodes in between). Convolutions that share weights
     and factors share them afterwards too. Factors are combined in float64, weights scaled in float32; weights of other
     element types are left alone. Returns the number of nodes that are gone.
+
+    ``steps``: weight -> what one step of its integers is worth, [C_out] or [1], where it has some; gets those of folded weights.
     """
     consumers = graph.consumers()
     outputs = {info.name for info in graph.outputs}
@@ -49,7 +51,7 @@ def fold_batch_norm(graph: Graph) -> int:
             continue
         key = (*conv.inputs[1:], *(name for link in chain for name in _factor_names(graph, link.node)))
         if key not in shared:
-            shared[key] = _store_folded(graph, conv, chain, used)
+            shared[key] = _store_folded(graph, conv, chain, used, {} if steps is None else steps)
         weight, bias = shared[key]
         conv.inputs = [conv.inputs[0], weight, *([bias] if bias else [])]
         conv.outputs = [chain[-1].node.outputs[0]]
@@ -133,7 +135,9 @@ def _factor_names(graph: Graph, node: Node) -> list[str]:
     return [node.op_type, str(node.attributes.get("epsilon", DEFAULT_EPSILON)), *constants]
 
 
-def _store_folded(graph: Graph, conv: Node, chain: list[_Affine], used: set[str]) -> tuple[str, str]:
+def _store_folded(
+    graph: Graph, conv: Node, chain: list[_Affine], used: set[str], steps: dict[str, NDArray[Any]]
+) -> tuple[str, str]:
     """Add the folded weight and bias as constants; return their names ('' for no bias)."""
     import numpy as np
 
@@ -150,6 +154,8 @@ def _store_folded(graph: Graph, conv: Node, chain: list[_Affine], used: set[str]
     if any(link.scale is not None for link in chain):
         weight = weight * scale.astype(np.float32).reshape(-1, *[1] * (weight.ndim - 1))
         weight_name = _add_constant(graph, conv.inputs[1], weight, used)
+        if conv.inputs[1] in steps:
+            steps[weight_name] = steps[conv.inputs[1]] * np.abs(scale)
     else:
         weight_name = conv.inputs[1]
     bias_name = _add_constant(graph, f"{weight_name}_bias", bias.astype(np.float32), used) if has_bias else ""

@@ -44,5 +44,6 @@ def open_original(original: EncodedGraph, precision: str) -> OnnxRuntimeSession:
     model = decode_encoded(original)
     lift_constants(model.graph)
     widen_floats(model.graph)
+    model.graph.prune()  # ONNX Runtime takes no data for constants that nothing reads
     encoded = encode_model(model)
     return OnnxRuntimeSession.from_bytes(encoded.message, constants=encoded.constants)

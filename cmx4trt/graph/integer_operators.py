@@ -107,7 +107,8 @@ class _Splitter:
             yield (bias := self._bias(node, form, node.inputs[form.bias]))
             inputs.append(bias.outputs[0])
         parameters = [name for name in node.inputs[form.result : form.result + 2] if name]
-        yield from self._quantized(Node(form.op_type, inputs, node.outputs, node.attributes, node.name), parameters)
+        attributes = {key: value for key, value in node.attributes.items() if key != "channels_last"}
+        yield from self._quantized(Node(form.op_type, inputs, node.outputs, attributes, node.name), parameters)
 
     def _on_floats(self, node: Node) -> Iterator[Node]:
         parameters = self._scaled[node.inputs[0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import ModelError
@@ -35,10 +35,12 @@ class OwnQuantization:
     float_layers: frozenset[str]
     converted: int = 0
 
-    def renamed(self, old: str, new: str) -> OwnQuantization:
-        """The same where the activation ``old`` is called ``new``."""
-        scales = {new if name == old else name: scale for name, scale in self.scales.items()}
-        return OwnQuantization(scales, self.weights, self.float_layers, self.converted)
+    def renamed(self, names: Mapping[str, str]) -> OwnQuantization:
+        """The same in a graph that calls values and layers by other ``names``: old -> new."""
+        scales = {names.get(name, name): scale for name, scale in self.scales.items()}
+        weights = {names.get(name, name): steps for name, steps in self.weights.items()}
+        layers = frozenset(names.get(name, name) for name in self.float_layers)
+        return replace(self, scales=scales, weights=weights, float_layers=layers)
 
 
 def take_apart(graph: Graph) -> OwnQuantization | None:

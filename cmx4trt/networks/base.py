@@ -45,6 +45,25 @@ class Verification(Protocol):
         """In words."""
 
 
+class QuantizedFile(Protocol):
+    """A file that was quantized before it came here, run as the graph that is made of it: on images [1, C, H, W] as that takes
+    them, with its raw results under that graph's names."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The graph's input."""
+
+    @property
+    def consistent(self) -> bool:
+        """Whether, as far as was compared, the file's results are those that its raw results lead to."""
+
+    def input_dtype(self, name: str) -> str:
+        """The numpy name of what images are given in."""
+
+    def run(self, feeds: Outputs) -> Outputs:
+        """The raw results of one image."""
+
+
 class Responder(Protocol):
     """Answers the samples of one batch to LoadGen, in the bytes that MLPerf's accuracy scripts read; belongs to one thread.
 
@@ -163,6 +182,14 @@ class Network(ABC):
 
         ``engine``, where given, runs in place of the graph it was built from.
         """
+
+    def open_quantized_file(
+        self, graph: PreparedGraph, original: OriginalMessage, options: GraphOptions
+    ) -> QuantizedFile:
+        """The quantized file that ``graph`` was made of. Raises UnsupportedError where there is no comparison with such files."""
+        raise UnsupportedError(
+            f"{self.spec.title} has no comparison with a quantized file; build with --verify=no, or give the float model"
+        )
 
     @abstractmethod
     def results(self, graph: PreparedGraph, options: GraphOptions) -> Results:

@@ -15,11 +15,12 @@ from cmx4trt.requests.build import BuildRequest
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.graph.options import GraphOptions
     from cmx4trt.ir.model import Model
     from cmx4trt.quantize import CalibrationData, QuantizationReport
     from cmx4trt.sessions.base import Session
     from cmx4trt.verify import OriginalMessage, Verification
-    from cmx4trt.verify.quantization import QuantizationAccuracy
+    from cmx4trt.verify.quantization import Evidence, QuantizationAccuracy
 
 
 class Prepared(Frozen):
@@ -69,6 +70,8 @@ def prepare(
     network = network_from_model(source.model(), spec_of(request.network), options)
     if left_out := network.notes.get("outputs_left_out"):
         progress.note(f"the model's outputs {left_out} are left out: the engine has {network.spec.title}'s")
+    if count := network.notes.get("own_ranges_left_out"):
+        progress.note(f"{count} activations that the model quantizes behind its raw results stay in float32")
     if not quantizes(request):
         if network.own is not None:
             raise ModelError(
@@ -92,28 +95,27 @@ def verify(prepared: Prepared, original: OriginalMessage, request: BuildRequest)
     """Whether the graph agrees with the original model.
 
     An int8 graph is held to its float32 twin, and the twin to the original: so a wrong network shows however much
-    quantization changes. A model that came quantized is the original of its int8 graph.
+    quantization changes. A model that came quantized is the original of its int8 graph, and without its pairs of the twin.
     """
     from dataclasses import replace
 
+    from cmx4trt.graph.without_pairs import without_pairs
     from cmx4trt.networks.graphs import valid_graph
     from cmx4trt.quantize.calibration import OWN
     from cmx4trt.verify import verify_graph
-    from cmx4trt.verify.own_scales import verify_own_scales
-    from cmx4trt.verify.quantization import Evidence
 
     options = request.graph_options()
     with valid_graph(options):
         if prepared.float32 is None:
             return verify_graph(prepared.graph, original, options)
         report = prepared.quantization
-        if report is not None and report.origin == OWN:
-            evidence = Evidence(report.images, report.held_out, report.synthetic)
-            return verify_own_scales(prepared.graph, original, evidence, options, report.input_scale)
-        exact = verify_graph(prepared.float32, original, options.in_float32())
-    if exact.verdict == FAILED:
-        return exact
-    return replace(_verify_quantized(prepared, request), float32_graph=exact.to_dict())
+        is_own = report is not None and report.origin == OWN
+        in_floats = without_pairs(original) if is_own else original
+        exact = verify_graph(prepared.float32, in_floats, options.in_float32())
+        if exact.verdict == FAILED:
+            return exact
+        found = _verify_own_scales(prepared, original, options) if is_own else _verify_quantized(prepared, request)
+    return replace(found, float32_graph=exact.to_dict())
 
 
 def verify_execution(
@@ -127,11 +129,27 @@ def verify_execution(
     return _verify_quantized(prepared, request, engine)
 
 
-def _verify_quantized(prepared: Prepared, request: BuildRequest, engine: Session | None = None) -> QuantizationAccuracy:
-    from cmx4trt.verify.quantization import Evidence, verify_quantized
+def _verify_own_scales(prepared: Prepared, original: OriginalMessage, options: GraphOptions) -> QuantizationAccuracy:
+    from cmx4trt.verify.own_scales import verify_own_scales
 
-    float32, report = prepared.float32, prepared.quantization
-    assert float32 is not None
+    assert prepared.float32 is not None
+    assert prepared.quantized is not None
+    evidence, scale = _evidence(prepared)
+    return verify_own_scales(prepared.float32, prepared.graph, prepared.quantized, original, evidence, options, scale)
+
+
+def _evidence(prepared: Prepared) -> tuple[Evidence, float | None]:
+    """The images that the quantization is measured on, and the scale of an int8 input."""
+    from cmx4trt.verify.quantization import Evidence
+
+    report = prepared.quantization
     assert report is not None
-    evidence = Evidence(report.images, report.held_out, report.synthetic)
-    return verify_quantized(float32, prepared.graph, evidence, request, report.input_scale, engine, prepared.quantized)
+    return Evidence(report.images, report.held_out, report.synthetic), report.input_scale
+
+
+def _verify_quantized(prepared: Prepared, request: BuildRequest, engine: Session | None = None) -> QuantizationAccuracy:
+    from cmx4trt.verify.quantization import verify_quantized
+
+    assert prepared.float32 is not None
+    evidence, scale = _evidence(prepared)
+    return verify_quantized(prepared.float32, prepared.graph, evidence, request, scale, engine, prepared.quantized)

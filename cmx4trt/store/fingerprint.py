@@ -10,7 +10,7 @@ from typing import Any
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.requests.options import own_options
 
-RECIPE = 5
+RECIPE = 6
 """Raised whenever the same file and request would give another engine than before: older engines then miss."""
 
 SOURCE = "source"

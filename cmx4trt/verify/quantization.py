@@ -15,7 +15,7 @@ from cmx4trt.images.int8 import quantized_image
 from cmx4trt.ir.model import DType, Model, ValueInfo
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model, with_output
 from cmx4trt.networks import network_of_spec
-from cmx4trt.networks.base import Outputs, Results
+from cmx4trt.networks.base import Outputs, QuantizedFile, Results
 from cmx4trt.networks.figures import Int8Figures, LayerFigures
 from cmx4trt.requests.build import BuildRequest
 from cmx4trt.verify.tally import REDUCED, Tally
@@ -162,19 +162,21 @@ def verify_quantized(
     network = network_of_spec(graph.spec)
     results = network.results(reference, request.graph_options())
     values = results.values if engine is None else ()  # an engine has the outputs it was built with
-    exact = OnnxRuntimeSession.from_graph(_with_values(reference, values))
-    rounded = engine or _open_with_values(graph, values)
+    exact = OnnxRuntimeSession.from_graph(with_values(reference, values))
+    rounded = engine or open_with_values(graph, values)
     found = measure_quantization(exact, rounded, evidence, network.int8_images, results, input_scale)
     layers = None
-    if engine is None and not _has_own_images(rounded, evidence, input_scale, values):
+    if engine is None and not has_own_images(rounded, evidence, input_scale, values):
         found = replace(found, consistent=False)
     if quantized is not None and engine is None:
         finite = all(value is None or isfinite(value) for value in found.sqnr_db.values())
-        layers = _judge(graph.model, quantized, evidence, 1 if finite else found.images, input_scale)
+        layers = judge_quantized(graph.model, quantized, evidence, 1 if finite else found.images, input_scale)
     return replace(found, trained=request.random_weights is None, layers=layers)
 
 
-def _judge(graph: Model, quantized: Model, evidence: Evidence, count: int, scale: float | None) -> LayerJudgement:
+def judge_quantized(
+    graph: Model, quantized: Model, evidence: Evidence, count: int, scale: float | None
+) -> LayerJudgement:
     """The layers of ``graph`` on the first of ``count`` images on which they are not those of ``quantized``, or on the first."""
     names = {info.name: info.name for info in (*quantized.graph.inputs, *quantized.graph.outputs)}
     takes_int8 = quantized.graph.inputs[0].dtype is DType.INT8
@@ -188,7 +190,7 @@ def _judge(graph: Model, quantized: Model, evidence: Evidence, count: int, scale
     return judgements[0]
 
 
-def _has_own_images(session: Session, evidence: Evidence, scale: float | None, values: Sequence[str]) -> bool:
+def has_own_images(session: Session, evidence: Evidence, scale: float | None, values: Sequence[str]) -> bool:
     """Whether the second image of a batch has the raw results that it has alone, rather than the first one's."""
     import numpy as np
 
@@ -207,8 +209,8 @@ def _has_own_images(session: Session, evidence: Evidence, scale: float | None, v
 
 
 def measure_quantization(
-    reference: Session,
-    candidate: Session,
+    reference: Session | QuantizedFile,
+    candidate: Session | QuantizedFile,
     evidence: Evidence,
     count: int,
     results: Results,
@@ -233,7 +235,7 @@ def measure_quantization(
     )
 
 
-def _open_with_values(graph: PreparedGraph, names: Sequence[str]) -> Session:
+def open_with_values(graph: PreparedGraph, names: Sequence[str]) -> Session:
     """The graph in its own arithmetic, with these values among the outputs as float32."""
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
@@ -248,7 +250,7 @@ def _share(value: float | None) -> float:
     return 0.0 if value is None else value
 
 
-def _with_values(graph: PreparedGraph, names: Sequence[str]) -> EncodedGraph:
+def with_values(graph: PreparedGraph, names: Sequence[str]) -> EncodedGraph:
     """The graph's bytes with these values among the outputs."""
     encoded, produced = graph.encoded, graph.model.graph.producers()
     message = encoded.message
@@ -257,7 +259,7 @@ def _with_values(graph: PreparedGraph, names: Sequence[str]) -> EncodedGraph:
     return replace(encoded, message=message)
 
 
-def _as_input(session: Session, image: NDArray[np.float32], scale: float | None) -> NDArray[Any]:
+def _as_input(session: Session | QuantizedFile, image: NDArray[np.float32], scale: float | None) -> NDArray[Any]:
     dtype = session.input_dtype(session.inputs[0])
     if dtype == "int8":
         assert scale is not None, "an int8 input needs its scale"

@@ -28,10 +28,19 @@ class _Images(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def quantized(model: Model, folder: Path, integers: bool, signed: bool, pixels: bool = False, **options: Any) -> Model:
+def quantized(
+    model: Model,
+    folder: Path,
+    integers: bool,
+    signed: bool,
+    pixels: bool = False,
+    operators: list[str] | None = None,
+    **options: Any,
+) -> Model:
     """``model`` in the QDQ format, or with operators on ``integers`` (QOperator); activations uint8, or int8 where ``signed``.
 
-    ``pixels``: whether images lie in 0..1; ``options``: ``extra_options`` of ``quantize_static``.
+    ``pixels``: whether images lie in 0..1; ``operators``: the only ones to quantize; ``options``: ``extra_options`` of
+    ``quantize_static``.
     """
     source, result, image = folder / "float.onnx", folder / "quantized.onnx", model.graph.inputs[0]
     source.write_bytes(encode_model(model, None).message)
@@ -43,6 +52,7 @@ def quantized(model: Model, folder: Path, integers: bool, signed: bool, pixels: 
             result,
             _Images(image.name, shape, pixels),
             quant_format=QuantFormat.QOperator if integers else QuantFormat.QDQ,
+            op_types_to_quantize=operators,
             per_channel=True,
             activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
     from cmx4trt.graph.options import GraphOptions
     from cmx4trt.images.lists import ListedImage, Truth
-    from cmx4trt.networks.base import OriginalMessage
+    from cmx4trt.networks.base import OriginalMessage, QuantizedFile
     from cmx4trt.sessions.base import Session
 
 
@@ -51,6 +51,14 @@ class Classifier(Network):
 
         forms = (InputForm(self.mean, self.std), InputForm(IMAGENET_MEAN, IMAGENET_STD))
         return verify_classifier(graph, original, forms, engine)
+
+    def open_quantized_file(
+        self, graph: PreparedGraph, original: OriginalMessage, options: GraphOptions
+    ) -> QuantizedFile:
+        """Logits and class."""
+        from cmx4trt.networks.classification.quantized_file import QuantizedClassifier
+
+        return QuantizedClassifier(graph, original)
 
     def results(self, graph: PreparedGraph, options: GraphOptions) -> Results:
         """The logits, and the classes."""

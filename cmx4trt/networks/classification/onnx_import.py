@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph
@@ -68,10 +68,11 @@ def import_classifier(model: Model, spec: ModelSpec, form: ClassifierForm) -> Ca
     tail = _find_tail(graph, spec, form)
     others = _other_outputs(graph, tail)
     _rewrite_tail(graph, tail)
-    folded = fold_batch_norm(graph) if _has_factors(graph) else 0
+    steps = dict(source.own.weights) if source.own else {}
+    folded = fold_batch_norm(graph, steps) if _has_factors(graph) else 0
     form.check_body(graph)
     _check_operators_of_body(graph, spec)
-    own = source.own and source.own.renamed(graph.inputs[0].name, INPUT)
+    own = source.own and replace(source.own, weights=steps).renamed({graph.inputs[0].name: INPUT})
     graph.claim_name(graph.inputs[0].name, INPUT)
     graph.claim_name(graph.outputs[0].name, LOGITS)
     graph.inputs = [ValueInfo(INPUT, DType.FLOAT, (BATCH, *spec.input_shape))]

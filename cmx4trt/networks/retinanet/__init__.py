@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cmx4trt.graph.options import GraphOptions
     from cmx4trt.images.lists import ListedImage, Truth
     from cmx4trt.ir.model import Model
-    from cmx4trt.networks.base import OriginalMessage
+    from cmx4trt.networks.base import OriginalMessage, QuantizedFile
     from cmx4trt.sessions.base import Session
 
 
@@ -87,6 +87,16 @@ class RetinaNet(Network):
         from cmx4trt.networks.retinanet.comparison import verify_detector
 
         return verify_detector(graph, original, options, engine)
+
+    def open_quantized_file(
+        self, graph: PreparedGraph, original: OriginalMessage, options: GraphOptions
+    ) -> QuantizedFile:
+        """Its head tensors."""
+        from cmx4trt.networks.retinanet.details import Detector
+        from cmx4trt.networks.retinanet.file_run import QuantizedDetector
+
+        assert isinstance(graph.details, Detector)
+        return QuantizedDetector(original(graph.details.file_results[0]), graph.details, RetinaNetOptions.of(options))
 
     def results(self, graph: PreparedGraph, options: GraphOptions) -> Results:
         """The head tensors, the classes' without their prior, and the detections."""

@@ -46,7 +46,8 @@ class Detector:
     """A RetinaNet's head tensors: ``cls_<l>`` [N, A * K, H, W] and ``box_<l>`` [N, A * 4, H, W] of each level l.
 
     ``file_heads`` are their names in the file, class and box of each level in turn; ``file_results`` the file's outputs;
-    ``source_precision`` is what the file computes in; ``file_batch`` how many images it takes at a time.
+    ``source_precision`` is what the file computes in; ``file_batch`` how many images it takes at a time,
+    ``rounded_behind`` how many activations it quantizes at its heads or behind them.
     """
 
     spec: DetectorSpec
@@ -58,6 +59,7 @@ class Detector:
     file_results: tuple[str, ...]
     source_precision: str = "fp32"
     file_batch: int = 1
+    rounded_behind: int = 0
 
     @property
     def candidates(self) -> int:

@@ -9,8 +9,10 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.execution import open_original
 from cmx4trt.ir.onnx_file import EncodedGraph, with_output
 from cmx4trt.networks.retinanet.details import Detector, head_names
-from cmx4trt.networks.retinanet.detections import Detections
-from cmx4trt.networks.retinanet.image_inputs import feeds
+from cmx4trt.networks.retinanet.detections import Detections, candidates_from_heads, finish_detections
+from cmx4trt.networks.retinanet.image_inputs import INPUT, feeds
+from cmx4trt.networks.retinanet.matching import compare_exactly
+from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
 from cmx4trt.sessions.batches import as_file_takes
 
 if TYPE_CHECKING:
@@ -54,6 +56,41 @@ class FileRun:
     def close(self) -> None:
         """Free the session."""
         self._session.close()
+
+
+class QuantizedDetector:
+    """See ``networks.base.QuantizedFile``. The file's detections are compared with those that its heads lead to, unless the file
+    rounds in between."""
+
+    inputs = (INPUT,)
+
+    def __init__(self, file: EncodedGraph, detector: Detector, options: RetinaNetOptions) -> None:
+        self._run, self._detector, self._options = FileRun(file, detector), detector, options
+        self.consistent = True
+
+    def input_dtype(self, name: str) -> str:
+        """What the images are given in."""
+        return "float32"
+
+    def run(self, feeds: Arrays) -> Arrays:
+        """The heads [1, C, H, W] of one image, which is normalized unless the graph normalizes."""
+        import numpy as np
+
+        image, normalization = feeds[INPUT], self._detector.normalization
+        if self._options.input_range == NORMALIZED:
+            mean, std = (np.array(v, np.float32).reshape(1, 3, 1, 1) for v in (normalization.mean, normalization.std))
+            image = image * std + mean
+        rows = self._run.run(image)
+        if not self._detector.rounded_behind:
+            self.consistent = self.consistent and all(self._follows(*row) for row in rows)
+        return rows[0][1]
+
+    def _follows(self, detections: Detections, heads: Arrays) -> bool:
+        detector, spec = self._detector, self._detector.spec
+        rows = candidates_from_heads(heads, 0, detector)
+        return (
+            compare_exactly(detections, finish_detections(rows, spec, self._options.nms_offset), spec).unexplained == 0
+        )
 
 
 def _detections(results: Arrays, detector: Detector) -> list[Detections]:

@@ -25,14 +25,15 @@ class Heads:
     image: str
 
 
-def find_heads(graph: Graph, spec: ModelSpec) -> Heads:
+def find_heads(graph: Graph, spec: ModelSpec, quantized: bool = False) -> Heads:
     """The heads of a RetinaNet. Raises ModelError, saying what was looked for and what was found.
 
     Requires: constants are initializers, equal ones shared. The heads are the convolutions that no other convolution
-    follows; each head's convolutions share one weight, one on every level; a Sigmoid follows the class head only.
+    follows; each head's convolutions share one weight, one on every level; a Sigmoid follows the class head only. In a file that
+    was ``quantized`` each level's constants may be rounded in another way, and only the Sigmoid tells the heads apart.
     """
     _check_weights(graph, spec)
-    groups = _last_convolutions(graph)
+    groups = _last_convolutions(graph, quantized)
     levels = detector_spec(spec).levels
     shared = [group for group in groups.values() if len(group) == levels]
     if len(shared) != 2 or len(groups) != 2:
@@ -75,13 +76,14 @@ def _leads_to(graph: Graph, operators: set[str]) -> set[str]:
     return leading
 
 
-def _last_convolutions(graph: Graph) -> dict[tuple[str, ...], list[Node]]:
-    """The convolutions that no other follows, by their weight and bias."""
-    followed = _leads_to(graph, {"Conv"})
+def _last_convolutions(graph: Graph, by_sigmoid: bool) -> dict[tuple[str, ...], list[Node]]:
+    """The convolutions that no other follows, by their weight and bias, or by whether a Sigmoid follows."""
+    followed, scored = _leads_to(graph, {"Conv"}), _leads_to(graph, {"Sigmoid"}) if by_sigmoid else set()
     groups: dict[tuple[str, ...], list[Node]] = {}
     for node in graph.nodes:
         if node.op_type == "Conv" and node.outputs[0] not in followed:
-            groups.setdefault(tuple(node.inputs[1:]), []).append(node)
+            key = (str(node.outputs[0] in scored),) if by_sigmoid else tuple(node.inputs[1:])
+            groups.setdefault(key, []).append(node)
     return groups
 
 

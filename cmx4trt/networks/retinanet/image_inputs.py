@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
+INPUT = "input"
+"""Name of an engine's input, whatever the file called it."""
 _SEPARATE = 3
 """Axes of an input that is one image."""
 

@@ -10,6 +10,7 @@ from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.constants import share_equal_constants, submodel
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph
 from cmx4trt.graph.options import GraphOptions
+from cmx4trt.graph.own_quantization import OwnQuantization
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo
 from cmx4trt.ir.writer import GraphWriter
@@ -29,14 +30,13 @@ from cmx4trt.networks.retinanet.details import (
     with_detector,
 )
 from cmx4trt.networks.retinanet.heads import Heads, find_heads
-from cmx4trt.networks.retinanet.image_inputs import image_input, stack_inputs
+from cmx4trt.networks.retinanet.image_inputs import INPUT, image_input, stack_inputs
 from cmx4trt.networks.retinanet.options import PIXELS, RAW, RetinaNetOptions
-from cmx4trt.networks.retinanet.parameters import read_parameters
+from cmx4trt.networks.retinanet.own_scales import check_alike, count_behind, own_of_body
+from cmx4trt.networks.retinanet.parameters import read_parameters, values_behind
 
 _FOLDED = ("Conv", "BatchNormalization")
 """Operators whose operands some exporters compute in the graph; those of frozen batch normalization follow later."""
-INPUT = "input"
-"""Name of an engine's input, whatever the file called it."""
 
 
 def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) -> CanonicalGraph:
@@ -45,60 +45,69 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     Ensures: input ``input`` [N, 3, H, W] float32, normalized unless the request keeps the file's normalization; outputs
     ``cls_<l>`` [N, A * K, H, W] and ``box_<l>`` [N, A * 4, H, W] of the levels l, finest first; ``details`` is a Detector.
     """
-    graph, own = model.graph, RetinaNetOptions.of(request)
-    source_opset = model.opset
-    separate = stack_inputs(graph, spec)
+    graph, range_ = model.graph, RetinaNetOptions.of(request).input_range
+    results = tuple(info.name for info in graph.outputs)
+    notes = {"source_opset": str(model.opset), **_counted(image_inputs_stacked=stack_inputs(graph, spec))}
     form = normalize(model, spec, _FOLDED, sink=False)
-    if form.own is not None:
-        raise ModelError(
-            "the model is already quantized (Q/DQ), and only classifiers can be built from quantized models; "
-            f"give {spec.title}'s float model"
-        )
     source, batch = image_input(graph, spec)
-    shared = share_equal_constants(graph)
-    heads = find_heads(graph, spec)
+    notes |= {**form.notes, **_counted(images_at_a_time=batch if batch > 1 else 0)}
+    notes["constants_shared"] = str(share_equal_constants(graph))
+    heads = find_heads(graph, spec, quantized=form.own is not None)
     spec = _as_in_file(model, heads, spec, request)
     names = [node.outputs[0] for node in (*heads.classes, *heads.boxes)]
-    computed = fold_weight_expressions(model, heads.image, names)
+    notes["constants_evaluated"] = str(fold_weight_expressions(model, heads.image, names))
     shapes = fix_shapes(model, heads.image, names, spec, batch)
     pairs = _by_level(heads, shapes, spec)
     grids = [(shapes[value][1], shapes[value][2]) for value, _ in pairs]
-    normalization = probe_normalization(model, source, heads.image, spec, batch)
     anchors = find_anchors(model, shapes, names, grids, spec, batch)
-    levels = tuple(Level(*grid, table) for grid, table in zip(grids, anchors, strict=True))
-    file_heads = [name for pair in pairs for name in pair]
     detector = Detector(
         spec=detector_spec(spec),
         image_height=spec.input_shape[1],
         image_width=spec.input_shape[2],
-        levels=levels,
-        normalization=normalization,
-        file_heads=tuple(file_heads),
-        file_results=tuple(info.name for info in graph.outputs),
+        levels=tuple(Level(*grid, table) for grid, table in zip(grids, anchors, strict=True)),
+        normalization=probe_normalization(model, source, heads.image, spec, batch),
+        file_heads=tuple(name for pair in pairs for name in pair),
+        file_results=results,
         source_precision=form.precision,
         file_batch=batch,
+        rounded_behind=count_behind(form.own, values_behind(graph, names)),
     )
     body = _cut(model, heads.image, pairs, shapes)
-    folded = fold_batch_norm(body)
-    notes = {
-        "source_opset": str(source_opset),
-        **form.notes,
-        "batch_norm_folded": str(folded),
-        "constants_shared": str(shared),
-        "constants_evaluated": str(computed),
-        "normalization": json.dumps(asdict(normalization)),
-        "input_range": own.input_range,
+    own = _canonical(body, heads.image, detector, spec, form.own, notes)
+    notes |= {
+        "normalization": json.dumps(asdict(detector.normalization)),
+        "input_range": range_,
         "postprocessing": json.dumps(parameters_of(detector.spec)),
     }
-    if batch > 1:
-        notes["images_at_a_time"] = str(batch)
-    if separate:
-        notes["image_inputs_stacked"] = str(separate)
-    _rename(body, heads.image, file_heads)
-    find_layers(body, topology.layers(detector.spec), spec)
-    if own.input_range == PIXELS:
-        _keep_normalization(body, normalization, spec)
-    return CanonicalGraph(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes)
+    if range_ == PIXELS:
+        normal = _keep_normalization(body, detector.normalization, spec)
+        own = own and own.renamed({INPUT: normal})
+    return CanonicalGraph(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes, own)
+
+
+def _counted(**counts: int) -> dict[str, str]:
+    """Notes of what there was."""
+    return {name: str(count) for name, count in counts.items() if count}
+
+
+def _canonical(
+    body: Graph,
+    image: str,
+    detector: Detector,
+    spec: ModelSpec,
+    own: OwnQuantization | None,
+    notes: dict[str, str],
+) -> OwnQuantization | None:
+    """Fold, name and check the ``body`` layer by layer; returns what of the file's ``own`` scales is in it."""
+    steps = dict(own.weights) if own else {}
+    notes["batch_norm_folded"] = str(fold_batch_norm(body, steps))
+    renamed = _rename(body, image, list(detector.file_heads))
+    found = own and own_of_body(replace(own, weights=steps).renamed(renamed), body)
+    places = find_layers(body, topology.layers(detector.spec, shared=own is None), spec)
+    if found is not None:
+        check_alike(body, places, spec)
+        notes |= {"own_ranges": str(len(found.scales)), **_counted(own_ranges_left_out=detector.rounded_behind)}
+    return found
 
 
 def _as_in_file(model: Model, heads: Heads, spec: ModelSpec, request: GraphOptions) -> ModelSpec:
@@ -134,8 +143,8 @@ def _cut(model: Model, image: str, pairs: list[tuple[str, str]], shapes: dict[st
     return submodel(model, [ValueInfo(image, DType.FLOAT, (BATCH, *shapes[image]))], outputs).graph
 
 
-def _rename(graph: Graph, image: str, heads: list[str]) -> None:
-    """Canonical names for input and outputs; other values with such names get out of their way."""
+def _rename(graph: Graph, image: str, heads: list[str]) -> dict[str, str]:
+    """Canonical names for input and outputs; other values with such names get out of their way. Returns all that changed."""
     classes, boxes = head_names(len(heads) // 2)
     wanted = {image: INPUT} | dict(
         zip(heads, [n for pair in zip(classes, boxes, strict=True) for n in pair], strict=True)
@@ -151,10 +160,11 @@ def _rename(graph: Graph, image: str, heads: list[str]) -> None:
         tensor.name = name
     for info in (*graph.inputs, *graph.outputs):
         info.name = names.get(info.name, info.name)
+    return names
 
 
-def _keep_normalization(graph: Graph, normalization: Normalization, spec: ModelSpec) -> None:
-    """Put (x - mean) / std in front, as the file had it."""
+def _keep_normalization(graph: Graph, normalization: Normalization, spec: ModelSpec) -> str:
+    """Put (x - mean) / std in front, as the file had it; returns what its result is called."""
     import numpy as np
 
     if normalization.is_identity:
@@ -167,3 +177,4 @@ def _keep_normalization(graph: Graph, normalization: Normalization, spec: ModelS
     for node in nodes:
         node.inputs = [normal if name == INPUT else name for name in node.inputs]
     graph.nodes += nodes
+    return normal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +70,13 @@ class _Reader:
 
     def read(self, boxes: set[str]) -> dict[str, Any]:
         graph = self.model.graph
-        scores = _behind(graph, {n.outputs[0] for n in graph.nodes if n.op_type == "Sigmoid"})
+        scores = values_behind(graph, {n.outputs[0] for n in graph.nodes if n.op_type == "Sigmoid"})
         suppressing = [node for node in graph.nodes if node.op_type == "NonMaxSuppression"]
-        kept = _behind(graph, {node.outputs[0] for node in suppressing})
+        kept = values_behind(graph, {node.outputs[0] for node in suppressing})
         floats = {
             "score threshold": [self._compared(node, scores - kept) for node in graph.nodes],
             "IoU threshold": [_input(node, _IOU) for node in suppressing],
-            "limit on the boxes' size": list(self._size_limits(_behind(graph, boxes))),
+            "limit on the boxes' size": list(self._size_limits(values_behind(graph, boxes))),
         }
         counts = {
             "number of candidates per level": [
@@ -174,7 +174,7 @@ class _Reader:
         )
 
 
-def _behind(graph: Graph, values: set[str]) -> set[str]:
+def values_behind(graph: Graph, values: Collection[str]) -> set[str]:
     """``values`` and all that depends on them."""
     behind = set(values)
     for node in graph.nodes:

@@ -13,8 +13,9 @@ from cmx4trt.networks.retinanet.details import head_names
 from cmx4trt.networks.retinanet.spec import EXPANSION, DetectorSpec
 
 
-def layers(detector: DetectorSpec) -> list[Layer]:
-    """All layers; the graph's outputs are called as ``head_names`` says."""
+def layers(detector: DetectorSpec, shared: bool = True) -> list[Layer]:
+    """All layers; the graph's outputs are called as ``head_names`` says. ``shared``: whether a head's constants are the same on
+    all levels."""
     body = detector.body
     window = Window(7, 2, 3, body.stem)
     found = [*_activated("conv1", IMAGE, window, "the first convolution")]
@@ -34,7 +35,8 @@ def layers(detector: DetectorSpec) -> list[Layer]:
     found += _pyramid(stages[1:], body.pyramid)
     for head, outputs in zip(head_names(detector.levels), (detector.classes, 4), strict=True):
         for level, name in enumerate(head):
-            found += _head(name, head[0], level, detector, outputs * detector.anchors_per_location)
+            first = head[0] if shared and level else ""
+            found += _head(name, first, level, detector, outputs * detector.anchors_per_location)
     return found
 
 
@@ -79,14 +81,14 @@ def _pyramid(stages: list[tuple[str, int]], channels: int) -> Iterator[Layer]:
 
 
 def _head(name: str, first: str, level: int, detector: DetectorSpec, outputs: int) -> Iterator[Layer]:
-    """The convolutions of a head on one level, whose weights are those of the first level's."""
+    """The convolutions of a head on one level, whose weights are those of the level called ``first``, where there is one."""
     kind = "class head" if name.startswith("cls") else "box head"
     value, channels = f"p{level + 3}", detector.body.pyramid
     where = f"the {kind} on level {level + 3}"
     for step in range(detector.body.tower + 1):
         last = step == detector.body.tower
         layer = name if last else f"{name}_{step}"
-        shared = (first if last else f"{first}_{step}") if level else ""
+        shared = (first if last else f"{first}_{step}") if first else ""
         window = Window(3, 1, channels, outputs if last else channels)
         place = f"convolution {step + 1} of {where}"
         yield Layer(layer, "Conv", (value,), place, window, (name,), shared)

@@ -241,7 +241,7 @@ def test_own_scales_and_calibration_exclude_each_other(forms: Any) -> None:
 
 
 def test_a_graph_that_is_not_the_quantized_file_fails(forms: Any, tmp_path: Path) -> None:
-    """Exchanged channels of the last layer: made-up images tell, since both sides round alike."""
+    """Exchanged channels of the last layer are found in floats."""
     model = small_model()
     forms.model_optimizer_pairs(model)
     asked = request_without_calibration(tmp_path, model)
@@ -250,7 +250,22 @@ def test_a_graph_that_is_not_the_quantized_file_fails(forms: Any, tmp_path: Path
     model.graph.initializers["fc.weight"] = Tensor.from_numpy("fc.weight", weight.numpy()[::-1].copy())
     found = verify(made, InMemory(model).message, asked)
     assert found.verdict == FAILED
+    assert "Gemm 'fc1000' differs from the original" in found.sentence()
+
+
+def test_scales_that_are_not_the_quantized_files_fail(forms: Any, tmp_path: Path) -> None:
+    """In floats both are the same; made-up images tell, since both sides round alike."""
+    model = small_model()
+    forms.model_optimizer_pairs(model)
+    asked = request_without_calibration(tmp_path, model)
+    made, source = prepared(model, asked)
+    assert verify(made, source.message, asked).to_dict()["float32_graph"]["verdict"] == PASSED
+    steps = model.graph.initializers["pool1_scale"]
+    model.graph.initializers["pool1_scale"] = Tensor.from_numpy("pool1_scale", steps.numpy() / 32)
+    found = verify(made, InMemory(model).message, asked)
+    assert found.verdict == FAILED
     assert found.to_dict()["method"].endswith("against the quantized model")
+    assert found.to_dict()["float32_graph"]["verdict"] == PASSED
 
 
 def integer_operators(model: Model) -> None:

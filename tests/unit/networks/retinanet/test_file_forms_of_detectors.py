@@ -87,17 +87,3 @@ def test_images_that_differ_in_their_post_processing_are_told(toy_detector: Any,
     iou = toy_detector.detector.iou_threshold
     with pytest.raises(ModelError, match=f"the IoU threshold .* cannot be read: found {iou} and 0.75, expected one"):
         toy_detector.network(model)
-
-
-def test_a_quantized_detector_is_refused_for_its_true_reason(toy_detector: Any, forms: Any) -> None:
-    model = toy_detector.model()
-    graph = model.graph
-    conv = next(node for node in graph.nodes if node.op_type == "Conv")
-    forms.keep(graph, "scale", 0.1, forms.np.float32)
-    forms.keep(graph, "zero", 0, forms.np.int8)
-    place = graph.nodes.index(conv)
-    graph.nodes[place:place] = forms._pair(conv.inputs[0], ["scale", "zero"])
-    conv.inputs[0] = f"{conv.inputs[0]}_dq"
-    with pytest.raises(ModelError, match=r"is already quantized .* give RetinaNet's float model") as caught:
-        toy_detector.network(model)
-    assert "is not RetinaNet" not in str(caught.value)
