@@ -129,6 +129,7 @@ THROUGH: dict[str, tuple[str, ...]] = {
     ),
     "unit/pipeline/test_evaluate_accuracy.py": (
         "pipeline/executable.py",
+        "networks/classification/quantized_file.py",
         "verify/own_scales.py",
     ),
     "unit/pipeline/test_tune.py": ("cli/tune.py",),
