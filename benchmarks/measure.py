@@ -57,6 +57,10 @@ def floor_command(model: str, plan: str, batch: int, size: int) -> list[str]:
     return [sys.executable, "-c", _FLOOR, model, plan, str(batch), str(size)]
 
 
+_COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Every package is compiled once, as when it is installed: an editable one would be compiled anew in every run otherwise."""
+
+
 def run_once(case: Case) -> Cost:
     """Run a case's command to its end. Raises RuntimeError, with its output, if it fails."""
     case.before()
@@ -66,7 +70,7 @@ def run_once(case: Case) -> Cost:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**os.environ, **case.env},
+        env={**os.environ, **_COMPILED, **case.env},
         cwd=case.cwd,
     )
     assert process.stdout is not None

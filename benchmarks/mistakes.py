@@ -69,7 +69,7 @@ def prepared(model: Model, spec: ModelSpec, precision: str) -> tuple[Prepared, B
     network = network_from_model(model.copy(), spec, options)
     if precision != "int8":
         return Prepared(prepared_from_network(network, options)), request
-    twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
+    twin = network.copy()
     report = quantize_network(network, request, Silent())
     quantized = network.model.copy()
     exact = prepared_from_network(twin, options.in_float32())

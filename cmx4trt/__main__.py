@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from cmx4trt.cli import main
+from cmx4trt.cli import program
 
-sys.exit(main())
+sys.exit(program())

@@ -69,6 +69,11 @@ class Backend(ABC):
     def builder(self) -> GraphBuilder | ModelBuilder:
         """A builder for one build. Imports our code that builds, but no vendor library yet."""
 
+    def load(self) -> None:
+        """Load what its builder will need, such as a library. Called in a thread of its own, while the model of an engine that
+        will be built is read; raises nothing."""
+        return
+
     @abstractmethod
     def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
         """A session on the bytes of an engine that this backend built (a buffer); ``gpu``: the index of the visible GPU.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+STOP_SECONDS = 10.0
+"""How long the end of Python waits for a thread that is in a library."""
 
 
 class Background(Generic[T]):
@@ -36,6 +40,13 @@ class Background(Generic[T]):
     def wait(self, seconds: float) -> bool:
         """Wait at most so long; whether the function has ended."""
         return self._ended.wait(seconds)
+
+    def outlast(self) -> None:
+        """Have Python's end wait for the function, which may be in a library then: that would crash Python on its way out.
+
+        A process that leaves without Python's end, as the command line does when it is interrupted, does not wait.
+        """
+        atexit.register(self.wait, STOP_SECONDS)
 
     def result(self) -> T:
         """The function's value, once it has ended."""

@@ -23,6 +23,8 @@ OUTPUT_SETTING = "--output_dir"
 """What a user changes to have files elsewhere, unless the sentence names another setting."""
 LOCK_SUFFIX = ".lock"
 """Ends the names of files that stand for work under way."""
+_PIECE = 8 << 20
+"""Bytes that are written at once."""
 _TEMPORARY_NAME = re.compile(rf"(\.[0-9a-f]{{16}}{re.escape(PARTIAL_SUFFIX)}|\.plan{re.escape(LOCK_SUFFIX)})$")
 
 
@@ -177,7 +179,9 @@ class _Temporary:
         view, written = memoryview(data).cast("B"), 0
         try:
             while written < len(view):
-                written += os.write(self._descriptor, view[written:])
+                count = os.write(self._descriptor, view[written : written + _PIECE])
+                _begin_writeback(self._descriptor, written, count)
+                written += count
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failure(error) from error
@@ -200,6 +204,16 @@ class _Temporary:
 
     def _failure(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write {self.path}: {error.strerror}; free space or give another {self._setting}")
+
+
+def _begin_writeback(descriptor: int, offset: int, count: int) -> None:
+    """Have the disk begin with what was just written, while the next piece is copied: ``fsync`` then has less to wait for.
+
+    Linux takes this advice as a request to write dirty pages; it drops clean ones, of which there are none here.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, offset, count, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_folder(folder: str) -> None:

@@ -1,5 +1,5 @@
 """The command line: one module per command, and ``command_line`` around them; nothing else prints or exits."""
 
-from cmx4trt.cli.command_line import main
+from cmx4trt.cli.command_line import main, program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

@@ -7,9 +7,9 @@ RetinaNet). TensorRT does not fuse them across a Q/DQ pair, so they are folded b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.errors import ModelError
 from cmx4trt.ir.model import DType, Graph, Node, Tensor, fresh_name
 
@@ -20,8 +20,7 @@ DEFAULT_EPSILON = 1e-5
 """``epsilon`` of a BatchNormalization that does not carry it (onnx/docs/Operators.md)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Affine:
+class _Affine(Frozen):
     """One node y = x * scale + shift behind a convolution; the factors are float64 [C_out], None stands for 1 and 0."""
 
     node: Node

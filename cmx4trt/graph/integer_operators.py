@@ -6,15 +6,14 @@ Sources: onnx/docs/Operators.md (QLinearConv, QLinearMatMul), onnxruntime/docs/C
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.own_quantization import DEQUANTIZE, QUANTIZE
 from cmx4trt.ir.model import Graph, Node, Tensor, fresh_name
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(Frozen):
     """The operator on floats; places of the operands, each followed by scale and zero point, of the result's scale, and of an
     int32 bias, whose scale is the product of the operands'."""
 
@@ -56,15 +55,15 @@ def _form_of(node: Node) -> _Form | None:
     return None if node.attributes.get("channels_last", 0) else _FORMS.get(node.op_type)
 
 
-@dataclass(slots=True, eq=False)
 class _Splitter:
     """``_scaled``: integers -> their scale and zero point; ``_floats``: those that are dequantized already -> what as."""
 
-    graph: Graph
-    used: set[str] = field(default_factory=set)
-    _scaled: dict[str, list[str]] = field(default_factory=dict)
-    _floats: dict[str, str] = field(default_factory=dict)
-    _names: dict[str, str] = field(default_factory=dict)
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.used: set[str] = set()
+        self._scaled: dict[str, list[str]] = {}
+        self._floats: dict[str, str] = {}
+        self._names: dict[str, str] = {}
 
     def run(self) -> int:
         self.used = self.graph.names()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.base.typed import Record
 from cmx4trt.graph.shapes import POINTWISE, PRODUCTS, VIEWS, Shape, floats_of, multiply_accumulates, output_shape
 from cmx4trt.ir.int8 import INT8_MAX, UINT8_MAX
@@ -47,8 +47,7 @@ class Layer(Record):
     input_steps: int = INT8_MAX
 
 
-@dataclass(frozen=True, slots=True)
-class LayerCount:
+class LayerCount(Frozen):
     """All layers whose shapes follow from the input's; ``uncounted``: the other operators, by type."""
 
     layers: list[Layer]
@@ -69,36 +68,42 @@ def count_layers(graph: Graph) -> LayerCount:
     return _Counter(graph).run()
 
 
-@dataclass(slots=True, eq=False)
 class _Fused:
     """A layer that grows: its operators, the values it reads from memory, the value it writes."""
 
-    node: Node
-    number: int
-    macs: int
-    output: str
-    ops: list[str] = field(default_factory=list)
-    reads: list[str] = field(default_factory=list)
-    weight_bytes: int = 0
+    __slots__ = ("macs", "node", "number", "ops", "output", "reads", "weight_bytes")
+
+    def __init__(self, node: Node, number: int, macs: int, output: str) -> None:
+        self.node = node
+        self.number = number
+        self.macs = macs
+        self.output = output
+        self.ops: list[str] = []
+        self.reads: list[str] = []
+        self.weight_bytes = 0
 
 
-@dataclass(slots=True, eq=False)
 class _Value:
     """Shape and type of a value; ``stored`` names the one that lies in memory for it (a view's or DequantizeLinear's input)."""
 
-    shape: Shape | None
-    dtype: DType
-    stored: str = ""
+    __slots__ = ("dtype", "shape", "stored")
+
+    def __init__(self, shape: Shape | None, dtype: DType, stored: str = "") -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.stored = stored
 
 
-@dataclass(slots=True, eq=False)
 class _Counter:
-    graph: Graph
-    values: dict[str, _Value] = field(default_factory=dict)
-    fused: list[_Fused] = field(default_factory=list)
-    writers: dict[str, _Fused] = field(default_factory=dict)
-    scales: dict[str, str] = field(default_factory=dict)
-    uncounted: Counter[str] = field(default_factory=Counter)
+    __slots__ = ("fused", "graph", "scales", "uncounted", "values", "writers")
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values: dict[str, _Value] = {}
+        self.fused: list[_Fused] = []
+        self.writers: dict[str, _Fused] = {}
+        self.scales: dict[str, str] = {}
+        self.uncounted: Counter[str] = Counter()
 
     def run(self) -> LayerCount:
         for name, tensor in self.graph.initializers.items():

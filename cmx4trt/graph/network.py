@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.graph.own_quantization import OwnQuantization
 from cmx4trt.graph.spec import ModelSpec
-from cmx4trt.ir.model import Model, ValueInfo
+from cmx4trt.ir.model import Model, Tensor, ValueInfo
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
 
 BATCH = "N"
@@ -21,7 +21,6 @@ IR_VERSION = 9
 """ONNX IR version that goes with OPSET (onnx/docs/Versioning.md)."""
 
 
-@dataclass(slots=True, eq=False)
 class CanonicalGraph:
     """The float32 computation of a model, free of what exporters add: the state that passes and quantization work on.
 
@@ -30,19 +29,32 @@ class CanonicalGraph:
     ``details`` describes. ``own``: how the file quantizes it, where it does.
     """
 
-    model: Model
-    spec: ModelSpec
-    details: object = None
-    notes: dict[str, str] = field(default_factory=dict)
-    own: OwnQuantization | None = None
+    __slots__ = ("details", "model", "notes", "own", "spec")
+
+    def __init__(
+        self,
+        model: Model,
+        spec: ModelSpec,
+        details: object = None,
+        notes: dict[str, str] | None = None,
+        own: OwnQuantization | None = None,
+    ) -> None:
+        self.model = model
+        self.spec = spec
+        self.details = details
+        self.notes = {} if notes is None else notes
+        self.own = own
+
+    def copy(self) -> CanonicalGraph:
+        """The same network with a graph and notes of its own, over the same constants."""
+        return CanonicalGraph(self.model.copy(), self.spec, self.details, dict(self.notes), self.own)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PreparedGraph:
+class PreparedGraph(Frozen):
     """The final graph: ``encoded`` is what the builder is given and what ONNX Runtime verifies, byte for byte.
 
     ``model`` is the same graph, not to be edited; ``details`` is the network's; ``notes`` says for the manifest what was
-    found in the file and done to it.
+    found in the file and done to it; ``unchecked`` are weights that no one has looked at yet.
     """
 
     spec: ModelSpec
@@ -50,6 +62,7 @@ class PreparedGraph:
     encoded: EncodedGraph
     details: object
     notes: Mapping[str, str]
+    unchecked: Sequence[Tensor] = ()
 
     @property
     def inputs(self) -> list[ValueInfo]:
@@ -61,7 +74,17 @@ class PreparedGraph:
         """The engine's outputs."""
         return self.model.graph.outputs
 
+    def check(self) -> None:
+        """What preparing leaves to be done beside a library that builds: look for infinities and NaN in the weights whose bytes
+        stayed as they were. Raises ModelError."""
+        from cmx4trt.graph.precision import check_finite
+
+        check_finite(self.unchecked)
+
     @classmethod
-    def from_network(cls, network: CanonicalGraph, notes: Mapping[str, str]) -> PreparedGraph:
+    def from_network(
+        cls, network: CanonicalGraph, notes: Mapping[str, str], unchecked: Sequence[Tensor] = ()
+    ) -> PreparedGraph:
         """Seal ``network``."""
-        return cls(network.spec, network.model, encode_model(network.model), network.details, dict(notes))
+        encoded = encode_model(network.model)
+        return cls(network.spec, network.model, encoded, network.details, dict(notes), tuple(unchecked))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.base.frozen import Frozen, replace
 from cmx4trt.errors import ModelError
 from cmx4trt.ir.int8 import INT8_MAX, INT8_MIN, UINT8_MAX
 from cmx4trt.ir.model import DType, Graph, Node, Tensor, fresh_name
@@ -20,8 +20,7 @@ _SIGNED_RESULTS = ("Conv", "Gemm", "MatMul", "Add", "BatchNormalization")
 """Operators that give negative numbers, too."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class OwnQuantization:
+class OwnQuantization(Frozen):
     """What a quantized file says.
 
     - ``scales``: activation -> what one step of a symmetric int8 is worth that covers the file's range
@@ -55,13 +54,15 @@ def take_apart(graph: Graph) -> OwnQuantization | None:
     return _Reader(graph).run()
 
 
-@dataclass(slots=True, eq=False)
 class _Reader:
-    graph: Graph
-    scales: dict[str, float] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)
-    relus: dict[str, str] = field(default_factory=dict)
-    converted: int = 0
+    __slots__ = ("converted", "graph", "relus", "scales", "weights")
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.scales: dict[str, float] = {}
+        self.weights: dict[str, Any] = {}
+        self.relus: dict[str, str] = {}
+        self.converted = 0
 
     def run(self) -> OwnQuantization:
         producers = self.graph.producers()

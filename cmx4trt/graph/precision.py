@@ -6,7 +6,8 @@ QuantizeLinear's integers stay what they are.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.errors import ModelError
@@ -16,8 +17,11 @@ from cmx4trt.ir.tensor import Buffer
 if TYPE_CHECKING:
     import numpy as np
 
-_HALF_EXPONENT = 0x7C00
-"""The exponent's bits of a float16; all are set in infinities and NaN."""
+_HALF_EXPONENT = 0x7C
+"""The exponent's bits in the upper byte of a float16; all are set in infinities and NaN."""
+_NOT_FINITE = bytes(byte for byte in range(256) if byte & _HALF_EXPONENT == _HALF_EXPONENT)
+_PIECE = 1 << 18
+"""Bytes, an even number, that stay in the processor's second cache."""
 FLOAT16_MAX = 65504.0
 """Largest finite float16 (IEEE 754-2008, binary16)."""
 BFLOAT16_OPSET, BFLOAT16_IR_VERSION = 22, 10
@@ -46,9 +50,10 @@ NO_FLOAT_OUTPUT = {
 """Operators whose results are integers or truth values, whatever they read."""
 
 
-def cast_floats(model: Model, dtype: DType, keep: Collection[str] = ()) -> int:
+def cast_floats(model: Model, dtype: DType, keep: Collection[str] = (), unchecked: list[Tensor] | None = None) -> int:
     """Let every node compute in ``dtype`` except those named in ``keep``; returns the number of Cast nodes inserted.
 
+    ``unchecked``: gets the weights whose float16 bytes stay as they are, for ``check_finite``; without it they are checked here.
     Requires: no subgraphs; no Cast that yields a float. Raises ModelError where a weight does not fit float16.
     """
     if dtype is DType.FLOAT and not _has_reduced_floats(model.graph):
@@ -56,7 +61,13 @@ def cast_floats(model: Model, dtype: DType, keep: Collection[str] = ()) -> int:
     if dtype is DType.BFLOAT16:
         model.opsets[""] = max(model.opset, BFLOAT16_OPSET)
         model.ir_version = max(model.ir_version, BFLOAT16_IR_VERSION)
-    return _Caster(model.graph, dtype, set(keep)).run()
+    caster = _Caster(model.graph, dtype, set(keep))
+    inserted = caster.run()
+    if unchecked is None:
+        check_finite(caster.taken_over)
+    else:
+        unchecked += caster.taken_over
+    return inserted
 
 
 def _has_reduced_floats(graph: Graph) -> bool:
@@ -77,6 +88,8 @@ class _Caster:
         self._cast: dict[tuple[str, DType], str] = {}
         self._nodes: list[Node] = []
         self._inserted = 0
+        self.taken_over: list[Tensor] = []
+        """Constants that are float16 already."""
 
     def run(self) -> int:
         for node in self._graph.nodes:
@@ -104,12 +117,18 @@ class _Caster:
         if (name, wanted) not in self._cast:
             cast = fresh_name(f"{name}_{wanted.name.lower()}", self._used)
             if name in self._graph.initializers:
-                self._graph.initializers[cast] = cast_tensor(self._graph.initializers[name], wanted, cast)
+                self._graph.initializers[cast] = self._constant(self._graph.initializers[name], wanted, cast)
             else:
                 self._insert(name, cast, wanted)
             self._types[cast] = wanted
             self._cast[name, wanted] = cast
         return self._cast[name, wanted]
+
+    def _constant(self, tensor: Tensor, wanted: DType, name: str) -> Tensor:
+        if wanted is DType.FLOAT16 and tensor.compact.dtype is wanted:
+            self.taken_over.append(tensor.compact.renamed(tensor.name))
+            return tensor.compact.renamed(name)
+        return cast_tensor(tensor, wanted, name)
 
     def _restore_output(self, info: ValueInfo) -> None:
         """The computed value takes another name, a Cast makes the output of the promised type."""
@@ -128,32 +147,47 @@ class _Caster:
 
 def cast_tensor(tensor: Tensor, dtype: DType, name: str) -> Tensor:
     """A floating-point constant as another type, rounded to nearest even. Raises ModelError beyond float16's range."""
-    import numpy as np
-
-    if tensor.compact.dtype is dtype and (dtype is not DType.FLOAT16 or _is_finite(tensor.compact)):
+    if tensor.compact.dtype is dtype:
+        if dtype is DType.FLOAT16:
+            check_finite([tensor.compact.renamed(tensor.name)])
         return tensor.compact.renamed(name)
     if dtype is DType.FLOAT:
         return WidenedTensor(name, tensor.compact)
+    import numpy as np
+
     values = floats_from_tensor(tensor)
     if dtype is DType.BFLOAT16:
         return Tensor.from_numpy(name, bfloat16_bits(values), DType.BFLOAT16)
     with np.errstate(over="ignore", under="ignore"):
         half = values.astype(np.float16)
     if not np.isfinite(half).all():
-        largest = float(np.abs(values).max()) if values.size else 0.0
-        raise ModelError(
-            f"weight '{tensor.name}' cannot be float16: its largest magnitude is {largest:g}, float16 ends at "
-            f"{FLOAT16_MAX:g}; build in bf16 or fp32"
-        )
+        raise _beyond_float16(tensor.name, values)
     return Tensor.from_numpy(name, half)
 
 
-def _is_finite(half: Tensor) -> bool:
-    """Of float16, by its bits: numpy converts every value first."""
+def check_finite(constants: Iterable[Tensor]) -> None:
+    """Refuse float16 constants with infinities or NaN. Raises ModelError.
+
+    Without numpy, whose import takes longer than all of ResNet-50's do here. Meant to be called beside a library that builds:
+    Python's lock is given up after each piece.
+    """
+    for tensor in constants:
+        content = memoryview(tensor.data).cast("B")
+        for start in range(0, len(content), _PIECE):
+            upper = bytes(content[start : start + _PIECE])[1::2]
+            if len(upper.translate(None, _NOT_FINITE)) < len(upper):
+                raise _beyond_float16(tensor.name, floats_from_tensor(tensor))
+            time.sleep(0)
+
+
+def _beyond_float16(name: str, values: np.ndarray[Any, Any]) -> ModelError:
     import numpy as np
 
-    bits = np.frombuffer(half.data, np.uint16)
-    return not bits.size or int((bits & _HALF_EXPONENT).max()) < _HALF_EXPONENT
+    largest = float(np.abs(values).max()) if values.size else 0.0
+    return ModelError(
+        f"weight '{name}' cannot be float16: its largest magnitude is {largest:g}, float16 ends at {FLOAT16_MAX:g}; build in "
+        "bf16 or fp32"
+    )
 
 
 class WidenedTensor(Tensor):

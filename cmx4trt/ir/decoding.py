@@ -6,7 +6,6 @@ import os
 import struct
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
 from cmx4trt.ir import wire
 from cmx4trt.ir.model import Attribute, Buffer, DType, Graph, Model, Node, Tensor, ValueInfo
@@ -27,7 +26,7 @@ class ExternalData:
     def fill(self, tensor: Tensor, location: dict[str, str], size: int) -> None:
         """Assign to ``tensor`` its ``size`` bytes from the file that ``location`` names. Raises ValueError."""
         tensor.data = self._view(tensor.name, location, size)
-        self.constants[tensor.name] = replace(tensor)
+        self.constants[tensor.name] = tensor.renamed(tensor.name)
 
     def _view(self, tensor: str, location: dict[str, str], size: int) -> memoryview:
         name = location.get("location", "")
@@ -163,17 +162,19 @@ _ATTRIBUTE_FIELDS: dict[int, Callable[[int, memoryview, ExternalData], list[Attr
 """AttributeProto's value fields: f, i, s, t, g, floats, ints, strings, tensors, graphs."""
 
 
-@dataclass(slots=True)
 class _TensorFields:
     """A TensorProto's fields as they arrive; ``typed`` are the payloads of the type-specific fields."""
 
-    name: str = ""
-    code: int = 0
-    dims: list[int] = field(default_factory=list)
-    raw: Buffer | None = None
-    typed: dict[int, list[memoryview | int]] = field(default_factory=dict)
-    location: dict[str, str] = field(default_factory=dict)
-    is_external: bool = False
+    __slots__ = ("code", "dims", "is_external", "location", "name", "raw", "typed")
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.code = 0
+        self.dims: list[int] = []
+        self.raw: Buffer | None = None
+        self.typed: dict[int, list[memoryview | int]] = {}
+        self.location: dict[str, str] = {}
+        self.is_external = False
 
     def take(self, number: int, value: int, payload: memoryview) -> None:
         """Keep one field."""

@@ -8,7 +8,6 @@ little-endian), so a constant that no pass modifies is never copied (docs/decisi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Union
 
 from cmx4trt.ir.tensor import Buffer as Buffer
@@ -16,28 +15,40 @@ from cmx4trt.ir.tensor import DType as DType
 from cmx4trt.ir.tensor import Tensor as Tensor
 
 
-@dataclass(slots=True, eq=False)
 class ValueInfo:
     """A graph input or output. ``dims`` is None when the rank is unknown; one dimension is a size, a symbol or None."""
 
-    name: str
-    dtype: DType
-    dims: tuple[int | str | None, ...] | None
+    __slots__ = ("dims", "dtype", "name")
+
+    def __init__(self, name: str, dtype: DType, dims: tuple[int | str | None, ...] | None) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.dims = dims
 
 
 Attribute = Union[int, float, str, Tensor, "Graph", list[int], list[float], list[str], list[Tensor], list["Graph"]]
 
 
-@dataclass(slots=True, eq=False)
 class Node:
     """One operator. An empty string in ``inputs`` or ``outputs`` means an absent optional value."""
 
-    op_type: str
-    inputs: list[str]
-    outputs: list[str]
-    attributes: dict[str, Attribute] = field(default_factory=dict)
-    name: str = ""
-    domain: str = ""
+    __slots__ = ("attributes", "domain", "inputs", "name", "op_type", "outputs")
+
+    def __init__(
+        self,
+        op_type: str,
+        inputs: list[str],
+        outputs: list[str],
+        attributes: dict[str, Attribute] | None = None,
+        name: str = "",
+        domain: str = "",
+    ) -> None:
+        self.op_type = op_type
+        self.inputs = inputs
+        self.outputs = outputs
+        self.attributes = {} if attributes is None else attributes
+        self.name = name
+        self.domain = domain
 
     def label(self) -> str:
         """The node in an error message: its operator and its name, or its first output if it has none."""
@@ -56,15 +67,24 @@ class Node:
                     yield item
 
 
-@dataclass(slots=True, eq=False)
 class Graph:
     """Nodes in topological order, constants by name, inputs (without the constants) and outputs."""
 
-    name: str
-    nodes: list[Node]
-    initializers: dict[str, Tensor]
-    inputs: list[ValueInfo]
-    outputs: list[ValueInfo]
+    __slots__ = ("initializers", "inputs", "name", "nodes", "outputs")
+
+    def __init__(
+        self,
+        name: str,
+        nodes: list[Node],
+        initializers: dict[str, Tensor],
+        inputs: list[ValueInfo],
+        outputs: list[ValueInfo],
+    ) -> None:
+        self.name = name
+        self.nodes = nodes
+        self.initializers = initializers
+        self.inputs = inputs
+        self.outputs = outputs
 
     def producers(self) -> dict[str, Node]:
         """The node that computes each value."""
@@ -133,13 +153,15 @@ class Graph:
         self.initializers = {name: t for name, t in self.initializers.items() if name in needed}
 
 
-@dataclass(slots=True, eq=False)
 class Model:
     """A graph with its operator sets (domain -> version; '' is ai.onnx)."""
 
-    graph: Graph
-    opsets: dict[str, int]
-    ir_version: int
+    __slots__ = ("graph", "ir_version", "opsets")
+
+    def __init__(self, graph: Graph, opsets: dict[str, int], ir_version: int) -> None:
+        self.graph = graph
+        self.opsets = opsets
+        self.ir_version = ir_version
 
     @property
     def opset(self) -> int:

@@ -10,10 +10,10 @@ import hashlib
 import mmap
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 
 from cmx4trt.base.damage import MALFORMED, reason
 from cmx4trt.base.files import open_file
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.errors import ModelError
 from cmx4trt.ir import wire
 from cmx4trt.ir.decoding import ExternalData, model_from_message
@@ -24,8 +24,7 @@ INLINE_BYTES = 1024
 """Constants up to this size are inside the encoded graph; larger ones are passed separately, so that they are not copied."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodedGraph:
+class EncodedGraph(Frozen):
     """A ModelProto whose large constants are external: their bytes are in ``constants``, by name, not in ``message``."""
 
     message: bytes

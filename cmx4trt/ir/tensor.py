@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -76,14 +75,16 @@ _NUMPY_NAMES = {
 _DTYPES_BY_NUMPY = {name: dtype for dtype, name in _NUMPY_NAMES.items() if dtype is not DType.BFLOAT16}
 
 
-@dataclass(slots=True, eq=False)
 class Tensor:
     """A constant: ``dims`` and its elements as raw bytes (row-major, little-endian)."""
 
-    name: str
-    dtype: DType
-    dims: tuple[int, ...]
-    data: Buffer
+    __slots__ = ("data", "dims", "dtype", "name")
+
+    def __init__(self, name: str, dtype: DType, dims: tuple[int, ...], data: Buffer) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.dims = dims
+        self.data = data
 
     @property
     def size(self) -> int:

@@ -162,6 +162,10 @@ class Network(ABC):
         """The exact topology with random weights drawn from ``seed``; nothing is read from a file. Raises RequestError."""
         raise RequestError(f"{self.spec.title} has no generator of random weights; give its file with --model")
 
+    def load(self) -> None:
+        """Import the modules of ``import_model``. Called while the model's file is read."""
+        return
+
     @abstractmethod
     def import_model(self, model: Model, options: GraphOptions) -> CanonicalGraph:
         """The canonical graph of a file's ``model``, which is consumed. Raises ModelError on another network."""

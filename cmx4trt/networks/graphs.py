@@ -14,7 +14,7 @@ from cmx4trt.errors import ModelError
 from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.graph.options import GraphOptions
 from cmx4trt.graph.spec import ModelSpec
-from cmx4trt.ir.model import DType, Model
+from cmx4trt.ir.model import DType, Model, Tensor
 from cmx4trt.networks import network_of_spec
 
 
@@ -46,7 +46,8 @@ def valid_graph(request: GraphOptions) -> Iterator[None]:
 def prepared_from_network(graph: CanonicalGraph, request: GraphOptions, rest: DType | None = None) -> PreparedGraph:
     """The graph to build: ``graph`` (consumed) in the precision and with the inputs and outputs that are asked for.
 
-    ``rest``: another type than the precision's own for what is not quantized.
+    ``rest``: another type than the precision's own for what is not quantized. Raises ModelError for a weight beyond float16;
+    those that are float16 in the file are looked at by ``PreparedGraph.check``.
     """
     from cmx4trt.graph.precision import DTYPES, cast_floats
 
@@ -57,7 +58,8 @@ def prepared_from_network(graph: CanonicalGraph, request: GraphOptions, rest: DT
     if network.gives_raw_results(request):
         for info in onnx.outputs:
             info.dtype = float_types[request.output_dtype]
-    casts = cast_floats(graph.model, rest or DTYPES[request.precision])
+    unchecked: list[Tensor] = []
+    casts = cast_floats(graph.model, rest or DTYPES[request.precision], unchecked=unchecked)
     network.attach_outputs(graph, request)
     notes = {**graph.notes, "opset": str(graph.model.opset), "casts": str(casts)}
-    return PreparedGraph.from_network(graph, notes)
+    return PreparedGraph.from_network(graph, notes, unchecked)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 
+from cmx4trt.base.frozen import Frozen, field
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.constants import fold_constants
 from cmx4trt.graph.fused import DOMAIN, split_fused
@@ -21,8 +21,7 @@ _TRAINED_OUTPUTS = 14
 """From this operator set on BatchNormalization says by ``training_mode`` what before more than one result said."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileForm:
+class FileForm(Frozen):
     """What a file was: ``precision`` that it computes in, ``own`` quantization, ``notes`` for the manifest."""
 
     precision: str

@@ -7,8 +7,8 @@ them, and names the first one that is not there as it should be. Standard librar
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Graph, Node
 from cmx4trt.networks.base import wrong_model
@@ -19,8 +19,7 @@ IMAGE = "image"
 _WORDS = {"Conv": "convolution", "Relu": "ReLU", "MaxPool": "max pool", "Add": "addition", "Resize": "enlargement"}
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Frozen):
     """A convolution or pooling: side of its kernel, stride, and for a convolution channels and groups.
 
     Dilation is always 1. ``same``: a strided window may also be padded as TensorFlow's SAME is, one less at the start.
@@ -47,8 +46,7 @@ class Window:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Frozen):
     """One operator of a network.
 
     ``name``: what layers behind it call its result; ``reads``: the layers it reads, in any order; ``place``: where it is, for
@@ -77,13 +75,15 @@ def find_layers(graph: Graph, layers: Sequence[Layer], spec: ModelSpec) -> dict[
     return _Search(graph, spec).run(layers)
 
 
-@dataclass(slots=True, eq=False)
 class _Search:
-    graph: Graph
-    spec: ModelSpec
-    nodes: dict[str, Node] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-    taken: set[int] = field(default_factory=set)
+    __slots__ = ("graph", "nodes", "places", "spec", "taken")
+
+    def __init__(self, graph: Graph, spec: ModelSpec) -> None:
+        self.graph = graph
+        self.spec = spec
+        self.nodes: dict[str, Node] = {}
+        self.places: dict[str, str] = {}
+        self.taken: set[int] = set()
 
     def run(self, layers: Sequence[Layer]) -> dict[str, str]:
         readers, leads = self.graph.consumers(), self._leads_to_outputs(layers)

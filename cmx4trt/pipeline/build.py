@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,12 +39,10 @@ from cmx4trt.store.manifest import (
 if TYPE_CHECKING:
     from cmx4trt.backends.base import BuiltEngine, GraphBuilder, ModelBuilder
     from cmx4trt.graph.network import PreparedGraph
+    from cmx4trt.pipeline.prepare import Prepared
     from cmx4trt.quantize import CalibrationData
 
 MakeGraph = Callable[[BuildRequest, Source, Progress, "CalibrationData | None"], CheckedGraph]
-
-STOP_SECONDS = 10.0
-"""How long the end of Python waits for a library that was asked to stop: TensorRT-RTX looks up between its phases only."""
 
 
 def build(request: BuildRequest, progress: Progress | None = None, new: bool = False) -> BuildResult:
@@ -64,7 +63,7 @@ def build_with_graph(
     ``make_graph``: prepares that graph.
     """
     progress = progress or Silent()
-    known = look_up(request, progress)
+    known = look_up(request, progress, begin=True)
     if known.found.manifest is not None and not new:
         return _result(known, known.found.manifest, True, progress), None
     store.check_places(known.paths)
@@ -134,8 +133,6 @@ class _Build:
             return self._publish(_Outcome(engine, _digests(engine), skipped))
 
     def _run_on_graph(self, builder: GraphBuilder) -> Manifest:
-        from cmx4trt.pipeline.records import graph_record
-
         with self._stage("prepare"):
             graph = self.graph = self._make_graph(self._request, self._source, self._progress, self._calibration)
         prepared = graph.prepared
@@ -143,22 +140,31 @@ class _Build:
         # because a signal that interrupts one thread's import can lock the others' out (importlib's module locks).
         building = Background(lambda: self._build(builder, prepared.graph))
         verifying = Background(lambda: self._verify(graph))
-        describing = Background(lambda: graph_record(prepared))
+        describing = Background(lambda: self._describe(prepared))
         try:
-            verification, described = verifying.result(), describing.result()
+            described, verification = describing.result(), verifying.result()
             engine, digests = building.result()
         except BaseException:
             self._stop = True
-            # Whoever asked hears of it now. A thread that is still in a library would crash Python on its way out, so that
-            # waits; a process that leaves without Python's end, as the command line does, need not.
-            atexit.register(building.wait, STOP_SECONDS)
+            # Whoever asked hears of it now; the library looks up between its phases only.
+            building.outlast()
             if self._loading is not None:
-                atexit.register(self._loading.wait, STOP_SECONDS)
+                self._loading.outlast()
             raise
         if self._request.verify:
             self._execution = self._check_engine(engine, digests, graph)
         with self._stage("publish"):
             return self._publish(_Outcome(engine, digests, verification, prepared.graph, described))
+
+    def _describe(self, prepared: Prepared) -> GraphRecord:
+        """What the manifest says of the graph, which has to be sound. Raises ModelError."""
+        from cmx4trt.pipeline.records import graph_record
+
+        # Digests first: they are computed without Python's lock, which the library needs for its messages as it begins.
+        self._source.record()
+        record = graph_record(prepared)
+        prepared.graph.check()
+        return record
 
     def _check_engine(
         self, engine: BuiltEngine, digests: Background[dict[str, str]], graph: CheckedGraph
@@ -228,9 +234,6 @@ class _Build:
         )
 
     def _manifest(self, outcome: _Outcome, file: EngineFile, parts: Mapping[str, Any]) -> Manifest:
-        import datetime
-        import platform
-
         from cmx4trt.pipeline.records import network_record
 
         facts = {**self._builder.identity(self._request), **outcome.engine.facts}
@@ -246,8 +249,8 @@ class _Build:
             verification=outcome.verification,
             execution=self._execution,
             stages=dict(self._seconds),
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            tool={"cmx4trt": __version__, "python": platform.python_version(), "machine": platform.machine()},
+            created=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+            tool={"cmx4trt": __version__, "python": sys.version.split()[0], "machine": os.uname().machine},
         )
 
 

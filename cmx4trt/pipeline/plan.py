@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cmx4trt.backends import backend_of
+from cmx4trt.base.background import Background
 from cmx4trt.base.files import check_writable
 from cmx4trt.base.frozen import Frozen
 from cmx4trt.base.progress import READ_MODEL, Progress, Silent
 from cmx4trt.errors import RequestError
-from cmx4trt.networks import spec_of
+from cmx4trt.networks import network_of, spec_of
 from cmx4trt.pipeline.prepare import calibration_of
 from cmx4trt.pipeline.result import Plan
 from cmx4trt.pipeline.source import Source, source_of_request
@@ -65,8 +67,11 @@ class LookedUp(Frozen):
     found: store.Lookup
 
 
-def look_up(request: BuildRequest, progress: Progress) -> LookedUp:
-    """Everything that is found out about ``request`` before it is built. Raises what ``build`` raises early."""
+def look_up(request: BuildRequest, progress: Progress, begin: bool = False) -> LookedUp:
+    """Everything that is found out about ``request`` before it is built. Raises what ``build`` raises early.
+
+    ``begin``: where it will be built, what the build will need is loaded while the model is read.
+    """
     from cmx4trt.backends import builder_for
 
     check_request(request)
@@ -74,8 +79,10 @@ def look_up(request: BuildRequest, progress: Progress) -> LookedUp:
     request = request.changed(builder.resolve(request))
     source = source_of_request(request)
     parts = engine_parts(request, builder.identity(request))
-    if not store.holds_engines(request, parts):
-        source.start_reading()  # it will be built: what is read for its digest need not be read again
+    if not store.holds_engines(request, parts):  # it will be built
+        source.start_reading()  # what is read for its digest need not be read again
+        if begin:
+            _load(request)
     with progress.stage(READ_MODEL):
         parts[SOURCE] = source.part()
     calibration = calibration_of(request, progress)
@@ -83,6 +90,17 @@ def look_up(request: BuildRequest, progress: Progress) -> LookedUp:
         parts[CALIBRATION] = calibration.part()
     paths, found = store.look_up(request, parts, progress)
     return LookedUp(request, builder, source, calibration, paths, parts, found)
+
+
+def _load(request: BuildRequest) -> None:
+    """The builder's library in the background, and our own code that prepares the graph here: the main thread would only wait for
+    the model's file."""
+    backend = backend_of(request.builder)
+    Background(backend.load).outlast()
+    if backend.takes_graph:
+        import cmx4trt.networks.graphs  # noqa: F401
+
+        network_of(request.network).load()
 
 
 def check_request(request: BuildRequest) -> None:

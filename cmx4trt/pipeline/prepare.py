@@ -61,6 +61,7 @@ def prepare(
 ) -> Prepared:
     """The prepared graph of ``source``'s network. Raises ModelError on another network, DataError on unusable images.
 
+    Its ``check`` is left to the caller, who may have something else to do meanwhile.
     ``calibration`` is what ``calibration_of`` gave for the request, where that was done already.
     """
     source.start_reading()
@@ -79,12 +80,10 @@ def prepare(
                 "give --precision=int8, or the float model"
             )
         return Prepared(prepared_from_network(network, options))
-    from dataclasses import replace
-
     from cmx4trt.quantize import quantize_network
 
     flavor = backend_of(request.builder).flavor()
-    twin = replace(network, model=network.model.copy(), notes=dict(network.notes))
+    twin = network.copy()
     report = quantize_network(network, request, progress, flavor, calibration)
     quantized = network.model.copy()
     graph = prepared_from_network(network, options, flavor.rest)

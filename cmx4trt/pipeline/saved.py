@@ -26,7 +26,9 @@ def graph_of(request: BuildRequest, progress: Progress) -> PreparedGraph:
         )
     calibration = calibration_of(request, progress)
     with progress.stage("prepare"):
-        return prepare(request, source_of_request(request), progress, calibration).graph
+        graph = prepare(request, source_of_request(request), progress, calibration).graph
+        graph.check()
+        return graph
 
 
 def save_graph(graph: PreparedGraph, path: str, setting: str) -> None:

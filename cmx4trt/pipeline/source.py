@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.backends import backend_of
@@ -170,7 +171,11 @@ class FileSource:
 
 
 class _HashedFile:
-    """A file being read, and then hashed, in the background: by BLAKE3, which keys need, apart from what only manifests have."""
+    """A file being read, and then hashed, in the background: by BLAKE3, which keys need. What only manifests have is computed
+    when it is first asked for.
+
+    It is read at once: a thread that reads in pieces waits after each for Python's lock.
+    """
 
     def __init__(self, path: str) -> None:
         from cmx4trt.ir.onnx_file import read_bytes
@@ -178,7 +183,8 @@ class _HashedFile:
         content = Background(lambda: read_bytes(path))
         self._content = content
         self._blake3 = Background(lambda: blake3_of(content.result()))
-        self._sha256 = Background(lambda: hashlib.sha256(content.result()).hexdigest())
+        self._sha256 = ""
+        self._hashing = threading.Lock()
 
     def content(self) -> memoryview:
         """Its bytes. Raises ModelError."""
@@ -186,7 +192,10 @@ class _HashedFile:
 
     def record(self) -> dict[str, Any]:
         """Size and digests. Raises ModelError."""
-        return {"bytes": len(self.content()), "sha256": self._sha256.result(), "blake3": self.blake3()}
+        content = self.content()
+        with self._hashing:
+            self._sha256 = self._sha256 or hashlib.sha256(content).hexdigest()
+        return {"bytes": len(content), "sha256": self._sha256, "blake3": self.blake3()}
 
     def blake3(self) -> str:
         """Its BLAKE3. Raises ModelError."""

@@ -59,6 +59,12 @@ class TensorRTRTX(Backend):
 
         return TensorRTRTXBuilder()
 
+    def load(self) -> None:
+        """The library; where it is missing, the builder says so."""
+        from cmx4trt.backends.tensorrt.rtx import load_tensorrt_rtx
+
+        load_tensorrt_rtx()
+
     def open_session(self, engine: Any, cuda_graphs: bool = False, gpu: int = 0) -> Session:
         """A session on a local GPU that TensorRT-RTX supports."""
         from cmx4trt.backends.tensorrt.rtx import check_gpu, import_tensorrt_rtx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.backends import how_to_build_for
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 DISTRIBUTIONS = ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx")
 """PyPI distributions with the module, normalized as in the names of their metadata folders."""
+_SHARED_OBJECTS = "tensorrt_rtx_libs"
+"""The package, required by the module's, that holds nothing but the library itself."""
 
 
 class TensorRTRTXBuilder:
@@ -74,6 +77,15 @@ def import_tensorrt_rtx() -> Library:
         raise MissingSoftwareError(f"{_missing()}; the import failed: {error}") from error
     module: Library = tensorrt_rtx
     return module
+
+
+def load_tensorrt_rtx() -> None:
+    """Load the library, most of it without Python's lock, and then the module."""
+    from cmx4trt.backends.tensorrt.preload import load_shared_objects
+
+    load_shared_objects(_SHARED_OBJECTS)
+    with suppress(MissingSoftwareError):
+        import_tensorrt_rtx()
 
 
 def check_gpu(gpu: Gpu) -> None:

@@ -144,6 +144,7 @@ def collecting_logger(trt: Library) -> Any:
     them."""
 
     base: Any = trt.ILogger
+    verbose = trt.ILogger.VERBOSE
 
     class CollectingLogger(base):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -153,6 +154,8 @@ def collecting_logger(trt: Library) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
+            if severity == verbose:  # nearly all: thousands in a build
+                return
             if severity == trt.ILogger.INFO:
                 self.lines.append(message)
             elif severity == trt.ILogger.WARNING:

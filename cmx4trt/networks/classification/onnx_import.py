@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
 
+from cmx4trt.base.frozen import Frozen, replace
 from cmx4trt.graph.batchnorm import fold_batch_norm
 from cmx4trt.graph.network import BATCH, IR_VERSION, OPSET, CanonicalGraph
 from cmx4trt.graph.passes import absorb_padding
@@ -28,8 +28,7 @@ _FOLDED = {"Conv", "BatchNormalization", "Gemm", "MatMul", "Add", "Mul", "Sub", 
 """Operators whose operands some exporters compute in the graph."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tail:
+class _Tail(Frozen):
     """The last feature map [N, F, H, W] and the fully connected layer: weight [F, K] or (transposed) [K, F]."""
 
     features: str
@@ -40,8 +39,7 @@ class _Tail:
     logits: str
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifierForm:
+class ClassifierForm(Frozen):
     """What a classifier's file must look like: ``features`` in front of its last layer, one of ``classes`` numbers of classes
     behind it, ``convolutions`` in all; ``grid``: height and width of the last feature map.
 

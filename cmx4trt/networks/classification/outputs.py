@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.graph.network import BATCH, CanonicalGraph
 from cmx4trt.ir.model import DType, Node, ValueInfo, fresh_name
 
@@ -11,8 +10,7 @@ INPUT, LOGITS, CLASS = "input", "logits", "class"
 """Names of an engine's input and outputs, whatever the file called them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClassifierDetails:
+class ClassifierDetails(Frozen):
     """What verification needs to know of the file: the value that holds its logits [N, K], and its weights' precision."""
 
     reference_output: str

@@ -7,8 +7,8 @@ moves the stride of a down-sampling block from its first 1x1 to its 3x3 convolut
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from cmx4trt.base.frozen import Frozen
 from cmx4trt.networks.recognition import IMAGE, Layer, Window
 from cmx4trt.networks.resnet50.spec import STEM_CHANNELS
 
@@ -24,8 +24,7 @@ MLPerf file among them) put in front, or those of the data set that it was train
 POOLED = "pool5"
 
 
-@dataclass(frozen=True, slots=True)
-class ConvShape:
+class ConvShape(Frozen):
     """A convolution's weight shape [M, C, K, K] and its stride."""
 
     out_channels: int
@@ -38,8 +37,7 @@ class ConvShape:
         return f"{self.kernel}x{self.kernel}/{self.stride} {self.in_channels}->{self.out_channels}"
 
 
-@dataclass(frozen=True, slots=True)
-class BlockShapes:
+class BlockShapes(Frozen):
     """The convolutions of one bottleneck block; ``shortcut`` is None where the identity is added."""
 
     name: str

@@ -64,6 +64,10 @@ class RetinaNet(Network):
 
         return random_weights.model_from_seed(seed)
 
+    def load(self) -> None:
+        """See ``onnx_import``."""
+        import cmx4trt.networks.retinanet.onnx_import  # noqa: F401
+
     def import_model(self, model: Model, options: GraphOptions) -> CanonicalGraph:
         """See ``onnx_import``."""
         from cmx4trt.networks.retinanet.onnx_import import network_from_detector
