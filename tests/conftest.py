@@ -216,7 +216,7 @@ class SmallBuilder:
 
 def backends_with(builder: SmallBuilder) -> list[Backend]:
     """All that are registered, building with ``builder``."""
-    return [with_members(backend, builder=lambda: builder) for backend in backends.all_backends()]
+    return [with_members(backend, builder=lambda: builder, load=lambda: None) for backend in backends.all_backends()]
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -25,6 +27,14 @@ def test_who_waits_is_told_whether_it_has_ended() -> None:
     go.set()
     assert call.wait(60)
     assert call.result()
+
+
+def test_python_ends_after_a_call_that_outlasts_it() -> None:
+    program = (
+        "import time; from cmx4trt.base.background import Background; "
+        "Background(lambda: (time.sleep(0.3), print('done'))).outlast()"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "done\n"
 
 
 def test_results_come_in_the_order_of_the_calls() -> None:

@@ -32,6 +32,12 @@ def test_write_atomic_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_pieces_of_a_large_file_are_written_in_order(tmp_path: Path) -> None:
+    content = bytes(range(251)) * 80_000  # of 20 MB, no piece begins like another
+    write_atomic(str(tmp_path / "large"), content)
+    assert (tmp_path / "large").read_bytes() == content
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"old")

@@ -61,6 +61,27 @@ def test_a_result_that_cannot_be_written_is_refused_before_anything_is_built(
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.parametrize(
+    ("options", "end"),
+    [
+        (["--dry_run"], "at exit\n"),
+        (["--dry_run", "--evaluation=none.json"], "came back\nat exit\n"),
+        (["--precision=none"], "came back\nat exit\n"),
+    ],
+)
+def test_a_build_does_not_take_its_process_apart(tmp_path: Path, options: list[str], end: str) -> None:
+    """Only what was registered for the end is called; after a failure, and after LoadGen, Python ends as usual."""
+    program = (
+        "import atexit, sys; from cmx4trt.cli import program; atexit.register(print, 'at exit'); "
+        "code = program(); print('came back'); sys.exit(code)"
+    )
+    line = [sys.executable, "-c", program, "build", "--random_weights=0", *options]
+    done = subprocess.run(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    assert done.stdout.endswith(end)
+    assert ("came back" in end) == ("came back" in done.stdout)
+    assert done.returncode == (0 if "came back" not in end else 2)
+
+
 def test_closed_streams_do_not_stop_a_build(small_resnet50: Path, small: dict[str, str], tmp_path: Path) -> None:
     line = f"'{sys.executable}' -m cmx4trt build '--model={small_resnet50}' --verify=no --report=no <&- >&- 2>&-"
     environment = {**os.environ, **small}

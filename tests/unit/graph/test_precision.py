@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cmx4trt.errors import ModelError
-from cmx4trt.graph.precision import bfloat16_bits, cast_floats, cast_tensor, floats_from_tensor
+from cmx4trt.graph.precision import bfloat16_bits, cast_floats, cast_tensor, check_finite, floats_from_tensor
 from cmx4trt.ir.model import DType, Tensor
 from cmx4trt.ir.onnx_file import encode_model
 
@@ -115,6 +118,43 @@ def test_a_file_of_the_same_type_keeps_its_bytes() -> None:
     assert back.name == "v_half"
     np.testing.assert_array_equal(wide.numpy(), half.numpy().astype(np.float32))
     np.testing.assert_array_equal(cast_tensor(wide, DType.BFLOAT16, "b").numpy(), bfloat16_bits(wide.numpy()))
+
+
+def test_the_weights_of_a_float16_file_need_no_numpy() -> None:
+    """Importing it takes longer than all else that happens to them."""
+    program = """if True:
+        import sys
+        from cmx4trt.graph.precision import cast_tensor, check_finite
+        from cmx4trt.ir.model import DType, Tensor
+        half = Tensor("w", DType.FLOAT16, (2,), bytes([0, 0x3C, 0xFF, 0x7B]))
+        back = cast_tensor(cast_tensor(half, DType.FLOAT, "w"), DType.FLOAT16, "w")
+        check_finite([back])
+        assert back.data is half.data
+        print("numpy" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("position", [0, 1, 131071, 131072, 262143])
+def test_values_that_are_none_are_found_wherever_they_are(position: int) -> None:
+    """At both ends of the pieces that are looked at."""
+    values = np.full(262144, 65504, np.float16)
+    check_finite([Tensor.from_numpy("w", values), Tensor.from_numpy("v", -values)])
+    values[position] = np.nan
+    with pytest.raises(ModelError, match="weight 'w' cannot be float16: its largest magnitude is nan"):
+        check_finite([Tensor.from_numpy("w", values)])
+
+
+def test_weights_that_stay_as_they_are_can_be_checked_later(model_from_text) -> None:
+    model = model_from_text(TEXT)
+    name, tensor = next((n, t) for n, t in model.graph.initializers.items() if t.dtype is DType.FLOAT)
+    half = Tensor.from_numpy(name, np.full(tensor.dims, np.inf, np.float16))
+    model.graph.initializers[name] = cast_tensor(half, DType.FLOAT, name)
+    unchecked: list[Tensor] = []
+    cast_floats(model.copy(), DType.FLOAT16, unchecked=unchecked)
+    for check in (lambda: check_finite(unchecked), lambda: cast_floats(model, DType.FLOAT16)):
+        with pytest.raises(ModelError, match=f"weight '{name}' cannot be float16: its largest magnitude is inf"):
+            check()
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

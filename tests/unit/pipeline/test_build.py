@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cmx4trt.backends.base import BuiltEngine
@@ -25,6 +26,7 @@ from cmx4trt.cli.terminal import TerminalProgress
 from cmx4trt.errors import BuildError, ModelError, OutputError, RequestError, VerificationError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.graph.options import GraphOptions
+from cmx4trt.ir.model import DType, Node, Tensor
 from cmx4trt.ir.onnx_file import decode_model, encode_model
 from cmx4trt.networks import network_of
 from cmx4trt.pipeline import build as pipeline
@@ -89,7 +91,7 @@ class FakeBuilder:
 @pytest.fixture
 def fake_builder(stand_in: Callable[..., None]) -> FakeBuilder:
     builder = FakeBuilder()
-    stand_in(FakeBuilder.name, builder=lambda: builder)
+    stand_in(FakeBuilder.name, builder=lambda: builder, load=lambda: None)
     return builder
 
 
@@ -161,6 +163,40 @@ def test_a_second_request_imports_no_vendor_library(
         sys.modules.update(saved)
     assert (first.reused, second.reused, fake_builder.builds) == (False, True, 1)
     assert second.manifest.to_json() == first.manifest.to_json()
+
+
+def test_only_what_will_be_built_has_its_library_loaded(
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder, stand_in: Callable[..., None]
+) -> None:
+    """Beside the reading of the model: neither for a hit nor for a dry run."""
+    loaded = threading.Event()
+    stand_in("tensorrt-rtx", load=loaded.set)
+    request = request_for(small_resnet50, tmp_path, verify=False, report=False)
+    plan(request)
+    assert not loaded.is_set()
+    assert not pipeline.build(request).reused
+    assert loaded.wait(60)
+    loaded.clear()
+    assert pipeline.build(request).reused
+    assert not loaded.is_set()
+
+
+def test_a_float16_file_with_infinities_is_refused_while_it_is_built(
+    small_resnet50: Path, tmp_path: Path, fake_builder: FakeBuilder
+) -> None:
+    model = decode_model(small_resnet50.read_bytes())
+    name, tensor = max(model.graph.initializers.items(), key=lambda item: item[1].size)
+    half = np.full(tensor.dims, np.inf, np.float16)
+    model.graph.initializers[name] = Tensor.from_numpy(name, half)
+    for node in model.graph.nodes:
+        if name in node.inputs:
+            node.inputs = [f"{name}_wide" if one == name else one for one in node.inputs]
+    model.graph.nodes.insert(0, Node("Cast", [name], [f"{name}_wide"], {"to": int(DType.FLOAT)}, "widen"))
+    file = tmp_path / "infinite.onnx"
+    file.write_bytes(encode_model(model, None).message)
+    with pytest.raises(ModelError, match="cannot be float16: its largest magnitude is inf"):
+        pipeline.build(request_for(file, tmp_path / "out", precision="fp16", verify=False))
+    assert files_below(tmp_path / "out") == []
 
 
 def test_files_are_read_and_hashed_in_a_stage(
