@@ -12,8 +12,8 @@ from pathlib import Path
 
 if sys.version_info >= (3, 11):
     import tomllib
-else:
-    import tomli as tomllib
+else:  # a new environment has nothing but pip, which carries the same parser
+    from pip._vendor import tomli as tomllib
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*(?P<versions>[^;]*)(?:;.*)?")

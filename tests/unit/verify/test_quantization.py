@@ -178,7 +178,7 @@ def test_detections_found_again() -> None:
 def quantized_pair(
     network: CanonicalGraph, request: BuildRequest
 ) -> tuple[PreparedGraph, PreparedGraph, QuantizationReport]:
-    twin = replace(network, model=network.model.copy(), notes={})
+    twin = network.copy()
     report = quantize_network(network, request, Silent())
     float32 = prepared_from_network(twin, replace(request, precision="fp32", input_dtype="fp32"))
     return float32, prepared_from_network(network, request), report
