@@ -34,11 +34,11 @@ def own_arithmetic(model: Model) -> Model:
     return faithful(model) if is_reduced(model) else model
 
 
-def open_original(original: EncodedGraph, precision: str) -> OnnxRuntimeSession:
+def open_original(original: EncodedGraph, precision: str, as_written: bool = False) -> OnnxRuntimeSession:
     """A session on a model as its file has it; where that computes in another ``precision`` than float32, on the float32 network
-    that it stands for."""
+    that it stands for. ``as_written``: see ``OnnxRuntimeSession.from_bytes``."""
     if precision == "fp32":
-        return OnnxRuntimeSession.from_bytes(original.message, constants=original.constants)
+        return OnnxRuntimeSession.from_bytes(original.message, constants=original.constants, as_written=as_written)
     from cmx4trt.graph.widening import widen_floats
 
     model = decode_encoded(original)
@@ -46,4 +46,4 @@ def open_original(original: EncodedGraph, precision: str) -> OnnxRuntimeSession:
     widen_floats(model.graph)
     model.graph.prune()  # ONNX Runtime takes no data for constants that nothing reads
     encoded = encode_model(model)
-    return OnnxRuntimeSession.from_bytes(encoded.message, constants=encoded.constants)
+    return OnnxRuntimeSession.from_bytes(encoded.message, constants=encoded.constants, as_written=as_written)

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cmx4trt.sessions.base import Session
     from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 
-def run_in_batches(session: Session, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+class Runnable(Protocol):
+    """What of a session running images takes."""
+
+    @property
+    def max_batch(self) -> int | None:
+        """The largest batch; None where any will do."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The names of the inputs."""
+
+    def input_dtype(self, name: str) -> str:
+        """The numpy name of the element type of input ``name``."""
+
+    def run(self, feeds: Mapping[str, Any]) -> Mapping[str, NDArray[Any]]:
+        """All outputs for one batch."""
+
+
+def run_in_batches(session: Runnable, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """All outputs for images [N, C, H, W], at most ``session.max_batch`` at a time."""
     import numpy as np
 

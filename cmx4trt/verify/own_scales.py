@@ -49,7 +49,8 @@ class OwnScalesAccuracy(QuantizationAccuracy):
         """PASSED where every output keeps its SQNR (a NaN does not), all layers are those of the quantized network, and results
         follow from raw results on both sides; else FAILED."""
         good = all(value is None or value >= self.limit_db for value in self.sqnr_db.values())
-        return PASSED if good and self.consistent and (self.layers is None or self.layers.passed) else FAILED
+        good = good and self.consistent and (self.layers is None or self.layers.passed)
+        return PASSED if good and self.non_finite is None else FAILED
 
 
 def verify_own_scales(
@@ -71,7 +72,8 @@ def verify_own_scales(
     session = open_with_values(graph, results.values)
     found = measure_quantization(file, session, evidence, network.int8_images, results, scale)
     consistent = found.consistent and file.consistent and has_own_images(session, evidence, scale, results.values)
-    found = replace(found, consistent=consistent, layers=judge_quantized(graph.model, quantized, evidence, 1, scale))
+    found = replace(found, consistent=consistent, layers=judge_quantized(graph.model, quantized, evidence, scale))
+    found = replace(found, non_finite=session.non_finite())
     if _lowest(found) < found.limit_db:
         exact = OnnxRuntimeSession.from_graph(with_values(float32, results.values))
         theirs, own = (

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cmx4trt.base.verdicts import FAILED, PASSED, SKIPPED
-from cmx4trt.graph.arithmetic import faithful, is_reduced
-from cmx4trt.graph.judge import LayerJudgement, judge_layers
+from cmx4trt.graph.judge import LayerJudgement, NonFinite, WatchedSession, judge_layers
 from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.images.int8 import quantized_image
-from cmx4trt.ir.model import DType, Model, ValueInfo
-from cmx4trt.ir.onnx_file import EncodedGraph, encode_model, with_output
+from cmx4trt.ir.model import DType, Model
+from cmx4trt.ir.onnx_file import EncodedGraph, with_output
 from cmx4trt.networks import network_of_spec
 from cmx4trt.networks.base import Outputs, QuantizedFile, Results
 from cmx4trt.networks.figures import Int8Figures, LayerFigures
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
 
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.sessions.base import Session
+
+    _Side = Session | QuantizedFile | WatchedSession
 
 MIN_SQNR_DB = 10.0
 """Outputs whose error exceeds a tenth of their energy are no longer those of the network. Sound INT8 networks lie at 20 to
@@ -42,6 +42,9 @@ MIN_AGREEMENT = 0.5
 nine tenths of a trained network's (MLPerf accepts a loss of 1 % of mAP); where less than half are found again it is another
 network. Random weights show nothing here: their best scores are tied, and ONNX Runtime's own two ways to compute one INT8
 RetinaNet share 15 % of the detections (measured), as many as INT8 and float32 do."""
+
+_NO_FIGURES = ("layers", "non_finite")
+"""Fields of an accuracy that are not among its figures, or in another form."""
 
 
 class Images(Protocol):
@@ -74,7 +77,8 @@ class QuantizationAccuracy:
     was measured too. ``agreement_of_noise``: how many detections are found again where the raw results are off by as much noise:
     what a right network of this error has, or, where it is little, that detections cannot tell (random weights' best scores are
     tied). ``layers``: the graph's against those of the same network quantized in float32. ``consistent``: whether what the
-    outputs mean follows from the raw results, and each image of a batch has its own.
+    outputs mean follows from the raw results, and each image of a batch has its own. ``non_finite``: a value of the graph that
+    was not finite on one of the images.
     """
 
     images: int
@@ -90,6 +94,7 @@ class QuantizationAccuracy:
     agreement_of_noise: float | None = None
     layers: LayerJudgement | None = None
     consistent: bool = True
+    non_finite: NonFinite | None = None
     method: ClassVar[str] = "ONNX Runtime: the INT8 graph given to the builder against the float32 graph"
 
     @property
@@ -97,7 +102,7 @@ class QuantizationAccuracy:
         """PASSED where every output keeps its SQNR (a NaN does not) and, where detections can tell or there are no such outputs,
         enough of them are found again. Synthetic images can show that graphs agree, but not that they differ where it matters:
         then SKIPPED; but a wrong layer is wrong on any image, and so is an output of which nothing is left."""
-        if (self.layers is not None and not self.layers.passed) or not self.consistent:
+        if (self.layers is not None and not self.layers.passed) or not self.consistent or self.non_finite is not None:
             return FAILED
         if any(value is not None and not value >= FLOOR_SQNR_DB for value in self.sqnr_db.values()):
             return FAILED
@@ -114,7 +119,7 @@ class QuantizationAccuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement for the manifest."""
-        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "layers"}
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _NO_FIGURES}
         layers = None if self.layers is None else LayerFigures.from_dict(self.layers.to_dict())
         return Int8Figures(**values, layers=layers, verdict=self.verdict, method=self.method).to_dict()
 
@@ -125,6 +130,8 @@ class QuantizationAccuracy:
 
     def sentence(self) -> str:
         """The measurement in words."""
+        if self.non_finite is not None:
+            return self.non_finite.sentence()
         if self.layers is not None and not self.layers.passed:
             return self.layers.sentence()
         if not self.consistent:
@@ -163,34 +170,28 @@ def verify_quantized(
     results = network.results(reference, request.graph_options())
     values = results.values if engine is None else ()  # an engine has the outputs it was built with
     exact = OnnxRuntimeSession.from_graph(with_values(reference, values))
-    rounded = engine or open_with_values(graph, values)
+    trained = request.random_weights is None
+    if engine is not None:
+        found = measure_quantization(exact, engine, evidence, network.int8_images, results, input_scale)
+        return replace(found, trained=trained)
+    rounded = open_with_values(graph, values)
     found = measure_quantization(exact, rounded, evidence, network.int8_images, results, input_scale)
-    layers = None
-    if engine is None and not has_own_images(rounded, evidence, input_scale, values):
-        found = replace(found, consistent=False)
-    if quantized is not None and engine is None:
-        finite = all(value is None or isfinite(value) for value in found.sqnr_db.values())
-        layers = judge_quantized(graph.model, quantized, evidence, 1 if finite else found.images, input_scale)
-    return replace(found, trained=request.random_weights is None, layers=layers)
+    own = has_own_images(rounded, evidence, input_scale, values)
+    layers = None if quantized is None else judge_quantized(graph.model, quantized, evidence, input_scale)
+    consistent = found.consistent and own
+    return replace(found, trained=trained, layers=layers, consistent=consistent, non_finite=rounded.non_finite())
 
 
-def judge_quantized(
-    graph: Model, quantized: Model, evidence: Evidence, count: int, scale: float | None
-) -> LayerJudgement:
-    """The layers of ``graph`` on the first of ``count`` images on which they are not those of ``quantized``, or on the first."""
+def judge_quantized(graph: Model, quantized: Model, evidence: Evidence, scale: float | None) -> LayerJudgement:
+    """The layers of ``graph`` against those of ``quantized``, on the first image."""
     names = {info.name: info.name for info in (*quantized.graph.inputs, *quantized.graph.outputs)}
     takes_int8 = quantized.graph.inputs[0].dtype is DType.INT8
-    judgements = []
-    for index in range(count):
-        image = evidence.images.read(index)
-        fed = quantized_image(image, scale) if takes_int8 and scale is not None else image
-        judgements.append(judge_layers(graph, quantized.copy(), names, fed))
-        if not judgements[-1].passed:
-            return judgements[-1]
-    return judgements[0]
+    image = evidence.images.read(0)
+    fed = quantized_image(image, scale) if takes_int8 and scale is not None else image
+    return judge_layers(graph, quantized.copy(), names, fed)
 
 
-def has_own_images(session: Session, evidence: Evidence, scale: float | None, values: Sequence[str]) -> bool:
+def has_own_images(session: WatchedSession, evidence: Evidence, scale: float | None, values: Sequence[str]) -> bool:
     """Whether the second image of a batch has the raw results that it has alone, rather than the first one's."""
     import numpy as np
 
@@ -209,8 +210,8 @@ def has_own_images(session: Session, evidence: Evidence, scale: float | None, va
 
 
 def measure_quantization(
-    reference: Session | QuantizedFile,
-    candidate: Session | QuantizedFile,
+    reference: _Side,
+    candidate: _Side,
     evidence: Evidence,
     count: int,
     results: Results,
@@ -235,15 +236,9 @@ def measure_quantization(
     )
 
 
-def open_with_values(graph: PreparedGraph, names: Sequence[str]) -> Session:
-    """The graph in its own arithmetic, with these values among the outputs as float32."""
-    from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
-
-    model = faithful(graph.model) if is_reduced(graph.model) else graph.model.copy()
-    declared = {info.name for info in model.graph.outputs}
-    inner = [computed_name(graph.model.graph, name) for name in names]
-    model.graph.outputs += [ValueInfo(name, DType.FLOAT, None) for name in inner if name not in declared]
-    return OnnxRuntimeSession.from_graph(encode_model(model))
+def open_with_values(graph: PreparedGraph, names: Sequence[str]) -> WatchedSession:
+    """The graph in its own arithmetic, with these raw results among the outputs as float32."""
+    return WatchedSession(graph.model, names, [computed_name(graph.model.graph, name) for name in names])
 
 
 def _share(value: float | None) -> float:
@@ -259,7 +254,7 @@ def with_values(graph: PreparedGraph, names: Sequence[str]) -> EncodedGraph:
     return replace(encoded, message=message)
 
 
-def _as_input(session: Session | QuantizedFile, image: NDArray[np.float32], scale: float | None) -> NDArray[Any]:
+def _as_input(session: _Side, image: NDArray[np.float32], scale: float | None) -> NDArray[Any]:
     dtype = session.input_dtype(session.inputs[0])
     if dtype == "int8":
         assert scale is not None, "an int8 input needs its scale"

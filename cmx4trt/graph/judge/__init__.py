@@ -9,5 +9,7 @@ from __future__ import annotations
 
 from cmx4trt.graph.judge.judgement import LayerJudgement, NonFinite
 from cmx4trt.graph.judge.layers import judge_layers
+from cmx4trt.graph.judge.values import is_run_briefly
+from cmx4trt.graph.judge.watch import WatchedSession
 
-__all__ = ["LayerJudgement", "NonFinite", "judge_layers"]
+__all__ = ["LayerJudgement", "NonFinite", "WatchedSession", "is_run_briefly", "judge_layers"]

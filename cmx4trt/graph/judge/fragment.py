@@ -10,8 +10,8 @@ from cmx4trt.graph.judge.bounds import BoundWriter, UnknownBoundError, Value
 from cmx4trt.ir.model import DType, Graph, Model, Node, ValueInfo, fresh_name
 from cmx4trt.ir.writer import GraphWriter
 
-EXCESSES, SUMS = "excesses", "sums"
-"""Outputs of a fragment, one number for each layer: its largest error over the bound of it, and the sum of its elements."""
+EXCESSES = "excesses"
+"""The output of a fragment, one number for each layer: its largest error over the bound of it."""
 _NO_ERROR = 1e-37
 """In place of a bound of 0, which nothing can be divided by."""
 
@@ -56,7 +56,7 @@ class _FragmentWriter:
         self._bounds = BoundWriter(self._write, body.graph.initializers)
         self._values = {name: Value(name, dtype) for name, dtype in fed.items()}
         self._judged: list[str] = []
-        self._numbers: dict[str, list[str]] = {EXCESSES: [], SUMS: []}
+        self._excesses: list[str] = []
 
     def compute(self, node: Node, judge: bool) -> None:
         """Append a node, unless something it reads could not be appended; judge what it gives."""
@@ -97,16 +97,14 @@ class _FragmentWriter:
         write = self._write
         error = write.op("Abs", write.op("Sub", value.name, name))
         share = write.op("Div", error, value.bound or write.number(_NO_ERROR))
-        self._numbers[EXCESSES].append(write.op("ReduceMax", share, keepdims=0))
-        self._numbers[SUMS].append(write.op("ReduceSum", value.name, keepdims=0))
+        self._excesses.append(write.op("ReduceMax", share, keepdims=0))
         self._judged.append(name)
 
     def fragment(self) -> Fragment:
         """What was appended so far."""
         write, graph = self._write, self._write.graph
-        for name, numbers in self._numbers.items():
-            write.op("Concat", *[write.reshape(number, 1) for number in numbers], name=name, axis=0)
-        graph.outputs = [ValueInfo(name, DType.FLOAT, (len(self._judged),)) for name in self._numbers]
+        write.op("Concat", *[write.reshape(number, 1) for number in self._excesses], name=EXCESSES, axis=0)
+        graph.outputs = [ValueInfo(EXCESSES, DType.FLOAT, (len(self._judged),))]
         graph.prune()
         read = {name for node in graph.nodes for name in node.inputs}
         types = {name: DType.INT8 if dtype is DType.INT8 else DType.FLOAT for name, dtype in self._fed.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class NonFinite:
 
 @dataclass(frozen=True, slots=True)
 class LayerJudgement:
-    """What was found: the layers compared on the first of ``images`` images, and looked at for overflows on all.
+    """What was found: the layers compared on one image, and looked at for overflows on ``images``.
 
     ``layers``: how many there are; ``judged``: how many of them were compared; ``excess``: the largest error over its bound,
     which ``worst`` has; ``failed``: how many are above 1, ``first`` the first of them, and
@@ -55,6 +55,10 @@ class LayerJudgement:
     non_finite: NonFinite | None = None
     unlike: str = ""
     results: Mapping[str, NDArray[Any]] = field(default_factory=dict, compare=False, repr=False)
+
+    def watched(self, images: int, non_finite: NonFinite | None) -> LayerJudgement:
+        """With what was seen of so many images in a ``WatchedSession``."""
+        return replace(self, images=images, non_finite=non_finite)
 
     @property
     def passed(self) -> bool:

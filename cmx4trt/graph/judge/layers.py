@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, prod
+from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.arithmetic import reduced_values
@@ -12,8 +12,8 @@ from cmx4trt.graph.constants import fold_dequantized, nodes_before
 from cmx4trt.graph.execution import own_arithmetic
 from cmx4trt.graph.judge.alike import OLDEST_OPSET, computed_alike
 from cmx4trt.graph.judge.correspondence import bends, channels_first, computed_name, correspondence
-from cmx4trt.graph.judge.fragment import EXCESSES, SUMS, write_fragment
-from cmx4trt.graph.judge.judgement import LayerJudgement, NonFinite
+from cmx4trt.graph.judge.fragment import EXCESSES, write_fragment
+from cmx4trt.graph.judge.judgement import LayerJudgement
 from cmx4trt.graph.judge.reference import Reference, as_float32
 from cmx4trt.graph.judge.values import type_of_image, value_shapes
 from cmx4trt.ir.model import DType, Model, Node
@@ -29,21 +29,19 @@ PART_ELEMENTS = 2**25
 _WITH_BIAS = 3
 """Inputs of a Conv or Gemm with a bias."""
 _KINDS = {DType.INT8: "i"}
-_TYPES = {DType.FLOAT: "float32", DType.FLOAT16: "float16", DType.BFLOAT16: "bfloat16", DType.INT8: "int8"}
 _NO_LAYERS = {"Transpose", "Cast", "QuantizeLinear", "DequantizeLinear", "Flatten", "Reshape", "Identity"}
 
 
 def judge_layers(
-    graph: Model, original: Model, results: Mapping[str, str], images: Array, arithmetic: Model | None = None
+    graph: Model, original: Model, results: Mapping[str, str], image: Array, arithmetic: Model | None = None
 ) -> LayerJudgement:
     """Compare the layers of the prepared ``graph`` with those of ``original``, which is consumed.
 
     ``results``: names of the graph's results, and of what else bears another name, to those of the original's values;
-    ``images`` [N, ...] are the original's input: the layers are compared on the first, and looked at for values that are not
-    finite on all. ``arithmetic``: the graph's own, where it was made already. Raises ModelError where ONNX Runtime cannot run
-    the original.
+    ``image`` [1, ...] is the original's input. ``arithmetic``: the graph's own, where it was made already. Raises ModelError
+    where ONNX Runtime cannot run the original.
     """
-    return _Judge(graph, original, results, arithmetic).run(images)
+    return _Judge(graph, original, results, arithmetic).run(image)
 
 
 class _Judge:
@@ -98,22 +96,19 @@ class _Judge:
         constants = self._prepared.graph.initializers
         return computed_alike(own, theirs, self._pairs, constants, name in same, self._reference.rounded_inputs)
 
-    def run(self, images: Array) -> LayerJudgement:
+    def run(self, image: Array) -> LayerJudgement:
         """Part by part."""
         judged = [name for name in self._pairs if name != self._prepared.graph.inputs[0].name]
         parts = self._parts(judged)
         found: dict[str, float] = {}
-        bad: NonFinite | None = None
         kept: dict[str, Array] = {}
         for number, part in enumerate(parts):
             later = {name for other in parts[number + 1 :] for name in other.needs}
-            values, finite = self._values_of(part, later, {self._image: images})
-            excesses, sums = self._run_part(part, {name: array[:1] for name, array in values.items()})
+            values = self._values_of(part, later, {self._image: image})
+            excesses = self._run_part(part, values)
             found.update({name: excesses[name] for name in part.judged if name in excesses})
-            doubtful = [n for n in part.judged if not (finite.get(n, True) and isfinite(sums.get(n, 0.0)))]
-            bad = bad or self._first_bad(doubtful, images)
-            kept.update({theirs: values[own][:1].copy() for theirs, own in self._ends.items() if own in part.judged})
-        return self._judgement(found, bad, len(images), kept)
+            kept.update({theirs: values[own].copy() for theirs, own in self._ends.items() if own in part.judged})
+        return self._judgement(found, kept)
 
     def _parts(self, judged: Sequence[str]) -> list[_Part]:
         """The layers in order, as many at a time as PART_ELEMENTS allows."""
@@ -136,24 +131,21 @@ class _Judge:
         before = [self._pairs[name] for name in every[: every.index(judged[0])]]
         return _Part(judged, compared, nodes, fed, self._reference.reads(theirs, before) | (set(theirs) & set(before)))
 
-    def _values_of(
-        self, part: _Part, later: set[str], images: dict[str, Array]
-    ) -> tuple[dict[str, Array], dict[str, bool]]:
-        """The original's values that the part is fed with, without those whose shape is another than the prepared graph's; and
-        which of all are finite."""
-        watched = {name: self._pairs[name] for name in part.judged}
-        wanted = {*(self._pairs[name] for name in part.fed), *(later & set(watched.values()))}
-        elements = sum(self._size(name) for name in part.judged) * len(images[self._image])
-        found, glances = self._reference.run(sorted(wanted), later, list(watched.values()), images, elements)
+    def _values_of(self, part: _Part, later: set[str], image: dict[str, Array]) -> dict[str, Array]:
+        """The original's values that the part is fed with, without those whose shape is another than the prepared graph's."""
+        alike = {name: self._pairs[name] for name in part.judged if name in self._alike}
+        wanted = {*(self._pairs[n] for n in part.fed), *(later & {self._pairs[n] for n in part.judged})}
+        elements = sum(self._size(name) for name in part.judged)
+        found, measured = self._reference.run(sorted(wanted), later, list(alike.values()), image, elements)
         values = {name: channels_first(name, found[self._pairs[name]]) for name in part.fed}
-        shapes = {name: glances[theirs].shape for name, theirs in watched.items() if name in self._alike}
+        shapes = {name: measured[theirs] for name, theirs in alike.items()}
         shapes |= {name: array.shape for name, array in values.items()}
         for name, shape in shapes.items():
             if self._is_misshapen(name, shape):
                 self._unlike[name] = "gives another shape than the original"
         fitting = {name: array for name, array in values.items() if self._fits(name, array)}
         self._compare_operators([name for name in part.compared if name in fitting])
-        return fitting, {name: glances[theirs].finite for name, theirs in watched.items()}
+        return fitting
 
     def _compare_operators(self, judged: Sequence[str]) -> None:
         """A ReLU whose input is hardly ever negative can be missing without effect on an image; it is missing all the same."""
@@ -176,8 +168,8 @@ class _Judge:
     def _fits(self, name: str, array: Array) -> bool:
         return array.dtype.kind == _KINDS.get(self._types[name], "f") and self._has_shape(name, array.shape)
 
-    def _run_part(self, part: _Part, values: Mapping[str, Array]) -> tuple[dict[str, float], dict[str, float]]:
-        """Of each layer that could be compared: the largest error over its bound; of those that were computed: the sum."""
+    def _run_part(self, part: _Part, values: Mapping[str, Array]) -> dict[str, float]:
+        """Of each layer that could be compared: the largest error over its bound."""
         from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
         fed = {name: self._types[name] for name in self._pairs if name in values}
@@ -189,15 +181,15 @@ class _Judge:
         known.update(dict.fromkeys(unknown, inf))
         self._unlike.update({name: self._foreign(name) for name in unknown - self._unlike.keys()})
         if not fragment.values:
-            return known, {}
+            return known
         session = OnnxRuntimeSession.from_graph(encode_model(fragment.model), as_written=True)
         outputs = session.run({name: values[name] for name in session.inputs})
-        excesses, sums = (dict(zip(fragment.values, map(float, outputs[n]), strict=True)) for n in (EXCESSES, SUMS))
+        excesses = dict(zip(fragment.values, map(float, outputs[EXCESSES]), strict=True))
         for name in self._reweighted & excesses.keys() - known.keys():
             if excesses[name] <= 1:
                 excesses[name] = inf
                 self._unlike[name] = "multiplies by other weights than the original"
-        return {**excesses, **known}, sums
+        return {**excesses, **known}
 
     def _foreign(self, name: str) -> str:
         """Of a result that cannot be compared: what computes it."""
@@ -205,29 +197,15 @@ class _Judge:
         operators = dict.fromkeys(node.op_type for node in nodes if node.op_type not in ("Cast", "Constant"))
         return f"cannot be compared with the original's: it is computed with {', '.join(operators)}"
 
-    def _first_bad(self, names: Sequence[str], images: Array) -> NonFinite | None:
-        """The first of the values, in order, that has elements that are not finite (a sum may overflow where none is)."""
-        import numpy as np
-
-        for name in names:
-            value = self._reference.value(self._pairs[name], {self._image: images})
-            count = int(value.size - np.isfinite(value).sum())
-            if count:
-                label, dtype = self._own[name].label(), _TYPES[self._types[name]]
-                return NonFinite(label, dtype, count, value.size, bool(np.isinf(value).any()))
-        return None
-
     def _size(self, name: str) -> int:
         return prod(self._shapes.get(name, (0,)))
 
-    def _judgement(
-        self, found: Mapping[str, float], bad: NonFinite | None, images: int, results: Mapping[str, Array]
-    ) -> LayerJudgement:
+    def _judgement(self, found: Mapping[str, float], results: Mapping[str, Array]) -> LayerJudgement:
         wrong = [name for name, excess in found.items() if not excess <= 1]
         worst = max(found, key=lambda name: found[name], default="")
         body = nodes_before(self._prepared.graph, list(self._ends.values()))
         return LayerJudgement(
-            images=images,
+            images=1,
             layers=sum(node.op_type not in _NO_LAYERS for node in body),
             judged=sum(self._own[name].op_type not in _NO_LAYERS for name in found),
             worst=self._own[worst].label() if worst else "",
@@ -235,7 +213,6 @@ class _Judge:
             failed=len(wrong),
             first=self._own[wrong[0]].label() if wrong else "",
             first_excess=found[wrong[0]] if wrong else 0.0,
-            non_finite=bad,
             unlike=self._unlike.get(wrong[0], "") if wrong else "",
             results=results,
         )

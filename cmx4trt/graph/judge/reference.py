@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.graph.arithmetic import EXACT, REDUCED, ROUNDINGS, round_outputs, rounder_of
+from cmx4trt.graph.arithmetic import EXACT, REDUCED, round_outputs, rounder_of
 from cmx4trt.graph.constants import fold_dequantized, nodes_before
+from cmx4trt.graph.judge.values import is_brief
+from cmx4trt.graph.judge.weights import is_folded, is_same_but_for_rounding, normalized
 from cmx4trt.graph.passes import lift_constants
 from cmx4trt.graph.widening import widen_floats
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name, node_reads
@@ -29,20 +30,10 @@ def as_float32(model: Model) -> Model:
     return model
 
 
-_SUM, _SHAPE = "/judged/sum", "/judged/shape"
-"""End the names of what is computed of a value that is only looked at."""
-_GLIMPSE = 256
-"""Elements that are compared before all are."""
+_SHAPE = "/judged/shape"
+"""Ends the names of what is computed of a value of which only the shape is looked at."""
 OTHER_WEIGHTS = 1 / 64
 """Weights that differ by more than this, relative to their norm, are no roundings: bfloat16's are off by 1/512."""
-
-
-@dataclass(frozen=True, slots=True)
-class Glance:
-    """Of a value: its shape, and that all elements are finite (their sum, which alone may overflow, is)."""
-
-    shape: tuple[int, ...]
-    finite: bool
 
 
 class Reference:
@@ -56,10 +47,10 @@ class Reference:
         self._model = model
         graph = model.graph
         self._used = graph.names()
-        self._image = graph.inputs[0].name
         batch = (graph.inputs[0].dims or (None,))[0]
         self._batch = batch if isinstance(batch, int) and batch > 0 else 1  # what some files fix
         self.producers: Mapping[str, Node] = graph.producers()
+        self._normalized = normalized(model, list(types), types)
         self._inputs = _round(model, types, self._used)
         self.rounded_inputs: Mapping[str, str] = {inner: name for name, inner in self._inputs.items()}
         self._known: Arrays = {}
@@ -86,18 +77,26 @@ class Reference:
         return bool(np.linalg.norm(exact - weight.numpy()) > OTHER_WEIGHTS * np.linalg.norm(exact))
 
     def use_weights(self, value: str, weights: Sequence[Tensor], dtype: DType) -> bool:
-        """Let the operator that gives ``value`` multiply by the float32 ``weights``, where its own are these but for rounding to
-        ``dtype``; returns whether it does."""
-        node = self.producers.get(value)
-        own = [self.graph.initializers.get(name) for name in node.inputs[1:] if name] if node else []
-        if node is None or len(own) != len(weights):
-            return False
-        for mine, theirs in zip(own, weights, strict=True):
-            if mine is None or not _same_but_for_rounding(mine, theirs, dtype):
+        """Let the operator that gives ``value`` multiply by the float32 ``weights``, where its own, with the batch normalization
+        behind it, are these but for rounding to ``dtype``; returns whether it does."""
+        node, normal = self.producers.get(value), self._normalized.get(value)
+        constants = self.graph.initializers
+        if normal is not None:
+            if not is_folded(weights, normal, constants, dtype):
+                return False
+            assert node is not None
+            node.op_type, node.domain = "Conv", ""
+            node.attributes, node.inputs = normal.convolution.attributes, [*normal.convolution.inputs[:2], ""]
+        else:
+            own = [constants.get(name) for name in node.inputs[1:] if name] if node else []
+            if node is None or len(own) != len(weights):
+                return False
+            pairs = zip(own, weights, strict=True)
+            if not all(mine is not None and is_same_but_for_rounding(mine, theirs, dtype) for mine, theirs in pairs):
                 return False
         for index, tensor in enumerate(weights, 1):
-            name = fresh_name(f"{node.inputs[index]}_rounded", self._used)
-            self.graph.initializers[name] = tensor.renamed(name)
+            name = fresh_name(f"{value}_rounded_{index}", self._used)
+            constants[name] = tensor.renamed(name)
             node.inputs[index] = name
         return True
 
@@ -108,69 +107,45 @@ class Reference:
         return {inner[name] for node in nodes for name in node_reads(node) if name in inner}
 
     def run(
-        self, values: Sequence[str], keep: Collection[str], watched: Sequence[str], images: Arrays, elements: int
-    ) -> tuple[Arrays, dict[str, Glance]]:
-        """``values`` [1 or N, ...] for the first of ``images`` [N, C, H, W] of the file's input, computed from those that were
-        kept of earlier calls, and a glance at those ``watched``, for all images; ``keep`` names those, of the ones before and
-        of these, that later calls need; ``elements`` are about as many as are computed."""
-        given = {**images, **self._known}
+        self, values: Sequence[str], keep: Collection[str], measured: Sequence[str], image: Arrays, elements: int
+    ) -> tuple[Arrays, dict[str, tuple[int, ...]]]:
+        """``values`` [1, ...] for an ``image`` [1, C, H, W] of the file's input, computed from those that were kept of earlier
+        calls, and the shapes of those ``measured``; ``keep`` names those, of the ones before and of these, that later calls
+        need; ``elements`` are about as many as are computed."""
+        given = {**image, **self._known}
         wanted = [self._inputs.get(name, name) for name in values]
         kept = {self._inputs.get(name, name) for name in keep}
         new = [name for name in wanted if name not in given]
-        unseen = [name for name in watched if name not in given]
-        found, glances = dict(given), dict[str, Glance]()
-        if new or unseen:
-            arrays, glances = self._compute(new, kept, unseen, given, len(images[self._image]), elements)
-            found.update(arrays)
+        unseen = [name for name in measured if name not in given and name not in new]
+        found = {**given, **self._compute(new, unseen, given, elements)}
         self._known = {name: found[name] for name in kept if name in found}
-        glances.update({name: _glance(found[name]) for name in watched if name not in glances})
-        return {name: found[inner] for name, inner in zip(values, wanted, strict=True)}, glances
+        shapes = {name: found[name].shape if name in found else tuple(found[f"{name}{_SHAPE}"]) for name in measured}
+        return {name: found[inner] for name, inner in zip(values, wanted, strict=True)}, shapes
 
-    def value(self, name: str, images: Arrays) -> NDArray[Any]:
-        """One value [N, ...], computed from ``images``."""
-        return self._compute([name], {name}, [], images, len(images[self._image]))[0][name]
-
-    def _compute(
-        self,
-        values: Sequence[str],
-        kept: Collection[str],
-        watched: Sequence[str],
-        given: Arrays,
-        images: int,
-        elements: int = 0,
-    ) -> tuple[Arrays, dict[str, Glance]]:
-        """Image by image, of all but the first only what is ``kept`` or watched; a file with a fixed batch gets copies of one."""
+    def _compute(self, values: Sequence[str], measured: Sequence[str], given: Arrays, elements: int) -> Arrays:
+        """Values, and what ``_SHAPE`` ends; a file with a fixed batch gets copies of the image."""
         import numpy as np
 
-        session, feeds = self._open(values, watched, given, elements)
-        glances = [f"{name}{end}" for name in watched for end in (_SUM, _SHAPE)]
-        lasting = [name for name in values if name in kept]
-        runs = []
-        for index in range(images):
-            row = {name: given[name][index : index + 1] for name in feeds}
-            if self._batch > 1:
-                row = {name: np.repeat(array, self._batch, axis=0) for name, array in row.items()}
-            wanted = [*(lasting if index else values), *glances]
-            runs.append(session.run_for(wanted, row) if wanted else {})
-        arrays = {name: _joined([run[name][:1] for run in runs if name in run]) for name in values}
-        sums = {name: [run[f"{name}{_SUM}"] for run in runs] for name in watched}
-        shapes = {name: runs[0][f"{name}{_SHAPE}"].tolist() for name in watched}
-        return arrays, {name: Glance(tuple(shapes[name]), bool(np.isfinite(sums[name]).all())) for name in watched}
+        if not values and not measured:
+            return {}
+        session, feeds = self._open(values, measured, given, elements)
+        row = {name: np.repeat(given[name], self._batch, axis=0) if self._batch > 1 else given[name] for name in feeds}
+        found = session.run(row)
+        return {name: array if name.endswith(_SHAPE) else array[:1] for name, array in found.items()}
 
     def _open(
-        self, names: Sequence[str], watched: Sequence[str], given: Arrays, elements: int
+        self, names: Sequence[str], measured: Sequence[str], given: Arrays, elements: int
     ) -> tuple[Any, list[str]]:
         from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
         graph = self.graph
-        nodes = nodes_before(graph, [*names, *watched], given)
+        nodes = nodes_before(graph, [*names, *measured], given)
         reads = {name for node in nodes for name in node_reads(node)}
         inputs = [ValueInfo(name, _declared(array), None) for name, array in given.items() if name in reads]
         outputs = [ValueInfo(name, DType.FLOAT, None) for name in names]
-        for name in watched:
-            nodes.append(Node("ReduceSum", [name], [f"{name}{_SUM}"], {"keepdims": 0}))
+        for name in measured:
             nodes.append(Node("Shape", [name], [f"{name}{_SHAPE}"], {}))
-            outputs += [ValueInfo(f"{name}{_SUM}", DType.FLOAT, None), ValueInfo(f"{name}{_SHAPE}", DType.INT64, None)]
+            outputs.append(ValueInfo(f"{name}{_SHAPE}", DType.INT64, None))
         part = Graph("part", nodes, graph.initializers, inputs, outputs)
         part.prune()
         message = encode_model(Model(part, self._model.opsets, self._model.ir_version))
@@ -179,23 +154,9 @@ class Reference:
             message.message,
             constants=message.constants,
             what="the original model",
-            as_written=elements < weights,  # optimizing takes time by the weights, and spares time by the values
+            as_written=is_brief(elements, weights),
         )
         return session, [info.name for info in inputs]
-
-
-def _joined(rows: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    import numpy as np
-
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
-
-
-def _glance(array: NDArray[Any]) -> Glance:
-    """What is seen of a value at hand."""
-    import numpy as np
-
-    with np.errstate(invalid="ignore", over="ignore"):
-        return Glance(array.shape, bool(np.isfinite(array.sum())))
 
 
 def _declared(array: NDArray[Any]) -> DType:
@@ -222,19 +183,3 @@ def _round(model: Model, types: Mapping[str, DType], used: set[str]) -> dict[str
             nodes += round_outputs(node, dtype, used, rounder)
     graph.nodes = nodes
     return inputs
-
-
-def _same_but_for_rounding(exact: Tensor, rounded: Tensor, dtype: DType) -> bool:
-    import numpy as np
-
-    if exact.dims != rounded.dims or not exact.dtype is rounded.dtype is DType.FLOAT:
-        return False
-    own, theirs = exact.numpy().ravel(), rounded.numpy().ravel()
-    limit = ROUNDINGS[dtype]
-    for part in (slice(_GLIMPSE), slice(None)):  # most that differ do so at once
-        if dtype is DType.FLOAT and not np.array_equal(own[part], theirs[part]):
-            return False
-        error = np.abs(own[part] - theirs[part])
-        if not (error <= np.abs(own[part]) * np.float32(limit.unit) + np.float32(limit.least)).all():
-            return False
-    return True

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.graph.execution import open_original, open_prepared, own_arithmetic
-from cmx4trt.graph.judge import LayerJudgement, judge_layers
+from cmx4trt.graph.judge import LayerJudgement, WatchedSession, is_run_briefly, judge_layers
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.images.seeded import SEED
-from cmx4trt.ir.onnx_file import decode_encoded, encode_model
+from cmx4trt.ir.onnx_file import decode_encoded
 from cmx4trt.networks.classification.images import images_as_fed
 from cmx4trt.networks.classification.outputs import CLASS, LOGITS, ClassifierDetails
 from cmx4trt.networks.figures import ClassFigures, LayerFigures
 from cmx4trt.sessions.batches import as_file_takes, run_in_batches, run_one_by_one
-from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
     from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
+    from cmx4trt.sessions.batches import Runnable
 
 IMAGES = 2
 """Two images: the smallest batch that shows a frozen batch dimension; each further one only adds time."""
@@ -111,30 +111,29 @@ def verify_classifier(
     assert isinstance(details, ClassifierDetails)
     file = original(details.reference_output)
     model = decode_encoded(file)
-    reference = open_original(file, details.source_precision)
+    as_written = is_run_briefly(graph.model.graph, IMAGES)
+    reference = open_original(file, details.source_precision, as_written)
     images = images_as_fed(graph.model, graph.spec.input_shape, IMAGES, forms)
     expected = run_one_by_one(reference, images, details.reference_output)
     own = as_file_takes(reference, images)
     reference.close()
-    layers = None
-    if engine is None:
-        arithmetic = own_arithmetic(graph.model)
-        layers = judge_layers(graph.model, model, {LOGITS: details.reference_output}, own, arithmetic)
-        rounded = layers.results[details.reference_output]
-        compared: Session = OnnxRuntimeSession.from_graph(encode_model(arithmetic))
-    else:
+    if engine is not None:
         rounded = run_in_batches(open_prepared(graph), images[:1])[LOGITS]
-        compared = engine
-    return compare_classifiers(expected, rounded, compared, images, details.reference_output, layers)
+        return compare_classifiers(expected, rounded, engine, images, details.reference_output)
+    arithmetic = own_arithmetic(graph.model)
+    layers = judge_layers(graph.model, model, {LOGITS: details.reference_output}, own[:1], arithmetic)
+    rounded = layers.results[details.reference_output]
+    session = WatchedSession(graph.model, [LOGITS], arithmetic=arithmetic, as_written=as_written)
+    found = compare_classifiers(expected, rounded, session, images, details.reference_output)
+    return replace(found, layers=layers.watched(IMAGES, session.non_finite()))
 
 
 def compare_classifiers(
     expected: NDArray[Any],
     rounded: NDArray[Any],
-    prepared: Session,
+    prepared: Runnable,
     images: NDArray[Any],
     reference_output: str,
-    layers: LayerJudgement | None = None,
 ) -> Comparison:
     """Run ``prepared`` on ``images`` [N, C, H, W] in as few batches as it allows.
 
@@ -160,7 +159,6 @@ def compare_classifiers(
         limit=max(FLOAT32_LIMIT, ROUNDING_FACTOR * _relative(rounded.astype(np.float64), expected[: len(rounded)])),
         original_output=reference_output,
         told_apart=_told_apart(found, expected, float(loss)),
-        layers=layers,
     )
 
 

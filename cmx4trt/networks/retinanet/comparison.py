@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.execution import open_prepared, own_arithmetic
-from cmx4trt.graph.judge import LayerJudgement, judge_layers
+from cmx4trt.graph.judge import LayerJudgement, WatchedSession, is_run_briefly, judge_layers
 from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.images.seeded import seeded_images
-from cmx4trt.ir.model import DType, ValueInfo
-from cmx4trt.ir.onnx_file import decode_encoded, encode_model
+from cmx4trt.ir.onnx_file import decode_encoded
 from cmx4trt.networks.retinanet.comparison_result import DetectionComparison
 from cmx4trt.networks.retinanet.details import Detector, head_names
 from cmx4trt.networks.retinanet.detections import (
@@ -38,7 +37,6 @@ from cmx4trt.networks.retinanet.matching import (
 from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES
 from cmx4trt.sessions.batches import run_in_batches
-from cmx4trt.sessions.onnxruntime import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from cmx4trt.graph.network import PreparedGraph
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from cmx4trt.ir.model import Model
     from cmx4trt.networks.base import OriginalMessage
     from cmx4trt.sessions.base import Session
+    from cmx4trt.sessions.batches import Runnable
 
     Array = Any
     Arrays = Mapping[str, Array]
@@ -83,7 +82,9 @@ class _Verification:
             arithmetic = own_arithmetic(self._graph.model)
             layers = self._judge(arithmetic)
             first = {name: layers.results[head] for name, head in self._file_names if head in layers.results}
-            outputs = self._run(self._open_with_heads(arithmetic.copy()))
+            session = self._open_with_heads(arithmetic)
+            outputs = self._run(session)
+            layers = layers.watched(IMAGES, session.non_finite())
             heads = compare_heads([heads for _, heads in expected[:IMAGES]], outputs, first)
             return self._compared(expected, outputs, heads=heads, layers=layers)
         own = self._compared(expected, self._run(open_prepared(self._graph)))
@@ -100,18 +101,16 @@ class _Verification:
     def _judge(self, arithmetic: Model) -> LayerJudgement:
         file = decode_encoded(self._file)
         stack_inputs(file.graph, self._graph.spec)
-        return judge_layers(self._graph.model, file, dict(self._file_names), self._fed, arithmetic)
+        return judge_layers(self._graph.model, file, dict(self._file_names), self._fed[:1], arithmetic)
 
-    def _open_with_heads(self, arithmetic: Model) -> OnnxRuntimeSession:
-        """The graph in its own ``arithmetic``, which is consumed, with heads and candidates among its outputs as float32."""
-        graph = arithmetic.graph
-        declared, known = {info.name for info in graph.outputs}, graph.names()
+    def _open_with_heads(self, arithmetic: Model) -> WatchedSession:
+        """The graph in its own ``arithmetic``, with heads and candidates among its outputs as float32."""
         inner = [computed_name(self._graph.model.graph, name) for name in self._names]
-        wanted = [*inner, *([CANDIDATES] if CANDIDATES in known else [])]
-        graph.outputs += [ValueInfo(name, DType.FLOAT, None) for name in wanted if name not in declared]
-        return OnnxRuntimeSession.from_graph(encode_model(arithmetic))
+        shown = [*inner, *([CANDIDATES] if CANDIDATES in arithmetic.graph.names() else [])]
+        as_written = is_run_briefly(self._graph.model.graph, IMAGES)
+        return WatchedSession(self._graph.model, self._names, shown, arithmetic, as_written)
 
-    def _run(self, session: Session) -> dict[str, Array]:
+    def _run(self, session: Runnable) -> dict[str, Array]:
         normalization = self._detector.normalization
         form = InputForm(normalization.mean, normalization.std)
         normal = self._own.input_range == NORMALIZED

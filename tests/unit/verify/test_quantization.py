@@ -194,7 +194,7 @@ def test_detector(toy_detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert sorted(found.sqnr_db) == sorted([*(f"cls_{i}" for i in range(5)), *(f"box_{i}" for i in range(5))])
     assert found.agreement_of == "detections"
     again = verify_quantized(reference, reference, Evidence(report.images), request)
-    assert set(again.sqnr_db.values()) == {None}
+    assert all(value is None or value > 100 for value in again.sqnr_db.values())  # what is watched is not fused
     assert again.agreement in (None, 1.0)
     engine = open_prepared(graph)
     run = verify_quantized(reference, graph, Evidence(report.images), request, engine=engine)

@@ -1,0 +1,160 @@
+"""Weights that are the file's but for rounding need no comparison, folded ones included; any difference does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cmx4trt.graph.batchnorm import fold_batch_norm
+from cmx4trt.graph.judge import judge_layers, layers
+from cmx4trt.graph.judge.weights import is_folded, is_same_but_for_rounding, normalized
+from cmx4trt.graph.precision import DTYPES, cast_floats
+from cmx4trt.ir.model import DType, Model, Node, Tensor
+
+NETWORK = """
+    c = Conv(x, w, b)
+    n = BatchNormalization(c, gamma, beta, mean, variance)
+    r = Relu(n)
+    d = Conv(r, v)
+    s = Mul(d, factor)
+    y = Add(s, offset)
+"""
+SHAPES = {
+    "w": (5, 3, 3, 3),
+    "b": (5,),
+    "v": (4, 5, 1, 1),
+    "factor": (4, 1, 1),
+    "offset": (1, 4, 1, 1),
+    **dict.fromkeys(("gamma", "beta", "mean", "variance"), (5,)),
+}
+IMAGE = np.random.default_rng(1).standard_normal((1, 3, 8, 8), dtype=np.float32)
+
+
+@pytest.fixture
+def file(text_model: Any) -> Model:
+    model: Model = text_model(NETWORK, shapes=SHAPES, seed=0)
+    constants = model.graph.initializers
+    constants["variance"] = Tensor.from_numpy("variance", np.linspace(0.5, 2, 5, dtype=np.float32))
+    return model
+
+
+def folded(model: Model, precision: str) -> Model:
+    copy = model.copy()
+    assert fold_batch_norm(copy.graph) == 3
+    cast_floats(copy, DTYPES[precision])
+    return copy
+
+
+def constants_of(graph: Model, value: str) -> list[Tensor]:
+    node = graph.graph.producers()[value]
+    return [graph.graph.initializers[name] for name in node.inputs[1:]]
+
+
+def test_the_files_own_operators_say_what_normalization_does(file: Model) -> None:
+    found = normalized(file, ["n", "y", "r"], ["n", "y", "r"])
+    assert set(found) == {"n", "y"}
+    gamma, beta, mean, variance = (file.graph.initializers[n].numpy() for n in ("gamma", "beta", "mean", "variance"))
+    scale = gamma / np.sqrt(variance.astype(np.float64) + 1e-5)
+    np.testing.assert_allclose(found["n"].scale, scale, rtol=4e-7)
+    np.testing.assert_allclose(found["n"].shift, beta - mean * scale, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["y"].scale, file.graph.initializers["factor"].numpy().ravel(), rtol=4e-7)
+
+
+def test_a_value_in_between_that_the_graph_has_too_is_rounded_there(file: Model) -> None:
+    assert set(normalized(file, ["n", "y"], ["n", "y", "c"])) == {"y"}
+    assert set(normalized(file, ["n", "y"], ["n", "y", "s"])) == {"n"}
+
+
+def whole_map(graph: Model) -> None:
+    """Another offset for each position."""
+    graph.graph.initializers["offset"] = Tensor.from_numpy("offset", np.ones((1, 4, 6, 6), np.float32))
+
+
+def training_mode(graph: Model) -> None:
+    graph.graph.producers()["n"].attributes["training_mode"] = 1
+
+
+def quotient(graph: Model) -> None:
+    graph.graph.nodes[-2] = Node("Div", ["factor", "d"], ["s"], {}, "s")
+
+
+@pytest.mark.parametrize(("change", "value"), [(whole_map, "y"), (training_mode, "n"), (quotient, "y")])
+def test_other_operators_are_no_normalization(file: Model, change: Callable[[Model], None], value: str) -> None:
+    change(file)
+    assert value not in normalized(file, [value], [value])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_folded_layers_are_not_computed(file: Model, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[str] = []
+    usual = layers.write_fragment
+
+    def observed(body: Any, nodes: Any, fed: Any, judged: Any, *more: Any) -> Any:
+        computed.extend(judged)
+        return usual(body, nodes, fed, judged, *more)
+
+    monkeypatch.setattr(layers, "write_fragment", observed)
+    found = judge_layers(folded(file, precision), file.copy(), {"y": "y"}, IMAGE)
+    assert found.passed, found.sentence()
+    assert "n" not in computed or precision != "fp32"  # in float16 the first layer reads the image's Cast
+    assert "r" not in computed
+
+
+MISTAKES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "one weight": lambda w: w + np.eye(1, w.size, 4, dtype=w.dtype).reshape(w.shape) * w.dtype.type(0.01),
+    "a channel": lambda w: (
+        w * np.where(np.arange(len(w)) == 3, 1.01, 1).reshape(-1, *[1] * (w.ndim - 1)).astype(w.dtype)
+    ),
+    "order": lambda w: np.ascontiguousarray(w[::-1]),
+    "not a number": lambda w: w * w.dtype.type("nan"),
+    "infinite": lambda w: w * w.dtype.type("inf"),
+}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("place", [0, 1])
+def test_other_weights_or_biases_are_not_folded_ones(file: Model, precision: str, mistake: str, place: int) -> None:
+    dtype = DTYPES[precision]
+    right = [
+        Tensor.from_numpy(t.name, t.numpy().astype(np.float32)) for t in constants_of(folded(file, precision), "n")
+    ]
+    theirs, constants = normalized(file, ["n"], ["n"])["n"], file.graph.initializers
+    assert is_folded(right, theirs, constants, dtype)
+    wrong = list(right)
+    wrong[place] = Tensor.from_numpy("wrong", MISTAKES[mistake](right[place].numpy()))
+    assert not is_folded(wrong, theirs, constants, dtype)
+    assert not is_folded(right[:1], theirs, constants, dtype)
+
+
+def test_an_offset_and_a_mean_that_cancel_each_other(file: Model) -> None:
+    """Then the bias is off by more than its own rounding: by that of its terms."""
+    scale = normalized(file, ["n"], ["n"])["n"].scale
+    constants = file.graph.initializers
+    constants["b"] = Tensor.from_numpy("b", np.zeros(5, np.float32))
+    constants["mean"] = Tensor.from_numpy("mean", np.full(5, 1234.5, np.float32))
+    constants["beta"] = Tensor.from_numpy("beta", np.float32(1234.5) * scale)
+    theirs = normalized(file, ["n"], ["n"])["n"]
+    for precision in ("fp32", "fp16"):
+        own = [
+            Tensor.from_numpy(t.name, t.numpy().astype(np.float32)) for t in constants_of(folded(file, precision), "n")
+        ]
+        assert is_folded(own, theirs, constants, DTYPES[precision])
+
+
+def test_rounded_weights_are_the_same() -> None:
+    exact = np.random.default_rng(0).standard_normal((300, 401), dtype=np.float32)
+    exact[0, :3] = 0, 1e-7, -3e-8  # below float16's normal numbers
+    tensor = Tensor.from_numpy("w", exact)
+    half = exact.astype(np.float16).astype(np.float32)
+    assert is_same_but_for_rounding(tensor, Tensor.from_numpy("w", half), DType.FLOAT16)
+    assert not is_same_but_for_rounding(tensor, Tensor.from_numpy("w", half), DType.FLOAT)
+    assert is_same_but_for_rounding(tensor, tensor, DType.FLOAT)
+    for place in ((0, 0), (299, 400), (150, 200)):  # in every part that is compared
+        off = half.copy()
+        off[place] += 0.01
+        assert not is_same_but_for_rounding(tensor, Tensor.from_numpy("w", off), DType.FLOAT16)
+    assert not is_same_but_for_rounding(tensor, Tensor.from_numpy("w", half.T.copy()), DType.FLOAT16)
