@@ -36,7 +36,7 @@ def run_in_batches(session: Runnable, images: NDArray[Any]) -> dict[str, NDArray
     size = session.max_batch or len(images)
     typed = images.astype(session.input_dtype(session.inputs[0]))
     parts = [dict(session.run({session.inputs[0]: typed[i : i + size]})) for i in range(0, len(typed), size)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return parts[0] if len(parts) == 1 else {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
 
 
 def as_file_takes(original: OnnxRuntimeSession, images: NDArray[Any]) -> NDArray[Any]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 PART_ELEMENTS = 2**25
-"""Elements of the original's values that are compared at a time: 128 MB of float32."""
+"""Elements of the original's values that are held for comparisons at a time: 128 MB of float32."""
 _WITH_BIAS = 3
 """Inputs of a Conv or Gemm with a bias."""
 _KINDS = {DType.INT8: "i"}
@@ -56,6 +56,7 @@ class _Judge:
         reduced = self._reduced = reduced_values(graph.graph)
         self._types = {name: reduced.get(name, DType.FLOAT) for name in self._pairs}
         self._types.update(type_of_image(graph.graph, reduced))
+        self._read_as = self._with_rounded_image()
         self._shapes = value_shapes(graph.graph)
         self._ends = {theirs: computed_name(graph.graph, own) for own, theirs in results.items()}
         oldest = min(graph.opset, original.opset)
@@ -65,6 +66,13 @@ class _Judge:
         self._alike = {name for name in self._pairs if oldest >= OLDEST_OPSET and self._is_alike(name, self._same)}
         self._reweighted = {name for name in self._pairs if oldest >= OLDEST_OPSET and self._is_reweighted(name)}
         self._own_producers = self._body.graph.producers()
+
+    def _with_rounded_image(self) -> dict[str, str]:
+        """The pairs, and the image in the type that the original's is rounded to, too."""
+        image = self._prepared.graph.inputs[0].name
+        casts = [node for node in self._prepared.graph.nodes if node.op_type == "Cast" and node.inputs == [image]]
+        rounded = {node.outputs[0]: self._pairs[image] for node in casts if node.attributes["to"] == self._types[image]}
+        return {**self._pairs, **rounded}
 
     def _share_weights(self) -> set[str]:
         """The products whose constants are the original's but for rounding; the original gets the rounded ones."""
@@ -94,7 +102,7 @@ class _Judge:
         if own is None or theirs is None or name in self._unlike:
             return False
         constants = self._prepared.graph.initializers
-        return computed_alike(own, theirs, self._pairs, constants, name in same, self._reference.rounded_inputs)
+        return computed_alike(own, theirs, self._read_as, constants, name in same, self._reference.rounded_inputs)
 
     def run(self, image: Array) -> LayerJudgement:
         """Part by part."""
@@ -115,12 +123,18 @@ class _Judge:
         groups: list[list[str]] = [[]]
         size = 0
         for name in judged:
-            size += self._size(name)
+            held = 0 if name in self._alike else self._held(name)
+            size += held
             if size > PART_ELEMENTS and groups[-1]:
                 groups.append([])
-                size = self._size(name)
+                size = held
             groups[-1].append(name)
         return [self._part(group, judged) for group in groups if group]
+
+    def _held(self, name: str) -> int:
+        """Elements of the original's values that comparing this one takes: itself, and what it is computed from."""
+        nodes = nodes_before(self._body.graph, [name], self._pairs.keys() - {name})
+        return sum(map(self._size, {name, *(n for node in nodes for n in node.inputs if n in self._pairs)}))
 
     def _part(self, judged: Sequence[str], every: Sequence[str]) -> _Part:
         compared = [name for name in judged if name not in self._alike]
@@ -176,6 +190,8 @@ class _Judge:
         compared = [name for name in part.compared if name in values]
         known = dict.fromkeys((name for name in part.judged if name in self._alike), 0.0)
         known.update({name: inf for name in part.judged if name in self._unlike})
+        if not part.compared:
+            return known
         fragment = write_fragment(self._body, part.nodes, fed, compared, self._same, self._reduced)
         unknown = set(compared) & set(self._ends.values()) - set(fragment.values)
         known.update(dict.fromkeys(unknown, inf))

@@ -143,7 +143,7 @@ class Reference:
         reads = {name for node in nodes for name in node_reads(node)}
         inputs = [ValueInfo(name, _declared(array), None) for name, array in given.items() if name in reads]
         outputs = [ValueInfo(name, DType.FLOAT, None) for name in names]
-        for name in measured:
+        for name in reversed(measured):  # see WatchedSession
             nodes.append(Node("Shape", [name], [f"{name}{_SHAPE}"], {}))
             outputs.append(ValueInfo(f"{name}{_SHAPE}", DType.INT64, None))
         part = Graph("part", nodes, graph.initializers, inputs, outputs)

@@ -54,7 +54,9 @@ class WatchedSession:
         body.outputs += [ValueInfo(name, DType.FLOAT, None) for name in shown if name not in declared]
         self.outputs = tuple(info.name for info in body.outputs)
         self._sums = {fresh_name(f"{name}/sum", used): name for name in self._watched}
-        for total, name in self._sums.items():
+        # ONNX Runtime begins with the last of the nodes that nothing reads. In this order each value is added up as soon as it is
+        # there, and freed with its last reader; in the other all values would be kept.
+        for total, name in reversed(self._sums.items()):
             body.nodes.append(Node("ReduceSum", [name], [total], {"keepdims": 0}, total))
             body.outputs.append(ValueInfo(total, DType.FLOAT, None))
         self._session = OnnxRuntimeSession.from_graph(encode_model(self._model), as_written=as_written)

@@ -56,7 +56,7 @@ def test_a_difference_makes_layers_be_compared(difference: str) -> None:
 
 
 def test_only_layers_that_differ_are_computed(text_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a network in float16 that is otherwise the file's: the first, whose input is cast, and the last, whose result is."""
+    """Of a network in float16 that is otherwise the file's: what moves elements only, which takes nothing."""
     computed: list[str] = []
     usual = layers.write_fragment
 
@@ -71,5 +71,4 @@ def test_only_layers_that_differ_are_computed(text_model: Any, monkeypatch: pyte
     images = np.random.default_rng(1).standard_normal((1, 3, 8, 8), dtype=np.float32)
     found = judge_layers(graph, model.copy(), {"y": "y"}, images)
     assert (found.passed, found.judged, found.excess <= 1) == (True, 14, True)
-    assert 0 < len(computed) < 5, computed
-    assert "c1" in computed
+    assert computed == ["f"]
