@@ -69,7 +69,7 @@ def largest(trained: Any, images: Any) -> Any:
     wanted = Wanted(place(network.model.graph).activations, {})
     session = OnnxRuntimeSession.from_graph(encode_model(observed_model(network.model, wanted, Method.MINMAX)))
     rows = [session.run({"input": images[i : i + 1]})[ExtremesObserver.OUTPUT] for i in range(len(images))]
-    return np.stack([np.abs(row.reshape(2, -1)).max(axis=0) for row in rows])
+    return np.stack([np.abs(row.reshape(3, -1)[:2]).max(axis=0) for row in rows])
 
 
 if __name__ == "__main__":

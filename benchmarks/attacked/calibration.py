@@ -18,7 +18,8 @@ from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.networks import spec_of
 from cmx4trt.quantize.bias import mean_channels
 from cmx4trt.quantize.calibration import ranges_from_content
-from cmx4trt.quantize.observe import Method, Wanted, _range_observer, _resume, observe
+from cmx4trt.quantize.observe import Method, Wanted, _resume, observe
+from cmx4trt.quantize.observers import ExtremesObserver
 from cmx4trt.quantize.placement import place
 from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.ranges import Ranges, digest_of_model
@@ -61,7 +62,7 @@ class CalibrationState(Kind):
         self._good = self.path.read_bytes()
 
     def read(self) -> Any:
-        observer = _range_observer(Method.MINMAX, Wanted(self._tensors, {}))
+        observer = ExtremesObserver(self._tensors)
         return _resume((observer,), str(self.path))
 
     def check(self, content: bytes, value: Any) -> None:

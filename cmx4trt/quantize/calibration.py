@@ -17,6 +17,7 @@ from cmx4trt.images.files import Shape
 from cmx4trt.ir.int8 import INT8_MAX
 from cmx4trt.networks import network_of_spec
 from cmx4trt.quantize.bias import mean_channels
+from cmx4trt.quantize.magnitudes import watched_tensors
 from cmx4trt.quantize.observe import STAGE, Method, Wanted, observe
 from cmx4trt.quantize.placement import Placement
 from cmx4trt.quantize.plausibility import Cited
@@ -151,11 +152,12 @@ def _calibrate_on_images(
     ranges = store.find(*key)
     reused = ranges is not None
     if ranges is None:
-        wanted = Wanted(placement.activations, mean_channels(model.graph, placement), placement.unsigned)
+        means, watched = mean_channels(model.graph, placement), watched_tensors(model.graph)
+        wanted = Wanted(placement.activations, means, placement.unsigned, watched)
         with progress.stage(STAGE):
             observed = observe(model, wanted, samples, method, progress, store.path(*key) + ".state")
         scales = {name: _float32(largest / INT8_MAX) for name, largest in observed.ranges.items()}
-        ranges = Ranges(scales, *key, len(samples), observed.means)
+        ranges = Ranges(scales, *key, len(samples), observed.means, observed.largest)
         _keep(ranges, store, progress)
     return Calibration(ranges, "images", reused, samples, data.rest or samples)
 

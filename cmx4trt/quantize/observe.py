@@ -78,19 +78,25 @@ def _threshold(method: Method, levels: int) -> Threshold:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What to observe: ``tensors`` that need a range, ``channels`` (tensor [N, C, H, W] -> C) that need means, and the tensors
-    that will be ``unsigned``."""
+    that will be ``unsigned``; ``watched``: tensors whose largest magnitude is to be known whatever the method."""
 
     tensors: tuple[str, ...]
     channels: Mapping[str, int]
     unsigned: frozenset[str] = frozenset()
+    watched: tuple[str, ...] = ()
+
+    def extremes(self, method: Method) -> tuple[str, ...]:
+        """The tensors of which the extremes are taken."""
+        return tuple(dict.fromkeys((*self.watched, *(self.tensors if method is Method.MINMAX else ()))))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observed:
-    """The magnitude at the largest level by tensor, and channel means, float32 [C], by tensor."""
+    """By tensor: the magnitude at the largest level, channel means, float32 [C], and the largest magnitude of those watched."""
 
     ranges: Mapping[str, float]
     means: Mapping[str, NDArray[np.float32]]
+    largest: Mapping[str, float]
 
 
 def observe(
@@ -99,10 +105,16 @@ def observe(
     """Run the float32 ``model`` over all ``samples``.
 
     ``state_file`` is where an interrupted run leaves its statistics and the next one finds them; its name must stand for
-    model, images and method. Raises DataError where a value leaves its type's range.
+    model, images and method. Raises DataError where a value is not finite.
     """
-    extent, means = _range_observer(method, wanted), MeansObserver(wanted.channels)
-    observers: tuple[Observer, ...] = (extent, means) if wanted.channels else (extent,)
+    extremes, means = ExtremesObserver(wanted.extremes(method)), MeansObserver(wanted.channels)
+    extent = _range_observer(method, wanted, extremes)
+    every: tuple[tuple[Observer, bool], ...] = (
+        (extremes, bool(extremes.tensors)),
+        (extent, extent is not extremes),
+        (means, bool(wanted.channels)),
+    )
+    observers = tuple(observer for observer, needed in every if needed)
     done = _resume(observers, state_file)
     if done:
         progress.note(f"calibration continues at image {done + 1} of {len(samples)}")
@@ -123,7 +135,12 @@ def observe(
         if whole:  # Statistics that hold a part of an image cannot be continued.
             _save(observers, done, state_file, progress)
         raise
-    result = Observed(extent.ranges(), means.means() if wanted.channels else {})
+    ranges, largest = extent.ranges(), extremes.ranges()
+    result = Observed(
+        {tensor: ranges[tensor] for tensor in wanted.tensors},
+        means.means() if wanted.channels else {},
+        {tensor: largest[tensor] for tensor in wanted.watched},
+    )
     if state_file is not None:
         with suppress(OSError):
             os.unlink(state_file)
@@ -138,12 +155,12 @@ def observed_model(model: Model, wanted: Wanted, method: Method) -> Model:
     for info in graph.inputs:
         # A fixed shape lets ONNX Runtime plan its memory once.
         info.dims = (1, *(info.dims or ())[1:])
-    if method is Method.MINMAX:
-        # Only [2, T] numbers leave the graph: no activation has to be kept.
-        reductions = [(op_type, tensor) for op_type in ("ReduceMax", "ReduceMin") for tensor in wanted.tensors]
+    if extremes := wanted.extremes(method):
+        # Only [3, T] numbers leave the graph: no activation has to be kept.
+        reductions = [(op_type, tensor) for op_type in ("ReduceMax", "ReduceMin", "ReduceSum") for tensor in extremes]
         parts = [_reduced(graph, op_type, tensor, {"keepdims": 0}) for op_type, tensor in reductions]
         _join(graph, parts, ExtremesObserver.OUTPUT)
-    else:
+    if method is not Method.MINMAX:
         graph.nodes += [Node("Cast", [t], [half_name(t)], {"to": int(DType.FLOAT16)}) for t in wanted.tensors]
         graph.outputs += [ValueInfo(half_name(t), DType.FLOAT16, None) for t in wanted.tensors]
     if wanted.channels:
@@ -170,9 +187,9 @@ def _join(graph: Graph, parts: Sequence[str], output: str) -> None:
     graph.outputs.append(ValueInfo(output, DType.FLOAT, None))
 
 
-def _range_observer(method: Method, wanted: Wanted) -> RangeObserver:
+def _range_observer(method: Method, wanted: Wanted, extremes: ExtremesObserver) -> RangeObserver:
     if method is Method.MINMAX:
-        return ExtremesObserver(wanted.tensors)
+        return extremes
     levels = [UNSIGNED_LEVELS if tensor in wanted.unsigned else LEVELS for tensor in wanted.tensors]
     thresholds = [_threshold(method, number) for number in levels]
     return HistogramObserver(wanted.tensors, thresholds, _POWERS.get(method, 0.0))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cmx4trt.errors import DataError
+from cmx4trt.graph.precision import FLOAT16_MAX
 from cmx4trt.quantize.thresholds import HALF_CODES, HALF_INFINITY, count_codes, energy
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class RangeObserver(Observer, Protocol):
 
 
 class ExtremesObserver:
-    """The smallest and largest value of every tensor; the graph itself reduces each tensor to these two."""
+    """The largest magnitude of every tensor; the graph itself reduces each tensor to its extremes, and to its sum, which shows
+    what they do not: a maximum passes over what is not a number."""
 
     OUTPUT = "observed_extremes"
 
@@ -55,13 +57,17 @@ class ExtremesObserver:
         self._largest = np.zeros(len(self.tensors), np.float32)
 
     def add(self, observed: Mapping[str, NDArray[Any]]) -> None:
-        """``observed[OUTPUT]`` is [2, T]: all maxima, then all minima."""
+        """``observed[OUTPUT]`` is [3, T]: all maxima, all minima, all sums."""
         import numpy as np
 
-        magnitude = np.abs(observed[self.OUTPUT].reshape(2, -1)).max(axis=0)
-        bad = np.flatnonzero(~np.isfinite(magnitude))
+        largest, smallest, total = observed[self.OUTPUT].reshape(3, -1)
+        magnitude = np.maximum(np.abs(largest), np.abs(smallest))
+        bad = np.flatnonzero(~np.isfinite(magnitude) | np.isnan(total))
         if len(bad):
-            raise DataError(_overflow(self.tensors[bad[0]], "float32"))
+            raise DataError(
+                f"tensor '{self.tensors[bad[0]]}' has values that are not finite on a calibration image, computed in float32; "
+                "check the model and the images"
+            )
         self._largest = np.maximum(self._largest, magnitude)
 
     def ranges(self) -> dict[str, float]:
@@ -99,7 +105,10 @@ class HistogramObserver:
         for row, tensor in zip(self._counts, self.tensors, strict=True):
             counts = count_codes(observed[half_name(tensor)])
             if counts[HALF_INFINITY:].any():
-                raise DataError(_overflow(tensor, "float16"))
+                raise DataError(
+                    f"tensor '{tensor}' exceeds float16's {FLOAT16_MAX:,.0f} on a calibration image; TensorRT's int8 engines "
+                    "hold it in float16, so build with --precision=bf16 or fp32 (for other builders: --calibration_method=minmax)"
+                )
             row += self._weighted(counts)
 
     def _weighted(self, counts: NDArray[np.int64]) -> NDArray[Any]:
@@ -165,8 +174,3 @@ class MeansObserver:
 def half_name(tensor: str) -> str:
     """The graph output that holds ``tensor`` as float16."""
     return f"{tensor}_observed_half"
-
-
-def _overflow(tensor: str, dtype: str) -> str:
-    hint = "use --calibration_method=minmax" if dtype == "float16" else "check the model and the images"
-    return f"tensor '{tensor}' leaves {dtype}'s range on a calibration image, so it has no usable range; {hint}"

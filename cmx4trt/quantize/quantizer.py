@@ -16,6 +16,7 @@ from cmx4trt.errors import DataError, RequestError
 from cmx4trt.graph.network import CanonicalGraph
 from cmx4trt.ir.model import Graph
 from cmx4trt.quantize.calibration import NO_CALIBRATION, OWN, Calibration, CalibrationData, calibrate
+from cmx4trt.quantize.magnitudes import check_float16
 from cmx4trt.quantize.own import holds_pairs
 from cmx4trt.quantize.placement import Placement, place, restricted, shared_scales
 from cmx4trt.quantize.plausibility import check_plausible
@@ -109,6 +110,7 @@ def quantize_network(
     scales, missing = _covering_scales(full, calibration, request)
     if calibration.cited is not None:
         check_plausible(model, full, calibration.ranges.scales, calibration.images, calibration.cited, progress)
+    check_float16(network, calibration.ranges, flavor, request.graph_options(), calibration.cited)
     own_float = [] if network.own is None else [n for n in full.layers if n in network.own.float_layers]
     if missing:
         progress.note(f"{len(missing)} tensors have no range and stay in {flavor.rest.name.lower()}: {_some(missing)}")

@@ -34,6 +34,7 @@ class Ranges:
 
     - ``scales``: activation -> what one int8 step is worth, a float32 value (the magnitude at 127, divided by 127)
     - ``means``: activation -> mean of each channel, float32 [C], for bias correction; empty where no images were run
+    - ``largest``: tensor -> largest magnitude seen, also of tensors that get no range; empty where no images were run
     - ``model_sha256``, ``data_sha256``: the network and the images (or the cache file) that they hold for
     """
 
@@ -43,6 +44,7 @@ class Ranges:
     method: str
     samples: int
     means: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    largest: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The ranges as JSON; float32 values survive exactly."""
@@ -55,6 +57,7 @@ class Ranges:
             "samples": self.samples,
             "scales": dict(self.scales),
             "channel_means_float32_base64": means,
+            "largest_magnitudes": dict(self.largest),
         }
         return json.dumps({**content, CHECKSUM: _checksum(content)}, indent=1) + "\n"
 
@@ -77,14 +80,18 @@ class Ranges:
                 str(content["method"]),
                 int(content["samples"]),
                 {name: np.frombuffer(base64.b64decode(value), np.float32) for name, value in means.items()},
+                {str(name): _float32(value) for name, value in content.get("largest_magnitudes", {}).items()},
             )
         except MALFORMED as error:
             raise DataError(
                 f"{where} is not a file of ranges ({reason(error)}); write it again with cmx4trt calibrate"
             ) from error
         check_scales(ranges.scales, where)
-        if not all(np.isfinite(values).all() for values in ranges.means.values()):
-            raise DataError(f"{where} holds means that are NaN or infinite; write it again with cmx4trt calibrate")
+        finite = all(np.isfinite(values).all() for values in ranges.means.values())
+        if not finite or not all(0 <= value < float("inf") for value in ranges.largest.values()):
+            raise DataError(
+                f"{where} holds means or magnitudes that are NaN or infinite; write it again with cmx4trt calibrate"
+            )
         return ranges
 
 
@@ -130,7 +137,8 @@ class RangesStore:
         return os.path.join(self.folder, f"{key[:32]}.json")
 
     def find(self, model_sha256: str, data_sha256: str, method: str) -> Ranges | None:
-        """The stored ranges; a file that is absent, damaged or says something else is a miss."""
+        """The stored ranges; a file that is absent, damaged or says something else is a miss, as is one of an earlier release,
+        which did not look for the largest magnitudes."""
         path = self.path(model_sha256, data_sha256, method)
         try:
             with open_text(path) as stream:
@@ -138,7 +146,8 @@ class RangesStore:
         except (OSError, UnicodeDecodeError, DataError):
             return None
         wanted: tuple[Any, ...] = (model_sha256, data_sha256, method)
-        return ranges if (ranges.model_sha256, ranges.data_sha256, ranges.method) == wanted else None
+        found = (ranges.model_sha256, ranges.data_sha256, ranges.method)
+        return ranges if found == wanted and ranges.largest else None
 
     def keep(self, ranges: Ranges) -> str:
         """Store ``ranges``; returns the file's path. Raises OutputError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cmx4trt.graph.arithmetic import EXACT, reduced_values
+from cmx4trt.graph.arithmetic import EXACT, REDUCED, reduced_values
 from cmx4trt.graph.constants import nodes_before
 from cmx4trt.graph.execution import own_arithmetic
 from cmx4trt.graph.judge.correspondence import computed_name
@@ -47,7 +47,7 @@ class WatchedSession:
     ) -> None:
         self._graph, self._as_written = graph.graph, as_written
         self._model = (arithmetic or own_arithmetic(graph)).copy()
-        self._watched = {node.outputs[0]: node for node in _watched_nodes(self._graph, results)}
+        self._watched = {node.outputs[0]: node for node in watched_nodes(self._graph, results)}
         body = self._model.graph
         body.outputs = [ValueInfo(info.name, info.dtype, info.dims) for info in body.outputs]
         declared, used = {info.name for info in body.outputs}, body.names()
@@ -59,6 +59,7 @@ class WatchedSession:
         for total, name in reversed(self._sums.items()):
             body.nodes.append(Node("ReduceSum", [name], [total], {"keepdims": 0}, total))
             body.outputs.append(ValueInfo(total, DType.FLOAT, None))
+        self._halves = {info.name for info in self._graph.outputs if info.dtype in REDUCED} - self._watched.keys()
         self._session = OnnxRuntimeSession.from_graph(encode_model(self._model), as_written=as_written)
         self.inputs = self._session.inputs
         self._doubtful: dict[str, list[Arrays]] = {}
@@ -71,9 +72,14 @@ class WatchedSession:
         """All outputs for ``feeds``. Raises as ``OnnxRuntimeSession.run`` does."""
         from math import isfinite
 
+        import numpy as np
+
         found = self._session.run(feeds)
         for total, name in self._sums.items():
             if not isfinite(found.pop(total)):
+                self._doubtful.setdefault(name, []).append(feeds)
+        for name in self._halves:
+            if not np.isfinite(found[name]).all():
                 self._doubtful.setdefault(name, []).append(feeds)
         return found
 
@@ -81,7 +87,8 @@ class WatchedSession:
         """The first value, in the order of the graph, that was not finite in a run so far (a sum may overflow where none is)."""
         import numpy as np
 
-        for name, node in self._watched.items():
+        producers = self._graph.producers()
+        for name, node in {**self._watched, **{name: producers[name] for name in self._halves}}.items():
             arrays = [self._value(name, feeds) for feeds in self._doubtful.get(name, ())]
             size = sum(array.size for array in arrays)
             count = size - sum(int(np.isfinite(array).sum()) for array in arrays)
@@ -93,14 +100,16 @@ class WatchedSession:
 
     def _value(self, name: str, feeds: Arrays) -> NDArray[Any]:
         part = self._model.copy()
-        part.graph.outputs = [ValueInfo(name, DType.FLOAT, None)]
+        declared = {info.name: info for info in part.graph.outputs}
+        part.graph.outputs = [declared.get(name, ValueInfo(name, DType.FLOAT, None))]
         part.graph.prune()
         session = OnnxRuntimeSession.from_graph(encode_model(part), as_written=self._as_written)
         return session.run(feeds)[name]
 
 
-def _watched_nodes(graph: Graph, results: Iterable[str]) -> list[Node]:
-    """Those up to ``results`` that give floats which are not among what they read; dequantized weights are constants."""
+def watched_nodes(graph: Graph, results: Iterable[str]) -> list[Node]:
+    """Those of ``graph`` up to ``results``, in order, that give floats which are not among what they read: any of these may be
+    infinite though what it is computed from is not. Dequantized weights are constants."""
     floats = {info.name for info in graph.inputs if info.dtype in FLOATS}
     floats |= {name for name, tensor in graph.initializers.items() if tensor.dtype in FLOATS}
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx.reference
 import pytest
 
 from cmx4trt.base.progress import Silent
+from cmx4trt.errors import DataError
 from cmx4trt.ir.model import Model, ValueInfo
 from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.quantize.bias import mean_channels
@@ -65,6 +67,41 @@ def test_no_method_exceeds_the_extremes(residual: Model, method: Method) -> None
     extremes = observe(residual, wanted(residual), SAMPLES, Method.MINMAX, Silent()).ranges
     for name, value in observe(residual, wanted(residual), SAMPLES, method, Silent()).ranges.items():
         assert 0.2 * extremes[name] < value <= extremes[name] * (1 + HALF_STEP)
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_the_largest_magnitudes_are_known_whatever_the_method(residual: Model, method: Method) -> None:
+    """Also of tensors that get no range, and where they are negative."""
+    watched = ("x", "c1", "a1")
+    observed = observe(residual, replace(wanted(residual), watched=watched), SAMPLES, method, Silent())
+    assert tuple(observed.largest) == watched
+    assert set(observed.ranges) == set(wanted(residual).tensors)
+    copy = residual.copy()
+    copy.graph.outputs = [ValueInfo(name, copy.graph.inputs[0].dtype, None) for name in watched[1:]]
+    evaluator = onnx.reference.ReferenceEvaluator(onnx.load_model_from_string(encode_model(copy, None).message))
+    images = np.concatenate([SAMPLES.read(i) for i in range(len(SAMPLES))])
+    for name, value in zip(watched, [images, *evaluator.run(None, {"x": images})], strict=True):
+        assert observed.largest[name] == pytest.approx(np.abs(value).max(), rel=ONE_PASS_TOLERANCE)
+
+
+class OneBad(RandomSamples):
+    """One value of one image is not finite."""
+
+    bad = float("nan")
+
+    def read(self, index: int) -> np.ndarray:
+        image = super().read(index).copy()
+        image[0, 1, 4, 4] = self.bad if index == 2 else image[0, 1, 4, 4]
+        return image
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", list(Method))
+def test_what_is_not_finite_is_seen_by_every_method(residual: Model, method: Method, bad: float) -> None:
+    samples = OneBad((3, 8, 8), 6)
+    samples.bad = bad
+    with pytest.raises(DataError, match="tensor 'x' has values that are not finite on a calibration image"):
+        observe(residual, replace(wanted(residual), watched=("x",)), samples, method, Silent())
 
 
 class Interrupted(RandomSamples):

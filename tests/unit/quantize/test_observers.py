@@ -15,22 +15,30 @@ from cmx4trt.quantize.thresholds import (
 
 def test_extremes_over_images() -> None:
     observer = ExtremesObserver(["a", "b"])
-    observer.add({ExtremesObserver.OUTPUT: np.array([1.0, 2.0, -5.0, 0.5], np.float32)})
-    observer.add({ExtremesObserver.OUTPUT: np.array([3.0, 1.0, -1.0, 0.0], np.float32)})
+    observer.add({ExtremesObserver.OUTPUT: np.array([1.0, 2.0, -5.0, 0.5, 9, 9], np.float32)})
+    observer.add({ExtremesObserver.OUTPUT: np.array([3.0, 1.0, -1.0, 0.0, 9, 9], np.float32)})
     assert observer.ranges() == {"a": 5.0, "b": 2.0}
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_extremes_that_are_no_numbers_name_the_tensor(bad: float) -> None:
-    with pytest.raises(DataError, match="tensor 'b' leaves float32's range"):
-        ExtremesObserver(["a", "b"]).add({ExtremesObserver.OUTPUT: np.array([1, bad, 0, 0], np.float32)})
+@pytest.mark.parametrize(("place", "bad"), [(1, np.nan), (1, np.inf), (3, -np.inf), (5, np.nan)])
+def test_extremes_that_are_no_numbers_name_the_tensor(place: int, bad: float) -> None:
+    values = np.array([1, 1, 0, 0, 2, 2], np.float32)
+    values[place] = bad
+    with pytest.raises(DataError, match="tensor 'b' has values that are not finite on a calibration image"):
+        ExtremesObserver(["a", "b"]).add({ExtremesObserver.OUTPUT: values})
+
+
+def test_a_sum_may_be_infinite() -> None:
+    observer = ExtremesObserver(["a"])
+    observer.add({ExtremesObserver.OUTPUT: np.array([3e38, 0, np.inf], np.float32)})
+    assert observer.ranges() == {"a": pytest.approx(3e38)}
 
 
 @pytest.mark.parametrize("bad", [np.nan, 1e5])
 def test_histogram_refuses_what_float16_cannot_hold(bad: float) -> None:
     with np.errstate(over="ignore"):
         half = np.array([1.0, bad]).astype(np.float16)
-    with pytest.raises(DataError, match=r"tensor 'a' leaves float16's range.*minmax"):
+    with pytest.raises(DataError, match=r"tensor 'a' exceeds float16's 65,504 .*--precision=bf16.*minmax"):
         HistogramObserver(["a"], [percentile_threshold]).add({half_name("a"): half})
 
 
@@ -53,7 +61,7 @@ def test_means_over_images_and_their_split() -> None:
 @pytest.mark.parametrize(
     ("make", "image"),
     [
-        (lambda: ExtremesObserver(["a"]), {ExtremesObserver.OUTPUT: np.array([2.0, -1.0], np.float32)}),
+        (lambda: ExtremesObserver(["a"]), {ExtremesObserver.OUTPUT: np.array([2.0, -1.0, 1.0], np.float32)}),
         (lambda: HistogramObserver(["a"], [percentile_threshold]), {half_name("a"): np.array([2, -1], np.float16)}),
         (lambda: MeansObserver({"a": 2}), {MeansObserver.OUTPUT: np.array([2.0, -1.0], np.float32)}),
     ],

@@ -20,6 +20,7 @@ scales = st.dictionaries(st.text(min_size=1), st.floats(0, 2.0**100, width=32), 
 def some_ranges(**changes: object) -> Ranges:
     means = {"a": np.array([0.1, -2.5], np.float32)}
     values: dict[str, object] = {"scales": {"a": 0.5}, "method": "minmax", "samples": 4, "means": means}
+    values["largest"] = {"a": 60.0, "b": 70000.0}
     return Ranges(**{"model_sha256": "m" * 64, "data_sha256": "d" * 64, **values, **changes})  # type: ignore[arg-type]
 
 
@@ -28,6 +29,7 @@ def test_json_keeps_every_bit(values: dict[str, float]) -> None:
     again = Ranges.from_json(some_ranges(scales=values).to_json(), "it")
     assert again.scales == values
     assert again.means["a"].tobytes() == some_ranges().means["a"].tobytes()
+    assert again.largest == {"a": 60.0, "b": 70000.0}
     assert (again.method, again.samples, again.model_sha256) == ("minmax", 4, "m" * 64)
 
 
@@ -81,3 +83,19 @@ def test_model_digest_follows_weights_and_structure(residual: Model) -> None:
     other = residual.copy()
     other.graph.nodes[1].op_type = "Sigmoid"
     assert len({first, digest_of_model(heavier), digest_of_model(other)}) == 3
+
+
+def test_ranges_of_an_earlier_release_are_found_anew(own_cache: Path) -> None:
+    """They do not say how large values were; a user's own file may lack it."""
+    store = RangesStore()
+    store.keep(some_ranges(largest={}))
+    assert store.find("m" * 64, "d" * 64, "minmax") is None
+    content = json.loads(some_ranges().to_json())
+    del content["largest_magnitudes"], content["sha256"]
+    assert Ranges.from_json(json.dumps(content), "it").largest == {}
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
+def test_impossible_magnitudes_are_refused(bad: float) -> None:
+    with pytest.raises(DataError, match="magnitudes that are NaN or infinite"):
+        Ranges.from_json(some_ranges(largest={"a": bad}).to_json(), "it")
