@@ -101,7 +101,8 @@ class Results(Frozen):
     ``values``: raw results, compared by their signal-to-noise ratio; ``kind``: what they mean ('classes'); ``count_agreeing``:
     of two runs' outputs, how many results the two share, and how many the first has. ``priors``: what a raw result is without
     its image, [C] for each channel; ``from_values``: whether ``count_agreeing`` needs no more than ``values``; ``follow``:
-    whether what a run's outputs mean is what its raw results lead to.
+    whether what a run's outputs mean is what its raw results lead to; ``answer_alike``: whether two graphs make the same of the
+    same raw results, whatever the weights find.
     """
 
     values: tuple[str, ...]
@@ -110,6 +111,7 @@ class Results(Frozen):
     priors: Mapping[str, Any] = field(default_factory=dict)
     from_values: bool = False
     follow: Callable[[Outputs], bool] | None = None
+    answer_alike: Callable[[PreparedGraph, PreparedGraph], bool] | None = None
 
 
 class Network(ABC):

@@ -15,6 +15,7 @@ from cmx4trt.verify.quantization import (
     FLOOR_SQNR_DB,
     Evidence,
     QuantizationAccuracy,
+    answer_alike,
     has_own_images,
     judge_quantized,
     measure_quantization,
@@ -72,6 +73,7 @@ def verify_own_scales(
     session = open_with_values(graph, results.values)
     found = measure_quantization(file, session, evidence, network.int8_images, results, scale)
     consistent = found.consistent and file.consistent and has_own_images(session, evidence, scale, results.values)
+    consistent = consistent and answer_alike(results, float32, graph)
     found = replace(found, consistent=consistent, layers=judge_quantized(graph.model, quantized, evidence, scale))
     found = replace(found, non_finite=session.non_finite())
     if _lowest(found) < found.limit_db:

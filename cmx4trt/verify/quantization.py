@@ -176,7 +176,7 @@ def verify_quantized(
         return replace(found, trained=trained)
     rounded = open_with_values(graph, values)
     found = measure_quantization(exact, rounded, evidence, network.int8_images, results, input_scale)
-    own = has_own_images(rounded, evidence, input_scale, values)
+    own = has_own_images(rounded, evidence, input_scale, values) and answer_alike(results, reference, graph)
     layers = None if quantized is None else judge_quantized(graph.model, quantized, evidence, input_scale)
     consistent = found.consistent and own
     return replace(found, trained=trained, layers=layers, consistent=consistent, non_finite=rounded.non_finite())
@@ -189,6 +189,11 @@ def judge_quantized(graph: Model, quantized: Model, evidence: Evidence, scale: f
     image = evidence.images.read(0)
     fed = quantized_image(image, scale) if takes_int8 and scale is not None else image
     return judge_layers(graph, quantized.copy(), names, fed)
+
+
+def answer_alike(results: Results, reference: PreparedGraph, graph: PreparedGraph) -> bool:
+    """Whether both graphs make the same of the same raw results, where they make anything of them."""
+    return results.answer_alike is None or results.answer_alike(reference, graph)
 
 
 def has_own_images(session: WatchedSession, evidence: Evidence, scale: float | None, values: Sequence[str]) -> bool:

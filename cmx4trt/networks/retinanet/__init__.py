@@ -107,6 +107,7 @@ class RetinaNet(Network):
         from cmx4trt.networks.retinanet.details import Detector, head_names
         from cmx4trt.networks.retinanet.detections import detections_from_outputs
         from cmx4trt.networks.retinanet.heads_compared import class_priors
+        from cmx4trt.networks.retinanet.made_heads import graphs_agree
         from cmx4trt.networks.retinanet.matching import compare_exactly, found_again, total_agreement
 
         detector, own = graph.details, RetinaNetOptions.of(options)
@@ -124,8 +125,11 @@ class RetinaNet(Network):
             found = [compare_exactly(wanted, got, detector.spec) for wanted, got in zip(*both, strict=True)]
             return total_agreement(found).agrees
 
+        def answer_alike(first: PreparedGraph, second: PreparedGraph) -> bool:
+            return graphs_agree(first, second, own.nms_offset)
+
         priors = class_priors(graph.model.graph, classes)
-        return Results((*classes, *boxes), "detections", count_found_again, priors, True, follow)
+        return Results((*classes, *boxes), "detections", count_found_again, priors, True, follow, answer_alike)
 
     def input_form(self, notes: Mapping[str, Any], scale: float | None, options: GraphOptions) -> InputForm:
         """MLPerf's normalization, unless its file was seen to have another, or the engine normalizes by itself."""

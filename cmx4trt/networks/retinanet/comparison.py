@@ -8,11 +8,13 @@ the file's detections are those that its own head tensors lead to, the graph's l
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cmx4trt.graph.execution import open_prepared, own_arithmetic
 from cmx4trt.graph.judge import LayerJudgement, WatchedSession, is_run_briefly, judge_layers
 from cmx4trt.graph.judge.correspondence import computed_name
+from cmx4trt.graph.judge.reference import as_float32
 from cmx4trt.images.normalization import InputForm
 from cmx4trt.images.seeded import seeded_images
 from cmx4trt.ir.onnx_file import decode_encoded
@@ -27,9 +29,11 @@ from cmx4trt.networks.retinanet.detections import (
 from cmx4trt.networks.retinanet.file_run import FileRun
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors, compare_heads
 from cmx4trt.networks.retinanet.image_inputs import stack_inputs
+from cmx4trt.networks.retinanet.made_heads import compare_answers, made_heads, of_file, of_graph
 from cmx4trt.networks.retinanet.matching import (
     BOX_TOLERANCE,
     SCORE_TOLERANCE,
+    Agreement,
     compare_exactly,
     match_by_overlap,
     total_agreement,
@@ -86,7 +90,8 @@ class _Verification:
             outputs = self._run(session)
             layers = layers.watched(IMAGES, session.non_finite())
             heads = compare_heads([heads for _, heads in expected[:IMAGES]], outputs, first)
-            return self._compared(expected, outputs, heads=heads, layers=layers)
+            compared = self._compared(expected, outputs, heads=heads, layers=layers)
+            return replace(compared, made_up=self._compare_on_made_heads())
         own = self._compared(expected, self._run(open_prepared(self._graph)))
         return self._compared(expected, self._run(engine), limit=ENGINE_SHARE * own.matched_fraction)
 
@@ -102,6 +107,18 @@ class _Verification:
         file = decode_encoded(self._file)
         stack_inputs(file.graph, self._graph.spec)
         return judge_layers(self._graph.model, file, dict(self._file_names), self._fed[:1], arithmetic)
+
+    def _compare_on_made_heads(self) -> Agreement | None:
+        """The graph's post-processing against the file's, on the same heads; None where the graph has none."""
+        heads = made_heads(self._detector)
+        found = of_graph(self._graph, heads, self._own.nms_offset)
+        if found is None:
+            return None
+        file = decode_encoded(self._file)
+        stack_inputs(file.graph, self._graph.spec)
+        if self._detector.source_precision != "fp32":
+            file = as_float32(file)
+        return compare_answers(of_file(file, heads, self._detector), found, self._detector.spec)
 
     def _open_with_heads(self, arithmetic: Model) -> WatchedSession:
         """The graph in its own ``arithmetic``, with heads and candidates among its outputs as float32."""

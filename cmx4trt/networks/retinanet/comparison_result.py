@@ -9,7 +9,7 @@ from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.graph.judge import LayerJudgement
 from cmx4trt.images.seeded import SEED
 from cmx4trt.networks.retinanet.heads_compared import HeadErrors
-from cmx4trt.networks.retinanet.matching import EXPLAINED_LIMIT, SCORE_TOLERANCE, Agreement
+from cmx4trt.networks.retinanet.matching import EXPLAINED_LIMIT, SCORE_TOLERANCE, Agreement, answers_agree
 
 CANDIDATE_SHARE = 0.5
 """Smallest accepted share of candidates that are those that the heads lead to: it shows that boxes are decoded rightly even where
@@ -21,7 +21,8 @@ class DetectionComparison:
     """What was measured, over all images; counts of detections, errors of scores and boxes (pixels).
 
     ``reading``: the file's detections against those of its heads; ``post_processing``: the graph's (or engine's) against those
-    of its own heads (or candidates); ``candidate_share``: as CANDIDATE_SHARE says. ``heads`` is None of an engine, whose share
+    of its own heads (or candidates); ``made_up``: the graph's against the file's on the same, made-up heads, whatever the
+    weights find; ``candidate_share``: as CANDIDATE_SHARE says. ``heads`` is None of an engine, whose share
     of matched detections has a limit instead.
     """
 
@@ -38,6 +39,7 @@ class DetectionComparison:
     heads: HeadErrors | None = None
     matched_limit: float | None = None
     layers: LayerJudgement | None = None
+    made_up: Agreement | None = None
 
     @property
     def passed(self) -> bool:
@@ -46,6 +48,7 @@ class DetectionComparison:
             (self.layers is None or self.layers.passed)
             and self.reading.agrees
             and self.post_processing.agrees
+            and (self.made_up is None or answers_agree(self.made_up))
             and (self.candidate_share is None or self.candidate_share >= CANDIDATE_SHARE)
             and (self.heads is None or self.heads.passed)
             and (self.matched_limit is None or self.matched_fraction >= self.matched_limit)
@@ -68,6 +71,7 @@ class DetectionComparison:
             "images_not_settled_by_the_graph": self.inexact,
             "file_against_its_heads": _record(self.reading),
             "graph_against_its_heads": _record(self.post_processing),
+            **({} if self.made_up is None else {"graph_against_file_on_made_up_heads": _record(self.made_up)}),
             "candidates_equal": self.candidate_share,
             "candidates_equal_limit": CANDIDATE_SHARE,
             "matched_fraction_at_iou_0.9": self.matched_fraction,
@@ -85,6 +89,8 @@ class DetectionComparison:
             return f"the file's own detections are not those that its heads lead to: {_words(self.reading)}"
         if not self.post_processing.agrees:
             return f"the detections are not those that the heads lead to: {_words(self.post_processing)}"
+        if self.made_up is not None and not answers_agree(self.made_up):
+            return f"of the same head tensors the graph makes other detections than the file: {_counts(self.made_up)}"
         if self.candidate_share is not None and not self.candidate_share >= CANDIDATE_SHARE:
             return f"boxes or classes are decoded wrongly: {self.candidate_share:.1%} of the candidates are as the heads say"
         limit = "" if self.matched_limit is None else f" (limit {self.matched_limit:.0%})"
@@ -99,8 +105,12 @@ class DetectionComparison:
         return "; ".join(parts)
 
 
+def _counts(agreement: Agreement) -> str:
+    return f"{agreement.pairs} the same, {agreement.explained} changed by rounding, {agreement.unexplained} different"
+
+
 def _words(agreement: Agreement) -> str:
-    counts = f"{agreement.pairs} the same, {agreement.explained} changed by rounding, {agreement.unexplained} different"
+    counts = _counts(agreement)
     if agreement.unexplained:
         return counts
     return (

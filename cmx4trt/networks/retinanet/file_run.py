@@ -48,7 +48,7 @@ class FileRun:
         for start in range(0, len(images), size):
             places = [(start + place) % len(images) for place in range(size)]
             results = self._session.run(feeds(self._session, images[places]))
-            detections = _detections(results, self._detector)
+            detections = detections_of_results(results, self._detector)
             heads = [{own: results[head][place : place + 1] for own, head in self.heads} for place in range(size)]
             found += zip(detections, heads, strict=True)
         return found
@@ -93,7 +93,7 @@ class QuantizedDetector:
         )
 
 
-def _detections(results: Arrays, detector: Detector) -> list[Detections]:
+def detections_of_results(results: Arrays, detector: Detector) -> list[Detections]:
     """The file's results by shapes and types: boxes [n, 4], scores [n] float, labels [n] integer of each image in turn."""
     import numpy as np
 

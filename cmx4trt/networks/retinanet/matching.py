@@ -24,6 +24,8 @@ SAME_IOU = 0.5
 """Boxes that overlap at least so much and have the same label count as the same detection (PASCAL VOC's criterion)."""
 EXPLAINED_LIMIT = 0.01
 """Largest share of detections without a partner, even where rounding explains each of them."""
+MOST_BY_ROUNDING = 0.1
+"""Largest share of detections that rounding may change: of answers to made-up heads, which are about 30 to 100."""
 NEAR_PIXELS = 1.0
 """Boxes this close in every coordinate are the same; below that size overlap says nothing (without area it is 0)."""
 
@@ -43,6 +45,12 @@ class Agreement:
         """Whether rounding explains every difference, and there are few."""
         total = self.pairs + self.explained + self.unexplained
         return self.unexplained == 0 and self.explained <= EXPLAINED_LIMIT * max(total, 1)
+
+
+def answers_agree(agreement: Agreement) -> bool:
+    """Whether two answers to made-up heads are the same, but for few that rounding changes."""
+    total = agreement.pairs + agreement.explained + agreement.unexplained
+    return agreement.unexplained == 0 and agreement.pairs > 0 and agreement.explained <= MOST_BY_ROUNDING * total
 
 
 def total_agreement(agreements: Sequence[Agreement]) -> Agreement:
