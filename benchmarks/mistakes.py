@@ -83,6 +83,7 @@ def with_mistake(graph: PreparedGraph, name: str, seed: str) -> PreparedGraph | 
     model = graph.model.copy()
     if not planted.MISTAKES[name](model.graph, random.Random(f"{name}{seed}")):
         return None
+    model.graph.prune()  # ONNX Runtime refuses to load constants that nothing reads, which would count as found
     return replace(graph, model=model, encoded=encode_model(model))
 
 

@@ -93,7 +93,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "graph/judge/bounds.py",
         "graph/judge/fragment.py",
         "graph/judge/judgement.py",
-        "graph/judge/reference.py",
         "graph/judge/values.py",
     ),
     "unit/graph/test_layer_counts.py": ("ir/int8.py",),

@@ -109,7 +109,10 @@ class _Verification:
         return judge_layers(self._graph.model, file, dict(self._file_names), self._fed[:1], arithmetic)
 
     def _compare_on_made_heads(self) -> Agreement | None:
-        """The graph's post-processing against the file's, on the same heads; None where the graph has none."""
+        """The graph's post-processing against the file's, on the same heads; None where the graph has none, or the file's rounds
+        to ranges that made-up heads exceed."""
+        if self._detector.rounded_behind:
+            return None
         heads = made_heads(self._detector)
         found = of_graph(self._graph, heads, self._own.nms_offset)
         if found is None:
