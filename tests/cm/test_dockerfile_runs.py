@@ -24,8 +24,8 @@ MEMORY_KIB = 4 * 2**20
 USER = 1000
 """The tests run as root, most users do not: their numbers go into the image."""
 PROXY = re.compile("(https?|no|all)_proxy", re.I)
-PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries", "cert")
-"""What pip needs to reach its index from inside, where this machine has it."""
+PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries", "cert", "compile")
+"""What pip needs to reach its index from inside, where this machine has it, and that it need not compile what it installs."""
 
 pytestmark = [
     pytest.mark.slow,
