@@ -68,14 +68,7 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "requests/evaluation.py",
     ),
     "unit/backends/tensorrt/test_tensorrt_session.py": ("devices/graphs.py",),
-    "unit/bench/test_bench_datasets.py": (
-        "images/files.py",
-        "images/normalization.py",
-    ),
-    "unit/bench/test_bench_runs.py": (
-        "bench/run.py",
-        "bench/watch.py",
-    ),
+    "unit/bench/test_bench_runs.py": ("bench/run.py",),
     "unit/cli/test_cli.py": (
         "cli/build.py",
         "cli/inspect.py",
@@ -87,7 +80,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
         "devices/by_symbol.py",
         "devices/tensor_maps.py",
     ),
-    "unit/devices/test_driver.py": ("backends/tensorrt/rtx.py",),
     "unit/frameworks/test_evaluation.py": ("requests/evaluation_options.py",),
     "unit/graph/judge/test_judge.py": (
         "graph/judge/bounds.py",
@@ -100,7 +92,6 @@ THROUGH: dict[str, tuple[str, ...]] = {
     "unit/ir/test_float32_quantize.py": (
         "ir/decoding.py",
         "ir/encoding.py",
-        "ir/wire.py",
     ),
     "unit/networks/resnet50/test_nvidia_names.py": ("networks/resnet50/spec.py",),
     "unit/networks/resnet50/test_resnet50_import.py": ("networks/classification/onnx_import.py",),

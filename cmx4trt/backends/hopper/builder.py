@@ -62,8 +62,8 @@ class HopperBuilder:
         one, which ``sources`` covers."""
         from cmx4trt.backends.hopper.choices import shipped_choices
 
-        table = self._choices(request).digest
-        own = {} if table == shipped_choices().digest else {"choices": table}
+        chosen = self._choices(request)
+        own = {} if chosen == shipped_choices() else {"choices": chosen.digest}
         return {
             "name": self.name,
             "version": self.version(),

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from cmx4trt.backends.hopper.candidates import Candidate
@@ -109,7 +110,8 @@ def choices_of(chosen: str | None, gpu: str = "") -> Choices:
         ) from error
 
 
+@cache
 def shipped_choices(card: str = SHIPPED[0]) -> Choices:
-    """The tables of the package that were measured on this card."""
+    """The tables of the package that were measured on this card, read once in a process."""
     with open(os.path.join(os.path.dirname(__file__), "tables", f"{card}.json"), encoding="utf-8") as file:
         return choices_from_json(file.read())
