@@ -77,5 +77,5 @@ def test_a_file_that_changed_since_is_an_error(tmp_path: Path) -> None:
     np.save(path, some(1))
     [image] = images_in_file(str(path), SHAPE)
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(DataError, match="ends after|can no longer be read"):
+    with pytest.raises(DataError, match="can no longer be read"):
         read_image(image, SHAPE)
