@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
 
-import cmx4trt
+import cmx4trt as the_package
+from cmx4trt.cli import main
 from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.graph.spec import ModelSpec
 from cmx4trt.ir.model import Model, Tensor
@@ -77,7 +80,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[obje
     def install(recorded: object = None) -> Path:
         package = tmp_path / "site-packages" / "cmx4trt"
         package.mkdir(parents=True)
-        monkeypatch.setattr(cmx4trt, "__file__", str(package / "__init__.py"))
+        monkeypatch.setattr(the_package, "__file__", str(package / "__init__.py"))
         text = None if recorded is None else json.dumps(recorded)
         found = type("Found", (), {"read_text": lambda self, name: text})()
         monkeypatch.setattr("importlib.metadata.distribution", lambda name: found)
@@ -183,3 +186,22 @@ def resnet50() -> CanonicalGraph:
     """The canonical network with random weights; tests copy its model before they edit it."""
     request = BuildRequest.from_values({"random_weights": 0})
     return network_from_model(model_from_seed("resnet50", 0), spec_of("resnet50"), request)
+
+
+@pytest.fixture
+def cmx4trt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tuple[int, str, dict[str, Any]]]:
+    """Runs a command in this process: exit code, everything printed, and ``result.json``, which ``--result`` may have written."""
+
+    def run(*arguments: object) -> tuple[int, str, dict[str, Any]]:
+        result = tmp_path / "result.json"
+        result.unlink(missing_ok=True)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = main([*map(str, arguments)])
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err, json.loads(result.read_text()) if result.exists() else {}
+
+    return run

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -85,25 +83,6 @@ def images(model: Model, tmp_path: Path) -> Path:
         lines.append(f"{number:02}.png {label if number < IMAGES - 1 else (label + 1) % CLASSES}\n")
     (folder / "val_map.txt").write_text("".join(lines))
     return folder
-
-
-@pytest.fixture
-def cmx4trt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command in this process: exit code, everything printed, the result file."""
-
-    def run(*arguments: object) -> tuple[int, str, dict[str, Any]]:
-        result = tmp_path / "result.json"
-        result.unlink(missing_ok=True)
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            code = main([*map(str, arguments)])
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err, json.loads(result.read_text()) if result.exists() else {}
-
-    return run
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from in_memory import InMemory
 
 from cmx4trt import networks
 from cmx4trt.base.progress import Silent
 from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import CmxError, DataError, ModelError
 from cmx4trt.ir.model import DType, Model, Node, Tensor
-from cmx4trt.ir.onnx_file import EncodedGraph, encode_model, with_output
+from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks.base import Network
 from cmx4trt.pipeline.prepare import Prepared, prepare, verify
 from cmx4trt.requests.build import BuildRequest
@@ -50,22 +51,6 @@ def forms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 def small_model() -> Model:
     found: Model = import_module("small_network").small_model()
     return found
-
-
-class InMemory:
-    """A source of a model that is no file."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def start_reading(self) -> None:
-        """Nothing to read."""
-
-    def model(self) -> Model:
-        return self._model.copy()
-
-    def message(self, output: str) -> EncodedGraph:
-        return EncodedGraph(with_output(encode_model(self._model, None).message, output), {})
 
 
 def request(precision: str, **values: Any) -> BuildRequest:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cmx4trt.cli import main
 from cmx4trt.pipeline.build import build
 from cmx4trt.requests.build import BuildRequest
 
@@ -39,22 +37,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cmx4trt(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs a command in this process: exit code, everything printed, the result file."""
-
-    def run(*arguments: object) -> tuple[int, str, dict[str, Any]]:
-        result = tmp_path / "result.json"
-        result.unlink(missing_ok=True)
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            code = main([*map(str, arguments), f"--result={result}"])
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err, json.loads(result.read_text()) if result.exists() else {}
-
-    return run
+def cmx4trt(cmx4trt: Run, tmp_path: Path) -> Run:
+    """The same, always with the result file."""
+    return lambda *arguments: cmx4trt(*arguments, f"--result={tmp_path / 'result.json'}")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from in_memory import InMemory
 
 from cmx4trt import networks
 from cmx4trt.base.progress import Silent
@@ -16,26 +17,10 @@ from cmx4trt.base.verdicts import FAILED, PASSED
 from cmx4trt.errors import ModelError
 from cmx4trt.graph.own_quantization import OwnQuantization
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor
-from cmx4trt.ir.onnx_file import EncodedGraph, encode_model, with_output
+from cmx4trt.ir.onnx_file import encode_model
 from cmx4trt.networks.retinanet.own_scales import count_behind, own_of_body
 from cmx4trt.pipeline.prepare import Prepared, prepare, verify
 from cmx4trt.requests.build import BuildRequest
-
-
-class InMemory:
-    """A source of a model that is no file."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def start_reading(self) -> None:
-        """Nothing to read."""
-
-    def model(self) -> Model:
-        return self._model.copy()
-
-    def message(self, output: str) -> EncodedGraph:
-        return EncodedGraph(with_output(encode_model(self._model, None).message, output), {})
 
 
 @pytest.fixture
