@@ -34,11 +34,12 @@ from cmx4trt.networks.retinanet.matching import (
     BOX_TOLERANCE,
     SCORE_TOLERANCE,
     Agreement,
+    are_tied,
     compare_exactly,
     match_by_overlap,
     total_agreement,
 )
-from cmx4trt.networks.retinanet.options import NORMALIZED, RetinaNetOptions
+from cmx4trt.networks.retinanet.options import NORMALIZED, RAW, RetinaNetOptions
 from cmx4trt.networks.retinanet.postprocess import CANDIDATES
 from cmx4trt.sessions.batches import run_in_batches
 
@@ -91,9 +92,17 @@ class _Verification:
             layers = layers.watched(IMAGES, session.non_finite())
             heads = compare_heads([heads for _, heads in expected[:IMAGES]], outputs, first)
             compared = self._compared(expected, outputs, heads=heads, layers=layers)
-            return replace(compared, made_up=self._compare_on_made_heads())
+            made_up = self._compare_on_made_heads()
+            tied = self._are_tied(expected) and (made_up is not None or self._own.postprocess == RAW)
+            return replace(compared, made_up=made_up, tied=tied)
         own = self._compared(expected, self._run(open_prepared(self._graph)))
-        return self._compared(expected, self._run(engine), limit=ENGINE_SHARE * own.matched_fraction)
+        compared = self._compared(expected, self._run(engine), limit=ENGINE_SHARE * own.matched_fraction)
+        return replace(compared, tied=self._are_tied(expected))
+
+    def _are_tied(self, originals: list[tuple[Detections, Arrays]]) -> bool:
+        """Whether the file's scores are so much alike that its detections are chance."""
+        rows = [candidates_from_heads(heads, 0, self._detector) for _, heads in originals[:IMAGES]]
+        return are_tied(rows, self._detector.spec.score_threshold)
 
     def _run_original(self) -> list[tuple[Detections, Arrays]]:
         """The file's detections and heads of each image, and of those that fill its batch."""

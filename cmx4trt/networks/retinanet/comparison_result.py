@@ -22,8 +22,9 @@ class DetectionComparison:
 
     ``reading``: the file's detections against those of its heads; ``post_processing``: the graph's (or engine's) against those
     of its own heads (or candidates); ``made_up``: the graph's against the file's on the same, made-up heads, whatever the
-    weights find; ``candidate_share``: as CANDIDATE_SHARE says. ``heads`` is None of an engine, whose share
-    of matched detections has a limit instead.
+    weights find; ``tied``: the own heads' scores are so much alike that the first two are chance, and the third decides (of an
+    engine, whose graph was judged so, its candidates do); ``candidate_share``: as CANDIDATE_SHARE says. ``heads`` is None of an
+    engine, whose share of matched detections has a limit instead.
     """
 
     precision: str
@@ -40,14 +41,26 @@ class DetectionComparison:
     matched_limit: float | None = None
     layers: LayerJudgement | None = None
     made_up: Agreement | None = None
+    tied: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the file's detections are those that its heads lead to, as far as they can be."""
+        return self.reading.agrees or self.tied
+
+    @property
+    def is_processed(self) -> bool:
+        """Whether the graph's, or the engine's, are."""
+        other = self.made_up if self.tied else None
+        return self.post_processing.agrees or (other is not None and answers_agree(other))
 
     @property
     def passed(self) -> bool:
         """Whether each of the parts agrees (a NaN does not)."""
         return (
             (self.layers is None or self.layers.passed)
-            and self.reading.agrees
-            and self.post_processing.agrees
+            and self.is_read
+            and self.is_processed
             and (self.made_up is None or answers_agree(self.made_up))
             and (self.candidate_share is None or self.candidate_share >= CANDIDATE_SHARE)
             and (self.heads is None or self.heads.passed)
@@ -72,6 +85,7 @@ class DetectionComparison:
             "file_against_its_heads": _record(self.reading),
             "graph_against_its_heads": _record(self.post_processing),
             **({} if self.made_up is None else {"graph_against_file_on_made_up_heads": _record(self.made_up)}),
+            "scores_all_alike": self.tied,
             "candidates_equal": self.candidate_share,
             "candidates_equal_limit": CANDIDATE_SHARE,
             "matched_fraction_at_iou_0.9": self.matched_fraction,
@@ -85,18 +99,20 @@ class DetectionComparison:
         """The measurement in words: of what does not agree where there is such a thing."""
         if self.layers is not None and not self.layers.passed:
             return self.layers.sentence()
-        if not self.reading.agrees:
+        if not self.is_read:
             return f"the file's own detections are not those that its heads lead to: {_words(self.reading)}"
-        if not self.post_processing.agrees:
-            return f"the detections are not those that the heads lead to: {_words(self.post_processing)}"
         if self.made_up is not None and not answers_agree(self.made_up):
             return f"of the same head tensors the graph makes other detections than the file: {_counts(self.made_up)}"
+        if not self.is_processed:
+            return f"the detections are not those that the heads lead to: {_words(self.post_processing)}"
         if self.candidate_share is not None and not self.candidate_share >= CANDIDATE_SHARE:
             return f"boxes or classes are decoded wrongly: {self.candidate_share:.1%} of the candidates are as the heads say"
         limit = "" if self.matched_limit is None else f" (limit {self.matched_limit:.0%})"
         found = (
             f"{self.found} detections, {self.expected} by the original: {self.matched_fraction:.1%} found again{limit}"
         )
+        if self.tied:
+            found = "scores are all alike, so that what is made of heads was compared on made-up ones"
         parts = [
             found,
             *([self.heads.sentence()] if self.heads else []),

@@ -20,6 +20,9 @@ slope up to 62 gives 6e-2 at worst, 3e-3 was measured."""
 COORDINATE_ROUNDING = 1 / 64
 """Pixels by which suppression may see coordinates rounded: moving 264 classes of up to 800 pixels apart needs numbers up to
 2^18, whose float32 steps are 1/64."""
+TIED_SHARE = 0.5
+"""Share of candidates with the score of another one, up to rounding, from which on detections are chance. Of five thousand scores
+that are spread 5 % have."""
 SAME_IOU = 0.5
 """Boxes that overlap at least so much and have the same label count as the same detection (PASCAL VOC's criterion)."""
 EXPLAINED_LIMIT = 0.01
@@ -85,6 +88,15 @@ def compare_exactly(expected: Detections, found: Detections, spec: DetectorSpec)
         score_error=float(scores[rows, columns].max(initial=0.0)),
         box_error=float(boxes[rows, columns].max(initial=0.0)),
     )
+
+
+def are_tied(rows: Sequence[Array], threshold: float) -> bool:
+    """Whether of images' candidates [T, 6], sorted, those above the threshold mostly have one score, up to rounding."""
+    import numpy as np
+
+    scores = [candidates[:, 4][candidates[:, 4] > threshold] for candidates in rows]
+    tied = [(-np.diff(of_image) <= SCORE_TOLERANCE).mean() for of_image in scores if len(of_image) > 1]
+    return bool(tied) and bool(max(tied) > TIED_SHARE)
 
 
 def found_again(expected: Sequence[Detections], found: Sequence[Detections]) -> tuple[int, int]:

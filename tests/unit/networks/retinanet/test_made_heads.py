@@ -11,7 +11,7 @@ import pytest
 
 from cmx4trt.base.progress import Silent
 from cmx4trt.base.verdicts import FAILED
-from cmx4trt.graph.network import PreparedGraph
+from cmx4trt.graph.network import CanonicalGraph, PreparedGraph
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor
 from cmx4trt.ir.onnx_file import EncodedGraph, encode_model
 from cmx4trt.networks.graphs import prepared_from_network
@@ -147,7 +147,7 @@ def quantized(toy_detector: Any, tmp_path_factory: pytest.TempPathFactory) -> tu
         }
         request = toy_detector.request(**values)
         network = toy_detector.network(model, **values)
-        twin = replace(network, model=network.model.copy(), notes={})
+        twin = CanonicalGraph(network.model.copy(), network.spec, network.details)
         report = quantize_network(network, request, Silent())
         unrounded = network.model.copy()
         exact = prepared_from_network(twin, request.graph_options().in_float32())
