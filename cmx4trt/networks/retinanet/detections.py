@@ -137,7 +137,8 @@ def candidates_from_heads(outputs: Mapping[str, Array], image: int, detector: De
         boxes.append(_decoded(offsets[row // positions, :, row % positions], level.anchors[row], detector))
         logits.append(table.reshape(-1)[pairs])
         labels.append(label.astype(np.float32))
-    scores = np.float32(1) / (np.float32(1) + np.exp(-np.concatenate(logits)))
+    with np.errstate(over="ignore"):  # of logits below -88, whose score is 0
+        scores = np.float32(1) / (np.float32(1) + np.exp(-np.concatenate(logits)))
     rows = np.column_stack([np.concatenate(boxes), scores, np.concatenate(labels)]).astype(np.float32)
     return rows[np.argsort(-scores, kind="stable")]
 

@@ -266,6 +266,28 @@ def test_layers_are_held_to_the_quantized_network(toy_detector, tmp_path: Path, 
     assert wrong.sentence().startswith("Abs '")
 
 
+class OneLoud(Images):
+    """The second image is beyond float16."""
+
+    def read(self, index: int) -> np.ndarray:
+        return super().read(index) * np.float32(1e6 if index == 1 else 1)
+
+
+def test_an_overflow_on_any_of_the_images_is_refused(toy_detector, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """The int8 range behind it hides it from the results."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    values = {"random_weights": 0, "calibration_data": "random", "precision": "int8"}
+    request = toy_detector.request(**values)
+    reference, graph, _ = quantized_pair(toy_detector.network(toy_detector.model(), **values), request)
+    shape = toy_detector.spec.input_shape
+    quiet = verify_quantized(reference, graph, Evidence(Images(2, shape), synthetic=True), request)
+    assert quiet.non_finite is None
+    loud = verify_quantized(reference, graph, Evidence(OneLoud(2, shape), synthetic=True), request)
+    assert loud.verdict == FAILED
+    assert "overflows float16: " in loud.sentence()
+    assert "non_finite" not in loud.to_dict()
+
+
 def text_model(weight: np.ndarray) -> Model:
     body = "a = Conv (x, w) r = Relu (a) y = Conv (r, v)"
     text = f'<ir_version: 9, opset_import: ["" : 19]> g (float[N,3,4,4] x) => (float[N,M,H,W] y) {{ {body} }}'

@@ -9,7 +9,7 @@ import pytest
 
 from cmx4trt.graph.judge import NonFinite, WatchedSession
 from cmx4trt.graph.precision import DTYPES, cast_floats
-from cmx4trt.ir.model import Model, Tensor
+from cmx4trt.ir.model import DType, Model, Node, Tensor, ValueInfo
 from tests.unit.conftest import RESIDUAL, RESIDUAL_SHAPES
 
 IMAGES = np.random.default_rng(1).standard_normal((2, 3, 8, 8), dtype=np.float32)
@@ -77,6 +77,20 @@ def test_an_image_that_overflows_is_named(text_model: Any) -> None:
     found = seen(prepared(original(text_model), "fp16"), IMAGES * np.float32(1e6))
     assert found is not None
     assert found.layer.startswith("Cast")
+
+
+def test_an_output_that_only_its_type_makes_infinite(text_model: Any) -> None:
+    """A float32 or bfloat16 network with outputs in float16."""
+    model = scaled(scaled(original(text_model), "w6", 1e6), "b6", 0.0)
+    graph = model.graph
+    graph.rename_value("y", "wide")
+    graph.outputs = [ValueInfo("y", DType.FLOAT16, ("N", "K"))]
+    graph.nodes.append(Node("Cast", ["wide"], ["y"], {"to": int(DType.FLOAT16)}, "y_cast"))
+    session = WatchedSession(model, ["wide"])
+    assert session.run({"x": IMAGES})["y"].dtype == np.float16
+    found = session.non_finite()
+    assert found is not None
+    assert (found.layer, found.dtype, found.infinite) == ("Cast 'y_cast'", "float16", True)
 
 
 def test_a_sum_that_overflows_is_no_overflow(text_model: Any) -> None:
