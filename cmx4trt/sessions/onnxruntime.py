@@ -81,10 +81,6 @@ class OnnxRuntimeSession:
         """All outputs for ``feeds``. Raises DeviceError with ONNX Runtime's reason."""
         return self._runs[0](feeds)
 
-    def run_for(self, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Some of the outputs; what they do not need is not computed. Raises as ``run`` does."""
-        return self._compute.run(feeds, outputs)
-
     def streams(self) -> Sequence[Stream]:
         """One on the CPU, where each batch uses all cores; DEVICE_STREAMS elsewhere."""
         return self._streams
@@ -137,9 +133,8 @@ class _Computation:
     def __init__(self, session: Any, outputs: tuple[str, ...], device: str, on_cpu: bool) -> None:
         self._session, self._outputs, self._device, self._on_cpu = session, outputs, device, on_cpu
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        names = self._outputs if outputs is None else outputs
-        return self._answer(lambda: self._session.run(list(names), dict(feeds)), names)
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        return self._answer(lambda: self._session.run(list(self._outputs), dict(feeds)))
 
     def bound(self, binding: Any) -> _Run:
         """Run with I/O binding: outputs stay on the device until all are available, and are copied once."""
@@ -152,9 +147,9 @@ class _Computation:
             self._session.run_with_iobinding(binding)
             return binding.copy_outputs_to_cpu()
 
-        return lambda feeds: self._answer(lambda: compute(feeds), self._outputs)
+        return lambda feeds: self._answer(lambda: compute(feeds))
 
-    def _answer(self, compute: Callable[[], Sequence[NDArray[Any]]], outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def _answer(self, compute: Callable[[], Sequence[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         try:
             arrays = compute()
         except Exception as error:  # ONNX Runtime's exception classes share no base below Exception
@@ -163,7 +158,7 @@ class _Computation:
                     f"{self._device} cannot compute the graph: {str(error).strip().splitlines()[0]}; export the model again"
                 ) from error
             raise DeviceError(f"{self._device} failed to run a batch: {str(error).strip().splitlines()[0]}") from error
-        return dict(zip(outputs, arrays, strict=True))
+        return dict(zip(self._outputs, arrays, strict=True))
 
 
 def _import_onnxruntime() -> Any:
