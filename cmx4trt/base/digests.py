@@ -61,8 +61,9 @@ def blake3_of_files(paths: Sequence[str]) -> list[str]:
 
 
 def digests_of(content: Any) -> dict[str, str]:
-    """Both digests of bytes in memory, by the names they have in a manifest. Raises MissingSoftwareError."""
-    return {"sha256": hashlib.sha256(content).hexdigest(), "blake3": blake3_of(content)}
+    """Both digests of bytes in memory, by the names they have in a manifest, at once. Raises MissingSoftwareError."""
+    sha256, blake3 = in_threads([lambda: hashlib.sha256(content).hexdigest(), lambda: blake3_of(content)])
+    return {"sha256": sha256, "blake3": blake3}
 
 
 def blake3_of(content: Any) -> str:
