@@ -93,12 +93,14 @@ class Classifier(Network):
 
 
 def _count_equal_classes(expected: Outputs, found: Outputs) -> tuple[int, int]:
-    """A class whose expected logit is as large as the best one's is as good: in a file of integers there are ties."""
+    """A class whose expected logit is as large as the best one's is as good: in a file of integers there are ties. A wrong engine
+    may give a number that is no class."""
     import numpy as np
 
     logits, classes = expected["logits"], found["class"]
-    chosen = logits[np.arange(len(classes)), classes]
-    return int((chosen == logits.max(axis=1)).sum()), len(classes)
+    is_class = (classes >= 0) & (classes < logits.shape[1])
+    chosen = logits[np.arange(len(classes)), np.where(is_class, classes, 0)]
+    return int((is_class & (chosen == logits.max(axis=1))).sum()), len(classes)
 
 
 def _class_is_largest(outputs: Outputs) -> bool:
