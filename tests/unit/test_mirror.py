@@ -133,11 +133,9 @@ THROUGH: dict[str, dict[str, tuple[str, ...]]] = {
             "networks/retinanet/onnx_import.py",
         ),
         "unit/networks/test_file_forms.py": (
+            "networks/classification/quantized_file.py",
             "networks/graphs.py",
             "networks/normal_form.py",
-        ),
-        "unit/pipeline/test_evaluate_accuracy.py": (
-            "networks/classification/quantized_file.py",
             "verify/own_scales.py",
         ),
         "unit/quantize/test_quantizer.py": ("quantize/own.py",),

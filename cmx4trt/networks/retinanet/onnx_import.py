@@ -46,6 +46,7 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
     ``cls_<l>`` [N, A * K, H, W] and ``box_<l>`` [N, A * 4, H, W] of the levels l, finest first; ``details`` is a Detector.
     """
     graph, range_ = model.graph, RetinaNetOptions.of(request).input_range
+    _check_heads_are_floats(graph)
     results = tuple(info.name for info in graph.outputs)
     notes = {"source_opset": str(model.opset), **_counted(image_inputs_stacked=stack_inputs(graph, spec))}
     form = normalize(model, spec, _FOLDED, sink=False)
@@ -83,6 +84,14 @@ def network_from_detector(model: Model, spec: ModelSpec, request: GraphOptions) 
         normal = _keep_normalization(body, detector.normalization, spec)
         own = own and own.renamed({INPUT: normal})
     return CanonicalGraph(Model(body, {"": OPSET}, IR_VERSION), spec, detector, notes, own)
+
+
+def _check_heads_are_floats(graph: Graph) -> None:
+    if integers := sorted({node.op_type for node in graph.nodes if node.op_type.startswith("QLinear")}):
+        raise ModelError(
+            f"the detector is quantized with operators on integers ({', '.join(integers)}), which give head tensors of 8 bits, "
+            "expected floats, which an engine's can be compared with; quantize it in the QDQ format, or give the float model"
+        )
 
 
 def _counted(**counts: int) -> dict[str, str]:

@@ -123,3 +123,21 @@ def test_any_chain_computes_the_same(ops: list[str], bias: bool) -> None:
     before = results(model)[0]
     assert fold_batch_norm(model.graph) == (ops.index("Relu") if "Relu" in ops else len(ops))
     np.testing.assert_allclose(results(model)[0], before, rtol=1e-5, atol=1e-5 * np.abs(before).max())
+
+
+@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("steps", [np.array([0.01]), np.array([0.01, 0.02, 0.03, 0.04])], ids=["one", "by channel"])
+def test_integers_of_quantized_weights_stay(name: str, steps: np.ndarray) -> None:
+    """Factors, negative ones too, change what a step is worth."""
+    model = model_from_text(FOLDED[name][0])
+    constants = model.graph.initializers
+    integers = np.random.default_rng(1).integers(-100, 101, constants["w"].dims)
+    weight = (integers * steps.reshape(-1, 1, 1, 1)).astype(np.float32)
+    constants["w"] = Tensor.from_numpy("w", weight)
+    if "mul" in constants:
+        constants["mul"] = Tensor.from_numpy("mul", -constants["mul"].numpy())
+    known = {"w": steps}
+    fold_batch_norm(model.graph, known)
+    folded = model.graph.nodes[0].inputs[1]
+    found = np.rint(model.graph.initializers[folded].numpy() / known[folded].reshape(-1, 1, 1, 1))
+    assert (np.abs(found) == np.abs(integers)).all()

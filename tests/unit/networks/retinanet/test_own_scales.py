@@ -162,6 +162,12 @@ def test_other_precisions_are_refused(quantizer: Any, toy_detector: Any, tmp_pat
         built(tmp_path, model, precision=precision)
 
 
+def test_heads_of_integers_are_refused(quantizer: Any, toy_detector: Any, tmp_path: Path) -> None:
+    model = quantizer.quantized(toy_detector.model(), tmp_path, True, True, True, ["Conv", "Resize"])
+    with pytest.raises(ModelError, match=r"operators on integers \(QLinearConv\), which give head tensors of 8 bits"):
+        built(tmp_path, model)
+
+
 def test_what_lies_behind_is_counted_and_left_out() -> None:
     own = OwnQuantization({"a": 1.0, "head": 2.0, "boxes": 3.0}, {}, frozenset())
     body = Graph("body", [Node("Conv", ["a", "w"], ["head"], {}, "head")], {}, [], [])
