@@ -12,6 +12,8 @@ import pytest
 from cmx4trt.base.progress import Silent
 from cmx4trt.errors import DataError
 from cmx4trt.graph.network import CanonicalGraph
+from cmx4trt.graph.spec import ModelSpec
+from cmx4trt.ir.model import Model
 from cmx4trt.quantize import quantize_network
 from cmx4trt.quantize.observe import Method, Wanted, observe
 from cmx4trt.quantize.placement import place
@@ -60,6 +62,38 @@ def test_a_flipped_exponent_bit_is_found(
     line = 2 + list(scales).index(tensor)
     with pytest.raises(DataError, match=f"line {line} gives .*'{tensor}' the scale"):
         quantized_with(residual_network, tmp_path, encode_cache(scales))
+
+
+@pytest.fixture
+def chain(text_model: Callable[..., Model]) -> CanonicalGraph:
+    """Nine convolutions, one after the other."""
+    lines = [
+        f"c{i} = Conv <pads = [1, 1, 1, 1]> ({f'r{i - 1}' if i else 'x'}, w{i}) r{i} = Relu (c{i})" for i in range(9)
+    ]
+    lines.append("g = GlobalAveragePool (r8) f = Flatten (g) y = Gemm <transB = 1> (f, w9)")
+    shapes = {f"w{i}": (32, 32 if i else 3, 3, 3) for i in range(9)}
+    model = text_model("\n".join(lines), shapes={**shapes, "w9": (5, 32)})
+    return CanonicalGraph(model, ModelSpec("resnet50", "a small network", (3, 8, 8), 1000))
+
+
+@pytest.mark.parametrize("method", [Method.MINMAX, Method.ENTROPY])
+@pytest.mark.parametrize("factor", [0.25, 0.5, 2.0, 4.0])
+def test_one_scale_off_by_a_power_of_two_is_found_where_all_others_agree(
+    chain: CanonicalGraph, tmp_path: Path, method: Method, factor: float
+) -> None:
+    scales = scales_of(chain, method)
+    quantized_with(chain, tmp_path, encode_cache(scales))
+    scales["r4"] *= factor
+    line = 2 + list(scales).index("r4")
+    with pytest.raises(DataError, match=f"line {line} gives .*'r4' the scale .* while all others are within"):
+        quantized_with(chain, tmp_path, encode_cache(scales))
+
+
+def test_where_the_scales_differ_a_factor_of_two_is_the_method_s_choice(chain: CanonicalGraph, tmp_path: Path) -> None:
+    scales = scales_of(chain)
+    scales["r2"] *= 0.6
+    scales["r6"] *= 2
+    quantized_with(chain, tmp_path, encode_cache(scales))
 
 
 def test_all_scales_alike_are_refused(residual_network: CanonicalGraph, tmp_path: Path) -> None:
