@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cmx4trt.graph.arithmetic import EXACT, REDUCED, round_outputs, rounder_of
 from cmx4trt.graph.constants import fold_dequantized, nodes_before
 from cmx4trt.graph.judge.values import is_brief
-from cmx4trt.graph.judge.weights import is_folded, is_same_but_for_rounding, normalized
+from cmx4trt.graph.judge.weights import has_folded_bias, is_folded, is_same_but_for_rounding, normalized
 from cmx4trt.graph.passes import lift_constants
 from cmx4trt.graph.widening import widen_floats
 from cmx4trt.ir.model import DType, Graph, Model, Node, Tensor, ValueInfo, fresh_name, node_reads
@@ -61,7 +61,11 @@ class Reference:
         return self._model.graph
 
     def has_bias(self, value: str, op_type: str) -> bool:
-        """Whether ``value`` is the result of an operator of this type with a bias that is not all zeros."""
+        """Whether ``value`` is the result of an operator of this type with a bias that is not all zeros, or of a convolution with
+        batch normalization that makes one."""
+        normal = self._normalized.get(value)
+        if normal is not None:
+            return op_type == "Conv" and has_folded_bias(normal, self.graph.initializers)
         node = self.producers.get(value)
         bias = self.graph.initializers.get(node.inputs[2]) if node is not None and len(node.inputs) > 2 else None
         return node is not None and node.op_type == op_type and bias is not None and bool(bias.numpy().any())

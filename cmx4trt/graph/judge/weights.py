@@ -151,6 +151,14 @@ def is_folded(own: Sequence[Tensor], theirs: Normalized, constants: Mapping[str,
         return bool(close.all()) and _close(weight.numpy(), own[0].numpy(), unit, least, theirs.scale)
 
 
+def has_folded_bias(theirs: Normalized, constants: Mapping[str, Tensor]) -> bool:
+    """Whether folding gives a bias that is more than the rounding of its terms."""
+    import numpy as np
+
+    _, bias, largest = theirs.folded(constants)
+    return bool((np.abs(bias) > REGROUPED * largest).any())
+
+
 def is_same_but_for_rounding(exact: Tensor, rounded: Tensor, dtype: DType) -> bool:
     """Whether the float32 numbers ``rounded`` are those of ``exact`` rounded to ``dtype``; where that is float32, the same."""
     if exact.dims != rounded.dims or not exact.dtype is rounded.dtype is DType.FLOAT:

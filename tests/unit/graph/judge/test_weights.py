@@ -116,6 +116,21 @@ def test_a_folded_network_passes(file: Model, precision: str) -> None:
     assert found.judged == 3
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("value", ["n", "y"])
+def test_a_forgotten_bias_is_found_however_small(file: Model, precision: str, value: str) -> None:
+    """It comes of the normalization alone, and is less than what rounding explains."""
+    constants = file.graph.initializers
+    for name, size in (("beta", 1e-4), ("offset", 1e-4), ("mean", 0), ("b", 0)):
+        constants[name] = Tensor.from_numpy(name, np.full(constants[name].dims, size, np.float32))
+    graph = folded(file, precision)
+    graph.graph.producers()[computed_name(graph.graph, value)].inputs.pop()
+    graph.graph.prune()
+    found = judge_layers(graph, file.copy(), {"y": "y"}, IMAGE)
+    assert not found.passed
+    assert "has no bias, the original's has one" in found.sentence()
+
+
 MISTAKES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "one weight": lambda w: w + np.eye(1, w.size, 4, dtype=w.dtype).reshape(w.shape) * w.dtype.type(0.01),
     "a channel": lambda w: (
