@@ -25,7 +25,7 @@ from cmx4trt.networks.graphs import network_from_model
 from cmx4trt.quantize.calibration import SIGMAS
 from cmx4trt.quantize.observe import Method, Wanted, observe
 from cmx4trt.quantize.placement import place
-from cmx4trt.quantize.plausibility import IMAGES, check_against
+from cmx4trt.quantize.plausibility import IMAGES, check_against, jumps_of
 from cmx4trt.quantize.random_samples import RandomSamples
 from cmx4trt.quantize.samples import Samples, open_samples
 from cmx4trt.requests.build import BuildRequest
@@ -40,8 +40,12 @@ def main() -> None:
     parser.add_argument("networks", nargs="+", help="random, or folders with a trained network")
     parser.add_argument("--calibration", type=int, default=24, help="calibration images")
     options = parser.parse_args()
-    print("| network | checked on | sound caches refused | " + " | ".join(f"x {f:g} found" for f in FACTORS) + " |")
-    print("|---" * (3 + len(FACTORS)) + "|")
+    print(
+        "| network | checked on | largest jump | sound caches refused | "
+        + " | ".join(f"x {f:g} found" for f in FACTORS)
+        + " |"
+    )
+    print("|---" * (4 + len(FACTORS)) + "|")
     for name in options.networks:
         with tempfile.TemporaryDirectory() as folder:
             model, calibration, held_out = opened(name, options.calibration, Path(folder))
@@ -78,7 +82,11 @@ def rows(name: str, model: Model, calibration: Samples, held_out: Samples) -> li
 
 
 def row(name: str, kind: str, seen: Scales, image: str, caches: list[Scales]) -> str:
-    cells = [name, kind, f"{sum(refused(cache, seen, image) for cache in caches)} of {len(caches)}"]
+    jumps = [
+        jump for cache in caches for jump in jumps_of({n: cache[n] / seen[n] for n in seen if n != image}).values()
+    ]
+    most = max(max(jump, 1 / jump) for jump in jumps)
+    cells = [name, kind, f"{most:.1f}", f"{sum(refused(cache, seen, image) for cache in caches)} of {len(caches)}"]
     for factor in FACTORS:
         damaged = [{**cache, one: cache[one] * factor} for cache in caches for one in cache if one != image]
         cells.append(f"{np.mean([refused(cache, seen, image) for cache in damaged]):.0%}")

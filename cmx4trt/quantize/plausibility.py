@@ -90,10 +90,10 @@ def _check_ratio(name: str, ratio: float, scale: float, largest: float, cited: C
 
 
 def _check_jumps(ratios: Mapping[str, float], image: str, scales: Mapping[str, float], cited: Cited) -> None:
-    for name, jump in _jumps(ratios).items():
+    for name, jump in jumps_of(ratios).items():
         if not 1 / LARGEST_JUMP <= jump <= LARGEST_JUMP:
             raise DataError(_damaged(name, jump, ratios, scales, cited))
-    jumps = _jumps({name: ratio for name, ratio in ratios.items() if name != image})  # no layer has made the input
+    jumps = jumps_of({name: ratio for name, ratio in ratios.items() if name != image})  # no layer has made the input
     off = {name: max(jump, 1 / jump) for name, jump in jumps.items()}
     last, worst = sorted(off, key=lambda name: off[name])[-2:] if len(off) > 2 * NEIGHBORS else ("", "")
     if worst and off[worst] > ALONE and off[last] <= ALIKE:
@@ -101,7 +101,7 @@ def _check_jumps(ratios: Mapping[str, float], image: str, scales: Mapping[str, f
         raise DataError(_damaged(worst, jumps[worst], ratios, scales, cited, rest))
 
 
-def _jumps(ratios: Mapping[str, float]) -> dict[str, float]:
+def jumps_of(ratios: Mapping[str, float]) -> dict[str, float]:
     """Each ratio over the median of its neighbors'."""
     values = list(ratios.values())
     found = {}
