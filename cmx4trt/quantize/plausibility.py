@@ -27,7 +27,7 @@ images, 0.6 to 69 on synthetic ones, which excite deep layers less."""
 SMALLEST_INPUT, LARGEST_INPUT = 1 / 16, 4096.0
 """Ranges of images: normalized ones reach 1 to 3, pixels 255."""
 LARGEST_JUMP = 12.0
-"""Largest accepted factor between a range's ratio and the median of its neighbors'. Measured on sound caches: up to 6.7, in one
+"""Largest accepted factor between a range's ratio and the median of its neighbors'. Measured on sound caches: up to 6.6, in one
 tensor of a trained detector (benchmarks/cache_checks.py)."""
 ALIKE, ALONE = 2**0.4, 2**0.8
 """Where all ratios but one are within ``ALIKE`` of their neighbors' median, one off by more than ``ALONE`` is damaged: the lowest
