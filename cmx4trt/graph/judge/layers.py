@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from cmx4trt.graph.judge.fragment import EXCESSES, write_fragment
 from cmx4trt.graph.judge.judgement import LayerJudgement
 from cmx4trt.graph.judge.reference import Reference, as_float32
 from cmx4trt.graph.judge.values import type_of_image, value_shapes
-from cmx4trt.ir.model import DType, Model, Node
+from cmx4trt.graph.own_quantization import DEQUANTIZE, QUANTIZE
+from cmx4trt.ir.model import DType, Graph, Model, Node
 from cmx4trt.ir.onnx_file import encode_model
 
 if TYPE_CHECKING:
@@ -63,8 +64,11 @@ class _Judge:
         self._reference = Reference(original, {theirs: self._types[own] for own, theirs in self._pairs.items()})
         self._unlike: dict[str, str] = {}
         self._same = self._share_weights()
-        self._alike = {name for name in self._pairs if oldest >= OLDEST_OPSET and self._is_alike(name, self._same)}
-        self._reweighted = {name for name in self._pairs if oldest >= OLDEST_OPSET and self._is_reweighted(name)}
+        known = self._pairs if oldest >= OLDEST_OPSET else {}
+        constants = graph.graph.initializers
+        self._alike = {name for name in known if self._is_alike(name, self._same, self._read_as, constants)}
+        self._dequantized = self._with_dequantized()
+        self._reweighted = {name for name in known if self._is_reweighted(name)}
         self._own_producers = self._body.graph.producers()
 
     def _with_rounded_image(self) -> dict[str, str]:
@@ -73,6 +77,12 @@ class _Judge:
         casts = [node for node in self._prepared.graph.nodes if node.op_type == "Cast" and node.inputs == [image]]
         rounded = {node.outputs[0]: self._pairs[image] for node in casts if node.attributes["to"] == self._types[image]}
         return {**self._pairs, **rounded}
+
+    def _with_dequantized(self) -> dict[str, str]:
+        """What both quantize, by whatever scale, as it is read behind that: who reads it stands in the same place."""
+        theirs = {value: read for read, value in _dequantized(self._reference.graph, self._reference.producers)}
+        own = _dequantized(self._prepared.graph, self._own)
+        return {read: theirs[self._pairs[value]] for read, value in own if self._pairs.get(value) in theirs}
 
     def _share_weights(self) -> set[str]:
         """The products whose constants are the original's but for rounding; the original gets the rounded ones."""
@@ -89,20 +99,23 @@ class _Judge:
         return same
 
     def _is_reweighted(self, name: str) -> bool:
-        """Whether the graph computes this value as the original does, but for other weights: which an image may not show."""
-        if name in self._same or name in self._alike or not self._is_alike(name, {name}):
+        """Whether the graph convolves as the original does, but with other weights: which an image may not show."""
+        own = self._own.get(name)
+        if own is None or own.op_type != "Conv" or name in self._same or name in self._alike:
             return False
-        own = self._own[name]
-        weight = self._body.graph.initializers.get(own.inputs[1]) if own.op_type == "Conv" else None
-        return self._reference.has_other_weights(self._pairs[name], weight)
+        constants = self._body.graph.initializers
+        if not self._is_alike(name, {name}, self._read_as | self._dequantized, constants):
+            return False
+        return self._reference.has_other_weights(self._pairs[name], constants.get(own.inputs[1]))
 
-    def _is_alike(self, name: str, same: Collection[str]) -> bool:
+    def _is_alike(
+        self, name: str, same: Collection[str], read_as: Mapping[str, str], constants: Collection[str]
+    ) -> bool:
         """Whether the graph computes this value as the original does, operator, numbers and all."""
         own, theirs = self._own.get(name), self._reference.producers.get(self._pairs[name])
         if own is None or theirs is None or name in self._unlike:
             return False
-        constants = self._prepared.graph.initializers
-        return computed_alike(own, theirs, self._read_as, constants, name in same, self._reference.rounded_inputs)
+        return computed_alike(own, theirs, read_as, constants, name in same, self._reference.rounded_inputs)
 
     def run(self, image: Array) -> LayerJudgement:
         """Part by part."""
@@ -248,3 +261,14 @@ class _Part:
 
 def _listed(operators: Sequence[str]) -> str:
     return " and ".join(operators) or "no activation"
+
+
+def _dequantized(graph: Graph, producers: Mapping[str, Node]) -> Iterator[tuple[str, str]]:
+    """Results of DequantizeLinear, with the values that were quantized, or with the integers where these are given."""
+    for node in graph.nodes:
+        if node.op_type == DEQUANTIZE:
+            before = producers.get(node.inputs[0])
+            yield (
+                node.outputs[0],
+                before.inputs[0] if before is not None and before.op_type == QUANTIZE else node.inputs[0],
+            )

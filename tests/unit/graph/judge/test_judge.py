@@ -12,6 +12,8 @@ from cmx4trt.graph.judge import LayerJudgement, judge_layers
 from cmx4trt.graph.judge.correspondence import computed_name
 from cmx4trt.graph.precision import DTYPES, cast_floats
 from cmx4trt.ir.model import Graph, Model, Node, Tensor
+from cmx4trt.quantize.placement import place
+from cmx4trt.quantize.qdq import insert_qdq
 from tests.unit.conftest import RESIDUAL, RESIDUAL_SHAPES
 
 PRECISIONS = ["fp32", "fp16", "bf16"]
@@ -178,6 +180,24 @@ def test_other_weights_are_found_where_they_have_no_effect(text_model: Any, prec
     found = judge(graph, model)
     assert not found.passed
     assert "Conv 'c2' multiplies by other weights than the original" in found.sentence()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_other_int8_weights_are_found_where_they_have_no_effect(text_model: Any, precision: str) -> None:
+    """What reads them stands behind pairs that the graph and the quantized network have in the same places."""
+    model = original(text_model)
+    for name, value in (("b1", -1e3), ("w1", 0.0)):
+        tensor = model.graph.initializers[name]
+        model.graph.initializers[name] = Tensor.from_numpy(name, np.full(tensor.dims, value, np.float32))
+    placement = place(model.graph)
+    insert_qdq(model, placement, dict.fromkeys(placement.activations, 0.05))
+    graph = prepared(model, precision)
+    right = judge(graph, model)
+    assert right.passed, right.sentence()
+    permuted(graph.graph, "w2")
+    wrong = judge(graph, model)
+    assert not wrong.passed
+    assert "Conv 'c2' multiplies by other weights than the original" in wrong.sentence()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
