@@ -167,11 +167,12 @@ def test_no_run_begins_beside_one_that_does_not_end(run_echo: Any, echo: Any, mo
 
 
 def test_server_joins_what_comes_while_batches_are_computed(run_echo: Any, echo: Any) -> None:
-    session = echo(max_batch=64, depth=2, seconds=0.002)
+    """Its batches take far less than the latency allows, 7.5 ms, on a loaded machine too."""
+    session = echo(max_batch=64, depth=1, seconds=0.001)
     result = run_echo(session, scenario="Server", count=2000, target_qps=4000.0)
     measured = [int(size) for size in result.batch_times_ms]
     assert measured[0] == 1
-    assert all(milliseconds >= 2 for milliseconds in result.batch_times_ms.values())
+    assert all(milliseconds >= 1 for milliseconds in result.batch_times_ms.values())
     ran: list[int] = []
     while sum(ran) < 2000:  # what came before was measured
         ran.append(session.batches.pop())
